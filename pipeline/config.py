@@ -1,0 +1,89 @@
+"""The pipeline's configuration."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints, model_validator
+
+from schemas.config import Config
+from schemas.vocabulary import FIXED_COLUMNS
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+
+
+class TeacherConfig(Config):
+    """One pre-trained masked LM."""
+
+    model: str = Field(description="local folder or hub id that AutoTokenizer and AutoModelForMaskedLM load")
+    languages: list[Name] = Field(min_length=1, description="the languages it teaches; each is a key of `text`")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="inference precision; auto is bfloat16 on a GPU and float32 on a CPU"
+    )
+    device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
+
+
+class MaskingConfig(Config):
+    """Which tokens become targets and what stands in their place (BERT's recipe)."""
+
+    rate: float = Field(0.15, gt=0, lt=1, description="share of a sequence's ordinary tokens that are targets")
+    mask: float = Field(0.8, ge=0, le=1, description="share of the targets replaced by the mask token")
+    random: float = Field(
+        0.1, ge=0, le=1, description="share replaced by a random ordinary token of the teacher; the rest is kept"
+    )
+    copies: int = Field(1, ge=1, description="differently masked copies of each sequence")
+
+    @model_validator(mode="after")
+    def _shares(self):
+        if self.mask + self.random > 1:
+            raise ValueError(f"mask + random is {self.mask + self.random}, more than 1")
+        return self
+
+
+class PipelineConfig(Config):
+    """Stage one: what to read, who predicts, what to keep."""
+
+    output: str = Field(description="folder or fsspec URL for the predictions")
+    teachers: dict[Name, TeacherConfig] = Field(
+        min_length=1, description="the teachers by name; their order decides the order of the merged ids"
+    )
+    text: dict[Name, list[str]] = Field(
+        min_length=1,
+        description="for each language a list of UTF-8 text files, one record a line: paths, globs or fsspec URLs",
+    )
+    top_k: int = Field(
+        8,
+        ge=0,
+        description="predictions kept a masked position; 0 runs no teacher model (only its tokenizer) "
+        "and gives rows for plain masked-LM training",
+    )
+    seed: int = Field(0, ge=0, lt=2**63, description="decides the masks, together with each example id")
+    max_length: int = Field(128, ge=4, description="tokens a sequence, special tokens included; longer records are split")
+    min_length: int = Field(4, ge=1, description="records of fewer tokens (without special ones) are rejected")
+    masking: MaskingConfig = MaskingConfig()
+    identity: Literal["family", "string"] = Field(
+        "family", description="when two teachers' tokens are one: by what they stand for, or by their strings"
+    )
+    batch_tokens: int = Field(8192, ge=1, description="padded tokens a batch of teacher inference")
+    shard_bytes: int = Field(
+        16 * 2**20, ge=1, description="text bytes a shard: the unit of work, of retry and of one Parquet file"
+    )
+    row_group_rows: int = Field(2048, ge=1, description="rows a Parquet row group: the trainer's unit of reading")
+
+    @model_validator(mode="after")
+    def _languages(self):
+        known = ", ".join(self.text)
+        for name, teacher in self.teachers.items():
+            if name in FIXED_COLUMNS:
+                raise ValueError(f"a teacher cannot be called {name!r}, which is a column of the vocabulary table")
+            for language in teacher.languages:
+                if language not in self.text:
+                    raise ValueError(f"teacher {name!r} names the unknown language {language!r}; `text` has: {known}")
+            if len(set(teacher.languages)) < len(teacher.languages):
+                raise ValueError(f"teacher {name!r} names a language twice")
+        taught = {language for teacher in self.teachers.values() for language in teacher.languages}
+        if untaught := [language for language in self.text if language not in taught]:
+            raise ValueError(f"no teacher names the language {untaught[0]!r} of `text`")
+        if self.min_length > self.max_length:
+            raise ValueError(f"min_length is {self.min_length}, more than max_length, {self.max_length}")
+        return self

@@ -1,0 +1,100 @@
+"""Masking: a pure function of the tokens, the seed and each example id.
+
+Randomness is counter-based, not drawn from a stream: every token's numbers are a hash
+of its example's key and its position. So a row is masked the same whatever batch,
+worker, runner or retry it is part of, and a whole shard is masked by a few NumPy calls.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.config import MaskingConfig
+
+_ROUND, _SELECT, _ACTION, _REPLACE = (np.uint64(stream << 32) for stream in range(4))
+
+
+@dataclass(frozen=True)
+class Masked:
+    """A masked flat sequence of T tokens in N rows, M of them targets.
+
+    Attributes:
+      input_ids: int32 [T], the tokens after masking.
+      targets: int64 [M], ascending flat indices of the targets in [0, T).
+      labels: int32 [M], the original tokens there.
+    """
+
+    input_ids: np.ndarray
+    targets: np.ndarray
+    labels: np.ndarray
+
+
+def example_key(seed: int, example_id: str) -> int:
+    """A 64-bit key for one example (one copy): the first bytes of sha256(seed, id)."""
+    return int.from_bytes(hashlib.sha256(f"{seed}:{example_id}".encode()).digest()[:8], "little")
+
+
+def uniform(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
+    """float64 in [0, 1): SplitMix64 of (key, counter), elementwise over uint64 arrays."""
+    golden, one, two = (np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
+    with np.errstate(over="ignore"):
+        x = keys + (counters + np.uint64(1)) * golden
+        x = (x ^ (x >> np.uint64(30))) * one
+        x = (x ^ (x >> np.uint64(27))) * two
+        x = x ^ (x >> np.uint64(31))
+    return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def mask_tokens(
+    token_ids: np.ndarray,
+    lengths: np.ndarray,
+    keys: np.ndarray,
+    special_ids: np.ndarray,
+    ordinary_ids: np.ndarray,
+    mask_id: int,
+    config: MaskingConfig,
+) -> Masked:
+    """Chooses targets and replaces them (Devlin et al. 2019, section 3.1).
+
+    Each row gets `rate` times its ordinary tokens as targets, rounded up or down at
+    random so that the expectation is exact, but at least one if it has any ordinary
+    token. Which ones is uniform without replacement.
+
+    Args:
+      token_ids: int32 [T], N rows laid end to end, own ids, special tokens included.
+      lengths: int64 [N], summing to T.
+      keys: uint64 [N], from `example_key`.
+      special_ids: own ids that are never targets.
+      ordinary_ids: own ids that random replacements are drawn from.
+      mask_id: the mask token.
+    """
+    rows = np.repeat(np.arange(len(lengths)), lengths)
+    starts = np.cumsum(lengths) - lengths
+    positions = (np.arange(len(token_ids)) - starts[rows]).astype(np.uint64)
+
+    # The wanted number of targets a row.
+    candidates = np.flatnonzero(~np.isin(token_ids, special_ids))
+    available = np.bincount(rows[candidates], minlength=len(lengths))
+    exact = available * config.rate
+    floor = np.floor(exact)
+    wanted = floor + (uniform(keys, np.full(len(keys), _ROUND)) < exact - floor)
+    wanted = np.minimum(np.maximum(wanted, 1), available).astype(np.int64)
+
+    # The candidates of each row in random order; its first `wanted` become targets.
+    candidate_keys, counters = keys[rows[candidates]], positions[candidates]
+    order = np.lexsort((uniform(candidate_keys, counters + _SELECT), rows[candidates]))
+    first = np.cumsum(available) - available
+    rank = np.arange(len(candidates)) - np.repeat(first, available)
+    targets = np.sort(candidates[order[rank < np.repeat(wanted, available)]])
+
+    target_keys, counters = keys[rows[targets]], positions[targets]
+    action = uniform(target_keys, counters + _ACTION)
+    draw = uniform(target_keys, counters + _REPLACE)
+    replacement = ordinary_ids[(draw * len(ordinary_ids)).astype(np.int64)]
+    labels = token_ids[targets]
+    masked = token_ids.copy()
+    masked[targets] = np.select(
+        [action < config.mask, action < config.mask + config.random], [mask_id, replacement], labels
+    )
+    return Masked(masked, targets, labels)

@@ -1,0 +1,79 @@
+"""What decides a run's rows, and which run an output folder belongs to."""
+
+import hashlib
+import json
+
+from pydantic import BaseModel
+
+from pipeline.config import PipelineConfig
+from pipeline.plan import TextPlan
+from pipeline.teachers import TeacherTokenizer, check_model, load_model, model_fingerprint
+from schemas.errors import UserError, differences
+from schemas.manifest import TeacherRecord, VocabularyRecord
+from schemas.storage import join, read_bytes, write_bytes
+from schemas.vocabulary import Vocabulary
+
+RUN_FILE = "_run.json"
+
+
+class Run(BaseModel):
+    """Everything that decides the rows. Two runs into one folder must agree on it.
+
+    `settings` are the configuration's fields that matter, `text` the sha256 of each
+    language's files.
+    """
+
+    settings: dict
+    teachers: dict[str, TeacherRecord]
+    vocabulary: VocabularyRecord
+    text: dict[str, dict[str, str]]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over all of it."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+
+def describe_run(
+    config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, text: TextPlan
+) -> Run:
+    """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers`."""
+    teachers = {}
+    for name, teacher in config.teachers.items():
+        tokenizer = tokenizers[name]
+        fingerprint = tokenizer.fingerprint
+        if config.top_k:
+            model = load_model(name, teacher)
+            check_model(tokenizer, model, config.top_k, config.max_length)
+            fingerprint = hashlib.sha256(f"{fingerprint}{model_fingerprint(model)}".encode()).hexdigest()
+        teachers[name] = TeacherRecord(
+            model=teacher.model,
+            revision=teacher.revision,
+            family=tokenizer.family,
+            languages=teacher.languages,
+            vocabulary_size=len(tokenizer.tokens),
+            fingerprint=fingerprint,
+        )
+    settings = config.model_dump(mode="json", exclude={"output", "teachers", "text"})
+    settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}
+    return Run(
+        settings=settings,
+        teachers=teachers,
+        vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
+        text={
+            language: {source: plan.sha256 for source, plan in plans.items()} for language, plans in text.items()
+        },
+    )
+
+
+def claim_output(output: str, run: Run) -> None:
+    """Marks the folder as this run's; refuses one that holds another run, saying what differs."""
+    url = join(output, RUN_FILE)
+    content = run.model_dump_json(indent=2)
+    try:
+        found = json.loads(read_bytes(url))
+    except FileNotFoundError:
+        write_bytes(url, content.encode() + b"\n")
+        return
+    if changed := differences(found, json.loads(content)):
+        raise UserError(f"{output}: holds another run ({changed}); remove the folder or choose another output")

@@ -1,0 +1,98 @@
+"""A teacher's tokenizer with merged ids: same segmentation, other numbers.
+
+Everything that decides the segmentation (normaliser, pre-tokenizer, merges, scores,
+post-processor) is carried over untouched; only ids change. The result is a plain
+`tokenizer.json` that `AutoTokenizer` loads with no code of ours.
+"""
+
+import copy
+import json
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import AddedToken, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from schemas.storage import join, write_bytes
+
+_SPECIALS = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
+
+
+def unreachable(merged: int) -> str:
+    """A Unigram entry for a merged id that no text should give.
+
+    U+FFFF is a noncharacter: no text holds it, so nothing written with it matches.
+    """
+    return f"\uffff{merged}\uffff"
+
+
+def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
+    """A `tokenizer.json` state with every id replaced by `to_merged[id]`.
+
+    A Unigram model's ids are list positions, so positions that belong to no token of
+    this teacher are filled with entries that no text can match. They have the lowest
+    score of the real ones, from which the unknown penalty is derived.
+    """
+    state = copy.deepcopy(state)
+    for added in state["added_tokens"]:
+        added["id"] = int(to_merged[added["id"]])
+    model = state["model"]
+    if isinstance(model["vocab"], list):
+        lowest = min(score for _, score in model["vocab"])
+        placed = {int(to_merged[own]): entry for own, entry in enumerate(model["vocab"])}
+        model["vocab"] = [
+            placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)
+        ]
+        if model.get("unk_id") is not None:
+            model["unk_id"] = int(to_merged[model["unk_id"]])
+    else:
+        model["vocab"] = {token: int(to_merged[own]) for token, own in model["vocab"].items()}
+    _remap_post_processor(state["post_processor"], to_merged)
+    state["padding"] = state["truncation"] = None
+    return state
+
+
+def _remap_post_processor(processor: dict[str, Any] | None, to_merged: np.ndarray) -> None:
+    if processor is None:
+        return
+    for member in processor.get("processors", []):
+        _remap_post_processor(member, to_merged)
+    if processor["type"] == "TemplateProcessing":
+        for special in processor["special_tokens"].values():
+            special["ids"] = [int(to_merged[own]) for own in special["ids"]]
+    for end in ("cls", "sep"):
+        if end in processor:
+            token, own = processor[end]
+            processor[end] = [token, int(to_merged[own])]
+
+
+def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -> PreTrainedTokenizerFast:
+    """`tokenizer` with merged ids, as a class that loads `tokenizer.json` as it is."""
+    state = remap_state(json.loads(tokenizer.backend_tokenizer.to_str()), to_merged)
+    own_added: dict[int, AddedToken] = tokenizer.added_tokens_decoder
+    specials = {}
+    for name in _SPECIALS:
+        own = getattr(tokenizer, f"{name}_id")
+        if own is not None:
+            # As an AddedToken, so that flags such as <mask>'s lstrip survive.
+            specials[name] = own_added.get(own, getattr(tokenizer, name))
+    return PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        model_max_length=tokenizer.model_max_length,
+        clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
+        **specials,
+    )
+
+
+def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Saves a tokenizer in the Hugging Face layout to any fsspec URL."""
+    scratch = Path(tempfile.mkdtemp())
+    try:
+        tokenizer.save_pretrained(scratch)
+        for file in sorted(scratch.iterdir()):
+            write_bytes(join(folder, file.name), file.read_bytes())
+    finally:
+        shutil.rmtree(scratch)

@@ -1,0 +1,86 @@
+"""A row: one masked sequence with its teacher's predictions.
+
+Legend: L length of the sequence, M masked positions, K top-k.
+
+| column             | Arrow type      | shape | meaning                                        |
+| ------------------ | --------------- | ----- | ---------------------------------------------- |
+| `example_id`       | string          |       | `language:teacher:source:record:segment:copy`  |
+| `language`         | string          |       | as in the pipeline's configuration             |
+| `teacher`          | string          |       | as in the pipeline's configuration             |
+| `input_ids`        | list<int32>     | [L]   | merged ids after masking, the teacher's special|
+|                    |                 |       | tokens included, no padding                    |
+| `masked_positions` | list<int32>     | [M]   | ascending positions in `input_ids` that carry a|
+|                    |                 |       | target: masked, replaced and kept ones alike   |
+| `labels`           | list<int32>     | [M]   | the original tokens, merged ids                |
+| `label_logprobs`   | list<float32>   | [M]   | the teacher's log-probability of the label     |
+| `topk_ids`         | list<int32>     | [M*K] | merged ids, most probable first                |
+| `topk_logprobs`    | list<float16>   | [M*K] | descending; log-softmax over the teacher's     |
+|                    |                 |       | whole vocabulary at temperature 1, in nats     |
+
+With K = 0 no teacher was run: `label_logprobs`, `topk_ids` and `topk_logprobs` are
+empty lists, and only masked-LM training can use the rows.
+
+An example with L = 6, M = 2, K = 2, ids shown as tokens:
+
+    input_ids         <s>  ▁the  <mask>  ▁sat  <mask>  </s>
+    masked_positions             2             4
+    labels                       ▁cat          ▁down
+    label_logprobs               -0.7          -1.2
+    topk_ids                     ▁cat ▁dog     ▁there ▁down
+    topk_logprobs                -0.7 -1.1     -0.9 -1.2
+
+Both id columns are in the merged id space of `_vocabulary.parquet` beside the data.
+Every file's footer repeats the schema version, k and the vocabulary's sha256 (keys
+below), so that a file that strayed from another run is recognised.
+"""
+
+import pyarrow as pa
+
+from schemas import SCHEMA_VERSION
+from schemas.errors import UserError
+
+ROW_SCHEMA = pa.schema(
+    [
+        pa.field("example_id", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("teacher", pa.string(), nullable=False),
+        pa.field("input_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("masked_positions", pa.list_(pa.int32()), nullable=False),
+        pa.field("labels", pa.list_(pa.int32()), nullable=False),
+        pa.field("label_logprobs", pa.list_(pa.float32()), nullable=False),
+        pa.field("topk_ids", pa.list_(pa.int32()), nullable=False),
+        pa.field("topk_logprobs", pa.list_(pa.float16()), nullable=False),
+    ]
+)
+
+_PREFIX = "mergedistill."
+VERSION_KEY = _PREFIX + "schema_version"
+TOP_K_KEY = _PREFIX + "top_k"
+VOCABULARY_KEY = _PREFIX + "vocabulary_sha256"
+RECEIPT_KEY = _PREFIX + "receipt"
+
+
+def footer(top_k: int, vocabulary_sha256: str, receipt: str) -> dict[str, str]:
+    """The key-value metadata of one Parquet file; `receipt` is the writer's own JSON."""
+    return {
+        VERSION_KEY: str(SCHEMA_VERSION),
+        TOP_K_KEY: str(top_k),
+        VOCABULARY_KEY: vocabulary_sha256,
+        RECEIPT_KEY: receipt,
+    }
+
+
+def check_footer(path: str, metadata: dict[bytes, bytes] | None, top_k: int, vocabulary_sha256: str) -> None:
+    """Refuses a Parquet file that does not belong to the manifest beside it.
+
+    Raises:
+      UserError: naming the file, the key, and both values.
+    """
+    found = metadata or {}
+    for key, expected in footer(top_k, vocabulary_sha256, "").items():
+        value = found.get(key.encode(), b"(missing)").decode()
+        if key != RECEIPT_KEY and value != expected:
+            raise UserError(
+                f"{path}: {key} is {value}, but the manifest says {expected}; "
+                "this file is from another run: remove it, or point at the right folder"
+            )

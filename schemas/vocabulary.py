@@ -1,0 +1,109 @@
+"""The merged vocabulary: one table from merged ids to every teacher's own ids.
+
+`_vocabulary.parquet` has one row a merged id, in id order:
+
+| column      | type          | meaning                                                     |
+| ----------- | ------------- | ----------------------------------------------------------- |
+| `id`        | int32         | the merged id, 0 .. size-1                                  |
+| `token`     | string        | how the token is written (see below)                        |
+| `role`      | string        | what kind of token it is (see below)                        |
+| `<teacher>` | int32 or null | that teacher's own id of the token, null where it lacks it  |
+
+Roles: `pad`, `unknown`, `start`, `end`, `mask` (at most one token each); `word` (a
+token that starts a word, written with a leading `▁`), `continuation` (a token that
+goes on with what stands before it) and `literal` (known only by the teacher's own
+string, e.g. `[unused7]`). `(role, token)` is unique. Bytes that are no whole UTF-8
+character are written `<0xE2><0x80>`.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import UserError
+from schemas.storage import read_bytes, write_bytes
+
+VOCABULARY_FILE = "_vocabulary.parquet"
+SPECIAL_ROLES = ("pad", "unknown", "start", "end", "mask")
+FIXED_COLUMNS = ("id", "token", "role")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """A merged vocabulary of V tokens.
+
+    Attributes:
+      tokens: how each merged id is written, V strings.
+      roles: the role of each merged id, V strings.
+      teacher_ids: for each teacher int32 [V], that teacher's id or -1.
+    """
+
+    tokens: list[str]
+    roles: list[str]
+    teacher_ids: dict[str, np.ndarray] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def id_of(self, role: str) -> int:
+        """The merged id of a special role; UserError where the vocabulary has none."""
+        if role not in self.roles:
+            raise UserError(f"the merged vocabulary has no {role} token: no teacher defines one")
+        return self.roles.index(role)
+
+    def to_merged(self, teacher: str) -> np.ndarray:
+        """int32 [highest own id + 1]: the teacher's ids to merged ids, -1 where it has no token."""
+        own = self.teacher_ids[teacher]
+        merged = np.flatnonzero(own >= 0)
+        table = np.full(int(own.max(initial=-1)) + 1, -1, np.int32)
+        table[own[merged]] = merged
+        return table
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint: a sha256 over tokens, roles and every teacher's map."""
+        digest = hashlib.sha256()
+        for token, role in zip(self.tokens, self.roles, strict=True):
+            digest.update(f"{len(token.encode())}:{token}{role}\n".encode())
+        for teacher, own in self.teacher_ids.items():
+            digest.update(f"{teacher}\n".encode() + own.astype("<i4").tobytes())
+        return digest.hexdigest()
+
+
+def write_vocabulary(url: str, vocabulary: Vocabulary) -> None:
+    """Writes `vocabulary` as Parquet to `url`, atomically."""
+    columns = {
+        "id": pa.array(np.arange(len(vocabulary), dtype=np.int32)),
+        "token": pa.array(vocabulary.tokens, pa.string()),
+        "role": pa.array(vocabulary.roles, pa.string()),
+    }
+    for teacher, own in vocabulary.teacher_ids.items():
+        columns[teacher] = pa.array(own, pa.int32(), mask=own < 0)
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    write_bytes(url, buffer.getvalue())
+
+
+def read_vocabulary(url: str) -> Vocabulary:
+    """Reads what `write_vocabulary` wrote. UserError where the file is missing or foreign."""
+    try:
+        table = pq.read_table(io.BytesIO(read_bytes(url)))
+    except FileNotFoundError:
+        raise UserError(f"{url}: there is no merged vocabulary; run the pipeline first") from None
+    except pa.ArrowInvalid as error:
+        raise UserError(f"{url}: not a Parquet file ({error})") from None
+    if missing := [name for name in FIXED_COLUMNS if name not in table.column_names]:
+        raise UserError(f"{url}: not a merged vocabulary: no column {missing[0]}")
+    return Vocabulary(
+        tokens=table["token"].to_pylist(),
+        roles=table["role"].to_pylist(),
+        teacher_ids={
+            name: table[name].fill_null(-1).to_numpy().astype(np.int32)
+            for name in table.column_names
+            if name not in FIXED_COLUMNS
+        },
+    )

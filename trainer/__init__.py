@@ -1,0 +1,1 @@
+"""Stage two: one student over the merged vocabulary, trained from the pipeline's Parquet."""

@@ -1,0 +1,40 @@
+"""`python -m trainer CONFIG.yaml`, alone or under torchrun."""
+
+import argparse
+import sys
+
+from schemas.config import describe_fields, load_config
+from schemas.errors import exit_code_of
+from trainer.config import TrainerConfig
+
+
+def main(arguments: list[str]) -> int:
+    """Runs stage two; returns the exit code (0 done, 2 bad input)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer",
+        description="Train one student from the pipeline's Parquet, evaluate it on held-out predictions and export it. "
+        "Rerun the same command to resume from the newest checkpoint. For several GPUs: "
+        "torchrun --nproc-per-node=8 -m trainer CONFIG.yaml",
+        epilog="configuration fields:\n" + describe_fields(TrainerConfig),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration, fields below")
+    options = parser.parse_args(arguments)
+    return exit_code_of(lambda: _run(options.config))
+
+
+def _run(path: str) -> None:
+    config = load_config(path, TrainerConfig)
+    # Imported late: --help and a bad configuration should not wait for torch.
+    from trainer.runtime import start_runtime, stop_runtime
+    from trainer.training import train
+
+    runtime = start_runtime(config.precision)
+    try:
+        train(config, runtime)
+    finally:
+        stop_runtime()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

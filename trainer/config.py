@@ -1,0 +1,100 @@
+"""The trainer's configuration."""
+
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from schemas.config import Config
+
+Value = bool | int | float | str | None
+
+
+class StudentConfig(Config):
+    """The student's shape; its weights start at random."""
+
+    like: str | None = Field(None, description="local folder or hub id of a model whose shape to take")
+    revision: str | None = Field(None, description="branch, tag or commit of `like`")
+    settings: dict[str, Value] = Field(
+        {},
+        description="fields of the transformers configuration, over those of `like`; without `like`, "
+        "`model_type` is required (e.g. bert, xlm-roberta). Vocabulary size and special ids are set for you",
+    )
+
+    @model_validator(mode="after")
+    def _shape(self):
+        if self.like is None and "model_type" not in self.settings:
+            raise ValueError("give `like` (a model whose shape to take) or `settings` with a `model_type`")
+        return self
+
+
+class SamplingConfig(Config):
+    """What is read, in which proportions."""
+
+    alpha: float = Field(
+        0.7, ge=0, le=1, description="languages are drawn by p^alpha of their masked positions: 1 as they come, 0 evenly"
+    )
+    languages: list[str] | None = Field(None, description="only these languages; default all in the predictions")
+    shuffle_rows: int = Field(8192, ge=1, description="rows held at once to mix and to group by length")
+
+
+class DistillationConfig(Config):
+    """loss = weight * KD + (1 - weight) * MLM, in nats a masked position."""
+
+    weight: float = Field(0.5, ge=0, le=1, description="lambda; 0 is plain masked-LM training")
+    final_weight: float | None = Field(
+        None, ge=0, le=1, description="lambda at the last step, reached linearly; default constant"
+    )
+    tail: Literal["bucket", "renormalize", "ignore"] = Field(
+        "bucket",
+        description="what the teacher's top-k leave out: `bucket` makes it one further class, `renormalize` "
+        "(the paper's) makes the top-k a distribution, `ignore` drops it",
+    )
+
+
+class OptimizerConfig(Config):
+    """AdamW, with linear warm-up and then decay to zero."""
+
+    learning_rate: float = Field(5e-4, gt=0, description="at the end of the warm-up")
+    warmup_steps: int = Field(0, ge=0, description="optimizer steps")
+    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="the decay after the warm-up")
+    weight_decay: float = Field(0.01, ge=0, description="not applied to biases and norms")
+    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's moment decays")
+    clip_norm: float = Field(1.0, gt=0, description="largest global gradient norm")
+
+
+class TrainerConfig(Config):
+    """Stage two: from predictions to a student."""
+
+    output: str = Field(description="local folder for the student, its checkpoints and its logs")
+    predictions: str = Field(description="folder or fsspec URL that the pipeline wrote")
+    heldout: str | None = Field(
+        None, description="such a folder, over the same vocabulary, to evaluate on and never to train on"
+    )
+    student: StudentConfig
+    sampling: SamplingConfig = SamplingConfig()
+    distillation: DistillationConfig = DistillationConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    steps: int = Field(ge=1, description="optimizer steps")
+    batch_tokens: int = Field(8192, ge=1, description="padded tokens a micro-batch (a process, an accumulation step)")
+    accumulation: int = Field(1, ge=1, description="micro-batches an optimizer step, in each process")
+    seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, data order and dropout")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32"
+    )
+    log_every: int = Field(50, ge=1, description="optimizer steps between log lines")
+    evaluate_every: int | None = Field(None, ge=1, description="optimizer steps between evaluations; always at the end")
+    checkpoint_every: int = Field(500, ge=1, description="optimizer steps between checkpoints; always at the end")
+    keep_checkpoints: int = Field(2, ge=1, description="the last so many are kept")
+
+    @field_validator("output")
+    @classmethod
+    def _local(cls, value: str) -> str:
+        if "://" in value:
+            raise ValueError("must be a local folder; copy it to a bucket afterwards")
+        return value
+
+    @model_validator(mode="after")
+    def _warmup(self):
+        if self.optimizer.warmup_steps > self.steps:
+            raise ValueError(f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than steps, {self.steps}")
+        return self

@@ -1,0 +1,76 @@
+"""Where training runs: device, precision, and the other processes under torchrun."""
+
+import os
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One process of a run."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and shows progress."""
+        return self.rank == 0
+
+    def autocast(self) -> AbstractContextManager:
+        """Matrix products in `dtype`; nothing where that is float32."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+    def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The sum over processes, a new tensor on the CPU."""
+        # NCCL only sums tensors on its GPU.
+        total = tensor.to(self.device, copy=True)
+        if self.world_size > 1:
+            dist.all_reduce(total)
+        return total.cpu()
+
+    def barrier(self) -> None:
+        """Waits for the other processes."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def parallel(self, module: nn.Module) -> nn.Module:
+        """`module` with its gradients averaged over processes."""
+        if self.world_size == 1:
+            return module
+        devices = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(module, device_ids=devices)
+
+
+def start_runtime(precision: str) -> Runtime:
+    """Joins the processes that torchrun started, if any, and chooses device and precision."""
+    world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    device = torch.device("cpu")
+    if torch.cuda.is_available():
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Runtime(rank, world_size, device, _dtype(precision, device))
+
+
+def stop_runtime() -> None:
+    """Leaves the group of processes, if there is one."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    # Emulated bfloat16 would be slower than float32.
+    native = torch.cpu.get_capabilities()
+    return torch.bfloat16 if native.get("amx_bf16") or native.get("avx512_bf16") else torch.float32

@@ -1,0 +1,150 @@
+"""The training loop."""
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import get_scheduler
+
+from schemas.errors import UserError
+from schemas.manifest import open_predictions
+from schemas.storage import write_bytes
+from trainer.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from trainer.config import DistillationConfig, OptimizerConfig, TrainerConfig
+from trainer.evaluation import evaluate, format_evaluation, open_heldout
+from trainer.export import export_student
+from trainer.metrics import Metrics
+from trainer.reader import Reader
+from trainer.runtime import Runtime
+from trainer.student import DistilledStudent, build_student, student_config
+
+# The configuration's names to those of transformers.
+SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
+EVALUATION_FILE = "evaluation.json"
+# What may change between a run and its continuation, since no weight depends on it.
+_INCIDENTAL = {"output", "predictions", "heldout", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"}
+
+
+def train(config: TrainerConfig, runtime: Runtime) -> None:
+    """Trains, or goes on from the newest checkpoint, then evaluates and exports.
+
+    Raises:
+      UserError: the configuration does not fit the predictions, found before training.
+    """
+    manifest, vocabulary = open_predictions(config.predictions)
+    if config.distillation.weight and not manifest.top_k:
+        raise UserError(
+            f"distillation.weight is {config.distillation.weight}, but {config.predictions} was made with top_k: 0 "
+            "and holds no teacher predictions; set it to 0 or rerun the pipeline with a top_k"
+        )
+    heldout = open_heldout(config.heldout, manifest) if config.heldout else None
+    pad_id = vocabulary.id_of("pad")
+    reader = Reader(config.predictions, manifest, pad_id, config.sampling, config.batch_tokens, config.seed)
+    model = build_student(student_config(config.student, vocabulary, manifest.max_length), config.seed)
+    student = DistilledStudent(model).to(runtime.device)
+    optimizer = make_optimizer(student, config.optimizer)
+    scheduler = get_scheduler(
+        SCHEDULES[config.optimizer.schedule], optimizer, config.optimizer.warmup_steps, config.steps
+    )
+    identity = _identity(config, manifest.vocabulary.sha256, runtime)
+
+    start = latest_checkpoint(config.output) or 0
+    if start:
+        training, state = load_checkpoint(config.output, start, model, identity, runtime)
+        optimizer.load_state_dict(training["optimizer"])
+        scheduler.load_state_dict(training["scheduler"])
+        reader.load_state(state["reader"])
+    if start == config.steps and (Path(config.output) / EVALUATION_FILE).exists():
+        if runtime.is_main:
+            print(f"{config.output}: finished at step {start}, nothing to do")
+        return
+
+    parallel = runtime.parallel(student)
+    metrics = Metrics(config.output, reader.languages, config.steps, start, runtime)
+    batches = iter(reader)
+    student.train()
+    for step in range(start + 1, config.steps + 1):
+        weight = distillation_weight(config.distillation, step, config.steps)
+        # Dropout is a function of seed, step and rank, so that a resumed run repeats it.
+        torch.manual_seed(step_seed(config.seed, step, runtime.rank))
+        # Every process makes the whole step's batches and takes its own.
+        step_batches = list(islice(batches, config.accumulation * runtime.world_size))
+        positions = sum(len(batch.labels_M) for batch in step_batches)
+        for number, batch in enumerate(step_batches[runtime.rank :: runtime.world_size], 1):
+            batch = batch.to(runtime.device)
+            if runtime.world_size > 1:
+                parallel.require_backward_grad_sync = number == config.accumulation
+            with runtime.autocast():
+                losses = parallel(batch, weight, config.distillation.tail)
+            # Divided once, by the step's positions over all processes (whose gradients DDP averages).
+            (losses.total * (runtime.world_size / positions)).backward()
+            metrics.add(batch, losses)
+        nn.utils.clip_grad_norm_(student.parameters(), config.optimizer.clip_norm)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        metrics.step()
+        if step % config.log_every == 0 or step == config.steps:
+            metrics.log(step, scheduler.get_last_lr()[0], weight)
+        if (step % config.checkpoint_every == 0 or step == config.steps) and runtime.is_main:
+            save_checkpoint(
+                config.output,
+                step,
+                model,
+                {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()},
+                {"step": step, "identity": identity, "reader": reader.state()},
+                config.keep_checkpoints,
+            )
+        if heldout and config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
+            metrics.log_evaluation(step, evaluate(student, heldout, config.batch_tokens, runtime))
+
+    result = evaluate(student, heldout, config.batch_tokens, runtime) if heldout else {}
+    metrics.log_evaluation(config.steps, result)
+    metrics.close()
+    if runtime.is_main:
+        export_student(config.output, model, config.predictions, manifest)
+        write_bytes(str(Path(config.output).absolute() / EVALUATION_FILE), json.dumps(result, indent=2).encode() + b"\n")
+        if result:
+            print(format_evaluation(result))
+        print(f"{config.output}: the student, {sum(p.numel() for p in model.parameters()):,} parameters")
+    runtime.barrier()
+
+
+def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW; weight decay on matrices only."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(
+        [
+            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
+            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ],
+        lr=config.learning_rate,
+        betas=config.betas,
+        fused=True,
+    )
+
+
+def distillation_weight(config: DistillationConfig, step: int, steps: int) -> float:
+    """Lambda at `step` of 1..steps: from `weight` linearly to `final_weight`, if there is one."""
+    if config.final_weight is None:
+        return config.weight
+    done = (step - 1) / max(1, steps - 1)
+    return config.weight + (config.final_weight - config.weight) * done
+
+
+def step_seed(seed: int, step: int, rank: int) -> int:
+    """A 63-bit seed for one process's step."""
+    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _identity(config: TrainerConfig, vocabulary_sha256: str, runtime: Runtime) -> dict:
+    """Everything that decides the weights, as a checkpoint keeps it."""
+    return {
+        "vocabulary_sha256": vocabulary_sha256,
+        "precision_used": str(runtime.dtype),
+        "world_size": runtime.world_size,
+        **config.model_dump(mode="json", exclude=_INCIDENTAL),
+    }
