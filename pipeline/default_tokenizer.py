@@ -47,9 +47,7 @@ def default_tokenizer(vocabulary: Vocabulary, counts: np.ndarray, max_length: in
     tokenizer = Tokenizer(models.Unigram(entries, unk_id=unknown, byte_fallback=True))
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.ByteFallback(), decoders.Fuse(), decoders.Metaspace()]
-    )
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
     present = {role: vocabulary.tokens[vocabulary.roles.index(role)] for role in SPECIAL_ROLES if role in vocabulary.roles}
     tokenizer.add_special_tokens(list(present.values()))
     start, end = ([present[role]] if role in present else [] for role in ("start", "end"))
