@@ -91,7 +91,8 @@ def write_vocabulary(url: str, vocabulary: Vocabulary) -> None:
 def read_vocabulary(url: str) -> Vocabulary:
     """Reads what `write_vocabulary` wrote. UserError where the file is missing or foreign."""
     try:
-        table = pq.read_table(io.BytesIO(read_bytes(url)))
+        # One small table needs no threads, which could outlive a command that stops at once.
+        table = pq.read_table(io.BytesIO(read_bytes(url)), use_threads=False, pre_buffer=False)
     except FileNotFoundError:
         raise UserError(f"{url}: there is no merged vocabulary; run the pipeline first") from None
     except pa.ArrowInvalid as error:
