@@ -43,7 +43,8 @@ def load_config(path: str, model: type[Model]) -> Model:
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        fault = error.errors()[0]
+        # A misspelt field is often also a missing one: name the spelling first.
+        fault = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")[0]
         field = ".".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
         if fault["type"] == "extra_forbidden":
