@@ -6,7 +6,7 @@ import sys
 
 from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config
-from schemas.errors import exit_code_of
+from schemas.errors import UserError, exit_code_of
 
 
 def main(arguments: list[str]) -> int:
@@ -24,20 +24,33 @@ def main(arguments: list[str]) -> int:
     )
     options, more = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger().handlers[0].addFilter(_is_news)
     return exit_code_of(lambda: _run(options.config, [*more, *options.beam_options]))
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether to show a log record: not Beam's word on optional parts, nor a traceback of a user's error."""
+    users = record.exc_info and isinstance(record.exc_info[1], UserError)
+    return not users and not record.getMessage().startswith("apitools not found")
 
 
 def _run(path: str, beam_arguments: list[str]) -> None:
     config = load_config(path, PipelineConfig)
     # Imported late: --help and a bad configuration should not wait for Beam and torch.
+    from transformers.utils.logging import disable_progress_bar
+
     from pipeline.run import run_pipeline
 
+    disable_progress_bar()
     manifest = run_pipeline(config, beam_arguments)
     for record in manifest.languages:
         rejected = sum(record.rejected.values())
-        print(f"{record.language} ({record.teacher}): {record.rows:,} rows from {record.used:,} records, {rejected:,} rejected")
-    print(f"{config.output}: {sum(file.rows for file in manifest.files):,} rows in {len(manifest.files)} files, "
-          f"{manifest.vocabulary.size:,} merged tokens")
+        print(
+            f"{record.language} ({record.teacher}): {record.rows:,} rows from {record.used:,} records, "
+            f"{rejected:,} rejected"
+        )
+    rows = sum(file.rows for file in manifest.files)
+    print(f"{config.output}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens")
 
 
 if __name__ == "__main__":

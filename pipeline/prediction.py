@@ -101,19 +101,16 @@ class Predictor:
         logits_MV = self._model(
             input_ids=torch.from_numpy(ids_BL).to(self._device),
             attention_mask=torch.from_numpy(inside_BL.astype(np.int64)).to(self._device),
-        ).logits[0].float()
+        ).logits[0]
+        # Not logsumexp, which takes four times as long on a CPU.
+        logprobs_MV = logits_MV.log_softmax(-1, dtype=torch.float32)
         labels_M = torch.from_numpy(labels_M.astype(np.int64)).to(self._device)
-        normalizer_M = logits_MV.logsumexp(-1)
-        label_M = logits_MV.gather(1, labels_M[:, None])[:, 0] - normalizer_M
+        label_M = logprobs_MV.gather(1, labels_M[:, None])[:, 0]
         if len(self._nameless):
-            logits_MV[:, self._nameless] = -torch.inf
-        top_MK, ids_MK = logits_MV.topk(self._top_k, dim=-1)
+            logprobs_MV[:, self._nameless] = -torch.inf
+        top_MK, ids_MK = logprobs_MV.topk(self._top_k, dim=-1)
         # float16 keeps the order: rounding is monotone.
-        return (
-            label_M.cpu().numpy(),
-            ids_MK.int().cpu().numpy(),
-            (top_MK - normalizer_M[:, None]).half().cpu().numpy(),
-        )
+        return label_M.cpu().numpy(), ids_MK.int().cpu().numpy(), top_MK.half().cpu().numpy()
 
 
 def choose_device(device: str) -> torch.device:

@@ -13,12 +13,15 @@ class UserError(Exception):
 
 
 def exit_code_of(command: Callable[[], None]) -> int:
-    """Runs `command` and returns its exit code: 0, or 2 after a printed `UserError`."""
+    """Runs `command` and returns its exit code: 0, 2 after a printed `UserError`, 130 after Ctrl-C."""
     try:
         command()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped; run the same command again to go on", file=sys.stderr)
+        return 130
     return 0
 
 

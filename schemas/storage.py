@@ -18,8 +18,9 @@ def join(folder: str, *names: str) -> str:
 
 
 def exists(url: str) -> bool:
-    """Whether a file or folder is at `url`."""
+    """Whether a file or folder is at `url` now, whatever an earlier listing said."""
     fs, path = filesystem(url)
+    fs.invalidate_cache()
     return fs.exists(path)
 
 

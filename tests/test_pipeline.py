@@ -107,3 +107,21 @@ def test_shards_are_small_descriptions(pipeline_settings, tmp_path):
     shards = plan_shards(config, plan_text(config))
     assert len({shard.path for shard in shards}) == len(shards) > 3
     assert all(len(repr(shard)) < 1000 for shard in shards)
+
+
+def test_any_fsspec_url(pipeline_settings, text, predictions):
+    """Text and output in another filesystem, here fsspec's own in memory: the same rows."""
+    import fsspec
+
+    from pipeline.run import run_pipeline
+    from schemas.manifest import open_predictions
+    from tests.test_reader import reader, take
+
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{text}/", "/text/", recursive=True)
+    settings = pipeline_settings("memory://out")
+    settings["text"] = {language: [f"memory://text/{language}.txt"] for language in settings["text"]}
+    manifest = run_pipeline(PipelineConfig.model_validate(settings), [])
+    assert manifest == open_predictions("memory://out")[0] == open_predictions(str(predictions))[0]
+    ours, theirs = take(reader("memory://out"), 3), take(reader(predictions), 3)
+    assert all((a.input_ids_BL == b.input_ids_BL).all() for a, b in zip(ours, theirs, strict=True))

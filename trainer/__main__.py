@@ -26,9 +26,12 @@ def main(arguments: list[str]) -> int:
 def _run(path: str) -> None:
     config = load_config(path, TrainerConfig)
     # Imported late: --help and a bad configuration should not wait for torch.
+    from transformers.utils.logging import disable_progress_bar
+
     from trainer.runtime import start_runtime, stop_runtime
     from trainer.training import train
 
+    disable_progress_bar()
     runtime = start_runtime(config.precision)
     try:
         train(config, runtime)
