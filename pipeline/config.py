@@ -58,7 +58,9 @@ class PipelineConfig(Config):
         "and gives rows for plain masked-LM training",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="decides the masks, together with each example id")
-    max_length: int = Field(128, ge=4, description="tokens a sequence, special tokens included; longer records are split")
+    max_length: int = Field(
+        128, ge=4, description="tokens a sequence, special tokens included; longer records are split"
+    )
     min_length: int = Field(4, ge=1, description="records of fewer tokens (without special ones) are rejected")
     masking: MaskingConfig = MaskingConfig()
     identity: Literal["family", "string"] = Field(

@@ -8,7 +8,7 @@ Bytes that are no whole character serve as byte fallback.
 
 import numpy as np
 import pyarrow.parquet as pq
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.identity import CONTINUATION, SPACE_MARK, WORD, parse
@@ -17,7 +17,13 @@ from pipeline.remap_tokenizer import unreachable
 from schemas.storage import filesystem
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
-_TRANSFORMERS_NAMES = {"pad": "pad_token", "unknown": "unk_token", "start": "cls_token", "end": "sep_token", "mask": "mask_token"}
+_TRANSFORMERS_NAMES = {
+    "pad": "pad_token",
+    "unknown": "unk_token",
+    "start": "cls_token",
+    "end": "sep_token",
+    "mask": "mask_token",
+}
 
 
 def count_tokens(urls: list[str], size: int) -> np.ndarray:
@@ -48,18 +54,24 @@ def default_tokenizer(vocabulary: Vocabulary, counts: np.ndarray, max_length: in
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
-    present = {role: vocabulary.tokens[vocabulary.roles.index(role)] for role in SPECIAL_ROLES if role in vocabulary.roles}
-    tokenizer.add_special_tokens(list(present.values()))
-    start, end = ([present[role]] if role in present else [] for role in ("start", "end"))
+    # The mask takes the space before it, since the word it stands for would.
+    specials = {
+        role: AddedToken(SPECIAL_TOKENS[role], special=True, lstrip=role == "mask")
+        for role in SPECIAL_ROLES
+        if role in vocabulary.roles
+    }
+    tokenizer.add_special_tokens(list(specials.values()))
+    frame = {role: SPECIAL_TOKENS[role] for role in ("start", "end") if role in specials}
+    start, end = ([frame[role]] if role in frame else [] for role in ("start", "end"))
     tokenizer.post_processor = processors.TemplateProcessing(
         single=[*start, "$A", *end],
         pair=[*start, "$A", *end, "$B", *end],
-        special_tokens=[(token, vocabulary.tokens.index(token)) for token in start + end],
+        special_tokens=[(token, vocabulary.id_of(role)) for role, token in frame.items()],
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         model_max_length=max_length,
-        **{_TRANSFORMERS_NAMES[role]: token for role, token in present.items()},
+        **{_TRANSFORMERS_NAMES[role]: token for role, token in specials.items()},
     )
 
 

@@ -50,7 +50,9 @@ def merge(teachers: list[TeacherTokenizer], identity: str = "family") -> Vocabul
     """
     merged: dict[Identity, int] = {}
     own_of = {
-        teacher.name: {merged.setdefault(found, len(merged)): own for own, found in identities(teacher, identity).items()}
+        teacher.name: {
+            merged.setdefault(found, len(merged)): own for own, found in identities(teacher, identity).items()
+        }
         for teacher in teachers
     }
     teacher_ids = {}

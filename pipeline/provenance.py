@@ -60,9 +60,7 @@ def describe_run(
         settings=settings,
         teachers=teachers,
         vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
-        text={
-            language: {source: plan.sha256 for source, plan in plans.items()} for language, plans in text.items()
-        },
+        text={language: {source: plan.sha256 for source, plan in plans.items()} for language, plans in text.items()},
     )
 
 

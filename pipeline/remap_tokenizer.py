@@ -43,9 +43,7 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
     if isinstance(model["vocab"], list):
         lowest = min(score for _, score in model["vocab"])
         placed = {int(to_merged[own]): entry for own, entry in enumerate(model["vocab"])}
-        model["vocab"] = [
-            placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)
-        ]
+        model["vocab"] = [placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)]
         if model.get("unk_id") is not None:
             model["unk_id"] = int(to_merged[model["unk_id"]])
     else:

@@ -223,9 +223,7 @@ def _columns(
         "language": pa.array([shard.language] * len(example_ids), pa.string()),
         "teacher": pa.array([shard.teacher] * len(example_ids), pa.string()),
         "input_ids": _lists(offsets, to_merged[masked.input_ids]),
-        "masked_positions": _lists(
-            ends, (masked.targets - np.repeat(offsets[:-1], np.diff(ends))).astype(np.int32)
-        ),
+        "masked_positions": _lists(ends, (masked.targets - np.repeat(offsets[:-1], np.diff(ends))).astype(np.int32)),
         "labels": _lists(ends, to_merged[masked.labels]),
         "label_logprobs": _lists(kept, predictions.label_logprobs),
         "topk_ids": _lists(kept * config.top_k, to_merged[predictions.topk_ids.ravel()]),

@@ -204,7 +204,8 @@ def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
     if kind in ("Unigram", "BPE") and "Metaspace" in parts | {_replaces_space(state["normalizer"])}:
         return SENTENCEPIECE
     raise UserError(
-        f"{where}: its tokenizer ({kind or 'unknown model'}) is neither WordPiece with ##, SentencePiece nor byte-level BPE"
+        f"{where}: its tokenizer ({kind or 'unknown model'}) is neither WordPiece with ##, "
+        "SentencePiece nor byte-level BPE"
     )
 
 

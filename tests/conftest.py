@@ -39,7 +39,8 @@ def pipeline_settings(teachers, text):
         return {
             "output": str(output),
             "teachers": {
-                name: {"model": str(teachers / name), "languages": [language]} for name, language in world.TEACHERS.items()
+                name: {"model": str(teachers / name), "languages": [language]}
+                for name, language in world.TEACHERS.items()
             },
             "text": {language: [str(text / f"{language}{suffix}.txt")] for language in world.WORDS},
             "max_length": world.MAX_LENGTH,

@@ -40,7 +40,9 @@ def test_examples_are_valid(model, path):
 
 
 def test_the_two_students_of_the_demo_differ_in_lambda_alone():
-    kd, mlm = (yaml.safe_load((ROOT / "examples/demo" / name).read_text()) for name in ("student.yaml", "mlm-only.yaml"))
+    kd, mlm = (
+        yaml.safe_load((ROOT / "examples/demo" / name).read_text()) for name in ("student.yaml", "mlm-only.yaml")
+    )
     assert mlm.pop("distillation") == {"weight": 0} and kd.pop("distillation")["weight"] > 0
     assert mlm.pop("output") != kd.pop("output")
     assert kd == mlm
@@ -72,12 +74,18 @@ def test_help_documents_every_field(stage, model):
         ("just text", "expected `field: value`"),
         ("output: a\nspeed: 9", ":2: speed: unknown field"),
         ("output: a\nteachers:\n  t:\n    model: m", ":3: teachers.t.languages: Field required"),
-        ("output: a\ntop_k: many\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}", ":2: top_k: Input should be a valid integer"),
+        (
+            "output: a\ntop_k: many\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}",
+            ":2: top_k: Input should be a valid integer",
+        ),
         (
             "output: a\nteachers: {t: {model: m, languages: [xx]}}\ntext: {en: [a.txt]}",
             "teacher 't' names the unknown language 'xx'; `text` has: en",
         ),
-        ("output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a], fr: [b]}", "no teacher names the language 'fr'"),
+        (
+            "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a], fr: [b]}",
+            "no teacher names the language 'fr'",
+        ),
         (
             "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}\nmasking: {mask: 0.9, random: 0.2}",
             ":4: masking: mask [+] random is 1.1",
@@ -101,7 +109,10 @@ def _mask_less_teacher(folder: Path) -> str:
 CASES = {
     "missing file": (lambda s, tmp: s["text"].update(en=["no/such.txt"]), "text.en: no file matches 'no/such.txt'"),
     "unknown language": (lambda s, tmp: s["teachers"]["hi-bpe"]["languages"].append("xx"), "unknown language 'xx'"),
-    "no mask token": (lambda s, tmp: s["teachers"]["en-wordpiece"].update(model=_mask_less_teacher(tmp)), "no mask token"),
+    "no mask token": (
+        lambda s, tmp: s["teachers"]["en-wordpiece"].update(model=_mask_less_teacher(tmp)),
+        "no mask token",
+    ),
     "k too large": (lambda s, tmp: s.update(top_k=100000), "top_k is 100000, but its vocabulary has"),
     "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but it reads at most"),
     "no such teacher": (lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./nowhere"), "tokenizer cannot be loaded"),
@@ -128,7 +139,10 @@ def test_bad_pipelines_stop_at_once(case, pipeline_settings, tmp_path):
         ({"predictions": "no/such"}, "no/such/_manifest.json: not found"),
         ({"sampling": {"languages": ["xx"]}}, "unknown language 'xx'"),
         ({"student": {"settings": {"model_type": "no-such"}}}, "no-such"),
-        ({"student": {"settings": {"model_type": "bert", "width": 3}}}, "student.settings.width: a bert configuration has no such field"),
+        (
+            {"student": {"settings": {"model_type": "bert", "width": 3}}},
+            "student.settings.width: a bert configuration has no such field",
+        ),
         ({"student": {"settings": {"model_type": "bert", "max_position_embeddings": 8}}}, "give it at least"),
         ({"student": {}}, "give `like`"),
     ],

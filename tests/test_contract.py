@@ -117,7 +117,11 @@ def test_readers_refuse_a_mismatch_with_both_values(run_pipeline, tmp_path):
 
 @pytest.mark.parametrize(
     ("room", "strangers"),
-    [("schemas", ["apache_beam", "torch", "transformers", "pipeline", "trainer"]), ("trainer", ["apache_beam", "pipeline"]), ("pipeline", ["trainer"])],
+    [
+        ("schemas", ["apache_beam", "torch", "transformers", "pipeline", "trainer"]),
+        ("trainer", ["apache_beam", "pipeline"]),
+        ("pipeline", ["trainer"]),
+    ],
 )
 def test_rooms(room, strangers):
     """Every module of a room imports where the rooms it must not know are not installed."""

@@ -12,7 +12,15 @@ from tests import world
 
 def test_no_heldout_verse_is_in_training():
     heldout = min(HELDOUT_BOOKS)
-    verses = [(1, 1, "a  b"), (1, 1, "c"), (heldout, 1, "d"), (1, 2, "d"), (2, 1, "a b"), (heldout, 2, "e"), (3, 1, " ")]
+    verses = [
+        (1, 1, "a  b"),
+        (1, 1, "c"),
+        (heldout, 1, "d"),
+        (1, 2, "d"),
+        (2, 1, "a b"),
+        (heldout, 2, "e"),
+        (3, 1, " "),
+    ]
     assert split_verses(verses) == {"train": ["a b c"], "heldout": ["d", "e"]}
 
 

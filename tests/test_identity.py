@@ -38,7 +38,11 @@ def byte_level(text: str) -> str:
     ],
 )
 def test_one_token_in_three_families(wordpiece, sentencepiece, text):
-    found = {wordpiece_identity(wordpiece), sentencepiece_identity(sentencepiece), byte_level_identity(byte_level(text))}
+    found = {
+        wordpiece_identity(wordpiece),
+        sentencepiece_identity(sentencepiece),
+        byte_level_identity(byte_level(text)),
+    }
     assert len(found) == 1
 
 
@@ -61,7 +65,9 @@ def test_the_rules_table():
     assert wordpiece_identity("##,") == Identity(LITERAL, b"##,")
     assert sentencepiece_identity("▁") == byte_level_identity(byte_level(" ")) == Identity(WORD, b"")
     assert sentencepiece_identity("▁▁") == byte_level_identity(byte_level("  ")) == Identity(WORD, b" ")
-    assert sentencepiece_identity("<0xE6>") == byte_level_identity(byte_level("我")[0]) == Identity(CONTINUATION, b"\xe6")
+    assert (
+        sentencepiece_identity("<0xE6>") == byte_level_identity(byte_level("我")[0]) == Identity(CONTINUATION, b"\xe6")
+    )
 
 
 def test_byte_alphabet_is_the_librarys():

@@ -95,7 +95,9 @@ def test_distilling_a_model_into_itself_costs_nothing():
 def test_without_predictions_only_the_mlm_loss_is_left():
     hidden, weight, bias, labels, ids, logprobs = problem()
     losses = distillation_loss(hidden, weight, bias, labels, ids[:, :0], logprobs[:, :0], 0.0)
-    torch.testing.assert_close(losses.total, functional.cross_entropy(hidden @ weight.T + bias, labels, reduction="sum"))
+    torch.testing.assert_close(
+        losses.total, functional.cross_entropy(hidden @ weight.T + bias, labels, reduction="sum")
+    )
     assert (losses.kd_M == 0).all()
 
 

@@ -64,7 +64,10 @@ def test_every_map_is_total_injective_and_invertible(teachers, identity):
         to_merged = vocabulary.to_merged(teacher.name)
         images = [int(to_merged[own]) for own in teacher.tokens]
         assert len(set(images)) == len(teacher.tokens)
-        assert all(vocabulary.teacher_ids[teacher.name][image] == own for own, image in zip(teacher.tokens, images, strict=True))
+        assert all(
+            vocabulary.teacher_ids[teacher.name][image] == own
+            for own, image in zip(teacher.tokens, images, strict=True)
+        )
         for role, own in teacher.roles.items():
             assert to_merged[own] == vocabulary.id_of(role)
     # Every merged token is some teacher's, and no two are written alike.

@@ -42,7 +42,17 @@ def ragged(count: int, seed: int = 0):
     return ids, lengths, targets, random.integers(5, 90, len(targets)).astype(np.int32)
 
 
-MODEL_TYPES = ["bert", "roberta", "xlm-roberta", "camembert", "distilbert", "electra", "albert", "deberta-v2", "modernbert"]
+MODEL_TYPES = [
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "albert",
+    "deberta-v2",
+    "modernbert",
+]
 
 
 @pytest.mark.parametrize("model_type", MODEL_TYPES)

@@ -17,7 +17,9 @@ from trainer.reader import Reader, read_row_group
 
 def reader(folder, seed: int = 3, batch_tokens: int = 400, **sampling) -> Reader:
     manifest, vocabulary = open_predictions(str(folder))
-    return Reader(str(folder), manifest, vocabulary.id_of("pad"), SamplingConfig(shuffle_rows=100, **sampling), batch_tokens, seed)
+    return Reader(
+        str(folder), manifest, vocabulary.id_of("pad"), SamplingConfig(shuffle_rows=100, **sampling), batch_tokens, seed
+    )
 
 
 def take(source: Reader, count: int) -> list:
@@ -90,10 +92,20 @@ def test_languages_are_drawn_by_p_to_the_alpha(predictions):
     manifest, _ = open_predictions(str(predictions))
     for alpha in (0.0, 0.5, 1.0):
         source = reader(predictions, alpha=alpha)
-        masked = np.array([sum(f.masked_positions for f in manifest.files if f.language == name) for name in source.languages])
+        masked = np.array(
+            [sum(f.masked_positions for f in manifest.files if f.language == name) for name in source.languages]
+        )
         expected = masked**alpha / (masked**alpha).sum()
         languages = np.concatenate([batch.language_M[batch.rows_M.argsort()] for batch in take(source, 300)])
-        rows = np.array([sum(len(set((batch.rows_M[batch.language_M == i] // batch.input_ids_BL.shape[1]).tolist())) for batch in take(reader(predictions, alpha=alpha), 300)) for i in range(3)])
+        rows = np.array(
+            [
+                sum(
+                    len(set((batch.rows_M[batch.language_M == i] // batch.input_ids_BL.shape[1]).tolist()))
+                    for batch in take(reader(predictions, alpha=alpha), 300)
+                )
+                for i in range(3)
+            ]
+        )
         assert len(languages) > 3000
         np.testing.assert_allclose(rows / rows.sum(), expected, atol=0.03)
 

@@ -26,7 +26,9 @@ def pairs(teachers, predictions):
 
 texts = st.one_of(
     st.text(max_size=40),
-    st.lists(st.sampled_from(sum(world.WORDS.values(), []) + [" ", "  ", "<mask>", "[MASK]", "नदी", "👩‍🔬", "é", "é"])).map(" ".join),
+    st.lists(
+        st.sampled_from(sum(world.WORDS.values(), []) + [" ", "  ", "<mask>", "[MASK]", "नदी", "👩‍🔬", "é", "é"])
+    ).map(" ".join),
 )
 
 

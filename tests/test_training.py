@@ -49,7 +49,13 @@ def write_config(folder: Path, predictions, heldout, shape=(), **changes) -> Pat
 def train(config: Path, *launcher: str, **kwargs) -> subprocess.CompletedProcess:
     command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
     return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=300, **kwargs
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        timeout=300,
+        **kwargs,
     )
 
 
@@ -113,7 +119,9 @@ def test_training_learns(student, predictions):
 def test_a_killed_run_goes_on_to_the_same_weights(student, predictions, heldout, tmp_path):
     config = write_config(tmp_path, predictions, heldout)
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "trainer", str(config)], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", str(config)], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+    )
     while latest_checkpoint(str(tmp_path / "student")) is None:
         assert process.poll() is None
     process.kill()

@@ -31,7 +31,10 @@ def sentences(language: str, count: int) -> list[str]:
     """`count` different lines of a language, always the same ones."""
     source = random.Random(language)
     return list(
-        itertools.islice(dict.fromkeys(" ".join(source.choices(WORDS[language], k=source.randint(2, 30))) for _ in range(count * 2)), count)
+        itertools.islice(
+            dict.fromkeys(" ".join(source.choices(WORDS[language], k=source.randint(2, 30))) for _ in range(count * 2)),
+            count,
+        )
     )
 
 
@@ -55,10 +58,14 @@ def make_tokenizer(family: str, lines: list[str], size: int = 200) -> PreTrained
         tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
         tokenizer.decoder = decoders.ByteLevel()
         alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-        trainer = trainers.BpeTrainer(special_tokens=ROBERTA_SPECIALS, initial_alphabet=alphabet, **common | {"vocab_size": size + 256})
+        trainer = trainers.BpeTrainer(
+            special_tokens=ROBERTA_SPECIALS, initial_alphabet=alphabet, **common | {"vocab_size": size + 256}
+        )
     tokenizer.train_from_iterator(lines, trainer)
     cls, sep, pad, unk, mask = (
-        ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]") if family == "wordpiece" else ("<s>", "</s>", "<pad>", "<unk>", "<mask>")
+        ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
+        if family == "wordpiece"
+        else ("<s>", "</s>", "<pad>", "<unk>", "<mask>")
     )
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls} $A {sep}",

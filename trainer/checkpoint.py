@@ -14,9 +14,7 @@ from trainer.runtime import Runtime
 FOLDER = "checkpoints"
 
 
-def save_checkpoint(
-    output: str, step: int, model: torch.nn.Module, training: dict, state: dict, keep: int
-) -> None:
+def save_checkpoint(output: str, step: int, model: torch.nn.Module, training: dict, state: dict, keep: int) -> None:
     """Writes `checkpoints/<step>/` and removes all but the last `keep`.
 
     Args:
@@ -46,7 +44,9 @@ def latest_checkpoint(output: str) -> int | None:
     return steps[-1] if steps else None
 
 
-def load_checkpoint(output: str, step: int, model: torch.nn.Module, identity: dict, runtime: Runtime) -> tuple[dict, dict]:
+def load_checkpoint(
+    output: str, step: int, model: torch.nn.Module, identity: dict, runtime: Runtime
+) -> tuple[dict, dict]:
     """Loads a checkpoint's weights into `model`; returns its (training, state).
 
     Raises:

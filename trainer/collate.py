@@ -84,4 +84,3 @@ def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarra
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     offsets = array.offsets.to_numpy().astype(np.int64)
     return array.values.to_numpy(zero_copy_only=False), offsets[:-1], np.diff(offsets)
-

@@ -31,7 +31,10 @@ class SamplingConfig(Config):
     """What is read, in which proportions."""
 
     alpha: float = Field(
-        0.7, ge=0, le=1, description="languages are drawn by p^alpha of their masked positions: 1 as they come, 0 evenly"
+        0.7,
+        ge=0,
+        le=1,
+        description="languages are drawn by p^alpha of their masked positions: 1 as they come, 0 evenly",
     )
     languages: list[str] | None = Field(None, description="only these languages; default all in the predictions")
     shuffle_rows: int = Field(8192, ge=1, description="rows held at once to mix and to group by length")
@@ -79,7 +82,8 @@ class TrainerConfig(Config):
     accumulation: int = Field(1, ge=1, description="micro-batches an optimizer step, in each process")
     seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, data order and dropout")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32"
+        "auto",
+        description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32",
     )
     log_every: int = Field(50, ge=1, description="optimizer steps between log lines")
     evaluate_every: int | None = Field(None, ge=1, description="optimizer steps between evaluations; always at the end")

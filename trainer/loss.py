@@ -110,7 +110,9 @@ class _ChunkedLoss(torch.autograd.Function):
     """Gradients are made in the forward pass, chunk by chunk, and only scaled in the backward."""
 
     @staticmethod
-    def forward(ctx, hidden_MH, weight_VH, bias_V, labels_M, topk_ids_MK, topk_logprobs_MK, weight, tail, with_gradient):
+    def forward(
+        ctx, hidden_MH, weight_VH, bias_V, labels_M, topk_ids_MK, topk_logprobs_MK, weight, tail, with_gradient
+    ):
         device = hidden_MH.device.type
         fast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MH.dtype
         exact = torch.float64 if hidden_MH.dtype == torch.float64 else torch.float32

@@ -41,7 +41,9 @@ def read_row_group(folder: str, manifest: Manifest, file: FileRecord, group: int
             check_footer(url, parquet.metadata.metadata, manifest.top_k, manifest.vocabulary.sha256)
             return parquet.read_row_group(group, columns=COLUMNS)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{url}: row group {group} cannot be read ({error}); remove the file and rerun the pipeline") from None
+        raise UserError(
+            f"{url}: row group {group} cannot be read ({error}); remove the file and rerun the pipeline"
+        ) from None
 
 
 @dataclass
@@ -139,7 +141,9 @@ class Reader:
             random = np.random.default_rng([self._seed, self._pool])
             counts = random.multinomial(self._pool_rows, self.shares)
             tables = [
-                part for name, count in zip(self.languages, counts, strict=True) for part in self._streams[name].take(count)
+                part
+                for name, count in zip(self.languages, counts, strict=True)
+                for part in self._streams[name].take(count)
             ]
             rows = Rows(pa.concat_tables(tables), self.languages, self._top_k, self._pad_id)
             batches = rows.batches(self._batch_tokens, random.permutation(self._pool_rows))
@@ -175,5 +179,7 @@ def choose_languages(manifest: Manifest, wanted: list[str] | None) -> list[str]:
         raise UserError("the predictions hold no rows at all; look at their _rejects folder")
     for language in wanted or []:
         if language not in known:
-            raise UserError(f"sampling.languages: unknown language {language!r}; the predictions have: {', '.join(known)}")
+            raise UserError(
+                f"sampling.languages: unknown language {language!r}; the predictions have: {', '.join(known)}"
+            )
     return sorted(set(wanted)) if wanted else known

@@ -20,9 +20,7 @@ def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: in
     Raises:
       UserError: an unknown model type or field, or positions for fewer than `max_length` tokens.
     """
-    special_ids = {
-        field: vocabulary.id_of(role) for field, role in _SPECIAL_IDS.items() if role in vocabulary.roles
-    }
+    special_ids = {field: vocabulary.id_of(role) for field, role in _SPECIAL_IDS.items() if role in vocabulary.roles}
     settings = {**config.settings, **special_ids, "vocab_size": len(vocabulary)}
     model_type = settings.pop("model_type", None)
     try:
@@ -32,7 +30,9 @@ def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: in
             settings = {**shape.to_diff_dict(), **settings}
             settings.pop("model_type", None)
         known = set(AutoConfig.for_model(model_type).to_dict())
-        if unknown := [field for field in config.settings if field not in known | {"attn_implementation", "model_type"}]:
+        if unknown := [
+            field for field in config.settings if field not in known | {"attn_implementation", "model_type"}
+        ]:
             raise UserError(f"student.settings.{unknown[0]}: a {model_type} configuration has no such field")
         result = AutoConfig.for_model(model_type, **settings)
     except (OSError, ValueError, KeyError) as error:
@@ -73,7 +73,9 @@ class DistilledStudent(nn.Module):
         model.base_model.register_forward_hook(self._keep_rows)
         projection = model.get_output_embeddings()
         if not isinstance(projection, nn.Linear) or projection.bias is None:
-            raise UserError(f"student: {type(model).__name__} has no plain vocabulary projection; choose another model_type")
+            raise UserError(
+                f"student: {type(model).__name__} has no plain vocabulary projection; choose another model_type"
+            )
         # The head then returns what its projection would have been applied to.
         projection.forward = lambda hidden: hidden
 

@@ -25,7 +25,15 @@ from trainer.student import DistilledStudent, build_student, student_config
 SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 EVALUATION_FILE = "evaluation.json"
 # What may change between a run and its continuation, since no weight depends on it.
-_INCIDENTAL = {"output", "predictions", "heldout", "log_every", "evaluate_every", "checkpoint_every", "keep_checkpoints"}
+_INCIDENTAL = {
+    "output",
+    "predictions",
+    "heldout",
+    "log_every",
+    "evaluate_every",
+    "checkpoint_every",
+    "keep_checkpoints",
+}
 
 
 def train(config: TrainerConfig, runtime: Runtime) -> None:
@@ -106,7 +114,9 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     metrics.close()
     if runtime.is_main:
         export_student(config.output, model, config.predictions, manifest)
-        write_bytes(str(Path(config.output).absolute() / EVALUATION_FILE), json.dumps(result, indent=2).encode() + b"\n")
+        write_bytes(
+            str(Path(config.output).absolute() / EVALUATION_FILE), json.dumps(result, indent=2).encode() + b"\n"
+        )
         if result:
             print(format_evaluation(result))
         print(f"{config.output}: the student, {sum(p.numel() for p in model.parameters()):,} parameters")
