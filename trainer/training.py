@@ -1,21 +1,26 @@
 """The training loop."""
 
+import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from transformers import get_scheduler
+from transformers import PreTrainedModel, get_scheduler
 
 from schemas.errors import UserError
-from schemas.manifest import open_predictions
+from schemas.manifest import Manifest, open_predictions
 from schemas.storage import write_bytes
 from trainer.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
+from trainer.collate import Batch
 from trainer.config import DistillationConfig, OptimizerConfig, TrainerConfig
 from trainer.evaluation import evaluate, format_evaluation, open_heldout
 from trainer.export import export_student
+from trainer.loss import Losses
 from trainer.metrics import Metrics
 from trainer.reader import Reader
 from trainer.runtime import Runtime
@@ -57,7 +62,7 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     scheduler = get_scheduler(
         SCHEDULES[config.optimizer.schedule], optimizer, config.optimizer.warmup_steps, config.steps
     )
-    identity = _identity(config, manifest.vocabulary.sha256, runtime)
+    identity = _identity(config, manifest, runtime)
 
     start = latest_checkpoint(config.output) or 0
     if start:
@@ -80,15 +85,7 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
         torch.manual_seed(step_seed(config.seed, step, runtime.rank))
         # Every process makes the whole step's batches and takes its own.
         step_batches = list(islice(batches, config.accumulation * runtime.world_size))
-        positions = sum(len(batch.labels_M) for batch in step_batches)
-        for number, batch in enumerate(step_batches[runtime.rank :: runtime.world_size], 1):
-            batch = batch.to(runtime.device)
-            if runtime.world_size > 1:
-                parallel.require_backward_grad_sync = number == config.accumulation
-            with runtime.autocast():
-                losses = parallel(batch, weight, config.distillation.tail)
-            # Divided once, by the step's positions over all processes (whose gradients DDP averages).
-            (losses.total * (runtime.world_size / positions)).backward()
+        for batch, losses in accumulate_gradients(parallel, step_batches, weight, config.distillation.tail, runtime):
             metrics.add(batch, losses)
         nn.utils.clip_grad_norm_(student.parameters(), config.optimizer.clip_norm)
         optimizer.step()
@@ -113,14 +110,41 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     metrics.log_evaluation(config.steps, result)
     metrics.close()
     if runtime.is_main:
-        export_student(config.output, model, config.predictions, manifest)
-        write_bytes(
-            str(Path(config.output).absolute() / EVALUATION_FILE), json.dumps(result, indent=2).encode() + b"\n"
-        )
-        if result:
-            print(format_evaluation(result))
-        print(f"{config.output}: the student, {sum(p.numel() for p in model.parameters()):,} parameters")
+        _finish(config, model, manifest, result)
     runtime.barrier()
+
+
+def accumulate_gradients(
+    parallel: nn.Module, step_batches: list[Batch], weight: float, tail: str, runtime: Runtime
+) -> Iterator[tuple[Batch, Losses]]:
+    """One optimizer step's gradients: the mean over all masked positions of all processes.
+
+    Args:
+      step_batches: the whole step's micro-batches, the same in every process.
+
+    Yields each of this process's batches with its losses, after their backward pass.
+    """
+    positions = sum(len(batch.labels_M) for batch in step_batches)
+    own = step_batches[runtime.rank :: runtime.world_size]
+    for number, batch in enumerate(own, 1):
+        batch = batch.to(runtime.device)
+        last = runtime.world_size == 1 or number == len(own)
+        with nullcontext() if last else parallel.no_sync():
+            with runtime.autocast():
+                losses = parallel(batch, weight, tail)
+            # Divided once, by the step's positions; DDP averages gradients over processes.
+            (losses.total * (runtime.world_size / positions)).backward()
+        yield batch, losses
+
+
+def _finish(config: TrainerConfig, model: PreTrainedModel, manifest: Manifest, result: dict[str, dict]) -> None:
+    """Exports the student, then marks the run as finished and says how good it is."""
+    export_student(config.output, model, config.predictions, manifest)
+    content = json.dumps(result, indent=2).encode() + b"\n"
+    write_bytes(str(Path(config.output) / EVALUATION_FILE), content)
+    if result:
+        print(format_evaluation(result))
+    print(f"{config.output}: the student, {model.num_parameters():,} parameters")
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -150,10 +174,11 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _identity(config: TrainerConfig, vocabulary_sha256: str, runtime: Runtime) -> dict:
+def _identity(config: TrainerConfig, manifest: Manifest, runtime: Runtime) -> dict:
     """Everything that decides the weights, as a checkpoint keeps it."""
     return {
-        "vocabulary_sha256": vocabulary_sha256,
+        "vocabulary_sha256": manifest.vocabulary.sha256,
+        "manifest_sha256": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
         "precision_used": str(runtime.dtype),
         "world_size": runtime.world_size,
         **config.model_dump(mode="json", exclude=_INCIDENTAL),
