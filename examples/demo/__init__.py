@@ -1,0 +1,1 @@
+"""The demo: three teachers of three families become one student. `python -m examples.demo`."""
