@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 # The environment is made anew whenever requirements.txt changes.
 $(VENV)/.installed: requirements.txt
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
 	touch $@
 

@@ -21,8 +21,11 @@ from schemas.manifest import (
     Masking,
     read_footer,
 )
-from schemas.storage import exists, join
+from schemas.storage import join, list_files
 from schemas.vocabulary import Vocabulary
+
+# Shards of each language and teacher that the default tokenizer's scores are counted from.
+_COUNTED_SHARDS = 16
 
 
 def write_tokenizers(
@@ -40,7 +43,8 @@ def write_tokenizers(
     if len(remapped) == 1:
         (default,) = remapped.values()
     else:
-        counts = count_tokens([join(config.output, shard.path) for shard in shards], len(vocabulary))
+        sample = [join(config.output, shard.path) for shard in shards if shard.index < _COUNTED_SHARDS]
+        counts = count_tokens(sample, len(vocabulary))
         default = default_tokenizer(vocabulary, counts, min(t.model_max_length for t in remapped.values()))
     write_tokenizer(join(config.output, DEFAULT_TOKENIZER), default)
 
@@ -51,10 +55,11 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
     Raises:
       UserError: a file that is missing, truncated or of another run.
     """
+    present = list_files(config.output)
 
     def read(shard: Shard) -> tuple[pq.FileMetaData, Receipt]:
         url = join(config.output, shard.path)
-        if not exists(url):
+        if shard.path not in present:
             raise UserError(f"{url}: was not written; rerun the same command to write what is missing")
         metadata = read_footer(url)
         receipt = read_receipt(metadata)

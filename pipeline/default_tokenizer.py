@@ -1,7 +1,8 @@
 """The tokenizer for text of unknown or mixed language: a Unigram over the merged surfaces.
 
 A Unigram model's ids are list positions, so the merged vocabulary is its list as it
-stands. Scores are log-frequencies counted from the teachers' own segmentations, so
+stands. Scores are log-frequencies counted from the teachers' own segmentations (masked rows
+and their labels, a close stand-in for the text), so
 that the most probable segmentation tends to be the one a teacher would have made.
 Bytes that are no whole character serve as byte fallback.
 """

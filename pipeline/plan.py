@@ -5,16 +5,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.config import PipelineConfig
 from pipeline.shards import Shard
 from pipeline.text import FilePlan, find_files, plan_file
+from schemas.errors import UserError
 
 # For each language, its files' plans by source name.
 TextPlan = dict[str, dict[str, FilePlan]]
 
 
 def plan_text(config: PipelineConfig) -> TextPlan:
-    """Reads every text file once. UserError where a pattern matches none."""
+    """Reads every text file once. UserError where a pattern matches none, or all are empty."""
     files = {language: find_files(language, patterns) for language, patterns in config.text.items()}
     with ThreadPoolExecutor() as pool:
-        return {
+        plans = {
             language: dict(
                 zip(
                     [file.source for file in found],
@@ -24,6 +25,10 @@ def plan_text(config: PipelineConfig) -> TextPlan:
             )
             for language, found in files.items()
         }
+    for language, by_source in plans.items():
+        if not any(plan.ranges for plan in by_source.values()):
+            raise UserError(f"text.{language}: its files are empty")
+    return plans
 
 
 def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:

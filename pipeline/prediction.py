@@ -42,7 +42,7 @@ class Predictor:
 
     def __init__(self, model: PreTrainedModel, tokenizer: TeacherTokenizer, config: TeacherConfig, top_k: int):
         self._device = choose_device(config.device)
-        self._model = model.to(self._device, choose_dtype(config.dtype, self._device)).eval()
+        self._model = model.to(self._device, getattr(torch, config.dtype)).eval()
         self._pad = tokenizer.roles["pad"]
         self._top_k = top_k
         self._name = tokenizer.name
@@ -114,14 +114,10 @@ class Predictor:
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """`auto` is the GPU where there is one. UserError for a device that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
-
-
-def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 on a GPU and float32 on a CPU."""
-    if dtype == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return getattr(torch, dtype)
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None

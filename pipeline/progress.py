@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from pipeline.shards import Shard
-from schemas.storage import exists, join
+from schemas.storage import list_files
 
 _SECONDS = 1.0
 
@@ -23,7 +23,7 @@ def shard_progress(output: str, shards: list[Shard]) -> Iterator[None]:
     with tqdm(total=sum(pending.values()), desc="teacher predictions", unit="B", unit_scale=True) as bar:
 
         def look() -> None:
-            for path in [path for path in pending if exists(join(output, path))]:
+            for path in pending.keys() & list_files(output):
                 bar.update(pending.pop(path))
             bar.set_postfix_str(f"{len(shards) - len(pending)}/{len(shards)} shards")
 

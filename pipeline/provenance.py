@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from pipeline.config import PipelineConfig
 from pipeline.plan import TextPlan
-from pipeline.teachers import TeacherTokenizer, check_model, load_model, model_fingerprint
+from pipeline.prediction import choose_device
+from pipeline.teachers import TeacherTokenizer, check_model, load_model, teacher_fingerprint
 from schemas.errors import UserError, differences
 from schemas.manifest import TeacherRecord, VocabularyRecord
 from schemas.storage import join, read_bytes, write_bytes
@@ -30,8 +31,8 @@ class Run(BaseModel):
 
     @property
     def fingerprint(self) -> str:
-        """sha256 over all of it."""
-        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        """sha256 over all of it, in whatever order a configuration gives it."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 def describe_run(
@@ -41,18 +42,17 @@ def describe_run(
     teachers = {}
     for name, teacher in config.teachers.items():
         tokenizer = tokenizers[name]
-        fingerprint = tokenizer.fingerprint
-        if config.top_k:
-            model = load_model(name, teacher)
+        model = load_model(name, teacher) if config.top_k else None
+        if model:
             check_model(tokenizer, model, config.top_k, config.max_length)
-            fingerprint = hashlib.sha256(f"{fingerprint}{model_fingerprint(model)}".encode()).hexdigest()
+            choose_device(teacher.device)
         teachers[name] = TeacherRecord(
             model=teacher.model,
             revision=teacher.revision,
             family=tokenizer.family,
             languages=teacher.languages,
             vocabulary_size=len(tokenizer.tokens),
-            fingerprint=fingerprint,
+            fingerprint=teacher_fingerprint(tokenizer, model),
         )
     settings = config.model_dump(mode="json", exclude={"output", "teachers", "text"})
     settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}

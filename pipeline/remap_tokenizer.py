@@ -40,14 +40,18 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
     for added in state["added_tokens"]:
         added["id"] = int(to_merged[added["id"]])
     model = state["model"]
+    # An added token may be in the added list alone; where it is also in the model's
+    # vocabulary, the loader keeps its id.
+    added_ids = {added["content"]: added["id"] for added in state["added_tokens"]}
     if isinstance(model["vocab"], list):
         lowest = min(score for _, score in model["vocab"])
-        placed = {int(to_merged[own]): entry for own, entry in enumerate(model["vocab"])}
+        placed = {int(to_merged[own]): entry for own, entry in enumerate(model["vocab"]) if to_merged[own] >= 0}
+        placed = {merged: [token, lowest] for token, merged in added_ids.items()} | placed
         model["vocab"] = [placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)]
         if model.get("unk_id") is not None:
             model["unk_id"] = int(to_merged[model["unk_id"]])
     else:
-        model["vocab"] = {token: int(to_merged[own]) for token, own in model["vocab"].items()}
+        model["vocab"] = {token: int(to_merged[own]) for token, own in model["vocab"].items()} | added_ids
     _remap_post_processor(state["post_processor"], to_merged)
     state["padding"] = state["truncation"] = None
     return state
@@ -77,12 +81,15 @@ def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -
         if own is not None:
             # As an AddedToken, so that flags such as <mask>'s lstrip survive.
             specials[name] = own_added.get(own, getattr(tokenizer, name))
-    return PreTrainedTokenizerFast(
+    remapped = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_max_length=tokenizer.model_max_length,
         clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
         **specials,
     )
+    for own, token in own_added.items():
+        assert remapped.convert_tokens_to_ids(token.content) == to_merged[own], token
+    return remapped
 
 
 def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,6 +1,8 @@
 """The whole of stage one: check everything, run the missing shards, commit the manifest."""
 
+import re
 import sys
+import threading
 from functools import lru_cache
 
 import apache_beam as beam
@@ -12,12 +14,16 @@ from pipeline.merge import merge
 from pipeline.plan import plan_shards, plan_text
 from pipeline.prediction import Predictor
 from pipeline.progress import shard_progress
-from pipeline.provenance import claim_output, describe_run
+from pipeline.provenance import Run, claim_output, describe_run
 from pipeline.shards import Shard, process_shard
-from pipeline.teachers import TeacherTokenizer, load_model, load_tokenizer
+from pipeline.teachers import TeacherTokenizer, load_model, load_tokenizer, teacher_fingerprint
+from schemas.errors import UserError
 from schemas.manifest import Manifest, write_manifest
-from schemas.storage import exists, join
+from schemas.storage import join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary, write_vocabulary
+
+_ONE_SHARD = threading.Lock()
+_WORKERS_ERROR = re.compile(r"UserError: (.+?)(?: \[while running .*|\n|$)")
 
 
 def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
@@ -34,13 +40,14 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
     claim_output(config.output, run)
 
     shards = plan_shards(config, text)
-    missing = [shard for shard in shards if not exists(join(config.output, shard.path))]
+    present = list_files(config.output)
+    missing = [shard for shard in shards if shard.path not in present]
     if len(missing) < len(shards):
         print(f"{len(shards) - len(missing)} of {len(shards)} shards are already there", file=sys.stderr)
+    write_vocabulary(join(config.output, VOCABULARY_FILE), vocabulary)
     if missing:
-        write_vocabulary(join(config.output, VOCABULARY_FILE), vocabulary)
         with shard_progress(config.output, missing):
-            process(missing, config, run.fingerprint, beam_arguments)
+            process(missing, config, run, beam_arguments)
 
     manifest = collect_manifest(config, run, shards)
     write_tokenizers(config, tokenizers, vocabulary, shards)
@@ -48,42 +55,58 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
     return manifest
 
 
-def process(shards: list[Shard], config: PipelineConfig, run: str, beam_arguments: list[str]) -> None:
+def process(shards: list[Shard], config: PipelineConfig, run: Run, beam_arguments: list[str]) -> None:
     """The Beam pipeline: small descriptions go in, each shard's file is written inside."""
-    with beam.Pipeline(options=PipelineOptions(beam_arguments)) as pipeline:
-        (
-            pipeline
-            | "Describe shards" >> beam.Create(shards)
-            | "Spread over workers" >> beam.Reshuffle()
-            | "Predict and write" >> beam.ParDo(PredictShard(config, run))
-        )
+    try:
+        with beam.Pipeline(options=PipelineOptions(beam_arguments)) as pipeline:
+            (
+                pipeline
+                | "Describe shards" >> beam.Create(shards)
+                | "Spread over workers" >> beam.Reshuffle()
+                | "Predict and write" >> beam.ParDo(PredictShard(config, run))
+            )
+    except (UserError, RuntimeError) as error:
+        # Beam adds its own words to a worker's error, and other processes' errors come as text.
+        if message := _WORKERS_ERROR.search(f"{type(error).__name__}: {error}"):
+            raise UserError(message[1]) from None
+        raise
 
 
 class PredictShard(beam.DoFn):
     """Runs one shard. The teacher and the vocabulary are loaded once a process."""
 
-    def __init__(self, config: PipelineConfig, run: str):
+    def __init__(self, config: PipelineConfig, run: Run):
         self._config = config
-        self._run = run
+        self._run = run.fingerprint
+        self._teachers = {name: teacher.fingerprint for name, teacher in run.teachers.items()}
 
     def process(self, shard: Shard):
         """Writes the shard's files; emits nothing."""
-        tokenizer, predictor = _teacher(self._config.model_dump_json(), shard.teacher, self._run)
-        vocabulary = _vocabulary(self._config.output, self._run)
-        to_merged = vocabulary.to_merged(shard.teacher)
-        process_shard(shard, self._config, self._run, tokenizer, predictor, to_merged, vocabulary.sha256)
+        # One shard at a time in a process: its threads share the one teacher in memory.
+        with _ONE_SHARD:
+            tokenizer, predictor = _teacher(
+                self._config.model_dump_json(), shard.teacher, self._teachers[shard.teacher], self._run
+            )
+            vocabulary = _vocabulary(self._config.output, self._run)
+            to_merged = vocabulary.to_merged(shard.teacher)
+            process_shard(shard, self._config, self._run, tokenizer, predictor, to_merged, vocabulary.sha256)
 
 
 # One teacher in memory at a time in each process. Keyed by text, since every bundle
 # brings its own copy of the configuration, and by run, since files can change.
 @lru_cache(maxsize=1)
-def _teacher(config_json: str, name: str, run: str) -> tuple[TeacherTokenizer, Predictor | None]:
+def _teacher(config_json: str, name: str, fingerprint: str, run: str) -> tuple[TeacherTokenizer, Predictor | None]:
     config = PipelineConfig.model_validate_json(config_json)
     teacher = config.teachers[name]
     tokenizer = load_tokenizer(name, teacher)
-    if not config.top_k:
-        return tokenizer, None
-    return tokenizer, Predictor(load_model(name, teacher), tokenizer, teacher, config.top_k)
+    model = load_model(name, teacher) if config.top_k else None
+    found = teacher_fingerprint(tokenizer, model)
+    if found != fingerprint:
+        raise UserError(
+            f"teacher {name!r} ({teacher.model}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
+            "pin `revision` to a commit"
+        )
+    return tokenizer, Predictor(model, tokenizer, teacher, config.top_k) if model else None
 
 
 @lru_cache(maxsize=1)

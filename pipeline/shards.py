@@ -24,7 +24,7 @@ from schemas.rows import RECEIPT_KEY, ROW_SCHEMA, footer
 from schemas.storage import join, write_bytes
 
 REJECTS_FOLDER = "_rejects"
-INVALID_UTF8, EMPTY, TOO_SHORT = "invalid UTF-8", "empty", "too short"
+INVALID_UTF8, EMPTY, TOO_SHORT, NO_TARGET = "invalid UTF-8", "empty", "too short", "nothing to mask"
 _TOKENIZE_LINES = 1024
 
 
@@ -93,14 +93,14 @@ def process_shard(
       to_merged: int32, own ids to merged ids.
     """
     records, texts, rejects = _decode(list(read_lines(shard.lines)))
-    segments, short = _segment(records, texts, tokenizer, config)
-    rejects = sorted(rejects + [(record, TOO_SHORT) for record in short])
+    segments, unusable = _segment(records, texts, tokenizer, config)
+    rejects = sorted(rejects + unusable)
     columns = _columns(shard, segments, config, tokenizer, predictor, to_merged)
     reasons = [reason for _, reason in rejects]
     receipt = Receipt(
         run=run,
-        records=len(records) + len(rejects) - len(short),
-        used=len(records) - len(short),
+        records=len(records) - len(unusable) + len(rejects),
+        used=len(records) - len(unusable),
         rejected={reason: reasons.count(reason) for reason in sorted(set(reasons))},
         rows=len(columns["example_id"]),
         tokens=len(columns["input_ids"].values),
@@ -152,31 +152,37 @@ def _decode(lines: list[tuple[int, bytes]]) -> tuple[list[int], list[str], list[
 
 def _segment(
     records: list[int], texts: list[str], tokenizer: TeacherTokenizer, config: PipelineConfig
-) -> tuple[Segments, list[int]]:
+) -> tuple[Segments, list[tuple[int, str]]]:
     """Tokenizes, and cuts long records into the fewest segments, of equal length give or take one.
 
-    Equal lengths, so that no record ends in a stub of a few tokens. Returns the segments
-    and the records that are too short to use.
+    Equal lengths, so that no record ends in a stub of a few tokens. Segments of special
+    (say, unknown) tokens alone have nothing to mask and are left out. Returns the segments
+    and the (record, reason) of records that gave none.
     """
     prefix, suffix = np.array(tokenizer.prefix, np.int32), np.array(tokenizer.suffix, np.int32)
     room = config.max_length - len(prefix) - len(suffix)
-    pieces, lengths, owners, numbers, short = [], [], [], [], []
+    pieces, lengths, owners, numbers, unusable = [], [], [], [], []
     for start in range(0, len(texts), _TOKENIZE_LINES):
         encodings = tokenizer.hf.backend_tokenizer.encode_batch(
             texts[start : start + _TOKENIZE_LINES], add_special_tokens=False
         )
         for record, encoding in zip(records[start : start + _TOKENIZE_LINES], encodings, strict=True):
             own = np.array(encoding.ids, np.int32)
-            if len(own) < config.min_length:
-                short.append(record)
+            ordinary = ~np.isin(own, tokenizer.special_ids)
+            if len(own) < config.min_length or not ordinary.any():
+                unusable.append((record, TOO_SHORT if len(own) < config.min_length else NO_TARGET))
                 continue
-            for number, part in enumerate(np.array_split(own, -(-len(own) // room))):
-                pieces += (prefix, part, suffix)
-                lengths.append(len(prefix) + len(part) + len(suffix))
-                owners.append(record)
-                numbers.append(number)
+            count = -(-len(own) // room)
+            for number, (part, targets) in enumerate(
+                zip(np.array_split(own, count), np.array_split(ordinary, count), strict=True)
+            ):
+                if targets.any():
+                    pieces += (prefix, part, suffix)
+                    lengths.append(len(prefix) + len(part) + len(suffix))
+                    owners.append(record)
+                    numbers.append(number)
     token_ids = np.concatenate(pieces) if pieces else np.empty(0, np.int32)
-    return Segments(token_ids, *(np.array(x, np.int64) for x in (lengths, owners, numbers))), short
+    return Segments(token_ids, *(np.array(x, np.int64) for x in (lengths, owners, numbers))), unusable
 
 
 def _columns(

@@ -7,6 +7,7 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from pipeline.config import TeacherConfig
@@ -103,13 +104,15 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     try:
         model, report = AutoModelForMaskedLM.from_pretrained(
             config.model,
-            revision=config.revision,
+            # Named, since only then does transformers find the hub's own safetensors
+            # conversion of a repository that has none.
+            revision=config.revision or "main",
             trust_remote_code=config.trust_remote_code,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{where}: its model cannot be loaded: {_first_line(error)}") from None
     if missing := sorted(report["missing_keys"]):
         raise UserError(
@@ -137,10 +140,13 @@ def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int,
         raise UserError(f"{where}: max_length is {max_length}, but it reads at most {limit} tokens; lower max_length")
 
 
-def model_fingerprint(model: PreTrainedModel) -> str:
-    """sha256 over the configuration's shape and every weight, wherever they came from."""
+def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel | None) -> str:
+    """sha256 over the tokenizer, the model's configuration and its every weight, wherever they came from."""
+    if model is None:
+        return tokenizer.fingerprint
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _INCIDENTAL}
-    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(tokenizer.fingerprint.encode())
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().view(torch.uint8).numpy().data)

@@ -32,7 +32,7 @@ class LineRange:
 
 
 def find_files(language: str, patterns: list[str]) -> list[TextFile]:
-    """The files of one language, sorted within each pattern.
+    """The files of one language, sorted by source.
 
     Raises:
       UserError: a pattern matches nothing, or two files would share a source name.
@@ -41,7 +41,7 @@ def find_files(language: str, patterns: list[str]) -> list[TextFile]:
     for pattern in patterns:
         fs, path = filesystem(pattern)
         is_glob = glob.has_magic(path)
-        found = sorted(fs.glob(path)) if is_glob else [path] if fs.isfile(path) else []
+        found = [match for match in fs.glob(path) if fs.isfile(match)] if is_glob else [path] if fs.isfile(path) else []
         if not found:
             raise UserError(f"text.{language}: no file matches {pattern!r}")
         base = posixpath.dirname(path)
@@ -55,7 +55,7 @@ def find_files(language: str, patterns: list[str]) -> list[TextFile]:
                     "in example ids; rename one, or put both below one pattern"
                 )
             files[file.source] = file
-    return list(files.values())
+    return [files[source] for source in sorted(files)]
 
 
 @dataclass(frozen=True)

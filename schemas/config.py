@@ -33,6 +33,7 @@ def load_config(path: str, model: type[Model]) -> Model:
         raise UserError(f"{path}: the configuration is not UTF-8 text") from None
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_repeats(path, root)
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
@@ -51,6 +52,20 @@ def load_config(path: str, model: type[Model]) -> Model:
             message = "unknown field; `--help` lists the known ones"
         line = _line_of(root, fault["loc"])
         raise UserError(f"{path}:{line}: {field + ': ' if field else ''}{message}") from None
+
+
+def _refuse_repeats(path: str, node: yaml.Node | None) -> None:
+    """YAML would silently keep the last of two equal keys."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise UserError(f"{path}:{key.start_mark.line + 1}: {key.value}: given twice")
+            seen.add(key.value)
+            _refuse_repeats(path, value)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_repeats(path, value)
 
 
 def describe_fields(model: type[BaseModel], indent: str = "  ") -> str:

@@ -4,6 +4,7 @@
 listed file is complete.
 """
 
+import hashlib
 import json
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
-from schemas.storage import filesystem, join, read_bytes, write_bytes
+from schemas.storage import filesystem, join, list_files, read_bytes, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 MANIFEST_FILE = "_manifest.json"
@@ -91,6 +92,11 @@ class Manifest(_Record):
     files: list[FileRecord]
 
     @property
+    def sha256(self) -> str:
+        """The fingerprint of all that it says."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
+    @property
     def language_names(self) -> list[str]:
         """The languages that have rows, sorted."""
         return sorted({file.language for file in self.files if file.rows})
@@ -140,10 +146,9 @@ def open_predictions(folder: str) -> tuple[Manifest, Vocabulary]:
             f"{join(folder, VOCABULARY_FILE)}: sha256 {vocabulary.sha256}, but the manifest says "
             f"{manifest.vocabulary.sha256}; the vocabulary is from another run"
         )
-    fs, root = filesystem(folder)
-    present = set(fs.find(root))
+    present = list_files(folder)
     for file in manifest.files:
-        if join(root, file.path) not in present:
+        if file.path not in present:
             raise UserError(f"{join(folder, file.path)}: listed in the manifest but missing; rerun the pipeline")
     return manifest, vocabulary
 

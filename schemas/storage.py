@@ -6,10 +6,15 @@ import uuid
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
+from schemas.errors import UserError
+
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of `url` and the path within it."""
-    return fsspec.core.url_to_fs(url)
+    """The filesystem of `url` and the path within it. UserError for a protocol that is not installed."""
+    try:
+        return fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"{url}: {str(error).splitlines()[0]}") from None
 
 
 def join(folder: str, *names: str) -> str:
@@ -17,11 +22,12 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *names])
 
 
-def exists(url: str) -> bool:
-    """Whether a file or folder is at `url` now, whatever an earlier listing said."""
-    fs, path = filesystem(url)
+def list_files(folder: str) -> set[str]:
+    """The paths, relative to `folder`, of all files now below it, whatever an earlier listing said."""
+    fs, root = filesystem(folder)
     fs.invalidate_cache()
-    return fs.exists(path)
+    prefix = root.rstrip("/") + "/"
+    return {path.removeprefix(prefix) for path in fs.find(root)}
 
 
 def read_bytes(url: str) -> bytes:
@@ -42,7 +48,10 @@ def write_bytes(url: str, content: bytes) -> None:
         fs.pipe_file(path, content)
         return
     folder, name = os.path.split(path)
-    os.makedirs(folder, exist_ok=True)
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another output") from None
     temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
     with open(temporary, "wb") as file:
         file.write(content)

@@ -92,22 +92,11 @@ def test_languages_are_drawn_by_p_to_the_alpha(predictions):
     manifest, _ = open_predictions(str(predictions))
     for alpha in (0.0, 0.5, 1.0):
         source = reader(predictions, alpha=alpha)
-        masked = np.array(
-            [sum(f.masked_positions for f in manifest.files if f.language == name) for name in source.languages]
-        )
-        expected = masked**alpha / (masked**alpha).sum()
-        languages = np.concatenate([batch.language_M[batch.rows_M.argsort()] for batch in take(source, 300)])
-        rows = np.array(
-            [
-                sum(
-                    len(set((batch.rows_M[batch.language_M == i] // batch.input_ids_BL.shape[1]).tolist()))
-                    for batch in take(reader(predictions, alpha=alpha), 300)
-                )
-                for i in range(3)
-            ]
-        )
-        assert len(languages) > 3000
-        np.testing.assert_allclose(rows / rows.sum(), expected, atol=0.03)
+        masked = [sum(f.masked_positions for f in manifest.files if f.language == name) for name in source.languages]
+        expected = np.array(masked, float) ** alpha
+        drawn = np.bincount(np.concatenate([batch.language_M for batch in take(source, 600)]), minlength=3)
+        assert drawn.sum() > 10000
+        np.testing.assert_allclose(drawn / drawn.sum(), expected / expected.sum(), atol=0.02)
 
 
 def test_unknown_language(predictions):

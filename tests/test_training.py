@@ -90,7 +90,7 @@ def test_evaluation_is_what_plain_transformers_gives(student, heldout):
 
     model = AutoModelForMaskedLM.from_pretrained(student).eval()
     frame = pd.read_parquet(heldout)
-    for language, result in json.loads((student / "evaluation.json").read_text()).items():
+    for language, result in json.loads((student / "evaluation.json").read_text())["languages"].items():
         rows = frame[frame.language == language]
         right = nll = positions = teacher_right = teacher_nll = 0
         for row in rows.itertuples():
@@ -112,7 +112,7 @@ def test_training_learns(student, predictions):
     """Even these few steps beat a student that knows nothing by a wide margin."""
     _, vocabulary = open_predictions(str(predictions))
     know_nothing = torch.tensor(float(len(vocabulary))).log().item()
-    for result in json.loads((student / "evaluation.json").read_text()).values():
+    for result in json.loads((student / "evaluation.json").read_text())["languages"].values():
         assert result["nll"] < know_nothing - 1
 
 
@@ -161,7 +161,7 @@ def test_mlm_only_needs_no_predictions(run_pipeline, tmp_path):
     masked = run_pipeline(tmp_path / "masked", top_k=0)
     done = train(write_config(tmp_path, masked, masked, distillation={"weight": 0}, steps=6))
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "student" / "evaluation.json").read_text())
+    result = json.loads((tmp_path / "student" / "evaluation.json").read_text())["languages"]
     assert all(row["teacher_nll"] is None and row["nll"] > 0 for row in result.values())
     refused = train(write_config(tmp_path / "kd", masked, None))
     assert refused.returncode == 2 and "top_k: 0" in refused.stderr

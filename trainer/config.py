@@ -1,11 +1,12 @@
 """The trainer's configuration."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from schemas.config import Config
 
+Moment = Annotated[float, Field(ge=0, lt=1)]
 Value = bool | int | float | str | None
 
 
@@ -61,7 +62,7 @@ class OptimizerConfig(Config):
     warmup_steps: int = Field(0, ge=0, description="optimizer steps")
     schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="the decay after the warm-up")
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and norms")
-    betas: tuple[float, float] = Field((0.9, 0.98), description="AdamW's moment decays")
+    betas: tuple[Moment, Moment] = Field((0.9, 0.98), description="AdamW's moment decays")
     clip_norm: float = Field(1.0, gt=0, description="largest global gradient norm")
 
 

@@ -1,11 +1,13 @@
 """The finished student as a Hugging Face folder that plain transformers loads."""
 
+import json
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Manifest
 from schemas.storage import filesystem, join
+from trainer.student import longest_sequence
 
 
 def export_student(output: str, model: PreTrainedModel, folder: str, manifest: Manifest) -> None:
@@ -16,14 +18,21 @@ def export_student(output: str, model: PreTrainedModel, folder: str, manifest: M
     segments a language exactly as its (first) teacher does, in merged ids.
     """
     model.save_pretrained(output)
-    _copy(join(folder, DEFAULT_TOKENIZER), Path(output))
+    limit = longest_sequence(model.config)
+    _copy(join(folder, DEFAULT_TOKENIZER), Path(output), limit)
     for language in manifest.language_names:
         teacher = next(name for name, teacher in manifest.teachers.items() if language in teacher.languages)
-        _copy(join(folder, TEACHER_TOKENIZERS, teacher), Path(output) / "tokenizers" / language)
+        _copy(join(folder, TEACHER_TOKENIZERS, teacher), Path(output) / "tokenizers" / language, limit)
 
 
-def _copy(source: str, target: Path) -> None:
+def _copy(source: str, target: Path, limit: int) -> None:
+    """Copies a tokenizer's files; it learns that the student reads at most `limit` tokens."""
     fs, path = filesystem(source)
     target.mkdir(parents=True, exist_ok=True)
     for file in fs.ls(path, detail=False):
-        (target / file.rsplit("/", 1)[-1]).write_bytes(fs.cat_file(file))
+        name, content = file.rsplit("/", 1)[-1], fs.cat_file(file)
+        if name == "tokenizer_config.json":
+            settings = json.loads(content)
+            settings["model_max_length"] = min(settings["model_max_length"], limit)
+            content = json.dumps(settings, indent=2, ensure_ascii=False).encode()
+        (target / name).write_bytes(content)

@@ -19,9 +19,9 @@ So `distillation_loss` goes over chunks of positions, lets autograd differentiat
 small function, g_MJ = dL/ds_MJ, and turns the result into the chunk's gradient in
 place: dL/dz = (g scattered to its columns) - softmax(z) * sum_j g.
 
-`bucket` is the default by measurement (README, "Choices"): with small teachers, whose
-top-8 hold about half of the mass, `renormalize` asks for far more confidence than the
-teacher has. The paper (section 3.2) renormalises; with sharp teachers the two agree.
+`bucket` is the default by measurement (README, "Choices"). The paper renormalises,
+which asks for more confidence than a teacher has whose top-k hold little of the mass; with
+sharp teachers the two agree.
 """
 
 from dataclasses import dataclass

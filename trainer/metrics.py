@@ -21,7 +21,7 @@ class Metrics:
         self._sums = torch.zeros(len(languages), 3, device=runtime.device)
         self._tokens = 0
         self._since = time.monotonic()
-        self._writer = SummaryWriter(str(Path(output) / "logs"), purge_step=start) if runtime.is_main else None
+        self._writer = SummaryWriter(str(Path(output) / "logs"), purge_step=start + 1) if runtime.is_main else None
         self._bar = tqdm(total=steps, initial=start, desc=Path(output).name, unit="step", disable=not runtime.is_main)
 
     def add(self, batch: Batch, losses: Losses) -> None:

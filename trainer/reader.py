@@ -119,10 +119,12 @@ class Reader:
         seed: int,
     ):
         self.languages = choose_languages(manifest, sampling.languages)
-        masked = np.array(
-            [sum(f.masked_positions for f in manifest.files if f.language == name) for name in self.languages], float
-        )
-        self.shares = masked**sampling.alpha / (masked**sampling.alpha).sum()
+        files = [[file for file in manifest.files if file.language == name] for name in self.languages]
+        rows = np.array([sum(file.rows for file in of_language) for of_language in files], float)
+        positions = np.array([sum(file.masked_positions for file in of_language) for of_language in files], float)
+        # Shares of positions, turned into shares of rows, which are what is drawn.
+        shares = positions**sampling.alpha * rows / positions
+        self.row_shares = shares / shares.sum()
         self._streams = {name: _LanguageStream(folder, manifest, name, seed) for name in self.languages}
         self._top_k = manifest.top_k
         self._pad_id = pad_id
@@ -139,7 +141,7 @@ class Reader:
             for name, position in self._pool_start.items():
                 self._streams[name].position = _Position(**position)
             random = np.random.default_rng([self._seed, self._pool])
-            counts = random.multinomial(self._pool_rows, self.shares)
+            counts = random.multinomial(self._pool_rows, self.row_shares)
             tables = [
                 part
                 for name, count in zip(self.languages, counts, strict=True)

@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from schemas.errors import UserError
+
 
 @dataclass(frozen=True)
 class Runtime:
@@ -34,6 +36,15 @@ class Runtime:
         if self.world_size > 1:
             dist.all_reduce(total)
         return total.cpu()
+
+    def agree(self, value: int, what: str) -> int:
+        """`value`, where every process has the same. UserError where one differs."""
+        values = torch.zeros(self.world_size, dtype=torch.int64)
+        values[self.rank] = value
+        values = self.all_reduce(values)
+        if (values != value).any():
+            raise UserError(f"the processes differ in their {what}: {values.tolist()}; they need a shared folder")
+        return value
 
     def barrier(self) -> None:
         """Waits for the other processes."""
@@ -70,7 +81,7 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
     # Emulated bfloat16 would be slower than float32.
     native = torch.cpu.get_capabilities()
     return torch.bfloat16 if native.get("amx_bf16") or native.get("avx512_bf16") else torch.float32

@@ -11,6 +11,7 @@ from trainer.config import StudentConfig
 from trainer.loss import Losses, distillation_loss
 
 # The transformers configuration's names of the special ids, by role.
+_NO_SHAPE = {"model_type", "dtype", "torch_dtype", "transformers_version", "architectures", "_name_or_path"}
 _SPECIAL_IDS = {"pad_token_id": "pad", "bos_token_id": "start", "eos_token_id": "end"}
 
 
@@ -18,7 +19,7 @@ def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: in
     """The student's transformers configuration, over the merged vocabulary.
 
     Raises:
-      UserError: an unknown model type or field, or positions for fewer than `max_length` tokens.
+      UserError: an unknown model type, field or value, or positions for fewer than `max_length` tokens.
     """
     special_ids = {field: vocabulary.id_of(role) for field, role in _SPECIAL_IDS.items() if role in vocabulary.roles}
     settings = {**config.settings, **special_ids, "vocab_size": len(vocabulary)}
@@ -27,34 +28,45 @@ def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: in
         if config.like is not None:
             shape = AutoConfig.from_pretrained(config.like, revision=config.revision)
             model_type = model_type or shape.model_type
-            settings = {**shape.to_diff_dict(), **settings}
-            settings.pop("model_type", None)
-        known = set(AutoConfig.for_model(model_type).to_dict())
-        if unknown := [
-            field for field in config.settings if field not in known | {"attn_implementation", "model_type"}
-        ]:
+            # The shape, not the precision that its checkpoint happens to be stored in.
+            settings = {key: value for key, value in shape.to_diff_dict().items() if key not in _NO_SHAPE} | settings
+        known = AutoConfig.for_model(model_type).to_dict().keys() | {"attn_implementation", "model_type"}
+        if unknown := [field for field in config.settings if field not in known]:
             raise UserError(f"student.settings.{unknown[0]}: a {model_type} configuration has no such field")
         result = AutoConfig.for_model(model_type, **settings)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"student: {str(error).strip().splitlines()[0]}") from None
-    positions = getattr(result, "max_position_embeddings", None)
-    # RoBERTa's family counts positions from the padding id on.
-    offset = result.pad_token_id + 1 if "roberta" in model_type or model_type == "camembert" else 0
-    if positions is not None and positions < max_length + offset:
+    except UserError:
+        raise
+    except Exception as error:
+        # Whatever transformers makes of a user's settings, they are the user's to mend.
+        raise UserError(f"student: {_one_line(error)}") from None
+    if longest_sequence(result) < max_length:
+        positions = result.max_position_embeddings + max_length - longest_sequence(result)
         raise UserError(
-            f"student.settings.max_position_embeddings is {positions}, but the predictions' sequences have up to "
-            f"{max_length} tokens: give it at least {max_length + offset}"
+            f"student.settings.max_position_embeddings is {result.max_position_embeddings}, but the predictions' "
+            f"sequences have up to {max_length} tokens: give it at least {positions}"
         )
     return result
 
 
+def longest_sequence(config: PreTrainedConfig) -> int:
+    """How many tokens a model of this configuration can read."""
+    positions = getattr(config, "max_position_embeddings", None) or 10**6
+    # RoBERTa's family counts positions from the padding id on.
+    shifted = "roberta" in config.model_type or config.model_type == "camembert"
+    return positions - (config.pad_token_id + 1 if shifted else 0)
+
+
 def build_student(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """A student with random weights, a function of its configuration and `seed`."""
+    """A float32 student with random weights, a function of its configuration and `seed`."""
     torch.manual_seed(seed)
     try:
-        return AutoModelForMaskedLM.from_config(config)
-    except ValueError as error:
-        raise UserError(f"student: {str(error).strip().splitlines()[0]}") from None
+        return AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+    except Exception as error:
+        raise UserError(f"student: {_one_line(error)}") from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 class DistilledStudent(nn.Module):

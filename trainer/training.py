@@ -1,6 +1,5 @@
 """The training loop."""
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -18,7 +17,7 @@ from schemas.storage import write_bytes
 from trainer.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from trainer.collate import Batch
 from trainer.config import DistillationConfig, OptimizerConfig, TrainerConfig
-from trainer.evaluation import evaluate, format_evaluation, open_heldout
+from trainer.evaluation import Heldout, evaluate, format_evaluation, open_heldout
 from trainer.export import export_student
 from trainer.loss import Losses
 from trainer.metrics import Metrics
@@ -56,7 +55,8 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     heldout = open_heldout(config.heldout, manifest) if config.heldout else None
     pad_id = vocabulary.id_of("pad")
     reader = Reader(config.predictions, manifest, pad_id, config.sampling, config.batch_tokens, config.seed)
-    model = build_student(student_config(config.student, vocabulary, manifest.max_length), config.seed)
+    longest = max(manifest.max_length, heldout.manifest.max_length if heldout else 0)
+    model = build_student(student_config(config.student, vocabulary, longest), config.seed)
     student = DistilledStudent(model).to(runtime.device)
     optimizer = make_optimizer(student, config.optimizer)
     scheduler = get_scheduler(
@@ -64,13 +64,13 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     )
     identity = _identity(config, manifest, runtime)
 
-    start = latest_checkpoint(config.output) or 0
+    start = runtime.agree(latest_checkpoint(config.output) or 0, f"checkpoints in {config.output}")
     if start:
         training, state = load_checkpoint(config.output, start, model, identity, runtime)
         optimizer.load_state_dict(training["optimizer"])
         scheduler.load_state_dict(training["scheduler"])
         reader.load_state(state["reader"])
-    if start == config.steps and (Path(config.output) / EVALUATION_FILE).exists():
+    if start == config.steps and _is_finished(config, heldout):
         if runtime.is_main:
             print(f"{config.output}: finished at step {start}, nothing to do")
         return
@@ -110,7 +110,7 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     metrics.log_evaluation(config.steps, result)
     metrics.close()
     if runtime.is_main:
-        _finish(config, model, manifest, result)
+        _finish(config, model, manifest, heldout, result)
     runtime.barrier()
 
 
@@ -137,14 +137,26 @@ def accumulate_gradients(
         yield batch, losses
 
 
-def _finish(config: TrainerConfig, model: PreTrainedModel, manifest: Manifest, result: dict[str, dict]) -> None:
+def _finish(
+    config: TrainerConfig, model: PreTrainedModel, manifest: Manifest, heldout: Heldout | None, result: dict[str, dict]
+) -> None:
     """Exports the student, then marks the run as finished and says how good it is."""
     export_student(config.output, model, config.predictions, manifest)
-    content = json.dumps(result, indent=2).encode() + b"\n"
-    write_bytes(str(Path(config.output) / EVALUATION_FILE), content)
+    write_bytes(str(Path(config.output) / EVALUATION_FILE), _evaluation(heldout, result).encode())
     if result:
         print(format_evaluation(result))
     print(f"{config.output}: the student, {model.num_parameters():,} parameters")
+
+
+def _evaluation(heldout: Heldout | None, result: dict[str, dict]) -> str:
+    """`evaluation.json`: each language's figures, and what they were measured on."""
+    return json.dumps({"heldout_sha256": heldout and heldout.manifest.sha256, "languages": result}, indent=2) + "\n"
+
+
+def _is_finished(config: TrainerConfig, heldout: Heldout | None) -> bool:
+    """Whether the run was exported, and evaluated on this very held-out text."""
+    path = Path(config.output) / EVALUATION_FILE
+    return path.exists() and json.loads(path.read_text()).get("heldout_sha256") == (heldout and heldout.manifest.sha256)
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -178,7 +190,7 @@ def _identity(config: TrainerConfig, manifest: Manifest, runtime: Runtime) -> di
     """Everything that decides the weights, as a checkpoint keeps it."""
     return {
         "vocabulary_sha256": manifest.vocabulary.sha256,
-        "manifest_sha256": hashlib.sha256(manifest.model_dump_json().encode()).hexdigest(),
+        "manifest_sha256": manifest.sha256,
         "precision_used": str(runtime.dtype),
         "world_size": runtime.world_size,
         **config.model_dump(mode="json", exclude=_INCIDENTAL),

@@ -49,7 +49,8 @@ def main() -> None:
     merge_seconds = time.monotonic() - merge_started
     _run("trainer", CONFIGS / "mlm-only.yaml")
     write_report(ROOT)
-    print(f"\ndemo: {time.monotonic() - started:.0f} s in all, of which the merge (predictions and student) {merge_seconds:.0f} s")
+    seconds = time.monotonic() - started
+    print(f"\ndemo: {seconds:.0f} s in all, of which the merge (predictions and student) {merge_seconds:.0f} s")
 
 
 def _fill(template: str, name: str, values: dict[str, object]) -> Path:

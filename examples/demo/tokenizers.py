@@ -16,7 +16,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?;。！？；])\s*|\n")
 
 def make_tokenizer(family: str, text: Path, vocabulary_size: int, folder: Path) -> None:
     """Trains a tokenizer of `family` (`wordpiece`, `unigram` or `bpe`) on a text file."""
-    if (folder / "tokenizer.json").exists():
+    if folder.exists():
         return
     specials = BERT_SPECIALS if family == "wordpiece" else ROBERTA_SPECIALS
     tokenizer, trainer = FAMILIES[family](vocabulary_size, list(specials.values()))
@@ -30,7 +30,10 @@ def make_tokenizer(family: str, text: Path, vocabulary_size: int, folder: Path) 
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
     )
     names = {f"{name}_token": token for name, token in specials.items()}
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    # Half a folder would look finished to the next run.
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(temporary)
+    temporary.rename(folder)
     print(f"tokenizers: {folder.name}: {tokenizer.get_vocab_size():,} tokens")
 
 
