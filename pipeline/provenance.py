@@ -7,7 +7,6 @@ from pydantic import BaseModel
 
 from pipeline.config import PipelineConfig
 from pipeline.plan import TextPlan
-from pipeline.prediction import choose_device
 from pipeline.teachers import TeacherTokenizer, check_model, load_model, teacher_fingerprint
 from schemas.errors import UserError, differences
 from schemas.manifest import TeacherRecord, VocabularyRecord
@@ -45,7 +44,6 @@ def describe_run(
         model = load_model(name, teacher) if config.top_k else None
         if model:
             check_model(tokenizer, model, config.top_k, config.max_length)
-            choose_device(teacher.device)
         teachers[name] = TeacherRecord(
             model=teacher.model,
             revision=teacher.revision,

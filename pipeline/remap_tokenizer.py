@@ -7,7 +7,6 @@ post-processor) is carried over untouched; only ids change. The result is a plai
 
 import copy
 import json
-import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -40,8 +39,7 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
     for added in state["added_tokens"]:
         added["id"] = int(to_merged[added["id"]])
     model = state["model"]
-    # An added token may be in the added list alone; where it is also in the model's
-    # vocabulary, the loader keeps its id.
+    # The loader itself numbers an added token that the model's vocabulary lacks, so it must not lack any.
     added_ids = {added["content"]: added["id"] for added in state["added_tokens"]}
     if isinstance(model["vocab"], list):
         lowest = min(score for _, score in model["vocab"])
@@ -94,10 +92,7 @@ def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -
 
 def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast) -> None:
     """Saves a tokenizer in the Hugging Face layout to any fsspec URL."""
-    scratch = Path(tempfile.mkdtemp())
-    try:
+    with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
-        for file in sorted(scratch.iterdir()):
+        for file in sorted(Path(scratch).iterdir()):
             write_bytes(join(folder, file.name), file.read_bytes())
-    finally:
-        shutil.rmtree(scratch)

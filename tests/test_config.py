@@ -72,6 +72,11 @@ def test_help_documents_every_field(stage, model):
     [
         ("output: [", r":1: not valid YAML"),
         ("just text", "expected `field: value`"),
+        ("output: a\ntop_k: 4\noutput: b", ":3: output: given twice"),
+        (
+            "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: []}",
+            ":3: text.en: List should have at least 1",
+        ),
         ("output: a\nspeed: 9", ":2: speed: unknown field"),
         ("output: a\nteachers:\n  t:\n    model: m", ":3: teachers.t.languages: Field required"),
         (

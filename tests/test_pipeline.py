@@ -5,6 +5,8 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from pipeline.config import PipelineConfig
 from pipeline.plan import plan_shards, plan_text
@@ -51,6 +53,37 @@ def test_a_rerun_does_only_what_is_missing(predictions, run_pipeline, tmp_path):
     assert files(folder) == files(predictions)
 
 
+def test_the_order_of_the_configuration_does_not_matter(predictions, run_pipeline, pipeline_settings, tmp_path):
+    folder = tmp_path / "p"
+    shutil.copytree(predictions, folder)
+    run_pipeline(folder, text=dict(reversed(pipeline_settings(folder)["text"].items())))
+    assert files(folder) == files(predictions)
+
+
+def test_threads_give_the_same_bytes(predictions, pipeline_settings, tmp_path):
+    from pipeline.run import run_pipeline
+
+    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
+    run_pipeline(config, ["--direct_running_mode=multi_threading", "--direct_num_workers=4"])
+    assert files(tmp_path / "p") == files(predictions)
+
+
+def test_a_teacher_gone_wrong_stops_the_run_with_one_line(pipeline_settings, teachers, tmp_path):
+    from pipeline.run import run_pipeline
+
+    broken = tmp_path / "broken"
+    model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece")
+    with torch.no_grad():
+        model.get_input_embeddings().weight.fill_(torch.nan)
+    model.save_pretrained(broken)
+    AutoTokenizer.from_pretrained(teachers / "en-wordpiece").save_pretrained(broken)
+    settings = pipeline_settings(tmp_path / "p")
+    settings["teachers"]["en-wordpiece"]["model"] = str(broken)
+    with pytest.raises(UserError, match="^teacher 'en-wordpiece' gave a NaN[^\n\\[]*$"):
+        run_pipeline(PipelineConfig.model_validate(settings), [])
+    assert not (tmp_path / "p" / "_manifest.json").exists()
+
+
 def test_another_run_into_the_same_folder_is_refused(predictions, run_pipeline, tmp_path):
     folder = tmp_path / "p"
     shutil.copytree(predictions, folder)
@@ -62,19 +95,27 @@ def test_another_run_into_the_same_folder_is_refused(predictions, run_pipeline, 
 def test_unusable_lines_are_set_aside_and_counted(pipeline_settings, teachers, tmp_path):
     from pipeline.run import run_pipeline
 
-    lines = [b"the river writes a 1999 song.", b"", b"\xff\xfe broken", b"  ", b"a", b"my house remembers (the sea)"]
+    lines = [
+        b"the river writes a 1999 song.",
+        b"",
+        b"\xff\xfe broken",
+        b"  ",
+        b"a",
+        b"my house remembers (the sea)",
+        "我 我 我 我 我".encode(),
+    ]
     (tmp_path / "en.txt").write_bytes(b"\n".join(lines))
     settings = pipeline_settings(tmp_path / "p") | {
         "teachers": {"en-wordpiece": {"model": str(teachers / "en-wordpiece"), "languages": ["en"]}},
         "text": {"en": [str(tmp_path / "en.txt")]},
     }
     (record,) = run_pipeline(PipelineConfig.model_validate(settings), []).languages
-    assert (record.records, record.used) == (6, 2)
-    assert record.rejected == {"empty": 2, "invalid UTF-8": 1, "too short": 1}
+    assert (record.records, record.used) == (7, 2)
+    assert record.rejected == {"empty": 2, "invalid UTF-8": 1, "nothing to mask": 1, "too short": 1}
     (path,) = (tmp_path / "p" / "_rejects").rglob("*.jsonl")
     rejects = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(reject["record"], reject["reason"]) for reject in rejects] == [
-        (1, "empty"), (2, "invalid UTF-8"), (3, "empty"), (4, "too short"),
+        (1, "empty"), (2, "invalid UTF-8"), (3, "empty"), (4, "too short"), (6, "nothing to mask"),
     ]  # fmt: skip
     assert {reject["source"] for reject in rejects} == {"en.txt"}
     assert {example_id.split(":")[3] for example_id in rows(tmp_path / "p").example_id} == {"0", "5"}

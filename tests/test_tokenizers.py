@@ -1,10 +1,12 @@
 """The tokenizers that leave stage one: teachers' segmentations in merged ids, loaded by plain transformers."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
+from pipeline.remap_tokenizer import remap_tokenizer
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 from tests import world
@@ -38,11 +40,19 @@ def test_remapped_tokenizers_give_the_teachers_ids_remapped(pairs, text):
     for own, remapped, to_merged in pairs.values():
         expected = own(text)["input_ids"]
         assert remapped(text)["input_ids"] == to_merged[expected].tolist()
-        assert remapped.decode(remapped(text)["input_ids"]) == _in_own_words(own, expected)
+        assert remapped.decode(remapped(text)["input_ids"]) == own.decode(expected)
 
 
-def _in_own_words(own, ids) -> str:
-    return own.decode(ids)
+@pytest.mark.parametrize("family", ["wordpiece", "unigram", "bpe"])
+def test_added_tokens_outside_the_models_vocabulary_keep_their_ids(family):
+    own = world.make_tokenizer(family, world.sentences("en", 100))
+    own.add_tokens(["covid-19"])
+    own.add_tokens(["<entity>"], special_tokens=True)
+    to_merged = np.random.default_rng(0).permutation(2 * len(own))[: len(own)].astype(np.int32)
+    remapped = remap_tokenizer(own, to_merged)
+    text = "the covid-19 <entity> river"
+    assert {own.convert_tokens_to_ids(token) for token in ("covid-19", "<entity>")} < set(own(text)["input_ids"])
+    assert remapped(text)["input_ids"] == to_merged[own(text)["input_ids"]].tolist()
 
 
 def test_special_tokens_are_carried_over(pairs):

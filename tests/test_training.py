@@ -15,8 +15,10 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from schemas.manifest import open_predictions
 from tests import world
+from tests.test_reader import reader, take
 from trainer.checkpoint import latest_checkpoint
-from trainer.config import TrainerConfig
+from trainer.config import StudentConfig
+from trainer.student import DistilledStudent, build_student, student_config
 
 ROOT = Path(__file__).parent.parent
 
@@ -73,7 +75,7 @@ def test_plain_transformers_loads_the_student(student, predictions):
     assert model.config.vocab_size == len(vocabulary)
     assert model.config.pad_token_id == vocabulary.id_of("pad")
     tokenizer = AutoTokenizer.from_pretrained(student)
-    assert len(tokenizer) == len(vocabulary)
+    assert len(tokenizer) == len(vocabulary) and tokenizer.model_max_length == world.MAX_LENGTH
     for language, name in ((language, name) for name, language in world.TEACHERS.items()):
         own = AutoTokenizer.from_pretrained(student / "tokenizers" / language)
         line = world.sentences(language, 3)[2]
@@ -175,13 +177,24 @@ def test_heldout_over_another_vocabulary_is_refused(predictions, run_pipeline, t
         assert open_predictions(str(folder))[0].vocabulary.sha256 in done.stderr
 
 
+def test_heldout_sequences_must_fit_the_student(run_pipeline, heldout, tmp_path):
+    short = run_pipeline(tmp_path / "short", max_length=16)
+    settings = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 16}
+    done = train(write_config(tmp_path, short, heldout, student={"settings": settings}))
+    assert done.returncode == 2 and f"give it at least {world.MAX_LENGTH}" in done.stderr
+
+
+def test_a_student_like_a_bfloat16_model_is_float32(teachers, predictions, tmp_path):
+    manifest, vocabulary = open_predictions(str(predictions))
+    AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece").bfloat16().save_pretrained(tmp_path)
+    config = student_config(StudentConfig(like=str(tmp_path)), vocabulary, manifest.max_length)
+    model = build_student(config, 0)
+    assert config.hidden_size == 16 and model.dtype == torch.float32
+
+
 @pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "distilbert", "electra"])
 def test_students_of_other_architectures(model_type, predictions):
     """The training view's loss is that of the plain model, for each architecture."""
-    from tests.test_reader import reader, take
-    from trainer.config import StudentConfig
-    from trainer.student import DistilledStudent, build_student, student_config
-
     manifest, vocabulary = open_predictions(str(predictions))
     settings = {"model_type": model_type, "max_position_embeddings": 40}
     settings |= (
@@ -207,4 +220,3 @@ def test_metrics_are_logged(student):
     for language in world.WORDS:
         assert {f"mlm/{language}", f"kd/{language}", f"heldout_nll/{language}"} <= set(tags)
         assert [event.step for event in events.Scalars(f"mlm/{language}")] == [10, 20, 30]
-    assert TrainerConfig.model_fields["log_every"].description

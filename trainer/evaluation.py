@@ -7,7 +7,7 @@ import torch
 
 from schemas.errors import UserError
 from schemas.manifest import Manifest, open_predictions
-from trainer.collate import Rows
+from trainer.collate import Batch, Rows
 from trainer.reader import read_row_group
 from trainer.runtime import Runtime
 from trainer.student import DistilledStudent
@@ -74,7 +74,7 @@ def evaluate(student: DistilledStudent, heldout: Heldout, batch_tokens: int, run
     return result
 
 
-def _predict(student: DistilledStudent, batch, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
+def _predict(student: DistilledStudent, batch: Batch, runtime: Runtime) -> tuple[torch.Tensor, torch.Tensor]:
     """(top-1 is the label, -log p(label)) a masked position, on the CPU."""
     projection = student.model.get_output_embeddings()
     with runtime.autocast():
