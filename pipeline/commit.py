@@ -1,52 +1,16 @@
-"""Finishing a run: the tokenizers and, last of all, the manifest."""
+"""Finishing a run: the manifest, from what the shards' files say of themselves."""
 
 from concurrent.futures import ThreadPoolExecutor
 
 import pyarrow.parquet as pq
 
 from pipeline.config import PipelineConfig
-from pipeline.default_tokenizer import count_tokens, default_tokenizer
 from pipeline.provenance import Run
-from pipeline.remap_tokenizer import remap_tokenizer, write_tokenizer
 from pipeline.shards import Receipt, Shard, read_receipt
-from pipeline.teachers import TeacherTokenizer
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
-from schemas.manifest import (
-    DEFAULT_TOKENIZER,
-    TEACHER_TOKENIZERS,
-    FileRecord,
-    LanguageRecord,
-    Manifest,
-    Masking,
-    read_footer,
-)
+from schemas.manifest import FileRecord, LanguageRecord, Manifest, Masking, read_footer
 from schemas.storage import join, list_files
-from schemas.vocabulary import Vocabulary
-
-# Shards of each language and teacher that the default tokenizer's scores are counted from.
-_COUNTED_SHARDS = 16
-
-
-def write_tokenizers(
-    config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, shards: list[Shard]
-) -> None:
-    """Writes each teacher's tokenizer with merged ids, and one for text of any language.
-
-    With a single teacher the two are the same.
-    """
-    remapped = {
-        name: remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name)) for name, tokenizer in tokenizers.items()
-    }
-    for name, tokenizer in remapped.items():
-        write_tokenizer(join(config.output, TEACHER_TOKENIZERS, name), tokenizer)
-    if len(remapped) == 1:
-        (default,) = remapped.values()
-    else:
-        sample = [join(config.output, shard.path) for shard in shards if shard.index < _COUNTED_SHARDS]
-        counts = count_tokens(sample, len(vocabulary))
-        default = default_tokenizer(vocabulary, counts, min(t.model_max_length for t in remapped.values()))
-    write_tokenizer(join(config.output, DEFAULT_TOKENIZER), default)
 
 
 def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> Manifest:
@@ -95,6 +59,7 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
         max_length=config.max_length,
         # Rounded, since 1 - 0.8 - 0.1 is not 0.1 in binary.
         masking=Masking(**masking.model_dump(), keep=round(1 - masking.mask - masking.random, 12)),
+        identity=config.identity,
         teachers=run.teachers,
         vocabulary=run.vocabulary,
         languages=[_language_record(*key, receipts) for key, receipts in groups.items()],

@@ -44,6 +44,11 @@ class PipelineConfig(Config):
     """Stage one: what to read, who predicts, what to keep."""
 
     output: str = Field(description="folder or fsspec URL for the predictions")
+    extends: str | None = Field(
+        None,
+        description="an earlier run's folder or URL: this run's teachers add to its merged vocabulary, every id of "
+        "which stays, so that a student can be trained on both folders",
+    )
     teachers: dict[Name, TeacherConfig] = Field(
         min_length=1, description="the teachers by name; their order decides the order of the merged ids"
     )

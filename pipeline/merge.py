@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from pipeline.identity import FAMILIES, LITERAL, Identity, display, string_identity
+from pipeline.identity import FAMILIES, LITERAL, Identity, display, parse, string_identity
 from pipeline.teachers import TeacherTokenizer
 from schemas.errors import UserError
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
@@ -35,8 +35,8 @@ def identities(teacher: TeacherTokenizer, identity: str) -> dict[int, Identity]:
     return result
 
 
-def merge(teachers: list[TeacherTokenizer], identity: str = "family") -> Vocabulary:
-    """The merged vocabulary of `teachers`.
+def merge(teachers: list[TeacherTokenizer], identity: str = "family", base: Vocabulary | None = None) -> Vocabulary:
+    """The merged vocabulary of `teachers`, appended to `base`.
 
     Ids are given in the order of the teachers and, within one, of its own ids: the
     first teacher of a vocabulary without gaps keeps its ids, and a further teacher
@@ -44,22 +44,32 @@ def merge(teachers: list[TeacherTokenizer], identity: str = "family") -> Vocabul
 
     Args:
       identity: `family` (the rules of `pipeline.identity`) or `string`.
+      base: an earlier merged vocabulary by the same identity, all of whose ids stay.
 
     Raises:
-      UserError: a teacher's map would not be total and injective.
+      UserError: a teacher's map would not be total and injective, or `base` knows another
+        teacher by the same name.
     """
     merged: dict[Identity, int] = {}
-    own_of = {
-        teacher.name: {
-            merged.setdefault(found, len(merged)): own for own, found in identities(teacher, identity).items()
+    columns: dict[str, dict[int, int]] = {}
+    if base:
+        merged = {parse(*written): number for number, written in enumerate(zip(base.roles, base.tokens, strict=True))}
+        columns = {
+            name: {int(number): int(ids[number]) for number in np.flatnonzero(ids >= 0)}
+            for name, ids in base.teacher_ids.items()
         }
-        for teacher in teachers
-    }
+    for teacher in teachers:
+        column = {merged.setdefault(found, len(merged)): own for own, found in identities(teacher, identity).items()}
+        if columns.setdefault(teacher.name, column) != column:
+            raise UserError(
+                f"teacher {teacher.name!r}: the vocabulary that this run extends was made with another tokenizer of "
+                "that name; give this one another name"
+            )
     teacher_ids = {}
-    for name, own_by_merged in own_of.items():
-        column = np.full(len(merged), -1, np.int32)
-        column[np.fromiter(own_by_merged, np.int64)] = np.fromiter(own_by_merged.values(), np.int64)
-        teacher_ids[name] = column
+    for name, own_by_merged in columns.items():
+        ids = np.full(len(merged), -1, np.int32)
+        ids[np.fromiter(own_by_merged, np.int64)] = np.fromiter(own_by_merged.values(), np.int64)
+        teacher_ids[name] = ids
     vocabulary = Vocabulary([display(found) for found in merged], [found.kind for found in merged], teacher_ids)
     for teacher in teachers:
         check_map(teacher, vocabulary)

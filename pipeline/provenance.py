@@ -52,7 +52,7 @@ def describe_run(
             vocabulary_size=len(tokenizer.tokens),
             fingerprint=teacher_fingerprint(tokenizer, model),
         )
-    settings = config.model_dump(mode="json", exclude={"output", "teachers", "text"})
+    settings = config.model_dump(mode="json", exclude={"output", "extends", "teachers", "text"})
     settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}
     return Run(
         settings=settings,

@@ -7,15 +7,11 @@ post-processor) is carried over untouched; only ids change. The result is a plai
 
 import copy
 import json
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tokenizers import Tokenizer
 from transformers import AddedToken, PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-from schemas.storage import join, write_bytes
 
 _SPECIALS = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
 
@@ -88,11 +84,3 @@ def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -
     for own, token in own_added.items():
         assert remapped.convert_tokens_to_ids(token.content) == to_merged[own], token
     return remapped
-
-
-def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Saves a tokenizer in the Hugging Face layout to any fsspec URL."""
-    with tempfile.TemporaryDirectory() as scratch:
-        tokenizer.save_pretrained(scratch)
-        for file in sorted(Path(scratch).iterdir()):
-            write_bytes(join(folder, file.name), file.read_bytes())

@@ -6,19 +6,23 @@ import threading
 from functools import lru_cache
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.commit import collect_manifest, write_tokenizers
+from pipeline.commit import collect_manifest
 from pipeline.config import PipelineConfig
+from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
 from pipeline.merge import merge
 from pipeline.plan import plan_shards, plan_text
 from pipeline.prediction import Predictor
 from pipeline.progress import shard_progress
 from pipeline.provenance import Run, claim_output, describe_run
+from pipeline.remap_tokenizer import remap_tokenizer
 from pipeline.shards import Shard, process_shard
 from pipeline.teachers import TeacherTokenizer, load_model, load_tokenizer, teacher_fingerprint
+from pipeline.words import WORDS_FILE, count_words, read_words, sample_text, without
 from schemas.errors import UserError
-from schemas.manifest import Manifest, write_manifest
+from schemas.manifest import Manifest, open_predictions, write_manifest
 from schemas.storage import join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary, write_vocabulary
 
@@ -35,7 +39,8 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
     """
     text = plan_text(config)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
-    vocabulary = merge(list(tokenizers.values()), config.identity)
+    base = _base(config) if config.extends else None
+    vocabulary = merge(list(tokenizers.values()), config.identity, base)
     run = describe_run(config, tokenizers, vocabulary, text)
     claim_output(config.output, run)
 
@@ -50,9 +55,39 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
             process(missing, config, run, beam_arguments)
 
     manifest = collect_manifest(config, run, shards)
-    write_tokenizers(config, tokenizers, vocabulary, shards)
+    _deploy(config, tokenizers, vocabulary, shards)
     write_manifest(config.output, manifest)
     return manifest
+
+
+def _base(config: PipelineConfig) -> Vocabulary:
+    """The vocabulary of the folder that this run extends."""
+    earlier = open_predictions(config.extends)
+    (manifest,) = earlier.manifests
+    if manifest.identity != config.identity:
+        raise UserError(f"identity is {config.identity!r}, but {config.extends} was made with {manifest.identity!r}")
+    return earlier.vocabulary
+
+
+def _deploy(
+    config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, shards: list[Shard]
+) -> None:
+    """Writes the tokenizers, also those of the folder that this run extends."""
+    remapped = {
+        name: remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name)) for name, tokenizer in tokenizers.items()
+    }
+    groups: dict[tuple[str, str], list[Shard]] = {}
+    for shard in shards:
+        groups.setdefault((shard.language, shard.teacher), []).append(shard)
+    words = [
+        count_words(language, tokenizers[teacher], sample_text(group), vocabulary.to_merged(teacher))
+        for (language, teacher), group in groups.items()
+    ]
+    if config.extends:
+        remapped = deployed_tokenizers(config.extends) | remapped
+        earlier = read_words(join(config.extends, WORDS_FILE))
+        words.insert(0, without(earlier, groups.keys()))
+    deploy_tokenizers(config.output, remapped, vocabulary, pa.concat_tables(words))
 
 
 def process(shards: list[Shard], config: PipelineConfig, run: Run, beam_arguments: list[str]) -> None:

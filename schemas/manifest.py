@@ -6,6 +6,8 @@ listed file is complete.
 
 import hashlib
 import json
+from dataclasses import dataclass
+from functools import cached_property
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -86,6 +88,7 @@ class Manifest(_Record):
     seed: int
     max_length: int
     masking: Masking
+    identity: str = "family"
     teachers: dict[str, TeacherRecord]
     vocabulary: VocabularyRecord
     languages: list[LanguageRecord]
@@ -95,11 +98,6 @@ class Manifest(_Record):
     def sha256(self) -> str:
         """The fingerprint of all that it says."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
-
-    @property
-    def language_names(self) -> list[str]:
-        """The languages that have rows, sorted."""
-        return sorted({file.language for file in self.files if file.rows})
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
@@ -133,14 +131,94 @@ def read_manifest(folder: str) -> Manifest:
         raise UserError(f"{url}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
-def open_predictions(folder: str) -> tuple[Manifest, Vocabulary]:
-    """The manifest and merged vocabulary of `folder`, checked against each other.
+@dataclass(frozen=True)
+class PredictionFile:
+    """One Parquet file: where it lies and what its footer must say."""
+
+    url: str
+    record: FileRecord
+    top_k: int
+    vocabulary_sha256: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Folders of predictions over one merged vocabulary, checked.
+
+    Attributes:
+      folders: where they lie, as given.
+      manifests: theirs, in that order.
+      vocabulary: the largest; it extends all the others, so that every id in every file is its id.
+      newest: the folder it was read from.
+    """
+
+    folders: list[str]
+    manifests: list[Manifest]
+    vocabulary: Vocabulary
+    newest: str
+
+    @property
+    def top_k(self) -> int:
+        """Predictions a masked position, the same in all folders."""
+        return self.manifests[0].top_k
+
+    @property
+    def max_length(self) -> int:
+        """The longest sequence, in tokens."""
+        return max(manifest.max_length for manifest in self.manifests)
+
+    @property
+    def language_names(self) -> list[str]:
+        """The languages that have rows, sorted."""
+        return sorted({file.record.language for file in self.files if file.record.rows})
+
+    @cached_property
+    def files(self) -> list[PredictionFile]:
+        """All files, folder by folder."""
+        return [
+            PredictionFile(join(folder, file.path), file, manifest.top_k, manifest.vocabulary.sha256)
+            for folder, manifest in zip(self.folders, self.manifests, strict=True)
+            for file in manifest.files
+        ]
+
+    def teacher_of(self, language: str) -> str:
+        """The first teacher that teaches `language`."""
+        teachers = (item for manifest in self.manifests for item in manifest.teachers.items())
+        return next(name for name, teacher in teachers if language in teacher.languages)
+
+    @property
+    def sha256(self) -> str:
+        """The fingerprint of all that the manifests say."""
+        return hashlib.sha256("".join(manifest.sha256 for manifest in self.manifests).encode()).hexdigest()
+
+
+def open_predictions(*folders: str) -> Predictions:
+    """Opens folders of predictions, checked in themselves and against each other.
 
     Raises:
       UserError: a mismatch, naming both values, or a listed file that is missing.
     """
-    manifest = read_manifest(folder)
-    vocabulary = read_vocabulary(join(folder, VOCABULARY_FILE))
+    manifests = [read_manifest(folder) for folder in folders]
+    vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
+    for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
+        _check_folder(folder, manifest, vocabulary)
+    newest = max(range(len(folders)), key=lambda index: len(vocabularies[index]))
+    for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
+        if not vocabularies[newest].extends(vocabulary):
+            raise UserError(
+                f"{folder}: its vocabulary ({manifest.vocabulary.sha256}) is no part of that of {folders[newest]} "
+                f"({manifests[newest].vocabulary.sha256}); run the pipeline for the later one with "
+                "`extends: <the earlier folder>`"
+            )
+        if manifest.top_k != manifests[0].top_k:
+            raise UserError(
+                f"{folder}: top_k is {manifest.top_k}, but in {folders[0]} it is {manifests[0].top_k}; "
+                "folders that are read together need the same"
+            )
+    return Predictions(list(folders), manifests, vocabularies[newest], folders[newest])
+
+
+def _check_folder(folder: str, manifest: Manifest, vocabulary: Vocabulary) -> None:
     if vocabulary.sha256 != manifest.vocabulary.sha256:
         raise UserError(
             f"{join(folder, VOCABULARY_FILE)}: sha256 {vocabulary.sha256}, but the manifest says "
@@ -150,7 +228,6 @@ def open_predictions(folder: str) -> tuple[Manifest, Vocabulary]:
     for file in manifest.files:
         if file.path not in present:
             raise UserError(f"{join(folder, file.path)}: listed in the manifest but missing; rerun the pipeline")
-    return manifest, vocabulary
 
 
 def read_footer(url: str) -> pq.FileMetaData:

@@ -19,6 +19,7 @@ character are written `<0xE2><0x80>`.
 import hashlib
 import io
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -63,7 +64,20 @@ class Vocabulary:
         table[own[merged]] = merged
         return table
 
-    @property
+    def extends(self, base: "Vocabulary") -> bool:
+        """Whether each token of `base`, and each teacher's own id of it, has the same merged id here."""
+        size = len(base)
+        return (
+            self.tokens[:size] == base.tokens
+            and self.roles[:size] == base.roles
+            and base.teacher_ids.keys() <= self.teacher_ids.keys()
+            and all(
+                np.array_equal(self.teacher_ids[name][:size], own) and (self.teacher_ids[name][size:] < 0).all()
+                for name, own in base.teacher_ids.items()
+            )
+        )
+
+    @cached_property
     def sha256(self) -> str:
         """The fingerprint: a sha256 over tokens, roles and every teacher's map."""
         digest = hashlib.sha256()

@@ -78,7 +78,8 @@ def test_rows_are_the_text(frame, predictions, teachers, text):
 
 
 def test_manifest_adds_up(frame, predictions):
-    manifest, vocabulary = open_predictions(str(predictions))
+    opened = open_predictions(str(predictions))
+    (manifest,), vocabulary = opened.manifests, opened.vocabulary
     assert sum(file.rows for file in manifest.files) == len(frame)
     assert sum(file.masked_positions for file in manifest.files) == frame.labels.str.len().sum()
     assert sum(file.tokens for file in manifest.files) == frame.input_ids.str.len().sum()

@@ -163,6 +163,6 @@ def test_any_fsspec_url(pipeline_settings, text, predictions):
     settings = pipeline_settings("memory://out")
     settings["text"] = {language: [f"memory://text/{language}.txt"] for language in settings["text"]}
     manifest = run_pipeline(PipelineConfig.model_validate(settings), [])
-    assert manifest == open_predictions("memory://out")[0] == open_predictions(str(predictions))[0]
+    assert [manifest] == open_predictions("memory://out").manifests == open_predictions(str(predictions)).manifests
     ours, theirs = take(reader("memory://out"), 3), take(reader(predictions), 3)
     assert all((a.input_ids_BL == b.input_ids_BL).all() for a, b in zip(ours, theirs, strict=True))

@@ -1,6 +1,8 @@
 """The reader: nothing lost, languages by p^alpha, and exact resumption."""
 
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -8,7 +10,7 @@ import pytest
 import torch
 
 from schemas.errors import UserError
-from schemas.manifest import open_predictions
+from schemas.manifest import open_predictions, read_manifest
 from schemas.ragged import batches_by_length
 from trainer.collate import Rows
 from trainer.config import SamplingConfig
@@ -16,15 +18,8 @@ from trainer.reader import Reader, read_row_group
 
 
 def reader(folder, seed: int = 3, batch_tokens: int = 400, **sampling) -> Reader:
-    manifest, vocabulary = open_predictions(str(folder))
-    return Reader(
-        str(folder),
-        manifest,
-        vocabulary.id_of("pad"),
-        SamplingConfig(**{"shuffle_rows": 100} | sampling),
-        batch_tokens,
-        seed,
-    )
+    opened = open_predictions(*([str(folder)] if isinstance(folder, str | Path) else map(str, folder)))
+    return Reader(opened, SamplingConfig(**{"shuffle_rows": 100} | sampling), batch_tokens, seed)
 
 
 def take(source: Reader, count: int) -> list:
@@ -97,7 +92,7 @@ def test_batches_hold_the_rows_columns(predictions):
 
 
 def test_languages_are_drawn_by_p_to_the_alpha(predictions):
-    manifest, _ = open_predictions(str(predictions))
+    manifest = read_manifest(str(predictions))
     for alpha in (0.0, 0.5, 1.0):
         source = reader(predictions, alpha=alpha)
         masked = [sum(f.masked_positions for f in manifest.files if f.language == name) for name in source.languages]
@@ -113,15 +108,15 @@ def test_unknown_language(predictions):
 
 
 def test_a_stray_or_broken_file_is_named(run_pipeline, predictions, tmp_path):
-    manifest, vocabulary = open_predictions(str(predictions))
     other = run_pipeline(tmp_path / "other", identity="string")
-    ours, theirs = manifest.files[0], open_predictions(str(other))[0].files[0]
-    with pytest.raises(UserError, match=f"{ours.path}: mergedistill.vocabulary_sha256 is .*, but the manifest says"):
-        read_row_group(str(other), manifest, ours, 0)
-    whole = (other / theirs.path).read_bytes()
-    (other / theirs.path).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=f"{theirs.path}: row group 0 cannot be read"):
-        read_row_group(str(other), manifest, theirs, 0)
+    ours, theirs = open_predictions(str(predictions)).files[0], open_predictions(str(other)).files[0]
+    stray = replace(ours, url=theirs.url)
+    with pytest.raises(UserError, match=f"{stray.url}: mergedistill.vocabulary_sha256 is .*, but the manifest says"):
+        read_row_group(stray, 0)
+    whole = Path(theirs.url).read_bytes()
+    Path(theirs.url).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=f"{theirs.url}: row group 0 cannot be read"):
+        read_row_group(theirs, 0)
 
 
 def test_batches_by_length_keep_their_limits():
@@ -139,7 +134,7 @@ def test_batches_by_length_keep_their_limits():
 
 
 def test_collating_no_rows_of_a_language(predictions):
-    manifest, vocabulary = open_predictions(str(predictions))
-    table = read_row_group(str(predictions), manifest, manifest.files[0], 0)
-    rows = Rows(table, [manifest.files[0].language], manifest.top_k, vocabulary.id_of("pad"))
+    opened = open_predictions(str(predictions))
+    file = opened.files[0]
+    rows = Rows(read_row_group(file, 0), [file.record.language], file.top_k, opened.vocabulary.id_of("pad"))
     assert len(rows.collate(np.array([0, 1])).input_ids_BL) == 2

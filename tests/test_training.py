@@ -26,7 +26,7 @@ ROOT = Path(__file__).parent.parent
 def write_config(folder: Path, predictions, heldout, shape=(), **changes) -> Path:
     settings = {
         "output": str(folder / "student"),
-        "predictions": str(predictions),
+        "predictions": list(map(str, predictions)) if isinstance(predictions, list) else str(predictions),
         "heldout": heldout and str(heldout),
         "student": {
             "settings": {
@@ -70,7 +70,8 @@ def student(predictions, heldout, tmp_path_factory) -> Path:
 
 
 def test_plain_transformers_loads_the_student(student, predictions):
-    manifest, vocabulary = open_predictions(str(predictions))
+    opened = open_predictions(str(predictions))
+    (manifest,), vocabulary = opened.manifests, opened.vocabulary
     model = AutoModelForMaskedLM.from_pretrained(student)
     assert model.config.vocab_size == len(vocabulary)
     assert model.config.pad_token_id == vocabulary.id_of("pad")
@@ -112,7 +113,7 @@ def test_evaluation_is_what_plain_transformers_gives(student, heldout):
 
 def test_training_learns(student, predictions):
     """Even these few steps beat a student that knows nothing by a wide margin."""
-    _, vocabulary = open_predictions(str(predictions))
+    vocabulary = open_predictions(str(predictions)).vocabulary
     know_nothing = torch.tensor(float(len(vocabulary))).log().item()
     for result in json.loads((student / "evaluation.json").read_text())["languages"].values():
         assert result["nll"] < know_nothing - 1
@@ -174,7 +175,7 @@ def test_heldout_over_another_vocabulary_is_refused(predictions, run_pipeline, t
     done = train(write_config(tmp_path, predictions, other))
     assert done.returncode == 2
     for folder in (predictions, other):
-        assert open_predictions(str(folder))[0].vocabulary.sha256 in done.stderr
+        assert open_predictions(str(folder)).vocabulary.sha256 in done.stderr
 
 
 def test_heldout_sequences_must_fit_the_student(run_pipeline, heldout, tmp_path):
@@ -185,9 +186,9 @@ def test_heldout_sequences_must_fit_the_student(run_pipeline, heldout, tmp_path)
 
 
 def test_a_student_like_a_bfloat16_model_is_float32(teachers, predictions, tmp_path):
-    manifest, vocabulary = open_predictions(str(predictions))
+    opened = open_predictions(str(predictions))
     AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece").bfloat16().save_pretrained(tmp_path)
-    config = student_config(StudentConfig(like=str(tmp_path)), vocabulary, manifest.max_length)
+    config = student_config(StudentConfig(like=str(tmp_path)), opened.vocabulary, opened.max_length)
     model = build_student(config, 0)
     assert config.hidden_size == 16 and model.dtype == torch.float32
 
@@ -195,14 +196,14 @@ def test_a_student_like_a_bfloat16_model_is_float32(teachers, predictions, tmp_p
 @pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "distilbert", "electra"])
 def test_students_of_other_architectures(model_type, predictions):
     """The training view's loss is that of the plain model, for each architecture."""
-    manifest, vocabulary = open_predictions(str(predictions))
+    opened = open_predictions(str(predictions))
     settings = {"model_type": model_type, "max_position_embeddings": 40}
     settings |= (
         {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
         if model_type == "distilbert"
         else {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
     )
-    config = student_config(StudentConfig(settings=settings), vocabulary, manifest.max_length)
+    config = student_config(StudentConfig(settings=settings), opened.vocabulary, opened.max_length)
     batch = take(reader(predictions), 1)[0]
     plain = build_student(config, 0).eval()
     with torch.no_grad():

@@ -2,12 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.config import Config
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
 Value = bool | int | float | str | None
+Folders = Annotated[
+    list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(min_length=1)
+]
 
 
 class StudentConfig(Config):
@@ -70,9 +73,11 @@ class TrainerConfig(Config):
     """Stage two: from predictions to a student."""
 
     output: str = Field(description="local folder for the student, its checkpoints and its logs")
-    predictions: str = Field(description="folder or fsspec URL that the pipeline wrote")
-    heldout: str | None = Field(
-        None, description="such a folder, over the same vocabulary, to evaluate on and never to train on"
+    predictions: Folders = Field(
+        description="folder or fsspec URL that the pipeline wrote, or a list: a folder, and those that extend it"
+    )
+    heldout: Folders | None = Field(
+        None, description="such folders, over the same vocabulary or one it extends, to evaluate on and never train on"
     )
     student: StudentConfig
     sampling: SamplingConfig = SamplingConfig()

@@ -1,12 +1,10 @@
 """How well the student, and the teacher before it, predict held-out masked tokens."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from schemas.errors import UserError
-from schemas.manifest import Manifest, open_predictions
+from schemas.manifest import Predictions, open_predictions
 from trainer.collate import Batch, Rows
 from trainer.reader import read_row_group
 from trainer.runtime import Runtime
@@ -16,42 +14,34 @@ from trainer.student import DistilledStudent
 _LOGITS = 2**25
 
 
-@dataclass(frozen=True)
-class Heldout:
-    """A folder of predictions that is only evaluated on."""
-
-    folder: str
-    manifest: Manifest
-    pad_id: int
-
-
-def open_heldout(folder: str, training: Manifest) -> Heldout:
-    """Opens held-out predictions; UserError where they are over another vocabulary."""
-    manifest, vocabulary = open_predictions(folder)
-    if manifest.vocabulary.sha256 != training.vocabulary.sha256:
+def open_heldout(folders: list[str], training: Predictions) -> Predictions:
+    """Opens held-out predictions; UserError where their ids are not those of the training vocabulary."""
+    heldout = open_predictions(*folders)
+    if not training.vocabulary.extends(heldout.vocabulary):
         raise UserError(
-            f"heldout: {folder} is over the vocabulary {manifest.vocabulary.sha256}, the predictions over "
+            f"heldout: {heldout.newest} is over the vocabulary {heldout.vocabulary.sha256}, the predictions over "
             f"{training.vocabulary.sha256}; run the pipeline on the held-out text with the same teachers"
         )
-    return Heldout(folder, manifest, vocabulary.id_of("pad"))
+    return heldout
 
 
 @torch.no_grad()
-def evaluate(student: DistilledStudent, heldout: Heldout, batch_tokens: int, runtime: Runtime) -> dict[str, dict]:
+def evaluate(student: DistilledStudent, heldout: Predictions, batch_tokens: int, runtime: Runtime) -> dict[str, dict]:
     """Per language: masked-token accuracy and mean negative log-likelihood (nats).
 
     Returns {language: {positions, accuracy, nll, teacher_accuracy, teacher_nll}}. The
     student's are over the merged vocabulary, the teacher's, taken from the rows, over
     its own; None where no teacher was run. Files are shared out over processes.
     """
-    languages = heldout.manifest.language_names
-    top_k = heldout.manifest.top_k
+    languages = heldout.language_names
+    top_k = heldout.top_k
     sums = torch.zeros(len(languages), 5, dtype=torch.float64)
     student.eval()
-    groups = [(file, group) for file in heldout.manifest.files for group in range(len(file.row_groups))]
+    pad_id = heldout.vocabulary.id_of("pad")
+    groups = [(file, group) for file in heldout.files for group in range(len(file.record.row_groups))]
     for file, group in groups[runtime.rank :: runtime.world_size]:
-        table = read_row_group(heldout.folder, heldout.manifest, file, group)
-        rows = Rows(table, languages, top_k, heldout.pad_id)
+        table = read_row_group(file, group)
+        rows = Rows(table, languages, top_k, pad_id)
         for index in rows.batches(batch_tokens, np.arange(len(table))):
             batch = rows.collate(index)
             right_M, nll_M = _predict(student, batch.to(runtime.device), runtime)

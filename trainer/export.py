@@ -5,12 +5,12 @@ from pathlib import Path
 
 from transformers import PreTrainedModel
 
-from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Manifest
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions
 from schemas.storage import filesystem, join
 from trainer.student import longest_sequence
 
 
-def export_student(output: str, model: PreTrainedModel, folder: str, manifest: Manifest) -> None:
+def export_student(output: str, model: PreTrainedModel, predictions: Predictions) -> None:
     """Writes weights (safetensors), configuration and tokenizers to `output`.
 
     `AutoModelForMaskedLM` and `AutoTokenizer` load `output`; the tokenizer there is for
@@ -19,10 +19,10 @@ def export_student(output: str, model: PreTrainedModel, folder: str, manifest: M
     """
     model.save_pretrained(output)
     limit = longest_sequence(model.config)
-    _copy(join(folder, DEFAULT_TOKENIZER), Path(output), limit)
-    for language in manifest.language_names:
-        teacher = next(name for name, teacher in manifest.teachers.items() if language in teacher.languages)
-        _copy(join(folder, TEACHER_TOKENIZERS, teacher), Path(output) / "tokenizers" / language, limit)
+    _copy(join(predictions.newest, DEFAULT_TOKENIZER), Path(output), limit)
+    for language in predictions.language_names:
+        source = join(predictions.newest, TEACHER_TOKENIZERS, predictions.teacher_of(language))
+        _copy(source, Path(output) / "tokenizers" / language, limit)
 
 
 def _copy(source: str, target: Path, limit: int) -> None:

@@ -1,6 +1,6 @@
 """Streaming the predictions: languages mixed by p^alpha, rows shuffled, batches by length.
 
-The order of batches is a function of the manifest, the configuration and the seed, and
+The order of batches is a function of the manifests, the configuration and the seed, and
 not of who reads: every process makes the same sequence and takes its own part of it.
 Rows are held a *pool* at a time: `shuffle_rows` rows drawn over the languages, sorted
 by length into batches, the batches in random order. A language's rows come from its
@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import UserError
-from schemas.manifest import FileRecord, Manifest
+from schemas.manifest import PredictionFile, Predictions
 from schemas.rows import ROW_SCHEMA, check_footer
-from schemas.storage import filesystem, join
+from schemas.storage import filesystem
 from trainer.collate import Batch, Rows
 from trainer.config import SamplingConfig
 
@@ -27,22 +27,21 @@ COLUMNS = [name for name in ROW_SCHEMA.names if name not in ("example_id", "teac
 STATE_VERSION = 1
 
 
-def read_row_group(folder: str, manifest: Manifest, file: FileRecord, group: int) -> pa.Table:
+def read_row_group(file: PredictionFile, group: int) -> pa.Table:
     """One row group of one file, the columns that training reads.
 
     Raises:
       UserError: the file is truncated, foreign or from another run, naming it.
     """
-    url = join(folder, file.path)
-    fs, path = filesystem(url)
+    fs, path = filesystem(file.url)
     try:
         with fs.open(path, "rb") as stream:
             parquet = pq.ParquetFile(stream)
-            check_footer(url, parquet.metadata.metadata, manifest.top_k, manifest.vocabulary.sha256)
+            check_footer(file.url, parquet.metadata.metadata, file.top_k, file.vocabulary_sha256)
             return parquet.read_row_group(group, columns=COLUMNS)
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{url}: row group {group} cannot be read ({error}); remove the file and rerun the pipeline"
+            f"{file.url}: row group {group} cannot be read ({error}); remove the file and rerun the pipeline"
         ) from None
 
 
@@ -59,8 +58,7 @@ class _Position:
 class _LanguageStream:
     """The endless rows of one language."""
 
-    folder: str
-    manifest: Manifest
+    files: list[PredictionFile]
     language: str
     seed: int
     position: _Position = field(default_factory=_Position)
@@ -70,9 +68,9 @@ class _LanguageStream:
     def __post_init__(self):
         self._groups = [
             (file, group)
-            for file in self.manifest.files
-            if file.language == self.language
-            for group, rows in enumerate(file.row_groups)
+            for file in self.files
+            if file.record.language == self.language
+            for group, rows in enumerate(file.record.row_groups)
             if rows
         ]
 
@@ -97,7 +95,7 @@ class _LanguageStream:
         if self._loaded != wanted:
             order = self._random(self.position.epoch).permutation(len(self._groups))
             index = int(order[self.position.group])
-            table = read_row_group(self.folder, self.manifest, *self._groups[index])
+            table = read_row_group(*self._groups[index])
             self._table = table.take(self._random(self.position.epoch, index).permutation(len(table)))
             self._loaded = wanted
         return self._table
@@ -109,25 +107,19 @@ class _LanguageStream:
 class Reader:
     """An endless, resumable iterator of batches; see the module's docstring."""
 
-    def __init__(
-        self,
-        folder: str,
-        manifest: Manifest,
-        pad_id: int,
-        sampling: SamplingConfig,
-        batch_tokens: int,
-        seed: int,
-    ):
-        self.languages = choose_languages(manifest, sampling.languages)
-        files = [[file for file in manifest.files if file.language == name] for name in self.languages]
-        rows = np.array([sum(file.rows for file in of_language) for of_language in files], float)
-        positions = np.array([sum(file.masked_positions for file in of_language) for of_language in files], float)
+    def __init__(self, predictions: Predictions, sampling: SamplingConfig, batch_tokens: int, seed: int):
+        self.languages = choose_languages(predictions, sampling.languages)
+        records = [
+            [file.record for file in predictions.files if file.record.language == name] for name in self.languages
+        ]
+        rows = np.array([sum(record.rows for record in of_language) for of_language in records], float)
+        positions = np.array([sum(record.masked_positions for record in of_language) for of_language in records], float)
         # Shares of positions, turned into shares of rows, which are what is drawn.
         shares = positions**sampling.alpha * rows / positions
         self.row_shares = shares / shares.sum()
-        self._streams = {name: _LanguageStream(folder, manifest, name, seed) for name in self.languages}
-        self._top_k = manifest.top_k
-        self._pad_id = pad_id
+        self._streams = {name: _LanguageStream(predictions.files, name, seed) for name in self.languages}
+        self._top_k = predictions.top_k
+        self._pad_id = predictions.vocabulary.id_of("pad")
         self._pool_rows = sampling.shuffle_rows
         self._batch_tokens = batch_tokens
         self._seed = seed
@@ -174,9 +166,9 @@ class Reader:
         return {name: vars(stream.position).copy() for name, stream in self._streams.items()}
 
 
-def choose_languages(manifest: Manifest, wanted: list[str] | None) -> list[str]:
+def choose_languages(predictions: Predictions, wanted: list[str] | None) -> list[str]:
     """The languages to read, sorted. UserError for one that the predictions lack."""
-    known = manifest.language_names
+    known = predictions.language_names
     if not known:
         raise UserError("the predictions hold no rows at all; look at their _rejects folder")
     for language in wanted or []:

@@ -12,12 +12,12 @@ from torch import nn
 from transformers import PreTrainedModel, get_scheduler
 
 from schemas.errors import UserError
-from schemas.manifest import Manifest, open_predictions
+from schemas.manifest import Predictions, open_predictions
 from schemas.storage import write_bytes
 from trainer.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
 from trainer.collate import Batch
 from trainer.config import DistillationConfig, OptimizerConfig, TrainerConfig
-from trainer.evaluation import Heldout, evaluate, format_evaluation, open_heldout
+from trainer.evaluation import evaluate, format_evaluation, open_heldout
 from trainer.export import export_student
 from trainer.loss import Losses
 from trainer.metrics import Metrics
@@ -46,23 +46,22 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     Raises:
       UserError: the configuration does not fit the predictions, found before training.
     """
-    manifest, vocabulary = open_predictions(config.predictions)
-    if config.distillation.weight and not manifest.top_k:
+    predictions = open_predictions(*config.predictions)
+    if config.distillation.weight and not predictions.top_k:
         raise UserError(
-            f"distillation.weight is {config.distillation.weight}, but {config.predictions} was made with top_k: 0 "
+            f"distillation.weight is {config.distillation.weight}, but {predictions.newest} was made with top_k: 0 "
             "and holds no teacher predictions; set it to 0 or rerun the pipeline with a top_k"
         )
-    heldout = open_heldout(config.heldout, manifest) if config.heldout else None
-    pad_id = vocabulary.id_of("pad")
-    reader = Reader(config.predictions, manifest, pad_id, config.sampling, config.batch_tokens, config.seed)
-    longest = max(manifest.max_length, heldout.manifest.max_length if heldout else 0)
-    model = build_student(student_config(config.student, vocabulary, longest), config.seed)
+    heldout = open_heldout(config.heldout, predictions) if config.heldout else None
+    reader = Reader(predictions, config.sampling, config.batch_tokens, config.seed)
+    longest = max(predictions.max_length, heldout.max_length if heldout else 0)
+    model = build_student(student_config(config.student, predictions.vocabulary, longest), config.seed)
     student = DistilledStudent(model).to(runtime.device)
     optimizer = make_optimizer(student, config.optimizer)
     scheduler = get_scheduler(
         SCHEDULES[config.optimizer.schedule], optimizer, config.optimizer.warmup_steps, config.steps
     )
-    identity = _identity(config, manifest, runtime)
+    identity = _identity(config, predictions, runtime)
 
     start = runtime.agree(latest_checkpoint(config.output) or 0, f"checkpoints in {config.output}")
     if start:
@@ -110,7 +109,7 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     metrics.log_evaluation(config.steps, result)
     metrics.close()
     if runtime.is_main:
-        _finish(config, model, manifest, heldout, result)
+        _finish(config, model, predictions, heldout, result)
     runtime.barrier()
 
 
@@ -138,25 +137,29 @@ def accumulate_gradients(
 
 
 def _finish(
-    config: TrainerConfig, model: PreTrainedModel, manifest: Manifest, heldout: Heldout | None, result: dict[str, dict]
+    config: TrainerConfig,
+    model: PreTrainedModel,
+    predictions: Predictions,
+    heldout: Predictions | None,
+    result: dict[str, dict],
 ) -> None:
     """Exports the student, then marks the run as finished and says how good it is."""
-    export_student(config.output, model, config.predictions, manifest)
+    export_student(config.output, model, predictions)
     write_bytes(str(Path(config.output) / EVALUATION_FILE), _evaluation(heldout, result).encode())
     if result:
         print(format_evaluation(result))
     print(f"{config.output}: the student, {model.num_parameters():,} parameters")
 
 
-def _evaluation(heldout: Heldout | None, result: dict[str, dict]) -> str:
+def _evaluation(heldout: Predictions | None, result: dict[str, dict]) -> str:
     """`evaluation.json`: each language's figures, and what they were measured on."""
-    return json.dumps({"heldout_sha256": heldout and heldout.manifest.sha256, "languages": result}, indent=2) + "\n"
+    return json.dumps({"heldout_sha256": heldout and heldout.sha256, "languages": result}, indent=2) + "\n"
 
 
-def _is_finished(config: TrainerConfig, heldout: Heldout | None) -> bool:
+def _is_finished(config: TrainerConfig, heldout: Predictions | None) -> bool:
     """Whether the run was exported, and evaluated on this very held-out text."""
     path = Path(config.output) / EVALUATION_FILE
-    return path.exists() and json.loads(path.read_text()).get("heldout_sha256") == (heldout and heldout.manifest.sha256)
+    return path.exists() and json.loads(path.read_text()).get("heldout_sha256") == (heldout and heldout.sha256)
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
@@ -186,11 +189,11 @@ def step_seed(seed: int, step: int, rank: int) -> int:
     return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _identity(config: TrainerConfig, manifest: Manifest, runtime: Runtime) -> dict:
+def _identity(config: TrainerConfig, predictions: Predictions, runtime: Runtime) -> dict:
     """Everything that decides the weights, as a checkpoint keeps it."""
     return {
-        "vocabulary_sha256": manifest.vocabulary.sha256,
-        "manifest_sha256": manifest.sha256,
+        "vocabulary_sha256": predictions.vocabulary.sha256,
+        "manifest_sha256": predictions.sha256,
         "precision_used": str(runtime.dtype),
         "world_size": runtime.world_size,
         **config.model_dump(mode="json", exclude=_INCIDENTAL),

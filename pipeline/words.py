@@ -1,0 +1,132 @@
+"""Words as the teachers segment them: what the default tokenizer is fitted to.
+
+`_words.parquet` holds a sample of each language's text, reduced to its words:
+
+| column     | type        | meaning                                                        |
+| ---------- | ----------- | -------------------------------------------------------------- |
+| `language` | string      |                                                                |
+| `teacher`  | string      |                                                                |
+| `word`     | string      | what stands between two spaces, punctuation included           |
+| `count`    | int64       | how often it occurs in the sample                              |
+| `ids`      | list<int32> | the teacher's commonest segmentation of it, merged ids         |
+
+Commonest words first. In languages written without spaces a "word" is a whole clause.
+"""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tokenizers import Encoding
+
+from pipeline.shards import Shard
+from pipeline.teachers import TeacherTokenizer
+from pipeline.text import LineRange, read_lines
+from schemas.storage import read_bytes, write_bytes
+
+WORDS_FILE = "_words.parquet"
+WORDS_SCHEMA = pa.schema(
+    [
+        ("language", pa.string()),
+        ("teacher", pa.string()),
+        ("word", pa.string()),
+        ("count", pa.int64()),
+        ("ids", pa.list_(pa.int32())),
+    ]
+)
+# Text of each language and teacher that is sampled, from this many shards, evenly spread.
+_SAMPLE_BYTES, _SAMPLE_SHARDS = 2**22, 64
+_LINES = 1024
+_BETWEEN_SPACES = re.compile(r"\S+")
+
+
+def sample_text(shards: Sequence[Shard]) -> list[str]:
+    """Lines from the beginnings of evenly spread shards, some `_SAMPLE_BYTES` in all."""
+    chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, _SAMPLE_SHARDS).round().astype(int))]
+    share = -(-_SAMPLE_BYTES // len(chosen))
+    lines = []
+    for shard in chosen:
+        whole = shard.lines
+        part = LineRange(whole.file, whole.start, min(whole.end, whole.start + share), whole.first_record)
+        found = [line.decode("utf-8", "ignore") for _, line in read_lines(part)]
+        # The last line may be cut short, in mid-word.
+        lines += found[:-1] if part.end < whole.end and len(found) > 1 else found
+    return lines
+
+
+def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str], to_merged: np.ndarray) -> pa.Table:
+    """The words of `lines` (`WORDS_SCHEMA`), as `tokenizer` segments them."""
+    seen: dict[str, Counter] = {}
+    for start in range(0, len(lines), _LINES):
+        batch = lines[start : start + _LINES]
+        encodings = tokenizer.hf.backend_tokenizer.encode_batch(batch, add_special_tokens=False)
+        for line, encoding in zip(batch, encodings, strict=True):
+            spans = [match.span() for match in _BETWEEN_SPACES.finditer(line)]
+            for (begin, end), ids in zip(spans, tokens_of_spans(line, encoding, spans), strict=True):
+                if ids:
+                    seen.setdefault(line[begin:end], Counter())[ids] += 1
+    # Among equally common segmentations the smallest ids, so that order does not matter.
+    rows = [
+        (word, sum(counts.values()), min(counts, key=lambda ids: (-counts[ids], ids))) for word, counts in seen.items()
+    ]
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    flat = np.fromiter((own for _, _, ids in rows for own in ids), np.int64)
+    offsets = np.cumsum([0, *(len(ids) for _, _, ids in rows)], dtype=np.int32)
+    columns = {
+        "language": pa.array([language] * len(rows), pa.string()),
+        "teacher": pa.array([tokenizer.name] * len(rows), pa.string()),
+        "word": pa.array([word for word, _, _ in rows], pa.string()),
+        "count": pa.array([count for _, count, _ in rows], pa.int64()),
+        "ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(to_merged[flat])),
+    }
+    return pa.table(columns, schema=WORDS_SCHEMA)
+
+
+def without(words: pa.Table, pairs: Iterable[tuple[str, str]]) -> pa.Table:
+    """`words` less those of the given languages and teachers."""
+    for language, teacher in pairs:
+        words = words.filter(
+            pc.invert(pc.and_(pc.equal(words["language"], language), pc.equal(words["teacher"], teacher)))
+        )
+    return words
+
+
+def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """The ids of the tokens that overlap each span of `text`; spans in order, not overlapping.
+
+    A space that a token begins with does not count as part of it, and a token with nothing
+    else is in no span.
+    """
+    tokens = []
+    for own, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        while start < end and text[start].isspace():
+            start += 1
+        if start < end:
+            tokens.append((start, end, own))
+    result = []
+    first = 0
+    for begin, stop in spans:
+        while first < len(tokens) and tokens[first][1] <= begin:
+            first += 1
+        last = first
+        while last < len(tokens) and tokens[last][0] < stop:
+            last += 1
+        result.append(tuple(own for _, _, own in tokens[first:last]))
+    return result
+
+
+def write_words(url: str, words: pa.Table) -> None:
+    """Writes a table of words to `url`, atomically."""
+    buffer = io.BytesIO()
+    pq.write_table(words, buffer, compression="zstd")
+    write_bytes(url, buffer.getvalue())
+
+
+def read_words(url: str) -> pa.Table:
+    """Reads what `write_words` wrote."""
+    return pq.read_table(io.BytesIO(read_bytes(url)), use_threads=False, pre_buffer=False).cast(WORDS_SCHEMA)
