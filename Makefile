@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test demo clean
+.PHONY: test test-slow demo clean
 
 # The environment is made anew whenever requirements.txt changes.
 $(VENV)/.installed: requirements.txt
@@ -12,6 +12,9 @@ $(VENV)/.installed: requirements.txt
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed
+	$(BIN)/python -m pytest -m slow
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.demo

@@ -43,7 +43,7 @@ SPACE_MARK = "▁"
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 _BYTES_ONLY = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 # The blocks that BERT's reference tokenizer calls Chinese characters.
-_CHINESE = [
+CHINESE = [
     (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
     (0x2B740, 0x2B81F), (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 ]  # fmt: skip
@@ -80,7 +80,7 @@ def is_isolated(text: str) -> bool:
     return (
         ascii_punctuation
         or unicodedata.category(text).startswith("P")
-        or any(first <= code <= last for first, last in _CHINESE)
+        or any(first <= code <= last for first, last in CHINESE)
     )
 
 

@@ -5,7 +5,7 @@ import re
 import numpy as np
 
 from pipeline.identity import FAMILIES, LITERAL, Identity, display, parse, string_identity
-from pipeline.teachers import TeacherTokenizer
+from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 

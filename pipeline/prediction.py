@@ -10,7 +10,7 @@ import torch
 from transformers import PreTrainedModel
 
 from pipeline.config import TeacherConfig
-from pipeline.teachers import TeacherTokenizer
+from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError
 from schemas.ragged import batches_by_length, pad, ranges
 

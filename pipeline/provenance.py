@@ -7,7 +7,8 @@ from pydantic import BaseModel
 
 from pipeline.config import PipelineConfig
 from pipeline.plan import TextPlan
-from pipeline.teachers import TeacherTokenizer, check_model, load_model, teacher_fingerprint
+from pipeline.teacher_model import check_model, load_model, teacher_fingerprint
+from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError, differences
 from schemas.manifest import TeacherRecord, VocabularyRecord
 from schemas.storage import join, read_bytes, write_bytes
@@ -37,7 +38,7 @@ class Run(BaseModel):
 def describe_run(
     config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, text: TextPlan
 ) -> Run:
-    """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers`."""
+    """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teacher_model`."""
     teachers = {}
     for name, teacher in config.teachers.items():
         tokenizer = tokenizers[name]

@@ -16,36 +16,52 @@ from transformers import AddedToken, PreTrainedTokenizerBase, PreTrainedTokenize
 _SPECIALS = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
 
 
+_FILLER = "\uffff"
+
+
 def unreachable(merged: int) -> str:
     """A Unigram entry for a merged id that no text should give.
 
     U+FFFF is a noncharacter: no text holds it, so nothing written with it matches.
     """
-    return f"\uffff{merged}\uffff"
+    return f"{_FILLER}{merged}{_FILLER}"
 
 
 def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
     """A `tokenizer.json` state with every id replaced by `to_merged[id]`.
+
+    Tokens that `to_merged` sends to -1 are left out, and text that gave them falls into
+    smaller pieces. A BPE model must keep the pieces that a kept token is merged from.
 
     A Unigram model's ids are list positions, so positions that belong to no token of
     this teacher are filled with entries that no text can match. They have the lowest
     score of the real ones, from which the unknown penalty is derived.
     """
     state = copy.deepcopy(state)
-    for added in state["added_tokens"]:
-        added["id"] = int(to_merged[added["id"]])
+    state["added_tokens"] = [
+        added | {"id": int(to_merged[added["id"]])} for added in state["added_tokens"] if to_merged[added["id"]] >= 0
+    ]
     model = state["model"]
     # The loader itself numbers an added token that the model's vocabulary lacks, so it must not lack any.
     added_ids = {added["content"]: added["id"] for added in state["added_tokens"]}
     if isinstance(model["vocab"], list):
         lowest = min(score for _, score in model["vocab"])
-        placed = {int(to_merged[own]): entry for own, entry in enumerate(model["vocab"]) if to_merged[own] >= 0}
+        placed = {
+            int(to_merged[own]): entry
+            for own, entry in enumerate(model["vocab"])
+            if to_merged[own] >= 0 and not entry[0].startswith(_FILLER)
+        }
         placed = {merged: [token, lowest] for token, merged in added_ids.items()} | placed
         model["vocab"] = [placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)]
         if model.get("unk_id") is not None:
             model["unk_id"] = int(to_merged[model["unk_id"]])
     else:
-        model["vocab"] = {token: int(to_merged[own]) for token, own in model["vocab"].items()} | added_ids
+        kept = {token: int(to_merged[own]) for token, own in model["vocab"].items() if to_merged[own] >= 0}
+        model["vocab"] = kept | added_ids
+    if "merges" in model:
+        model["merges"] = [
+            pair for pair in map(list, model["merges"]) if {*pair, "".join(pair)} <= model["vocab"].keys()
+        ]
     _remap_post_processor(state["post_processor"], to_merged)
     state["padding"] = state["truncation"] = None
     return state
@@ -82,5 +98,5 @@ def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -
         **specials,
     )
     for own, token in own_added.items():
-        assert remapped.convert_tokens_to_ids(token.content) == to_merged[own], token
+        assert to_merged[own] < 0 or remapped.convert_tokens_to_ids(token.content) == to_merged[own], token
     return remapped

@@ -19,7 +19,8 @@ from pipeline.progress import shard_progress
 from pipeline.provenance import Run, claim_output, describe_run
 from pipeline.remap_tokenizer import remap_tokenizer
 from pipeline.shards import Shard, process_shard
-from pipeline.teachers import TeacherTokenizer, load_model, load_tokenizer, teacher_fingerprint
+from pipeline.teacher_model import load_model, teacher_fingerprint
+from pipeline.teacher_tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.words import WORDS_FILE, count_words, read_words, sample_text, without
 from schemas.errors import UserError
 from schemas.manifest import Manifest, open_predictions, write_manifest

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pipeline.config import PipelineConfig
 from pipeline.masking import example_key, mask_tokens
 from pipeline.prediction import Predictions, Predictor
-from pipeline.teachers import TeacherTokenizer
+from pipeline.teacher_tokenizer import TeacherTokenizer
 from pipeline.text import LineRange, read_lines
 from schemas.rows import RECEIPT_KEY, ROW_SCHEMA, footer
 from schemas.storage import join, write_bytes
@@ -112,20 +112,27 @@ def process_shard(
             for record, reason in rejects
         ]
         write_bytes(join(config.output, shard.rejects_path), "".join(lines).encode())
-    table = pa.table(columns, schema=ROW_SCHEMA).replace_schema_metadata(
-        footer(config.top_k, vocabulary_sha256, receipt.model_dump_json())
+    write_rows(
+        join(config.output, shard.path),
+        pa.table(columns, schema=ROW_SCHEMA),
+        footer(config.top_k, vocabulary_sha256, receipt.model_dump_json()),
+        config.row_group_rows,
     )
+    return receipt
+
+
+def write_rows(url: str, rows: pa.Table, metadata: dict[str, str], row_group_rows: int) -> None:
+    """Commits one Parquet file of predictions (`schemas.rows`), atomically."""
     buffer = io.BytesIO()
     pq.write_table(
-        table,
+        rows.replace_schema_metadata(metadata),
         buffer,
         compression="zstd",
-        row_group_size=config.row_group_rows,
+        row_group_size=row_group_rows,
         # Ids and log-probabilities hardly repeat: a dictionary would cost, not save.
         use_dictionary=["language", "teacher"],
     )
-    write_bytes(join(config.output, shard.path), buffer.getvalue())
-    return receipt
+    write_bytes(url, buffer.getvalue())
 
 
 def read_receipt(metadata: pq.FileMetaData) -> Receipt:

@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 from tokenizers import Encoding
 
 from pipeline.shards import Shard
-from pipeline.teachers import TeacherTokenizer
+from pipeline.teacher_tokenizer import TeacherTokenizer
 from pipeline.text import LineRange, read_lines
 from schemas.storage import read_bytes, write_bytes
 

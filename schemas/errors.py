@@ -25,6 +25,11 @@ def exit_code_of(command: Callable[[], None]) -> int:
     return 0
 
 
+def first_line(error: Exception) -> str:
+    """The first line of what a library's exception says, to be quoted in a `UserError`."""
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+
+
 def differences(theirs: object, ours: object, most: int = 5) -> str:
     """What differs between two JSON values, as `key was X, now Y; ...`; empty where nothing does."""
     old, new = _flat(theirs), _flat(ours)

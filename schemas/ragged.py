@@ -4,6 +4,7 @@ Legend: N rows, T values in all, B rows of one batch, L padded length.
 """
 
 import numpy as np
+import pyarrow as pa
 
 
 def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -38,3 +39,12 @@ def batches_by_length(
             start, total = end, 0
         total += count
     return [*batches, order[start:]] if len(order) else []
+
+
+def flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(values, each row's start, each row's length) of a list column, N rows."""
+    array = column.combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    offsets = array.offsets.to_numpy().astype(np.int64)
+    return array.values.to_numpy(zero_copy_only=False), offsets[:-1], np.diff(offsets)

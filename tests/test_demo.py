@@ -6,7 +6,7 @@ from examples.demo.corpora import HELDOUT_BOOKS, clean, split_verses
 from examples.demo.tokenizers import FAMILIES, make_tokenizer
 from pipeline.config import TeacherConfig
 from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
-from pipeline.teachers import load_tokenizer
+from pipeline.teacher_tokenizer import load_tokenizer
 from tests import world
 
 

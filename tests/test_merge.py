@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pipeline.config import TeacherConfig
 from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE, byte_alphabet
 from pipeline.merge import merge
-from pipeline.teachers import load_tokenizer
+from pipeline.teacher_tokenizer import load_tokenizer
 from schemas.errors import UserError
 from schemas.vocabulary import read_vocabulary, write_vocabulary
 from tests import world

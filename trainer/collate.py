@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from schemas.ragged import batches_by_length, pad, ranges
+from schemas.ragged import batches_by_length, flatten, pad, ranges
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Batch:
       labels_M: int64.
       language_M: int64, index into the reader's `languages`.
       label_logprobs_M: float32, the teacher's; NaN where no teacher was run (K = 0).
-      topk_ids_MK, topk_logprobs_MK: int64 and float32.
+      topk_ids_MK, topk_logprobs_MK: int64 and float32; -inf for a prediction outside the vocabulary.
     """
 
     input_ids_BL: torch.Tensor
@@ -45,13 +45,13 @@ class Rows:
 
     def __init__(self, table: pa.Table, languages: list[str], top_k: int, pad_id: int):
         self._pad_id = pad_id
-        self._ids, self._id_starts, self.lengths = _flatten(table["input_ids"])
-        self._positions, self._starts, self.counts = _flatten(table["masked_positions"])
-        self._labels = _flatten(table["labels"])[0]
+        self._ids, self._id_starts, self.lengths = flatten(table["input_ids"])
+        self._positions, self._starts, self.counts = flatten(table["masked_positions"])
+        self._labels = flatten(table["labels"])[0]
         shape = (len(self._labels), top_k)
-        self._topk_ids = _flatten(table["topk_ids"])[0].reshape(shape)
-        self._topk_logprobs = _flatten(table["topk_logprobs"])[0].reshape(shape)
-        self._label_logprobs = _flatten(table["label_logprobs"])[0] if top_k else np.full(shape[0], np.nan, np.float32)
+        self._topk_ids = flatten(table["topk_ids"])[0].reshape(shape)
+        self._topk_logprobs = flatten(table["topk_logprobs"])[0].reshape(shape)
+        self._label_logprobs = flatten(table["label_logprobs"])[0] if top_k else np.full(shape[0], np.nan, np.float32)
         index = pc.index_in(table["language"], value_set=pa.array(languages))
         self._language = index.to_numpy().astype(np.int64)
 
@@ -72,15 +72,7 @@ class Rows:
             torch.from_numpy(self._labels[targets].astype(np.int64)),
             torch.from_numpy(self._language[rows][row_M]),
             torch.from_numpy(self._label_logprobs[targets]),
-            torch.from_numpy(self._topk_ids[targets].astype(np.int64)),
+            # A prediction outside a trimmed vocabulary has no probability, so any id does.
+            torch.from_numpy(np.maximum(self._topk_ids[targets], 0).astype(np.int64)),
             torch.from_numpy(self._topk_logprobs[targets].astype(np.float32)),
         )
-
-
-def _flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(values, each row's start, each row's length) of a list column."""
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    offsets = array.offsets.to_numpy().astype(np.int64)
-    return array.values.to_numpy(zero_copy_only=False), offsets[:-1], np.diff(offsets)

@@ -12,6 +12,7 @@ The naive computation, in plain torch:
                   with p = exp(t); t' = log(1 - sum p) and s' = log(1 - sum exp s), p' = exp(t')
     renormalize:  kd_M = sum_k q (log q - s)  with q = p / sum p
     ignore:       kd_M = sum_k p (t - s)
+                  k over the top-k inside the vocabulary; t = -inf marks those outside
     total  = sum_m  lambda * kd_m + (1 - lambda) * mlm_m
 
 All of it is a function of the student's log-probabilities at the label and the top-k.
@@ -90,14 +91,17 @@ def sparse_losses(
     mlm_M = -label_M
     if teacher_MK.shape[1] == 0:
         return mlm_M, torch.zeros_like(mlm_M)
+    # Outside a trimmed vocabulary: no part of the top-k, for the teacher as for the student.
+    outside_MK = teacher_MK.isneginf()
     if tail == "renormalize":
-        teacher_MK = teacher_MK.log_softmax(-1)
+        teacher_MK = teacher_MK.log_softmax(-1).masked_fill(outside_MK, -torch.inf)
     elif tail == "bucket":
         teacher_MK = torch.cat([teacher_MK, _log_tail(teacher_MK)], -1)
-        student_MK = torch.cat([student_MK, _log_tail(student_MK)], -1)
+        student_MK = torch.cat([student_MK, _log_tail(student_MK.masked_fill(outside_MK, -torch.inf))], -1)
+        outside_MK = torch.nn.functional.pad(outside_MK, (0, 1))
     elif tail != "ignore":
         raise ValueError(f"tail is {tail!r}, not one of {TAILS}")
-    return mlm_M, (teacher_MK.exp() * (teacher_MK - student_MK)).sum(-1)
+    return mlm_M, (teacher_MK.exp() * (teacher_MK - student_MK).masked_fill(outside_MK, 0)).sum(-1)
 
 
 def _log_tail(logprobs_MK: torch.Tensor) -> torch.Tensor:

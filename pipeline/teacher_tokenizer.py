@@ -1,4 +1,4 @@
-"""Loading teachers: whatever AutoTokenizer and AutoModelForMaskedLM load, checked."""
+"""A teacher's tokenizer and what the pipeline must know of it."""
 
 import hashlib
 import json
@@ -6,15 +6,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-import torch
-from safetensors import SafetensorError
-from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.config import TeacherConfig
+from pipeline.fast_tokenizer import fast_tokenizer
 from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
 from schemas.errors import UserError
-
-_NO_LIMIT = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -29,7 +26,7 @@ class TeacherTokenizer:
     """
 
     name: str
-    hf: PreTrainedTokenizerBase = field(repr=False)
+    hf: PreTrainedTokenizerFast = field(repr=False)
     family: str
     tokens: dict[int, str] = field(repr=False)
     roles: dict[str, int]
@@ -62,19 +59,12 @@ def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
     """Loads and checks a teacher's tokenizer.
 
     Raises:
-      UserError: it cannot be loaded, has no fast backend, is of an unknown family, has
-        no mask or padding token, or frames sequences with something other than fixed
-        special tokens.
+      UserError: it cannot be loaded as a fast tokenizer, is of an unknown family, has no
+        mask or padding token, or frames sequences with something other than fixed special
+        tokens.
     """
     where = f"teacher {name!r} ({config.model})"
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
-        )
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{where}: its tokenizer cannot be loaded: {_first_line(error)}") from None
-    if not getattr(tokenizer, "backend_tokenizer", None):
-        raise UserError(f"{where}: its tokenizer has no fast version; convert it to a tokenizer.json first")
+    tokenizer = fast_tokenizer(where, config)
     for role in ("mask", "pad"):
         if getattr(tokenizer, f"{role}_token_id") is None:
             raise UserError(f"{where}: its tokenizer has no {role} token; a teacher must be a masked LM that has one")
@@ -92,78 +82,6 @@ def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
         suffix=suffix,
         added=frozenset(tokenizer.added_tokens_decoder),
     )
-
-
-def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
-    """Loads a teacher's weights, from safetensors only, in float32 on the CPU.
-
-    Raises:
-      UserError: it cannot be loaded, or parts of the head would be made up at random.
-    """
-    where = f"teacher {name!r} ({config.model})"
-    try:
-        model, report = AutoModelForMaskedLM.from_pretrained(
-            config.model,
-            # Named, since only then does transformers find the hub's own safetensors
-            # conversion of a repository that has none.
-            revision=config.revision or "main",
-            trust_remote_code=config.trust_remote_code,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{where}: its model cannot be loaded: {_first_line(error)}") from None
-    if missing := sorted(report["missing_keys"]):
-        raise UserError(
-            f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more), so its predictions "
-            "would be random; use a checkpoint with a masked-LM head"
-        )
-    return model.eval()
-
-
-def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int, max_length: int) -> None:
-    """Refuses a model that cannot serve this configuration (UserError names both values)."""
-    where = f"teacher {tokenizer.name!r}"
-    rows = model.get_input_embeddings().num_embeddings
-    if tokenizer.size > rows:
-        raise UserError(
-            f"{where}: its tokenizer emits ids up to {tokenizer.size - 1}, but its embedding has {rows} rows; "
-            "tokenizer and model do not belong together"
-        )
-    if top_k > len(tokenizer.tokens):
-        raise UserError(
-            f"{where}: top_k is {top_k}, but its vocabulary has {len(tokenizer.tokens)} tokens; lower top_k"
-        )
-    limit = min(tokenizer.hf.model_max_length, _positions(model))
-    if max_length > limit:
-        raise UserError(f"{where}: max_length is {max_length}, but it reads at most {limit} tokens; lower max_length")
-
-
-def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel | None) -> str:
-    """sha256 over the tokenizer, the model's configuration and its every weight, wherever they came from."""
-    if model is None:
-        return tokenizer.fingerprint
-    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _INCIDENTAL}
-    digest = hashlib.sha256(tokenizer.fingerprint.encode())
-    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
-    for key, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
-
-
-_INCIDENTAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_commit_hash"}
-
-
-def _positions(model: PreTrainedModel) -> int:
-    """The longest sequence its learned positions allow."""
-    for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
-            # RoBERTa's family starts counting after the padding index.
-            start = 0 if module.padding_idx is None else module.padding_idx + 1
-            return module.num_embeddings - start
-    return getattr(model.config, "max_position_embeddings", None) or _NO_LIMIT
 
 
 def _roles(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
@@ -226,8 +144,3 @@ def _parts(component: dict | None) -> list[dict]:
 def _replaces_space(normalizer: dict | None) -> str | None:
     """`Metaspace` where a normalizer does that pre-tokenizer's work, as in some converted models."""
     return "Metaspace" if any(part.get("content") == "▁" for part in _parts(normalizer)) else None
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__

@@ -1,0 +1,182 @@
+"""`python -m pipeline.drift FOLDER --text LANGUAGE=FILE ...`: how far the default tokenizer is from the teachers'.
+
+A student learns each language as its teacher segments it. The default tokenizer serves text
+of any language and must segment without knowing which, so it cannot always agree; this
+report says how often it does, on text that should be held out.
+"""
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from pipeline.deploy import deployed_tokenizers, read_tokenizer
+from pipeline.identity import CHINESE
+from pipeline.text import find_files, plan_file, read_lines
+from pipeline.words import tokens_of_spans
+from schemas.errors import UserError, exit_code_of
+from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
+from schemas.storage import join, write_bytes
+from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+
+_READ_BYTES, _LINES = 2**24, 512
+_HAN = "".join(f"{chr(first)}-{chr(last)}" for first, last in CHINESE)
+# What stands between spaces; each Chinese character is a word of its own.
+RUNNING_WORD = re.compile(rf"[{_HAN}]|[^\s{_HAN}]+")
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The default tokenizer beside a language's own, on the same text.
+
+    Attributes:
+      words: running words (`RUNNING_WORD`).
+      identical: the share of them that both segment into the same merged ids.
+      teacher_fertility, default_fertility: tokens a word.
+      teacher_unknown, default_unknown: the share of tokens that are unknown.
+    """
+
+    teacher: str
+    words: int
+    identical: float
+    teacher_fertility: float
+    default_fertility: float
+    teacher_unknown: float
+    default_unknown: float
+
+
+def measure_drift(
+    teacher: str, own: PreTrainedTokenizerFast, default: PreTrainedTokenizerFast, lines: Iterator[str]
+) -> Drift:
+    """Drift on `lines`. Both tokenizers give merged ids."""
+    words = identical = 0
+    tokens, unknown = np.zeros(2, np.int64), np.zeros(2, np.int64)
+    pair = (own, default)
+    while batch := [line for _, line in zip(range(_LINES), lines, strict=False)]:
+        encodings = [each.backend_tokenizer.encode_batch(batch, add_special_tokens=False) for each in pair]
+        for line, *both in zip(batch, *encodings, strict=True):
+            spans = [match.span() for match in RUNNING_WORD.finditer(line)]
+            segmented = [tokens_of_spans(line, encoding, spans) for encoding in both]
+            words += len(spans)
+            identical += sum(one == other for one, other in zip(*segmented, strict=True))
+            tokens += [len(encoding.ids) for encoding in both]
+            unknown += [encoding.ids.count(each.unk_token_id) for each, encoding in zip(pair, both, strict=True)]
+    if not words:
+        raise UserError(f"the text for teacher {teacher!r} has no words")
+    return Drift(teacher, words, identical / words, *(tokens / words).tolist(), *(unknown / tokens).tolist())
+
+
+def overlaps(vocabulary: Vocabulary) -> dict[str, dict[str, int]]:
+    """How many merged tokens each two teachers share, and on the diagonal how many each has."""
+    owns = {name: ids >= 0 for name, ids in vocabulary.teacher_ids.items()}
+    return {one: {other: int((owns[one] & owns[other]).sum()) for other in owns} for one in owns}
+
+
+def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedTokenizerFast]) -> int:
+    """How many tokens the union would have if those with equal strings were one (special ones by role)."""
+    found = set()
+    for name, ids in vocabulary.teacher_ids.items():
+        owned = np.flatnonzero(ids >= 0).tolist()
+        for merged, token in zip(owned, tokenizers[name].convert_ids_to_tokens(owned), strict=True):
+            role = vocabulary.roles[merged]
+            found.add((role, "") if role in SPECIAL_ROLES else ("", token))
+    return len(found)
+
+
+def report(predictions: Predictions, text: dict[str, list[str]]) -> dict:
+    """The whole report as JSON values: `languages`, `overlap` and `tokens`."""
+    tokenizers = deployed_tokenizers(predictions.newest)
+    default = read_tokenizer(join(predictions.newest, DEFAULT_TOKENIZER))
+    vocabulary = predictions.vocabulary
+    languages = {}
+    for language, patterns in text.items():
+        teacher = predictions.teacher_of(language)
+        lines = tqdm(_lines(language, patterns), desc=language, unit=" lines", leave=False)
+        languages[language] = asdict(measure_drift(teacher, tokenizers[teacher], default, iter(lines)))
+    return {
+        "languages": languages,
+        "overlap": overlaps(vocabulary),
+        "tokens": {
+            "merged": len(vocabulary),
+            "by_string": union_by_string(vocabulary, tokenizers),
+            "separate": sum(int((ids >= 0).sum()) for ids in vocabulary.teacher_ids.values()),
+        },
+    }
+
+
+def format_report(found: dict) -> str:
+    """The report as tables."""
+    rows = [f"{'':12}{'words':>10}{'identical':>11}{'tokens/word':>13}{'teacher':>9}{'unknown':>10}{'teacher':>9}"]
+    for language, row in found["languages"].items():
+        rows.append(
+            f"{language:12}{row['words']:10,}{row['identical']:11.1%}{row['default_fertility']:13.3f}"
+            f"{row['teacher_fertility']:9.3f}{row['default_unknown']:10.3%}{row['teacher_unknown']:9.3%}"
+        )
+    names = list(found["overlap"])
+    width = max(12, *(len(name) + 2 for name in names))
+    rows += ["", "merged tokens that teachers share", " " * width + "".join(f"{name:>{width}}" for name in names)]
+    for name, shared in found["overlap"].items():
+        rows.append(f"{name:{width}}" + "".join(f"{shared[other]:{width},}" for other in names))
+    tokens = found["tokens"]
+    rows += [
+        "",
+        f"{tokens['separate']:,} tokens of all teachers are {tokens['merged']:,} merged tokens; "
+        f"by their strings alone they would be {tokens['by_string']:,}",
+    ]
+    return "\n".join(rows)
+
+
+def _lines(language: str, patterns: list[str]) -> Iterator[str]:
+    for file in find_files(language, patterns):
+        for part in plan_file(file, _READ_BYTES).ranges:
+            for _, line in read_lines(part):
+                yield line.decode("utf-8", "replace")
+
+
+def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
+    predictions = open_predictions(*folders)
+    taught = {
+        name for manifest in predictions.manifests for each in manifest.teachers.values() for name in each.languages
+    }
+    text: dict[str, list[str]] = {}
+    for pair in pairs:
+        language, separator, pattern = pair.partition("=")
+        if not separator or language not in taught:
+            raise UserError(f"--text {pair}: expected LANGUAGE=FILES with one of {', '.join(sorted(taught))}")
+        text.setdefault(language, []).append(pattern)
+    found = report(predictions, text)
+    print(format_report(found))
+    if json_url:
+        write_bytes(json_url, json.dumps(found, indent=2).encode() + b"\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Prints the report; returns the exit code (0 done, 2 bad input)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.drift",
+        description="Compare the default tokenizer of a folder of predictions with each language's own: words "
+        "segmented identically, tokens a word, unknown tokens; and how much of their vocabularies the teachers share.",
+    )
+    parser.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="what the pipeline wrote; with it, what it extends"
+    )
+    parser.add_argument(
+        "--text",
+        action="append",
+        required=True,
+        metavar="LANGUAGE=FILES",
+        help="held-out text; may be given many times",
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
+    options = parser.parse_args(arguments)
+    return exit_code_of(lambda: _run(options.folders, options.text, options.json))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

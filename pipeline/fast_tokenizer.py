@@ -1,0 +1,122 @@
+"""Loading a teacher's tokenizer as a fast one that segments exactly as published.
+
+`AutoTokenizer` says which special tokens there are. The segmentation itself is taken
+from `tokenizer.json` where there is one, since several classes of transformers 5 rebuild
+normalizer and pre-tokenizer instead of reading them (DeBERTa-v2, ALBERT, RemBERT,
+BERT whose configuration lacks `do_lower_case`); else from a SentencePiece `.model`;
+else it is what transformers makes of `vocab.txt` or `vocab.json` and `merges.txt`.
+"""
+
+import json
+from pathlib import Path
+
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.utils import cached_file
+
+from pipeline.config import TeacherConfig
+from pipeline.sentencepiece_model import from_sentencepiece
+from schemas.errors import UserError, first_line
+
+ROLE_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
+
+
+def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer of `config.model`, without truncation and padding.
+
+    Args:
+      where: names the teacher in errors.
+
+    Raises:
+      UserError: it cannot be loaded, has no vocabulary, exists in Python code only, or
+        would number an added token otherwise than its files say.
+    """
+    file = _file(config, "tokenizer.json")
+    named = _named_tokens(where, config, file is not None)
+    if file:
+        try:
+            backend = Tokenizer.from_file(file)
+        except Exception as error:  # tokenizers raises nothing more specific
+            raise UserError(f"{where}: its tokenizer.json cannot be loaded: {first_line(error)}") from None
+    else:
+        backend = _from_vocabulary(where, named)
+    # Truncation is ours: a tokenizer.json may carry a length of its own.
+    backend.no_truncation()
+    backend.no_padding()
+    known = backend.get_vocab(with_added_tokens=True)
+    missing = [token for _, token in sorted(named.added_tokens_decoder.items()) if token.content not in known]
+    # Classes give their special tokens names even where the vocabulary has no such token.
+    declared = _declared(config)
+    backend.add_tokens([token for token in missing if token.content in declared])
+    known = backend.get_vocab(with_added_tokens=True)
+    for token, own in declared.items():
+        if known.get(token) != own:
+            raise UserError(
+                f"{where}: its added token {token!r} should have the id {own}, but the vocabulary makes it "
+                f"{known.get(token)}; repair its files"
+            )
+    if isinstance(backend.model, models.WordPiece) and backend.model.unk_token not in known:
+        raise UserError(f"{where}: its vocabulary lacks its unknown token, {backend.model.unk_token}")
+    roles = {
+        name: named.added_tokens_decoder.get(known[token], token)
+        for name in ROLE_NAMES
+        if (token := getattr(named, name)) in known
+    }
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=named.model_max_length,
+        clean_up_tokenization_spaces=named.clean_up_tokenization_spaces,
+        **roles,
+    )
+
+
+def _named_tokens(where: str, config: TeacherConfig, has_file: bool) -> PreTrainedTokenizerBase:
+    """What AutoTokenizer makes of it."""
+    source = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
+    try:
+        return AutoTokenizer.from_pretrained(config.model, **source)
+    except Exception as error:  # some classes fail in unforeseen ways on a tokenizer.json that is not theirs
+        if has_file:
+            return PreTrainedTokenizerFast.from_pretrained(config.model, revision=config.revision)
+        raise UserError(f"{where}: its tokenizer cannot be loaded: {first_line(error)}") from None
+
+
+def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The fast tokenizer of one that comes without a tokenizer.json."""
+    kind = type(tokenizer).__name__
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{where}: {kind} exists in Python code only, which a student's tokenizer could not be made from; "
+            "convert it to a tokenizer.json first"
+        )
+    vocabulary = getattr(tokenizer, "vocab_file", None) or tokenizer.init_kwargs.get("vocab_file")
+    if not vocabulary:
+        raise UserError(f"{where}: it has no vocabulary file that {kind} reads, and no tokenizer.json")
+    if str(vocabulary).endswith(".model"):
+        return from_sentencepiece(where, tokenizer, vocabulary)
+    settings = tokenizer.init_kwargs
+    if settings.get("do_basic_tokenize") is False or settings.get("never_split"):
+        raise UserError(
+            f"{where}: its settings do_basic_tokenize and never_split have no fast equivalent; convert it to a "
+            "tokenizer.json first"
+        )
+    return Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+
+
+def _declared(config: TeacherConfig) -> dict[str, int]:
+    """The added tokens and their ids as the teacher's own files say."""
+    declared: dict[str, int] = {}
+    if file := _file(config, "added_tokens.json"):
+        declared |= json.loads(Path(file).read_text(encoding="utf-8"))
+    if file := _file(config, "tokenizer_config.json"):
+        decoder = json.loads(Path(file).read_text(encoding="utf-8")).get("added_tokens_decoder", {})
+        declared |= {added["content"]: int(own) for own, added in decoder.items()}
+    return declared
+
+
+def _file(config: TeacherConfig, name: str) -> str | None:
+    """The local path of one of the teacher's files, None where it has none."""
+    try:
+        return cached_file(config.model, name, revision=config.revision)
+    except (OSError, ValueError):
+        return None
