@@ -3,21 +3,12 @@
 A Unigram model's ids are list positions, so the merged vocabulary is its list as it
 stands. Scores are the log-frequencies of the merged tokens in the teachers' own
 segmentations (`pipeline.words`), languages weighing the same, so that the most
-probable segmentation tends to be the one that a teacher would have made.
-
-Where words begin is the teachers' affair too, and they differ: to BERT every
-punctuation mark ends a word and the next letter starts one (`(▁the`); to the others a
-word starts after a space and nowhere else (`▁(the`). Text does not say which language
-it is in, so there is one rule for all: the one that gives more of the teachers' words.
-
-What no token can write is first written as a teacher would: folded to lower case, its
-width normalised and so on, by a table from characters to what a teacher's normalizer
-makes of them. What still cannot be written goes to byte tokens, where there are any.
+probable segmentation tends to be the one that a teacher would have made. Of the rules
+where words begin (`pipeline.front_end`) it has the one that gives most of the teachers'
+words.
 """
 
 import re
-import sys
-import unicodedata
 from collections.abc import Iterable
 from itertools import chain
 from typing import NamedTuple
@@ -25,11 +16,11 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.charsmap import compile_charsmap
-from pipeline.identity import CONTINUATION, SPACE_MARK, WORD, is_isolated, parse
+from pipeline.front_end import RULES, Rule, coverage, fallbacks, normalizer, pre_tokenizer
+from pipeline.identity import CONTINUATION, SPACE_MARK, WORD, is_chinese, is_isolated, parse
 from pipeline.merge import SPECIAL_TOKENS
 from pipeline.remap_tokenizer import unreachable
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
@@ -42,12 +33,7 @@ _TRANSFORMERS_NAMES = {
     "mask": "mask_token",
 }
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
-# Every byte that UTF-8 uses beyond ASCII.
-_BYTE_PIECES = {f"<0x{byte:02X}>" for byte in [*range(0x80, 0xC0), *range(0xC2, 0xF5)]}
-_NOT_WRITTEN = {"Cc", "Cn", "Co", "Cs", "Zs", "Zl", "Zp"}
-# Runs of letters, of digits and of other characters, each with the space before it.
-_RUNS = r"▁?[\p{L}\p{M}]+|▁?\p{N}+|▁?[^\p{L}\p{M}\p{N}▁]+|▁+"
-# A score six digits long is the same on every machine, and its tokenizer.json a third as long.
+# Rounded, a score is the same on every machine, and its tokenizer.json a third as long.
 _DIGITS = 6
 
 
@@ -62,33 +48,18 @@ def default_tokenizer(
     """
     segmentations = _segmentations(words)
     scores = _scores(segmentations, len(vocabulary))
-    theirs = [teacher.normalizer for teacher in teachers if teacher.normalizer is not None]
-    candidates = [
-        _unigram(vocabulary, scores, theirs, bert_words)
-        for bert_words in (False, True)
-        # Without a lone ▁, punctuation after a space could only be written BERT's way.
-        if bert_words or (WORD, SPACE_MARK) in zip(vocabulary.roles, vocabulary.tokens, strict=True)
-    ]
-    tokenizer = max(candidates, key=lambda candidate: _agreement(candidate, segmentations))
-    # The mask takes the space before it, since the word it stands for would.
-    specials = {
-        role: AddedToken(SPECIAL_TOKENS[role], special=True, lstrip=role == "mask")
-        for role in SPECIAL_ROLES
-        if role in vocabulary.roles
-    }
-    tokenizer.add_special_tokens(list(specials.values()))
-    frame = {role: SPECIAL_TOKENS[role] for role in ("start", "end") if role in specials}
-    start, end = ([frame[role]] if role in frame else [] for role in ("start", "end"))
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=[*start, "$A", *end],
-        pair=[*start, "$A", *end, "$B", *end],
-        special_tokens=[(token, vocabulary.id_of(role)) for role, token in frame.items()],
-    )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_max_length=max_length,
-        **{_TRANSFORMERS_NAMES[role]: token for role, token in specials.items()},
-    )
+    covered = coverage(_entries(vocabulary, scores, bert=False))
+    charsmap = fallbacks(covered, [teacher.normalizer for teacher in teachers if teacher.normalizer is not None])
+    unigrams = {bert: _unigram(vocabulary, scores, bert) for bert in (False, True)}
+
+    def tokenizer_by(rule: Rule) -> Tokenizer:
+        tokenizer = unigrams[rule.bert]
+        tokenizer.normalizer = normalizer(rule, covered, charsmap)
+        tokenizer.pre_tokenizer = pre_tokenizer(rule)
+        return tokenizer
+
+    best = max(_admissible(vocabulary), key=lambda rule: _agreement(tokenizer_by(rule), segmentations))
+    return _with_special_tokens(tokenizer_by(best), vocabulary, max_length)
 
 
 class _Segmentation(NamedTuple):
@@ -121,56 +92,42 @@ def _scores(segmentations: list[_Segmentation], size: int) -> np.ndarray:
 
 
 def _agreement(tokenizer: Tokenizer, segmentations: list[_Segmentation]) -> float:
-    """The share of running words segmented as by their teacher, the mean over languages and teachers."""
-    shares = []
+    """The share of running words segmented as by their teacher, less the relative difference in tokens a word.
+
+    The mean over languages and teachers.
+    """
+    results = []
     for texts, counts, ids in segmentations:
-        encodings = tokenizer.encode_batch(texts, add_special_tokens=False)
-        same = np.array([encoding.ids == one for encoding, one in zip(encodings, ids, strict=True)])
-        shares.append((same * counts).sum() / counts.sum())
-    return float(np.mean(shares)) if shares else 0.0
+        found = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+        same = np.array([ours == theirs for ours, theirs in zip(found, ids, strict=True)])
+        ours, theirs = (counts @ np.array([len(one) for one in many]) for many in (found, ids))
+        results.append(counts @ same / counts.sum() - abs(ours / theirs - 1))
+    return float(np.mean(results)) if results else 0.0
 
 
-def _unigram(
-    vocabulary: Vocabulary, scores: np.ndarray, theirs: list[normalizers.Normalizer], bert_words: bool
-) -> Tokenizer:
-    """The model with its normalizer, pre-tokenizer and decoder, for one rule of where words begin."""
-    entries = _entries(vocabulary, scores, bert_words)
+def _admissible(vocabulary: Vocabulary) -> list[Rule]:
+    """The rules by which this vocabulary can write what its teachers can."""
+    # Without a lone ▁, punctuation after a space could only be written BERT's way.
+    has_mark = (WORD, SPACE_MARK) in zip(vocabulary.roles, vocabulary.tokens, strict=True)
+    has_chinese = any(len(token) == 1 and is_chinese(token) for token in vocabulary.tokens)
+    return [rule for rule in RULES if rule.bert or has_mark and (rule.chinese_marked or has_chinese)]
+
+
+def _unigram(vocabulary: Vocabulary, scores: np.ndarray, bert: bool) -> Tokenizer:
+    entries = zip(_entries(vocabulary, scores, bert), scores.tolist(), strict=True)
     unknown = vocabulary.roles.index("unknown") if "unknown" in vocabulary.roles else None
-    tokenizer = Tokenizer(
-        models.Unigram(list(zip(entries, scores.tolist(), strict=True)), unk_id=unknown, byte_fallback=True)
-    )
-    starts, rests = _characters(entries)
-    has_bytes = _BYTE_PIECES <= set(entries)
-    steps: list[normalizers.Normalizer] = [normalizers.NFC()]
-    if charsmap := _fallbacks(starts | rests, theirs, has_bytes):
-        steps.append(normalizers.Precompiled(compile_charsmap(charsmap)))
-    if not has_bytes:
-        # Controls, private and unassigned characters mean nothing without a token of their own.
-        steps.append(normalizers.Replace(Regex(rf"[\p{{Cc}}\p{{Cn}}\p{{Co}}&&[^\s{_class(starts | rests)}]]"), ""))
-    steps += [normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    metaspace = pre_tokenizers.Metaspace()
-    if bert_words:
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), metaspace])
-    else:
-        parts = [metaspace, pre_tokenizers.Split(Regex(_RUNS), "isolated")]
-        # A character that only starts words gets a word of its own wherever it stands.
-        if lonely := starts - rests:
-            own_word = f"[{_class(lonely)}]"
-            steps.append(normalizers.Replace(Regex(f" (?={own_word})"), ""))
-            parts.insert(0, pre_tokenizers.Split(Regex(own_word), "merged_with_next"))
-        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
-    tokenizer.normalizer = normalizers.Sequence(steps)
+    tokenizer = Tokenizer(models.Unigram(list(entries), unk_id=unknown, byte_fallback=True))
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
     return tokenizer
 
 
-def _entries(vocabulary: Vocabulary, scores: np.ndarray, bert_words: bool) -> list[str]:
+def _entries(vocabulary: Vocabulary, scores: np.ndarray, bert: bool) -> list[str]:
     """What the Unigram list holds for each merged id: its surface where text can have it."""
     entries = [
         _entry(merged, role, token)
         for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True))
     ]
-    if bert_words:
+    if bert:
         # Here every mark is a word, so that `,` and `▁,` are written alike: the commoner one is meant.
         ids = {entry: merged for merged, entry in enumerate(entries)}
         for entry, merged in list(ids.items()):
@@ -199,33 +156,24 @@ def _entry(merged: int, role: str, token: str) -> str:
     return token if plain else unreachable(merged)
 
 
-def _characters(entries: list[str]) -> tuple[set[str], set[str]]:
-    """The characters that have an entry of their own, (at the start of a word, elsewhere)."""
-    starts = {entry[1] for entry in entries if len(entry) == 2 and entry[0] == SPACE_MARK}
-    rests = {entry for entry in entries if len(entry) == 1 and entry != SPACE_MARK}
-    return starts, rests
-
-
-def _fallbacks(known: set[str], theirs: list[normalizers.Normalizer], has_bytes: bool) -> dict[str, str]:
-    """For characters without an entry, what the first teacher makes of them that makes something known.
-
-    Nothing is deleted that byte tokens could keep.
-    """
-    distinct = {normalizer.__getstate__(): normalizer for normalizer in theirs}.values()
-    table: dict[str, str] = {}
-    for code in range(0x21, sys.maxunicode + 1):
-        character = chr(code)
-        if character in known or unicodedata.category(character) in _NOT_WRITTEN:
-            continue
-        for normalizer in distinct:
-            # Some put spaces around what they isolate, or mark the start of a word.
-            written = normalizer.normalize_str(character).replace(SPACE_MARK, " ").strip()
-            if written != character and (written or not has_bytes) and known.issuperset(written.replace(" ", "")):
-                table[character] = written
-                break
-    return table
-
-
-def _class(characters: Iterable[str]) -> str:
-    """The inside of a regular expression's character class."""
-    return "".join(f"\\x{{{ord(character):X}}}" for character in sorted(characters))
+def _with_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> PreTrainedTokenizerFast:
+    """Adds the special tokens, and the frame of start and end."""
+    # The mask takes the space before it, since the word it stands for would.
+    specials = {
+        role: AddedToken(SPECIAL_TOKENS[role], special=True, lstrip=role == "mask")
+        for role in SPECIAL_ROLES
+        if role in vocabulary.roles
+    }
+    tokenizer.add_special_tokens(list(specials.values()))
+    frame = {role: SPECIAL_TOKENS[role] for role in ("start", "end") if role in specials}
+    start, end = ([frame[role]] if role in frame else [] for role in ("start", "end"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*start, "$A", *end],
+        pair=[*start, "$A", *end, "$B", *end],
+        special_tokens=[(token, vocabulary.id_of(role)) for role, token in frame.items()],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        **{_TRANSFORMERS_NAMES[role]: token for role, token in specials.items()},
+    )

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.deploy import deployed_tokenizers, read_tokenizer
-from pipeline.identity import CHINESE
+from pipeline.identity import HAN
 from pipeline.text import find_files, plan_file, read_lines
 from pipeline.words import tokens_of_spans
 from schemas.errors import UserError, exit_code_of
@@ -26,9 +26,8 @@ from schemas.storage import join, write_bytes
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
 _READ_BYTES, _LINES = 2**24, 512
-_HAN = "".join(f"{chr(first)}-{chr(last)}" for first, last in CHINESE)
 # What stands between spaces; each Chinese character is a word of its own.
-RUNNING_WORD = re.compile(rf"[{_HAN}]|[^\s{_HAN}]+")
+RUNNING_WORD = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
 
 
 @dataclass(frozen=True)

@@ -31,22 +31,21 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
       UserError: it cannot be loaded, has no vocabulary, exists in Python code only, or
         would number an added token otherwise than its files say.
     """
-    file = _file(config, "tokenizer.json")
-    named = _named_tokens(where, config, file is not None)
-    if file:
+    declared = _declared(config)
+    if file := _file(config, "tokenizer.json"):
         try:
             backend = Tokenizer.from_file(file)
         except Exception as error:  # tokenizers raises nothing more specific
             raise UserError(f"{where}: its tokenizer.json cannot be loaded: {first_line(error)}") from None
+        named = _named_tokens(where, config, AutoTokenizer, PreTrainedTokenizerFast)
     else:
-        backend = _from_vocabulary(where, named)
+        named = _named_tokens(where, config, AutoTokenizer)
+        backend = _from_vocabulary(where, named, declared)
     # Truncation is ours: a tokenizer.json may carry a length of its own.
     backend.no_truncation()
     backend.no_padding()
     known = backend.get_vocab(with_added_tokens=True)
     missing = [token for _, token in sorted(named.added_tokens_decoder.items()) if token.content not in known]
-    # Classes give their special tokens names even where the vocabulary has no such token.
-    declared = _declared(config)
     backend.add_tokens([token for token in missing if token.content in declared])
     known = backend.get_vocab(with_added_tokens=True)
     for token, own in declared.items():
@@ -70,18 +69,20 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
     )
 
 
-def _named_tokens(where: str, config: TeacherConfig, has_file: bool) -> PreTrainedTokenizerBase:
-    """What AutoTokenizer makes of it."""
-    source = {"revision": config.revision, "trust_remote_code": config.trust_remote_code}
-    try:
-        return AutoTokenizer.from_pretrained(config.model, **source)
-    except Exception as error:  # some classes fail in unforeseen ways on a tokenizer.json that is not theirs
-        if has_file:
-            return PreTrainedTokenizerFast.from_pretrained(config.model, revision=config.revision)
-        raise UserError(f"{where}: its tokenizer cannot be loaded: {first_line(error)}") from None
+def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrainedTokenizerBase:
+    """What the first of `classes` that can load it makes of it."""
+    errors = []
+    for kind in classes:
+        try:
+            return kind.from_pretrained(
+                config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+            )
+        except Exception as error:  # some fail in unforeseen ways on files that are not in their layout
+            errors.append(error)
+    raise UserError(f"{where}: its tokenizer cannot be loaded: {first_line(errors[0])}")
 
 
-def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: dict[str, int]) -> Tokenizer:
     """The fast tokenizer of one that comes without a tokenizer.json."""
     kind = type(tokenizer).__name__
     if not tokenizer.is_fast:
@@ -100,7 +101,11 @@ def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase) -> Tokenize
             f"{where}: its settings do_basic_tokenize and never_split have no fast equivalent; convert it to a "
             "tokenizer.json first"
         )
-    return Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Classes invent ids for special tokens that the vocabulary lacks.
+    own = state["model"]["vocab"].keys() | declared.keys()
+    state["added_tokens"] = [added for added in state["added_tokens"] if added["content"] in own]
+    return Tokenizer.from_str(json.dumps(state))
 
 
 def _declared(config: TeacherConfig) -> dict[str, int]:

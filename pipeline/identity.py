@@ -49,6 +49,9 @@ CHINESE = [
 ]  # fmt: skip
 
 
+HAN = "".join(f"{chr(first)}-{chr(last)}" for first, last in CHINESE)  # for a regular expression's class
+
+
 class Identity(NamedTuple):
     """What makes tokens one: a kind (`word`, `continuation`, `literal` or a special
     role) and the bytes it stands for (for `literal`, the teacher's own string)."""
@@ -71,17 +74,18 @@ def byte_alphabet() -> dict[str, int]:
 _ALPHABET = byte_alphabet()
 
 
+def is_chinese(character: str) -> bool:
+    """Whether BERT's reference tokenizer calls it a Chinese character."""
+    return any(first <= ord(character) <= last for first, last in CHINESE)
+
+
 def is_isolated(text: str) -> bool:
     """Whether BERT's pre-tokenizer always makes `text` (one character) a word of its own."""
     if len(text) != 1:
         return False
     code = ord(text)
     ascii_punctuation = 33 <= code <= 47 or 58 <= code <= 64 or 91 <= code <= 96 or 123 <= code <= 126
-    return (
-        ascii_punctuation
-        or unicodedata.category(text).startswith("P")
-        or any(first <= code <= last for first, last in CHINESE)
-    )
+    return ascii_punctuation or unicodedata.category(text).startswith("P") or is_chinese(text)
 
 
 def wordpiece_identity(token: str) -> Identity:

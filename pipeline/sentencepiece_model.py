@@ -140,22 +140,22 @@ def _normalizers(proto: ModelProto, original: SentencePieceProcessor) -> list[no
 
 
 def _compositions(proto: ModelProto, original: SentencePieceProcessor) -> list[tuple[str, str]]:
-    """The decomposed letters of this model that `Precompiled` would leave so: Indic vowels, voiced kana.
+    """The decomposed letters that `Precompiled` would leave so: Indic vowels, voiced kana.
 
     It looks up grapheme clusters of less than six bytes and otherwise single characters.
     Decomposed Hangul, and letters that lack two marks, are still missed, as by every
     fast tokenizer made from SentencePiece.
     """
-    characters = {character for piece in proto.pieces for character in piece.piece}
-    if proto.trainer_spec.byte_fallback:
-        characters |= {chr(code) for code in range(0x80, 0x10000) if not 0xD800 <= code < 0xE000}
+    known = {character for piece in proto.pieces for character in piece.piece}
     pairs = []
-    for character in sorted(characters):
-        codes = unicodedata.decomposition(character).split()
+    for code in range(0x80, 0x10000):
+        codes = unicodedata.decomposition(chr(code)).split()
         if len(codes) == 2 and not codes[0].startswith("<"):
-            pair = "".join(chr(int(code, 16)) for code in codes)
-            if len(pair.encode()) >= _CLUSTER_BYTES and original.normalize(pair).endswith(character):
-                pairs.append((pair, character))
+            pair = "".join(chr(int(part, 16)) for part in codes)
+            # Where the model knows none of the three, both forms are one unknown.
+            seen = proto.trainer_spec.byte_fallback or known & {chr(code), *pair}
+            if seen and len(pair.encode()) >= _CLUSTER_BYTES and original.normalize(pair).endswith(chr(code)):
+                pairs.append((pair, chr(code)))
     return pairs
 
 

@@ -99,15 +99,13 @@ def without(words: pa.Table, pairs: Iterable[tuple[str, str]]) -> pa.Table:
 def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
     """The ids of the tokens that overlap each span of `text`; spans in order, not overlapping.
 
-    A space that a token begins with does not count as part of it, and a token with nothing
-    else is in no span.
+    A space that a token begins with belongs to what follows, and so does a token of nothing else.
     """
     tokens = []
     for own, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-        while start < end and text[start].isspace():
+        while start < len(text) and text[start].isspace():
             start += 1
-        if start < end:
-            tokens.append((start, end, own))
+        tokens.append((start, max(start + 1, end), own))
     result = []
     first = 0
     for begin, stop in spans:
