@@ -25,13 +25,13 @@ def dense(hidden, weight, bias, labels, ids, logprobs, lam, tail):
     """The formulas of the docstring over the whole [M, V] matrix, with torch's own losses."""
     student = (hidden @ weight.T + bias).log_softmax(-1)
     mlm = functional.cross_entropy(hidden @ weight.T + bias, labels, reduction="sum")
-    teacher = torch.zeros(M, V, dtype=student.dtype).scatter(1, ids, logprobs.exp())
+    teacher = torch.zeros(len(labels), V, dtype=student.dtype).scatter(1, ids, logprobs.exp())
     if tail == "renormalize":
         kd = functional.kl_div(student, teacher / teacher.sum(-1, keepdim=True), reduction="sum")
     elif tail == "ignore":
         kd = functional.kl_div(student, teacher, reduction="sum")
     else:
-        rest = torch.ones(M, V, dtype=torch.bool).scatter(1, ids, False)
+        rest = torch.ones(len(labels), V, dtype=torch.bool).scatter(1, ids, False)
         outside = (student.exp() * rest).sum(-1).log()
         kd = functional.kl_div(student, teacher, reduction="sum") + functional.kl_div(
             outside, 1 - teacher.sum(-1), reduction="sum"
@@ -51,6 +51,28 @@ def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_lo
     # A factor, since the trainer divides by the number of positions.
     (found / 7).backward()
     (expected / 7).backward()
+    for mine, reference in zip(ours[:3], theirs[:3], strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_predictions_outside_a_trimmed_vocabulary_are_tail(tail):
+    """As if they were not in the list: each position against the dense loss over what is inside."""
+    ours, theirs = problem(), problem()
+    ids, logprobs = ours[4].clone(), ours[5].clone()
+    inside = [number % (ids.shape[1] + 1) for number in range(M)]
+    for row, count in enumerate(inside):
+        ids[row, count:], logprobs[row, count:] = 0, -torch.inf
+    found = distillation_loss(*ours[:4], ids, logprobs, 0.7, tail).total
+    hidden, weight, bias, labels, ids, logprobs = theirs
+    expected = 0
+    for i, k in enumerate(inside):
+        row = (hidden[[i]], weight, bias, labels[[i]], ids[[i], :k], logprobs[[i], :k])
+        # With nothing inside there is nothing to distil: 0.3 of the MLM loss is left.
+        expected += dense(*row, 0.7, tail) if k else 0.3 * dense(*row, 0.0, "ignore")
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
     for mine, reference in zip(ours[:3], theirs[:3], strict=True):
         torch.testing.assert_close(mine.grad, reference.grad)
 

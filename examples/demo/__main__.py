@@ -48,6 +48,8 @@ def main() -> None:
     _run("trainer", CONFIGS / "student.yaml")
     merge_seconds = time.monotonic() - merge_started
     _run("trainer", CONFIGS / "mlm-only.yaml")
+    heldout = [f"{language}={ROOT}/corpora/{language}/heldout.txt" for language, _, _ in TEACHERS.values()]
+    _run("pipeline.drift", ROOT / "predictions", *(f"--text={each}" for each in heldout), f"--json={ROOT}/drift.json")
     write_report(ROOT)
     seconds = time.monotonic() - started
     print(f"\ndemo: {seconds:.0f} s in all, of which the merge (predictions and student) {merge_seconds:.0f} s")
@@ -61,9 +63,10 @@ def _fill(template: str, name: str, values: dict[str, object]) -> Path:
     return target
 
 
-def _run(stage: str, config: Path) -> None:
-    command = [sys.executable, "-m", stage, str(config)]
-    print(f"\n$ python -m {stage} {config.relative_to(Path.cwd()) if config.is_absolute() else config}", flush=True)
+def _run(module: str, path: Path, *options: str) -> None:
+    command = [sys.executable, "-m", module, str(path), *options]
+    shown = path.relative_to(Path.cwd()) if path.is_absolute() else path
+    print(f"\n$ {' '.join(['python -m', module, str(shown), *options])}", flush=True)
     started = time.monotonic()
     if code := subprocess.run(command).returncode:
         sys.exit(code)

@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from pipeline.drift import format_report
+
 # From Ruth, which is held out: the word to guess in braces.
 EXAMPLES = {
     "en": "your people shall be my {people}, and your God my God;",
@@ -31,6 +33,14 @@ def write_report(root: Path) -> None:
             "## Filling in a mask",
             "",
             *_examples(root),
+            "",
+            "## The default tokenizer",
+            "",
+            "On the held-out books, beside each language's own:",
+            "",
+            "```",
+            format_report(json.loads((root / "drift.json").read_text())),
+            "```",
         ]
     )
     (root / "report.md").write_text(text + "\n", encoding="utf-8")

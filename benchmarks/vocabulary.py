@@ -1,0 +1,169 @@
+"""`python -m benchmarks.vocabulary`: the merged vocabulary and its tokenizer beside the `add_tokens` way.
+
+Teachers of made-up tokens, the families in turn, a third of each vocabulary shared with the others. The peer is what
+users write: `tokenizer.add_tokens(tokens of the others)`, saved and loaded again. Each figure is from a process of its
+own, so that its peak memory is its own.
+"""
+
+import argparse
+import json
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from pipeline.default_tokenizer import default_tokenizer
+from pipeline.deploy import write_tokenizer
+from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
+from pipeline.merge import merge
+from pipeline.teacher_tokenizer import TeacherTokenizer
+from pipeline.words import WORDS_SCHEMA
+
+SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+ROLES = dict(zip(["start", "pad", "end", "unknown", "mask"], range(5), strict=True))
+LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+
+def make_words(seed: str, count: int) -> list[str]:
+    """`count` distinct made-up words of 2 to 9 letters, always the same ones."""
+    source = random.Random(seed)
+    words: dict[str, None] = {}
+    while len(words) < count:
+        words["".join(source.choices(LETTERS, k=source.randint(2, 9)))] = None
+    return list(words)
+
+
+def make_teachers(count: int, tokens: int) -> list[TeacherTokenizer]:
+    """Teachers of `tokens` tokens, half of which start a word."""
+    teachers = []
+    shared = make_words("shared", tokens // 3)
+    for number in range(count):
+        family = [WORDPIECE, SENTENCEPIECE, BYTE_LEVEL][number % 3]
+        marks = {WORDPIECE: ("", "##"), SENTENCEPIECE: ("▁", ""), BYTE_LEVEL: ("Ġ", "")}[family]
+        own = make_words(str(number), tokens)
+        words = list(dict.fromkeys([*LETTERS, *shared, *own]))[: tokens - len(SPECIALS)]
+        strings = [*SPECIALS, *(marks[place % 2] + word for place, word in enumerate(words))]
+        teachers.append(
+            TeacherTokenizer(
+                name=f"teacher-{number}",
+                hf=None,
+                family=family,
+                tokens=dict(enumerate(strings)),
+                roles=ROLES,
+                prefix=(0,),
+                suffix=(2,),
+                added=frozenset(range(5)),
+            )
+        )
+    return teachers
+
+
+def measure_union(count: int, tokens: int) -> dict:
+    """Our union."""
+    teachers = make_teachers(count, tokens)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    vocabulary = merge(teachers)
+    fingerprint = vocabulary.sha256
+    return _figures(started, tokens=len(vocabulary), before=before, sha256=fingerprint[:12])
+
+
+def measure_add_tokens(count: int, tokens: int, folder: str) -> dict:
+    """The peer's union, saved to `folder`."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    teachers = make_teachers(count, tokens)
+    first = {token: own for own, token in teachers[0].tokens.items()}
+    backend = Tokenizer(models.WordPiece(first, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", mask_token="<mask>")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    for teacher in teachers[1:]:
+        tokenizer.add_tokens(list(teacher.tokens.values()))
+    figures = _figures(started, tokens=len(tokenizer), before=before)
+    tokenizer.save_pretrained(folder)
+    return figures
+
+
+def save_default(count: int, tokens: int, folder: str) -> dict:
+    """Our default tokenizer, saved to `folder`."""
+    vocabulary = merge(make_teachers(count, tokens))
+    started = time.perf_counter()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    write_tokenizer(folder, default_tokenizer(vocabulary, WORDS_SCHEMA.empty_table(), [], 512))
+    return _figures(started, tokens=len(vocabulary), before=before)
+
+
+def measure_load(folder: str) -> dict:
+    """`AutoTokenizer.from_pretrained`, after the imports, and the rate of encoding 2,000 lines."""
+    from transformers import AutoTokenizer
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    figures = _figures(started, tokens=len(tokenizer), before=before)
+    words = make_words("text", 20_000)
+    lines = [" ".join(words[start : start + 10]) for start in range(0, len(words), 10)]
+    started = time.perf_counter()
+    tokenizer(lines)
+    return figures | {"lines_a_second": len(lines) / (time.perf_counter() - started)}
+
+
+def _figures(started: float, before: int, **more) -> dict:
+    seconds = time.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return more | {"seconds": seconds, "peak_mib": peak / 1024, "added_mib": (peak - before) / 1024}
+
+
+def _in_own_process(function: str, *arguments) -> dict:
+    code = f"import json; from benchmarks.vocabulary import *; print(json.dumps({function}(*{arguments!r})))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _show(what: str, found: dict) -> None:
+    rate = f"{found['lines_a_second']:12,.0f} lines/s" if "lines_a_second" in found else ""
+    print(
+        f"{what:46}{found['tokens']:>11,} tokens{found['seconds']:9.2f} s"
+        f"{found['peak_mib']:9,.0f} MiB peak ({found['added_mib']:,.0f} its own){rate}",
+        flush=True,
+    )
+
+
+def main(arguments: list[str]) -> None:
+    """Prints every figure and the ratios."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.vocabulary", description=__doc__)
+    parser.add_argument("--teachers", type=int, default=10)
+    parser.add_argument("--tokens", type=int, default=100_000, help="of each teacher (100000)")
+    parser.add_argument(
+        "--load-tokens", type=int, default=78_000, help="of each teacher, for the tokenizer that is loaded"
+    )
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as scratch:
+        theirs, ours = str(Path(scratch) / "theirs"), str(Path(scratch) / "ours")
+        union = _in_own_process("measure_union", options.teachers, options.tokens)
+        _show("union", union)
+        added = _in_own_process("measure_add_tokens", options.teachers, options.tokens, str(Path(scratch) / "all"))
+        _show("union by add_tokens", added)
+        _show(
+            "default tokenizer: fit and save",
+            _in_own_process("save_default", options.teachers, options.load_tokens, ours),
+        )
+        _in_own_process("measure_add_tokens", options.teachers, options.load_tokens, theirs)
+        load, reload = (_in_own_process("measure_load", folder) for folder in (ours, theirs))
+        _show("default tokenizer: load", load)
+        _show("by add_tokens: load", reload)
+        print(
+            f"add_tokens / ours: union {added['seconds'] / union['seconds']:.1f}x, "
+            f"load {reload['seconds'] / load['seconds']:.1f}x, "
+            f"encoding time {load['lines_a_second'] / reload['lines_a_second']:.1f}x"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
