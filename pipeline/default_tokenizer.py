@@ -20,7 +20,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.front_end import RULES, Rule, coverage, fallbacks, normalizer, pre_tokenizer
-from pipeline.identity import CONTINUATION, SPACE_MARK, WORD, is_chinese, is_isolated, parse
+from pipeline.identity import CONTINUATION, LITERAL, SPACE_MARK, WORD, is_chinese, is_isolated, parse
 from pipeline.merge import SPECIAL_TOKENS
 from pipeline.remap_tokenizer import unreachable
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
@@ -46,11 +46,13 @@ def default_tokenizer(
       words: how the teachers segment words (`pipeline.words.WORDS_SCHEMA`), merged ids.
       teachers: their tokenizers, whose normalizers show how to write what no token can.
     """
+    teachers = list(teachers)
+    added = _added_words(vocabulary, teachers)
     segmentations = _segmentations(words)
     scores = _scores(segmentations, len(vocabulary))
-    covered = coverage(_entries(vocabulary, scores, bert=False))
+    covered = coverage(_entries(vocabulary, scores, added, bert=False))
     charsmap = fallbacks(covered, [teacher.normalizer for teacher in teachers if teacher.normalizer is not None])
-    unigrams = {bert: _unigram(vocabulary, scores, bert) for bert in (False, True)}
+    unigrams = {bert: _unigram(vocabulary, scores, added, bert) for bert in (False, True)}
 
     def tokenizer_by(rule: Rule) -> Tokenizer:
         tokenizer = unigrams[rule.bert]
@@ -110,34 +112,52 @@ def _admissible(vocabulary: Vocabulary) -> list[Rule]:
     # Without a lone ▁, punctuation after a space could only be written BERT's way.
     has_mark = (WORD, SPACE_MARK) in zip(vocabulary.roles, vocabulary.tokens, strict=True)
     has_chinese = any(len(token) == 1 and is_chinese(token) for token in vocabulary.tokens)
-    return [rule for rule in RULES if rule.bert or has_mark and (rule.chinese_marked or has_chinese)]
+    return [rule for rule in RULES if (rule.bert or has_mark) and (rule.chinese_marked or has_chinese)]
 
 
-def _unigram(vocabulary: Vocabulary, scores: np.ndarray, bert: bool) -> Tokenizer:
-    entries = zip(_entries(vocabulary, scores, bert), scores.tolist(), strict=True)
+def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int, AddedToken]:
+    """The teachers' added tokens that are no special tokens, by merged id."""
+    return {
+        merged: token
+        for teacher in teachers
+        for merged, token in teacher.get_added_tokens_decoder().items()
+        if not token.special and vocabulary.roles[merged] == LITERAL
+    }
+
+
+def _unigram(vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], bert: bool) -> Tokenizer:
+    written = _entries(vocabulary, scores, added, bert)
+    entries = zip(written, scores.tolist(), strict=True)
     unknown = vocabulary.roles.index("unknown") if "unknown" in vocabulary.roles else None
     tokenizer = Tokenizer(models.Unigram(list(entries), unk_id=unknown, byte_fallback=True))
+    tokenizer.add_tokens([token for merged, token in sorted(added.items()) if written[merged] == token.content])
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
     return tokenizer
 
 
-def _entries(vocabulary: Vocabulary, scores: np.ndarray, bert: bool) -> list[str]:
+def _entries(vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], bert: bool) -> list[str]:
     """What the Unigram list holds for each merged id: its surface where text can have it."""
     entries = [
         _entry(merged, role, token)
         for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True))
     ]
     if bert:
-        # Here every mark is a word, so that `,` and `▁,` are written alike: the commoner one is meant.
+        # Here every mark is a word, so that `,` and `▁,` are written alike: the commoner one is
+        # meant. What the teachers write `##,`, and BERT's own rule never makes, is then `,`.
         ids = {entry: merged for merged, entry in enumerate(entries)}
-        for entry, merged in list(ids.items()):
-            if vocabulary.roles[merged] == CONTINUATION and is_isolated(entry):
-                rival = ids.get(SPACE_MARK + entry)
-                if rival is not None and scores[rival] > scores[merged]:
-                    continue
-                if rival is not None:
-                    entries[rival] = unreachable(rival)
-                entries[merged] = SPACE_MARK + entry
+        for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True)):
+            if role == CONTINUATION and is_isolated(token):
+                rival = ids.get(SPACE_MARK + token)
+                if rival is None or scores[merged] >= scores[rival]:
+                    entries[merged] = SPACE_MARK + token
+                    if rival is not None:
+                        entries[rival] = unreachable(rival)
+            elif role == LITERAL and token.startswith("##") and is_isolated(token[2:]):
+                entries[merged] = token[2:]
+    taken = set(entries)
+    for merged, token in added.items():
+        if token.content not in taken:
+            entries[merged] = token.content
     return entries
 
 

@@ -12,6 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.default_tokenizer import default_tokenizer
 from pipeline.words import WORDS_FILE, write_words
+from schemas.errors import UserError, first_line
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
 from schemas.storage import filesystem, join, write_bytes
 from schemas.vocabulary import Vocabulary
@@ -34,17 +35,15 @@ def deploy_tokenizers(
         (default,) = remapped.values()
     else:
         length = min(tokenizer.model_max_length for tokenizer in remapped.values())
-        default = default_tokenizer(vocabulary, words, [each.backend_tokenizer for each in remapped.values()], length)
+        # In the vocabulary's order, whatever the order in which a run came by them.
+        backends = [remapped[name].backend_tokenizer for name in vocabulary.teacher_ids]
+        default = default_tokenizer(vocabulary, words, backends, length)
     write_tokenizer(join(folder, DEFAULT_TOKENIZER), default)
 
 
-def deployed_tokenizers(folder: str) -> dict[str, PreTrainedTokenizerFast]:
-    """The teachers' tokenizers with merged ids, by teacher, as `deploy_tokenizers` wrote them."""
-    fs, root = filesystem(join(folder, TEACHER_TOKENIZERS))
-    return {
-        path.rsplit("/", 1)[-1]: read_tokenizer(join(folder, TEACHER_TOKENIZERS, path.rsplit("/", 1)[-1]))
-        for path in sorted(fs.ls(root, detail=False))
-    }
+def deployed_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTrainedTokenizerFast]:
+    """The tokenizers with merged ids of all teachers of `vocabulary`, in its order."""
+    return {name: read_tokenizer(join(folder, TEACHER_TOKENIZERS, name)) for name in vocabulary.teacher_ids}
 
 
 def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -56,8 +55,11 @@ def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast) -> None:
 
 
 def read_tokenizer(folder: str) -> PreTrainedTokenizerFast:
-    """Loads a tokenizer in the Hugging Face layout from any fsspec URL."""
+    """Loads a tokenizer in the Hugging Face layout from any fsspec URL. UserError where there is none."""
     fs, root = filesystem(folder)
     with tempfile.TemporaryDirectory() as scratch:
-        fs.get(root.rstrip("/") + "/", scratch, recursive=True)
-        return AutoTokenizer.from_pretrained(scratch)
+        try:
+            fs.get(root.rstrip("/") + "/", scratch, recursive=True)
+            return AutoTokenizer.from_pretrained(scratch)
+        except Exception as error:  # tokenizers raises nothing more specific
+            raise UserError(f"{folder}: no tokenizer ({first_line(error)}); rerun the pipeline that wrote it") from None

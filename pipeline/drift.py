@@ -90,7 +90,7 @@ def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedToke
 
 def report(predictions: Predictions, text: dict[str, list[str]]) -> dict:
     """The whole report as JSON values: `languages`, `overlap` and `tokens`."""
-    tokenizers = deployed_tokenizers(predictions.newest)
+    tokenizers = deployed_tokenizers(predictions.newest, predictions.vocabulary)
     default = read_tokenizer(join(predictions.newest, DEFAULT_TOKENIZER))
     vocabulary = predictions.vocabulary
     languages = {}
@@ -147,7 +147,10 @@ def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
     for pair in pairs:
         language, separator, pattern = pair.partition("=")
         if not separator or language not in taught:
-            raise UserError(f"--text {pair}: expected LANGUAGE=FILES with one of {', '.join(sorted(taught))}")
+            raise UserError(
+                f"--text {pair}: expected LANGUAGE=FILES with one of {', '.join(sorted(taught))}; "
+                "for the languages of a folder that this one extends, give that folder too"
+            )
         text.setdefault(language, []).append(pattern)
     found = report(predictions, text)
     print(format_report(found))

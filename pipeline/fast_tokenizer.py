@@ -31,8 +31,8 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
       UserError: it cannot be loaded, has no vocabulary, exists in Python code only, or
         would number an added token otherwise than its files say.
     """
-    declared = _declared(config)
-    if file := _file(config, "tokenizer.json"):
+    declared = _declared(where, config)
+    if file := _file(where, config, "tokenizer.json"):
         try:
             backend = Tokenizer.from_file(file)
         except Exception as error:  # tokenizers raises nothing more specific
@@ -56,6 +56,13 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
             )
     if isinstance(backend.model, models.WordPiece) and backend.model.unk_token not in known:
         raise UserError(f"{where}: its vocabulary lacks its unknown token, {backend.model.unk_token}")
+    model_vocabulary = backend.get_vocab(with_added_tokens=False)
+    for token in backend.get_added_tokens_decoder().values():
+        if token.single_word and token.content not in model_vocabulary:
+            # With merged ids it must stand in the model's vocabulary, which would match it within words too.
+            raise UserError(
+                f"{where}: its added token {token.content!r} is single_word, which cannot be kept; remove it"
+            )
     roles = {
         name: named.added_tokens_decoder.get(known[token], token)
         for name in ROLE_NAMES
@@ -108,20 +115,25 @@ def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: d
     return Tokenizer.from_str(json.dumps(state))
 
 
-def _declared(config: TeacherConfig) -> dict[str, int]:
+def _declared(where: str, config: TeacherConfig) -> dict[str, int]:
     """The added tokens and their ids as the teacher's own files say."""
     declared: dict[str, int] = {}
-    if file := _file(config, "added_tokens.json"):
-        declared |= json.loads(Path(file).read_text(encoding="utf-8"))
-    if file := _file(config, "tokenizer_config.json"):
-        decoder = json.loads(Path(file).read_text(encoding="utf-8")).get("added_tokens_decoder", {})
-        declared |= {added["content"]: int(own) for own, added in decoder.items()}
+    for name in ("added_tokens.json", "tokenizer_config.json"):
+        if file := _file(where, config, name):
+            try:
+                content = json.loads(Path(file).read_text(encoding="utf-8"))
+                if name == "tokenizer_config.json":
+                    decoder = content.get("added_tokens_decoder", {})
+                    content = {added["content"]: own for own, added in decoder.items()}
+                declared |= {token: int(own) for token, own in content.items()}
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise UserError(f"{where}: its {name} cannot be read: {first_line(error)}") from None
     return declared
 
 
-def _file(config: TeacherConfig, name: str) -> str | None:
+def _file(where: str, config: TeacherConfig, name: str) -> str | None:
     """The local path of one of the teacher's files, None where it has none."""
     try:
-        return cached_file(config.model, name, revision=config.revision)
-    except (OSError, ValueError):
-        return None
+        return cached_file(config.model, name, revision=config.revision, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: its tokenizer cannot be loaded: {first_line(error)}") from None

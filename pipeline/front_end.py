@@ -33,8 +33,9 @@ class Rule(NamedTuple):
 
     Attributes:
       cut: a regular expression for the parts of what stands between two spaces, `▁` first.
-      chinese_marked: whether a Chinese character after a space, or that begins the text, starts a word.
-      bert: BERT's rule instead: every punctuation mark and Chinese character is a word, so is what follows it.
+      chinese_marked: whether a Chinese character after a space, or that begins the text, starts a word;
+        with `bert`, whether each one is a word of its own.
+      bert: BERT's rule instead: every punctuation mark is a word, and so is what follows it.
     """
 
     cut: str | None = None
@@ -42,7 +43,11 @@ class Rule(NamedTuple):
     bert: bool = False
 
 
-RULES = [*(Rule(cut, marked) for marked in (True, False) for cut in (None, _RUNS, _GPT2_RUNS)), Rule(bert=True)]
+_CUTS = (None, _RUNS, _GPT2_RUNS)
+RULES = [
+    *(Rule(cut, chinese_marked) for chinese_marked in (True, False) for cut in _CUTS),
+    *(Rule(None, chinese_marked, bert=True) for chinese_marked in (True, False)),
+]
 
 
 class Coverage(NamedTuple):
@@ -75,9 +80,10 @@ def fallbacks(covered: Coverage, theirs: Iterable[normalizers.Normalizer]) -> di
         character = chr(code)
         if character in known or unicodedata.category(character) in _NOT_WRITTEN:
             continue
-        for normalizer in distinct:
+        # At last the letter decomposed, since all text is composed first.
+        for rewrite in (*(normalizer.normalize_str for normalizer in distinct), _decompose):
             # Some put spaces around what they isolate, or mark the start of a word.
-            written = normalizer.normalize_str(character).replace(SPACE_MARK, " ").strip()
+            written = rewrite(character).replace(SPACE_MARK, " ").strip()
             writable = known.issuperset(written.replace(" ", "")) and (written or not covered.has_bytes)
             if written != character and writable:
                 table[character] = written
@@ -86,7 +92,7 @@ def fallbacks(covered: Coverage, theirs: Iterable[normalizers.Normalizer]) -> di
 
 
 def normalizer(rule: Rule, covered: Coverage, charsmap: dict[str, str]) -> normalizers.Normalizer:
-    """NFC, `charsmap`, single spaces, and a space before whatever starts a word."""
+    """NFC, `charsmap`, and single spaces where a word starts."""
     steps: list[normalizers.Normalizer] = [normalizers.NFC()]
     if charsmap:
         steps.append(normalizers.Precompiled(compile_charsmap(charsmap)))
@@ -94,15 +100,18 @@ def normalizer(rule: Rule, covered: Coverage, charsmap: dict[str, str]) -> norma
         # Controls, private and unassigned characters mean nothing without a token of their own.
         known = _class(covered.starts | covered.rests)
         steps.append(_replace(rf"[\p{{Cc}}\p{{Cn}}\p{{Co}}&&[^\s{known}]]", ""))
-    steps += [_replace(r"\s+", " "), normalizers.Strip()]
-    if not rule.bert:
-        unmarked = "" if rule.chinese_marked else HAN
-        if unmarked:
-            steps.append(_replace(f" (?=[{unmarked}])", ""))
-        # A character that only starts words starts one wherever it stands.
-        if lonely := covered.starts - covered.rests:
-            steps.append(_replace(f" ?(?=[{_class(lonely)}])", " "))
-        steps.append(_replace(f"^(?=[^ {unmarked}])", " "))
+    if rule.bert and rule.chinese_marked:
+        steps.append(
+            normalizers.BertNormalizer(
+                clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False
+            )
+        )
+    # Not on the left: a text is normalized between its special tokens, and ` y` after a mask starts a word.
+    steps += [_replace(r"\s+", " "), normalizers.Strip(left=False)]
+    # A character that only starts words starts one wherever it stands.
+    lonely = covered.starts - covered.rests
+    if lonely and not rule.bert:
+        steps.append(_replace(f" ?(?=[{_class(lonely)}])", " "))
     return normalizers.Sequence(steps)
 
 
@@ -110,11 +119,17 @@ def pre_tokenizer(rule: Rule) -> pre_tokenizers.PreTokenizer:
     """Cuts a normalized text into the parts that the model segments, `▁` for spaces."""
     if rule.bert:
         return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace()])
-    # Never by itself: the normalizer has put a space where a word starts.
-    parts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Metaspace(prepend_scheme="never")]
+    # The text's first word has no space before it; what follows a special token goes on.
+    parts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Metaspace(prepend_scheme="first")]
+    if not rule.chinese_marked:
+        parts.append(pre_tokenizers.Split(Regex(f"▁(?=[{HAN}])"), "removed"))
     if rule.cut:
         parts.append(pre_tokenizers.Split(Regex(rule.cut), "isolated"))
     return pre_tokenizers.Sequence(parts)
+
+
+def _decompose(character: str) -> str:
+    return unicodedata.normalize("NFD", character)
 
 
 def _replace(pattern: str, content: str) -> normalizers.Replace:

@@ -63,7 +63,7 @@ def merge(teachers: list[TeacherTokenizer], identity: str = "family", base: Voca
         if columns.setdefault(teacher.name, column) != column:
             raise UserError(
                 f"teacher {teacher.name!r}: the vocabulary that this run extends was made with another tokenizer of "
-                "that name; give this one another name"
+                "that name, or was trimmed; give this one another name"
             )
     teacher_ids = {}
     for name, own_by_merged in columns.items():

@@ -10,8 +10,8 @@ from pipeline.plan import TextPlan
 from pipeline.teacher_model import check_model, load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError, differences
-from schemas.manifest import TeacherRecord, VocabularyRecord
-from schemas.storage import join, read_bytes, write_bytes
+from schemas.manifest import MANIFEST_FILE, TeacherRecord, VocabularyRecord
+from schemas.storage import join, list_files, read_bytes, write_bytes
 from schemas.vocabulary import Vocabulary
 
 RUN_FILE = "_run.json"
@@ -70,6 +70,10 @@ def claim_output(output: str, run: Run) -> None:
     try:
         found = json.loads(read_bytes(url))
     except FileNotFoundError:
+        if MANIFEST_FILE in list_files(output):
+            raise UserError(
+                f"{output}: holds predictions that another command wrote (trimmed ones?); choose another output"
+            ) from None
         write_bytes(url, content.encode() + b"\n")
         return
     if changed := differences(found, json.loads(content)):

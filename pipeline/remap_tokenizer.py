@@ -22,7 +22,7 @@ _FILLER = "\uffff"
 def unreachable(merged: int) -> str:
     """A Unigram entry for a merged id that no text should give.
 
-    U+FFFF is a noncharacter: no text holds it, so nothing written with it matches.
+    U+FFFF is a noncharacter, which no interchanged text should hold.
     """
     return f"{_FILLER}{merged}{_FILLER}"
 

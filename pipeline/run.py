@@ -23,7 +23,7 @@ from pipeline.teacher_model import load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.words import WORDS_FILE, count_words, read_words, sample_text, without
 from schemas.errors import UserError
-from schemas.manifest import Manifest, open_predictions, write_manifest
+from schemas.manifest import MANIFEST_FILE, Manifest, open_predictions, write_manifest
 from schemas.storage import join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary, write_vocabulary
 
@@ -50,14 +50,16 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
     missing = [shard for shard in shards if shard.path not in present]
     if len(missing) < len(shards):
         print(f"{len(shards) - len(missing)} of {len(shards)} shards are already there", file=sys.stderr)
+    is_finished = MANIFEST_FILE in present and not missing
     write_vocabulary(join(config.output, VOCABULARY_FILE), vocabulary)
     if missing:
         with shard_progress(config.output, missing):
             process(missing, config, run, beam_arguments)
 
     manifest = collect_manifest(config, run, shards)
-    _deploy(config, tokenizers, vocabulary, shards)
-    write_manifest(config.output, manifest)
+    if not is_finished:
+        _deploy(config, tokenizers, vocabulary, shards)
+        write_manifest(config.output, manifest)
     return manifest
 
 
@@ -85,7 +87,7 @@ def _deploy(
         for (language, teacher), group in groups.items()
     ]
     if config.extends:
-        remapped = deployed_tokenizers(config.extends) | remapped
+        remapped = deployed_tokenizers(config.extends, _base(config)) | remapped
         earlier = read_words(join(config.extends, WORDS_FILE))
         words.insert(0, without(earlier, groups.keys()))
     deploy_tokenizers(config.output, remapped, vocabulary, pa.concat_tables(words))

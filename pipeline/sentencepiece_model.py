@@ -51,6 +51,8 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
     if family not in _OFFSETS:
         raise UserError(f"{where}: {family} has a SentencePiece model of an unknown layout; give it a tokenizer.json")
     proto = ModelProto.FromString(Path(file).read_bytes())
+    if not proto.pieces:
+        raise UserError(f"{where}: its SentencePiece model is empty")
     spec, offset, unknown = proto.trainer_spec, _OFFSETS[family], tokenizer.unk_token_id
     if spec.model_type not in (_UNIGRAM, _BPE):
         raise UserError(f"{where}: its SentencePiece model is neither Unigram nor BPE")

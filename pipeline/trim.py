@@ -9,25 +9,25 @@ No teacher runs again.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerFast
 
 from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
-from pipeline.identity import byte_alphabet
 from pipeline.remap_tokenizer import remap_tokenizer
-from pipeline.shards import write_rows
+from pipeline.shards import read_receipt, write_rows
+from pipeline.trimming import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from pipeline.words import WORDS_FILE, read_words
-from schemas.errors import UserError, exit_code_of
+from schemas.errors import UserError, exit_code_of, first_line
 from schemas.manifest import (
+    FileRecord,
     Manifest,
     PredictionFile,
     Predictions,
@@ -37,108 +37,14 @@ from schemas.manifest import (
     write_manifest,
 )
 from schemas.ragged import flatten
-from schemas.rows import RECEIPT_KEY, ROW_SCHEMA, check_footer, footer
+from schemas.rows import ROW_SCHEMA, check_footer, footer
 from schemas.storage import filesystem, join, list_files, write_bytes
-from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE, Vocabulary, read_vocabulary, write_vocabulary
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
 Result = TypeVar("Result")
 # Files read or written at once.
 _THREADS = 4
-
-
-@dataclass(frozen=True)
-class Usage:
-    """How often the corpora use each of V merged tokens: int64 [V] each.
-
-    Attributes:
-      emitted: in the text as the teachers segment it, before masking.
-      predicted: among the top-k.
-    """
-
-    emitted: np.ndarray
-    predicted: np.ndarray
-
-    def __add__(self, other: "Usage") -> "Usage":
-        return Usage(self.emitted + other.emitted, self.predicted + other.predicted)
-
-
-def count_usage(rows: pa.Table, size: int) -> Usage:
-    """Counts the tokens of `rows` (`schemas.rows`). Replaced tokens count as what they replaced."""
-    ids, starts, _ = flatten(rows["input_ids"])
-    positions, _, counts = flatten(rows["masked_positions"])
-    original = ids.copy()
-    original[np.repeat(starts, counts) + positions] = flatten(rows["labels"])[0]
-    topk = flatten(rows["topk_ids"])[0]
-    return Usage(np.bincount(original, minlength=size), np.bincount(topk[topk >= 0], minlength=size))
-
-
-def kept_tokens(
-    usage: Usage, vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedTokenizerFast], min_predicted: int = 1
-) -> np.ndarray:
-    """bool [V]: the merged tokens to keep.
-
-    Special tokens; what is emitted; what is predicted at least `min_predicted` times; the
-    bytes of byte-level BPE; and the pieces from which BPE merges any of these.
-
-    Args:
-      tokenizers: the teachers', with merged ids.
-    """
-    kept = (usage.emitted > 0) | (usage.predicted >= max(1, min_predicted))
-    kept |= np.isin(vocabulary.roles, SPECIAL_ROLES)
-    for tokenizer in tokenizers.values():
-        state = json.loads(tokenizer.backend_tokenizer.to_str())
-        model = state["model"]
-        if "merges" not in model:
-            continue
-        ids = model["vocab"]
-        if "ByteLevel" in json.dumps([state["pre_tokenizer"], state["decoder"]]):
-            kept[[ids[character] for character in byte_alphabet() if character in ids]] = True
-        # Latest merges first, so that a kept token keeps its pieces, and they theirs.
-        for left, right in reversed(model["merges"]):
-            if kept[ids[left + right]]:
-                kept[[ids[left], ids[right]]] = True
-    return kept
-
-
-def trim_vocabulary(vocabulary: Vocabulary, kept: np.ndarray) -> tuple[Vocabulary, np.ndarray]:
-    """The kept tokens in their order, and int32 [V]: merged ids to trimmed ids, -1 where left out."""
-    chosen = np.flatnonzero(kept)
-    table = np.full(len(vocabulary), -1, np.int32)
-    table[chosen] = np.arange(len(chosen), dtype=np.int32)
-    trimmed = Vocabulary(
-        [vocabulary.tokens[i] for i in chosen],
-        [vocabulary.roles[i] for i in chosen],
-        {name: ids[chosen] for name, ids in vocabulary.teacher_ids.items()},
-    )
-    return trimmed, table
-
-
-def trim_rows(rows: pa.Table, table: np.ndarray, unknown: int, top_k: int) -> pa.Table:
-    """`rows` in trimmed ids.
-
-    Inputs and labels that were left out (random replacements; in other text, rare words)
-    become `unknown`. Predictions that were left out come last, as -1 with log-probability -inf.
-    """
-
-    def lists(name: str, values: np.ndarray) -> pa.ListArray:
-        starts = flatten(rows[name])[1]
-        return pa.ListArray.from_arrays(pa.array(np.append(starts, len(values)).astype(np.int32)), pa.array(values))
-
-    columns = {name: rows[name] for name in ROW_SCHEMA.names}
-    for name in ("input_ids", "labels"):
-        ids = table[flatten(rows[name])[0]]
-        columns[name] = lists(name, np.where(ids < 0, np.int32(unknown), ids))
-    if top_k:
-        ids_MK = flatten(rows["topk_ids"])[0].reshape(-1, top_k)
-        # Some may be outside already, where this is not the first trim.
-        ids_MK = np.where(ids_MK < 0, np.int32(-1), table[ids_MK])
-        logprobs_MK = flatten(rows["topk_logprobs"])[0].reshape(-1, top_k)
-        order_MK = np.argsort(ids_MK < 0, axis=1, kind="stable")
-        ids_MK = np.take_along_axis(ids_MK, order_MK, 1)
-        logprobs_MK = np.where(ids_MK < 0, np.float16(-np.inf), np.take_along_axis(logprobs_MK, order_MK, 1))
-        columns["topk_ids"] = lists("topk_ids", ids_MK.ravel())
-        columns["topk_logprobs"] = lists("topk_logprobs", logprobs_MK.ravel())
-    return pa.table(columns, schema=ROW_SCHEMA)
+_COUNTED = ["input_ids", "masked_positions", "labels", "topk_ids"]
 
 
 def trim(predictions: Predictions, output: str, like: str | None = None, min_predicted: int = 1) -> dict:
@@ -155,41 +61,35 @@ def trim(predictions: Predictions, output: str, like: str | None = None, min_pre
     """
     manifest = _join_manifests(predictions)
     vocabulary = predictions.vocabulary
-    tokenizers = deployed_tokenizers(predictions.newest)
+    target = open_predictions(like).vocabulary if like else None
+    kept = _tokens_of(target, like, vocabulary) if target else None
+    tokenizers = deployed_tokenizers(predictions.newest, vocabulary)
     usage = sum(
-        _each(predictions.files, "counting", lambda file: count_usage(_read(file), len(vocabulary))),
+        _each(predictions.files, "counting", lambda file: count_usage(_read(file, _COUNTED), len(vocabulary))),
         Usage(np.zeros(len(vocabulary), np.int64), np.zeros(len(vocabulary), np.int64)),
     )
-    if like:
-        kept = _tokens_of(like, vocabulary)
-    else:
+    if kept is None:
         kept = kept_tokens(usage, vocabulary, tokenizers, min_predicted)
     trimmed, table = trim_vocabulary(vocabulary, kept)
+    # Without an unknown token, left-out inputs are masked.
+    unknown = trimmed.id_of("unknown" if "unknown" in trimmed.roles else "mask")
     present = list_files(output)
-    unknown = trimmed.id_of("unknown")
-
-    def write(file: PredictionFile) -> None:
-        url = join(output, file.record.path)
-        metadata = read_footer(file.url).metadata
-        ours = footer(file.top_k, trimmed.sha256, metadata[RECEIPT_KEY.encode()].decode())
-        if file.record.path in present:
-            check_footer(url, read_footer(url).metadata, file.top_k, trimmed.sha256)
-        else:
-            rows = trim_rows(_read(file), table, unknown, file.top_k)
-            write_rows(url, rows, ours, max([1, *file.record.row_groups]))
-
-    for _ in _each(predictions.files, "writing", write):
-        pass
+    records = list(
+        _each(
+            predictions.files,
+            "writing",
+            lambda file: _trim_file(file, output, file.record.path in present, trimmed.sha256, table, unknown),
+        )
+    )
     write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
     words = read_words(join(like or predictions.newest, WORDS_FILE))
     if like:
-        remapped = deployed_tokenizers(like)
+        remapped = deployed_tokenizers(like, target)
     else:
         remapped = {name: remap_tokenizer(tokenizer, table) for name, tokenizer in tokenizers.items()}
-        words = _trim_words(words, table)
+        words = trim_words(words, table)
     deploy_tokenizers(output, remapped, trimmed, words)
-    record = VocabularyRecord(size=len(trimmed), sha256=trimmed.sha256)
-    write_manifest(output, manifest.model_copy(update={"vocabulary": record}))
+    write_manifest(output, _with_files(manifest, trimmed, records))
     return {
         "tokens": len(vocabulary),
         "kept": len(trimmed),
@@ -226,6 +126,12 @@ def _join_manifests(predictions: Predictions) -> Manifest:
             languages = [*known, *(language for language in record.languages if language not in known)]
             teachers[name] = record.model_copy(update={"languages": languages})
     newest = predictions.manifests[predictions.folders.index(predictions.newest)]
+    for folder, manifest in zip(predictions.folders, predictions.manifests, strict=True):
+        if (manifest.masking, manifest.seed) != (newest.masking, newest.seed):
+            raise UserError(
+                f"{folder}: was masked otherwise than {predictions.newest}, and one manifest cannot say both; "
+                "trim them into folders apart, the second with --like"
+            )
     return newest.model_copy(
         update={
             "max_length": predictions.max_length,
@@ -236,9 +142,52 @@ def _join_manifests(predictions: Predictions) -> Manifest:
     )
 
 
-def _tokens_of(like: str, vocabulary: Vocabulary) -> np.ndarray:
-    """bool [V]: the tokens of `vocabulary` that the trimmed folder `like` has."""
-    target = read_vocabulary(join(like, VOCABULARY_FILE))
+def _with_files(manifest: Manifest, vocabulary: Vocabulary, files: list[FileRecord]) -> Manifest:
+    """`manifest` over another vocabulary, with its files as they were written."""
+    languages = [
+        record.model_copy(
+            update={"rows": sum(f.rows for f in files if (f.language, f.teacher) == (record.language, record.teacher))}
+        )
+        for record in manifest.languages
+    ]
+    record = VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256)
+    return manifest.model_copy(update={"vocabulary": record, "files": files, "languages": languages})
+
+
+def _trim_file(
+    file: PredictionFile, output: str, is_there: bool, vocabulary_sha256: str, table: np.ndarray, unknown: int
+) -> FileRecord:
+    """Writes one file over the trimmed vocabulary, unless it is there; returns its record."""
+    url = join(output, file.record.path)
+    source = read_receipt(read_footer(file.url))
+    if not is_there:
+        rows = trim_rows(_read(file, ROW_SCHEMA.names), table, unknown, file.top_k)
+        receipt = source.model_copy(
+            update={
+                "rows": len(rows),
+                "tokens": len(flatten(rows["input_ids"])[0]),
+                "masked_positions": len(flatten(rows["labels"])[0]),
+            }
+        )
+        metadata = footer(file.top_k, vocabulary_sha256, receipt.model_dump_json())
+        write_rows(url, rows, metadata, max([1, *file.record.row_groups]))
+    written = read_footer(url)
+    check_footer(url, written.metadata, file.top_k, vocabulary_sha256)
+    receipt = read_receipt(written)
+    if (receipt.run, receipt.records, receipt.used) != (source.run, source.records, source.used):
+        raise UserError(f"{url}: was trimmed from another run; remove it, or choose another output")
+    return file.record.model_copy(
+        update={
+            "rows": receipt.rows,
+            "row_groups": [written.row_group(i).num_rows for i in range(written.num_row_groups)],
+            "tokens": receipt.tokens,
+            "masked_positions": receipt.masked_positions,
+        }
+    )
+
+
+def _tokens_of(target: Vocabulary, like: str, vocabulary: Vocabulary) -> np.ndarray:
+    """bool [V]: the tokens of `vocabulary` that the trimmed vocabulary of `like` has."""
     wanted = set(zip(target.roles, target.tokens, strict=True))
     kept = np.array([written in wanted for written in zip(vocabulary.roles, vocabulary.tokens, strict=True)])
     if trim_vocabulary(vocabulary, kept)[0].sha256 != target.sha256:
@@ -246,39 +195,39 @@ def _tokens_of(like: str, vocabulary: Vocabulary) -> np.ndarray:
     return kept
 
 
-def _trim_words(words: pa.Table, table: np.ndarray) -> pa.Table:
-    """The words all of whose tokens are kept, in trimmed ids."""
-    ids, starts, lengths = flatten(words["ids"])
-    trimmed = table[ids]
-    offsets = np.append(starts, len(ids)).astype(np.int32)
-    words = words.set_column(
-        words.schema.get_field_index("ids"), "ids", pa.ListArray.from_arrays(pa.array(offsets), pa.array(trimmed))
-    )
-    left_out = np.add.reduceat(np.append(trimmed < 0, False), starts) if len(starts) else np.empty(0, int)
-    return words.filter(pa.array(left_out == 0))
-
-
-def _read(file: PredictionFile) -> pa.Table:
+def _read(file: PredictionFile, columns: list[str]) -> pa.Table:
     fs, path = filesystem(file.url)
-    with fs.open(path, "rb") as stream:
-        parquet = pq.ParquetFile(stream)
-        check_footer(file.url, parquet.metadata.metadata, file.top_k, file.vocabulary_sha256)
-        return parquet.read()
+    try:
+        with fs.open(path, "rb") as stream:
+            parquet = pq.ParquetFile(stream)
+            check_footer(file.url, parquet.metadata.metadata, file.top_k, file.vocabulary_sha256)
+            return parquet.read(columns)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{file.url}: cannot be read ({first_line(error)}); remove it and rerun the pipeline") from None
 
 
 def _each(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:
     """`work` of each file, several at a time, with progress in rows."""
-    with (
-        ThreadPoolExecutor(_THREADS) as pool,
-        tqdm(total=sum(f.record.rows for f in files), desc=what, unit="row") as bar,
-    ):
-        for file, result in zip(files, pool.map(work, files), strict=True):
-            bar.update(file.record.rows)
-            yield result
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        with tqdm(total=sum(file.record.rows for file in files), desc=what, unit="row") as bar:
+            for file, result in zip(files, pool.map(work, files), strict=True):
+                bar.update(file.record.rows)
+                yield result
+    finally:
+        # After an error or Ctrl-C nothing further is begun.
+        pool.shutdown(cancel_futures=True)
+
+
+def _positive(value: str) -> int:
+    if int(value) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(value)
 
 
 def _run(options: argparse.Namespace) -> None:
-    if options.output in options.folders:
+    sources = [os.path.normpath(folder) for folder in [*options.folders, options.like] if folder]
+    if os.path.normpath(options.output) in sources:
         raise UserError(f"--output {options.output}: is one of the folders to read; choose another")
     found = trim(open_predictions(*options.folders), options.output, options.like, options.min_predicted)
     print(format_report(found, options.hidden_size))
@@ -300,12 +249,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--like", metavar="FOLDER", help="use this trimmed folder's vocabulary, e.g. for held-out text")
     parser.add_argument(
         "--min-predicted",
-        type=int,
+        type=_positive,
         default=1,
         metavar="N",
         help="keep tokens that are only predicted from N times on (1)",
     )
-    parser.add_argument("--hidden-size", type=int, default=768, metavar="H", help="the student's, for the report (768)")
+    parser.add_argument(
+        "--hidden-size", type=_positive, default=768, metavar="H", help="the student's, for the report (768)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
     options = parser.parse_args(arguments)
     return exit_code_of(lambda: _run(options))

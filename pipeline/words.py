@@ -27,6 +27,7 @@ from tokenizers import Encoding
 from pipeline.shards import Shard
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from pipeline.text import LineRange, read_lines
+from schemas.errors import UserError, first_line
 from schemas.storage import read_bytes, write_bytes
 
 WORDS_FILE = "_words.parquet"
@@ -102,9 +103,14 @@ def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, in
     A space that a token begins with belongs to what follows, and so does a token of nothing else.
     """
     tokens = []
+    letter = 0
     for own, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-        while start < len(text) and text[start].isspace():
-            start += 1
+        # Starts ascend, so the text is gone over once, however long its runs of spaces.
+        letter = max(letter, start)
+        while letter < len(text) and text[letter].isspace():
+            letter += 1
+        if text[start : start + 1].isspace() or start == end:
+            start = letter
         tokens.append((start, max(start + 1, end), own))
     result = []
     first = 0
@@ -126,5 +132,9 @@ def write_words(url: str, words: pa.Table) -> None:
 
 
 def read_words(url: str) -> pa.Table:
-    """Reads what `write_words` wrote."""
-    return pq.read_table(io.BytesIO(read_bytes(url)), use_threads=False, pre_buffer=False).cast(WORDS_SCHEMA)
+    """Reads what `write_words` wrote. UserError where it is missing or foreign."""
+    try:
+        content = io.BytesIO(read_bytes(url))
+        return pq.read_table(content, use_threads=False, pre_buffer=False).cast(WORDS_SCHEMA)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{url}: no table of words ({first_line(error)}); rerun the pipeline that wrote it") from None

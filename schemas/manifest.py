@@ -198,6 +198,8 @@ def open_predictions(*folders: str) -> Predictions:
     Raises:
       UserError: a mismatch, naming both values, or a listed file that is missing.
     """
+    if len({folder.rstrip("/") for folder in folders}) < len(folders):
+        raise UserError(f"{', '.join(folders)}: a folder is given twice")
     manifests = [read_manifest(folder) for folder in folders]
     vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
     for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
@@ -215,6 +217,13 @@ def open_predictions(*folders: str) -> Predictions:
                 f"{folder}: top_k is {manifest.top_k}, but in {folders[0]} it is {manifests[0].top_k}; "
                 "folders that are read together need the same"
             )
+        for name, teacher in manifest.teachers.items():
+            known = manifests[0].teachers.get(name, teacher)
+            if teacher.fingerprint != known.fingerprint:
+                raise UserError(
+                    f"{folder}: its teacher {name!r} is {teacher.fingerprint[:12]}, but in {folders[0]} it is "
+                    f"{known.fingerprint[:12]}; give different teachers different names"
+                )
     return Predictions(list(folders), manifests, vocabularies[newest], folders[newest])
 
 

@@ -17,8 +17,8 @@ Legend: L length of the sequence, M masked positions, K top-k.
 | `topk_logprobs`    | list<float16>   | [M*K] | descending; log-softmax over the teacher's     |
 |                    |                 |       | whole vocabulary at temperature 1, in nats     |
 
-Where the vocabulary was trimmed, predictions outside it come last, with id -1 and
-log-probability -inf: their mass is part of the tail.
+Where the vocabulary was trimmed, predictions outside it have id -1 and log-probability
+-inf, in their place: their mass is part of the tail.
 
 With K = 0 no teacher was run: `label_logprobs`, `topk_ids` and `topk_logprobs` are
 empty lists, and only masked-LM training can use the rows.

@@ -53,6 +53,8 @@ def write_bytes(url: str, content: bytes) -> None:
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another output") from None
     temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    if os.path.isdir(path):
+        raise UserError(f"{path}: is a folder, not a file; choose another name")
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()

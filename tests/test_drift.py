@@ -125,6 +125,52 @@ def test_the_bar(tmp_path, families):
         assert found.default_unknown * found.default_fertility <= found.teacher_unknown * found.teacher_fertility
 
 
+def test_a_mask_disturbs_nothing_beside_it(real):
+    """As the teachers' rows have it: what follows a mask without a space goes on, with one it starts a word."""
+    default, _, _, _ = real
+
+    def pieces(text: str) -> list[str]:
+        return default.convert_ids_to_tokens(default(text, add_special_tokens=False)["input_ids"])
+
+    assert pieces("Zeit <mask>, und") == [*pieces("Zeit"), "<mask>", ",", *pieces("und")]
+    assert pieces("Zeit <mask> und") == [*pieces("Zeit"), "<mask>", *pieces("und")]
+    assert pieces("<mask> und") == ["<mask>", *pieces("und")]
+    assert not pieces("利<mask>亚")[2].startswith("▁")
+    assert pieces("  Zeit  und ") == pieces("Zeit und")
+
+
+def test_added_tokens_of_a_teacher(tmp_path):
+    tokenizer = world.make_tokenizer("wordpiece", world.sentences("en", 100))
+    tokenizer.add_tokens(["😀", "New York"])
+    tokenizer.save_pretrained(tmp_path / "a")
+    world.make_tokenizer("unigram", world.sentences("ru", 100)).save_pretrained(tmp_path / "b")
+    teachers = [load_tokenizer(n, TeacherConfig(model=str(tmp_path / n), languages=["x"])) for n in ("a", "b")]
+    default, remapped, vocabulary = fitted({"a": world.sentences("en", 50), "b": world.sentences("ru", 50)}, teachers)
+    for text in ("the 😀", "New York"):
+        ids = default(text)["input_ids"]
+        assert vocabulary.id_of("unknown") not in ids and ids[-2] == remapped["a"](text)["input_ids"][-2]
+
+
+def test_a_letter_that_a_teacher_has_decomposed(tmp_path):
+    """NFC would compose न and its nukta into a letter that no teacher has."""
+    lines = ["न\u093cज़ न\u093c र\u093c कन\u093c" for _ in range(50)]
+    for name in ("a", "b"):
+        world.make_tokenizer("wordpiece", lines).save_pretrained(tmp_path / name)
+    teachers = [load_tokenizer(n, TeacherConfig(model=str(tmp_path / n), languages=["x"])) for n in ("a", "b")]
+    default, remapped, vocabulary = fitted({"a": lines, "b": lines}, teachers)
+    for line in (lines[0], "न\u093c"):
+        assert vocabulary.id_of("unknown") not in remapped["a"](line)["input_ids"]
+        assert vocabulary.id_of("unknown") not in default(line)["input_ids"]
+
+
+def test_long_runs_of_spaces_are_gone_over_once():
+    tokenizer = world.make_tokenizer("bpe", ["a b"]).backend_tokenizer
+    line = "a" + " " * 200_000 + "b"
+    encoding = tokenizer.encode(line, add_special_tokens=False)
+    first, last = tokens_of_spans(line, encoding, [(0, 1), (200_001, 200_002)])
+    assert len(first) == 1 and len(last) > 1
+
+
 def test_saved_and_loaded_it_is_the_same(real, tmp_path):
     default, _, vocabulary, heldout = real
     write_tokenizer(str(tmp_path), default)
@@ -144,6 +190,19 @@ def test_berts_words_where_all_teachers_are_berts(tmp_path):
     assert vocabulary.id_of("unknown") not in default(line)["input_ids"]
 
 
+def test_chinese_among_berts_alone(tmp_path):
+    """Each Chinese character is a word, so none is unknown that is in the vocabulary."""
+    text = {language: realtext.translations(language) for language in ("de", "zh_Hans")}
+    teachers = make_teachers(tmp_path, text, {"de": "wordpiece", "zh_Hans": "wordpiece"})
+    default, remapped, _ = fitted(text, teachers)
+    for line in [*text["zh_Hans"], "我去了 北京。Zeit，去"]:
+        assert default(line)["input_ids"].count(default.unk_token_id) <= remapped["zh_Hans"](line)["input_ids"].count(
+            default.unk_token_id
+        ), line
+    found = measure_drift("zh_Hans", remapped["zh_Hans"], default, iter(text["zh_Hans"]))
+    assert found.identical > 0.9, found
+
+
 def test_charsmap_is_what_the_table_says():
     table = {"Ж": "ж", "ﬁ": "fi", "\u200d": "", "，": ","}
     compiled = normalizers.Precompiled(compile_charsmap(table))
@@ -154,7 +213,7 @@ def test_charsmap_is_what_the_table_says():
 def test_words_add_up(predictions, text):
     words = read_words(str(predictions / "_words.parquet")).to_pandas()
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
-    tokenizers = deployed_tokenizers(str(predictions))
+    tokenizers = deployed_tokenizers(str(predictions), vocabulary)
     for name, language in world.TEACHERS.items():
         own = words[words.teacher == name].set_index("word")
         lines = (text / f"{language}.txt").read_text().splitlines()
@@ -220,7 +279,7 @@ def test_report(predictions, text, tmp_path):
 def test_the_union_by_string_is_that_of_identity_string(predictions, run_pipeline, tmp_path):
     by_string = read_vocabulary(str(run_pipeline(tmp_path / "s", identity="string", top_k=0) / VOCABULARY_FILE))
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
-    assert union_by_string(vocabulary, deployed_tokenizers(str(predictions))) == len(by_string)
+    assert union_by_string(vocabulary, deployed_tokenizers(str(predictions), vocabulary)) == len(by_string)
 
 
 @pytest.mark.parametrize(

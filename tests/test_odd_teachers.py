@@ -209,6 +209,9 @@ def test_an_embedding_of_another_size(tmp_path):
         ({"tokenizer_config.json": {"do_basic_tokenize": False}}, "do_basic_tokenize and never_split"),
         ({"added_tokens.json": {"<far>": 50}}, "'<far>' should have the id 50, but the vocabulary makes it"),
         ({"tokenizer.json": "{}"}, "its tokenizer.json cannot be loaded"),
+        ({"added_tokens.json": "[1]"}, "its added_tokens.json cannot be read"),
+        ({"tokenizer_config.json": "{"}, "its tokenizer_config.json cannot be read"),
+        ({"config.json": {"model_type": "xlm-roberta"}, "sentencepiece.bpe.model": ""}, "empty|cannot be loaded"),
         ({"config.json": {"model_type": "phobert"}, "bpe.codes": "a b 1\n"}, "Python code only|cannot be loaded"),
         (
             {
@@ -229,6 +232,14 @@ def test_what_cannot_be_exact_is_refused(tmp_path, files, message):
     with pytest.raises(UserError, match=message) as refusal:
         load(tmp_path)
     assert str(tmp_path) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_an_added_token_for_whole_words_only_is_refused(tmp_path):
+    tokenizer = world.make_tokenizer("wordpiece", CORPUS)
+    tokenizer.add_tokens([AddedToken("qu", single_word=True)])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="its added token 'qu' is single_word"):
+        load(tmp_path)
 
 
 def test_an_added_token_keeps_its_flags(tmp_path):

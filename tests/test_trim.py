@@ -1,16 +1,19 @@
 """Trimming: a smaller vocabulary over the same rows, and what falls outside it."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-import torch
 from transformers import AutoTokenizer
 
-from pipeline.trim import Usage, trim_rows, trim_vocabulary
+from pipeline.trimming import Usage, trim_rows, trim_vocabulary
+from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE
@@ -107,37 +110,99 @@ def test_tokenizers_segment_the_corpora_as_before(predictions, trimmed, text):
     assert len(default) == len(after)
 
 
-def test_predictions_outside_come_last(predictions, fewer):
+def test_predictions_outside_are_marked_in_their_place(predictions, fewer):
     before, after = written(predictions), written(fewer)
     kept = set(after)
     old, new = (pd.read_parquet(f).set_index("example_id").sort_index() for f in (predictions, fewer))
     outside = 0
     for (_, a), (_, b) in zip(old.iterrows(), new.iterrows(), strict=True):
-        rows = zip(*(x.reshape(-1, 8) for x in (a.topk_ids, a.topk_logprobs, b.topk_ids, b.topk_logprobs)), strict=True)
-        for old_ids, old_logprobs, ids, logprobs in rows:
-            inside = [(t, p) for t, p in zip(before[old_ids], old_logprobs, strict=True) if t in kept]
-            assert list(zip(after[ids[ids >= 0]], logprobs[ids >= 0], strict=True)) == inside
-            assert (ids[len(inside) :] == -1).all() and np.isneginf(logprobs[len(inside) :]).all()
-            outside += 8 - len(inside)
+        for token, p, trimmed_id, q in zip(
+            before[a.topk_ids], a.topk_logprobs, b.topk_ids, b.topk_logprobs, strict=True
+        ):
+            if token in kept:
+                assert (after[trimmed_id], q) == (token, p)
+            else:
+                assert trimmed_id == -1 and np.isneginf(q)
+                outside += 1
     assert outside > 0
     assert open_predictions(str(fewer)).vocabulary.sha256 != open_predictions(str(predictions)).vocabulary.sha256
 
 
-def test_a_student_is_trained_on_it(trimmed, fewer, run_pipeline, tmp_path):
-    heldout = run_pipeline(tmp_path / "heldout", suffix=".heldout")
+def test_heldout_text_keeps_the_targets_that_can_be_hit(fewer, run_pipeline, tmp_path):
+    """Targets outside go, with all that belongs to them; the manifest counts what is there."""
+    heldout = run_pipeline(tmp_path / "h", suffix=".heldout")
+    # A vocabulary from which even emitted tokens are gone.
+    vocabulary = open_predictions(str(heldout)).vocabulary
+    kept = np.arange(len(vocabulary)) % 3 != 1
+    kept[[i for i, role in enumerate(vocabulary.roles) if role in SPECIAL_ROLES]] = True
+    _, table = trim_vocabulary(vocabulary, kept)
+    rows = pa.concat_tables(pq.read_table(path) for path in sorted(heldout.rglob("0*.parquet")))
+    new = trim_rows(rows.select(ROW_SCHEMA.names), table, 0, 8).to_pandas().set_index("example_id")
+    old = rows.to_pandas().set_index("example_id")
+    lost = 0
+    for name, a in old.iterrows():
+        hit = kept[a.labels]
+        lost += (~hit).sum()
+        if not hit.any():
+            assert name not in new.index
+            continue
+        b = new.loc[name]
+        assert (b.masked_positions == a.masked_positions[hit]).all() and (b.labels == table[a.labels[hit]]).all()
+        assert (b.label_logprobs == a.label_logprobs[hit]).all()
+        assert (b.topk_ids == table[a.topk_ids.reshape(-1, 8)[hit].ravel()]).all()
+        assert (b.input_ids == np.where(kept[a.input_ids], table[a.input_ids], 0)).all()
+    assert lost > 50 and len(new) < len(old)
+    like = tmp_path / "like"
+    assert run_trim(heldout, "--output", like, "--like", fewer).returncode == 0
+    opened, frame = open_predictions(str(like)), pd.read_parquet(like)
+    assert sum(file.record.rows for file in opened.files) == len(frame)
+    assert sum(file.record.masked_positions for file in opened.files) == frame.labels.str.len().sum()
+    assert sum(record.rows for record in opened.manifests[0].languages) == len(frame)
+
+
+def test_folders_of_one_teacher_and_of_no_predictions(run_pipeline, pipeline_settings, text, tmp_path):
+    """A Unigram alone has no fillers to keep its unknown penalty, and `top_k: 0` predicts nothing."""
+    teachers = {"ru-unigram": pipeline_settings(tmp_path)["teachers"]["ru-unigram"]}
+    folder = run_pipeline(tmp_path / "p", teachers=teachers, text={"ru": [str(text / "ru.txt")]}, top_k=0)
+    assert run_trim(folder, "--output", tmp_path / "t").returncode == 0
+    before, after = written(folder), written(tmp_path / "t")
+    assert len(after) < len(before)
+    old, new = (AutoTokenizer.from_pretrained(f / DEFAULT_TOKENIZER) for f in (folder, tmp_path / "t"))
+    for line in (text / "ru.txt").read_text().splitlines():
+        assert after[new(line)["input_ids"]].tolist() == before[old(line)["input_ids"]].tolist()
+    # A trimmed folder can be trimmed, extended and read again, but no pipeline writes into it.
+    assert run_trim(tmp_path / "t", "--output", tmp_path / "tt").returncode == 0
+    assert written(tmp_path / "tt").tolist() == after.tolist()
+    with pytest.raises(UserError, match="holds predictions that another command wrote"):
+        run_pipeline(tmp_path / "t", top_k=0)
+    with pytest.raises(UserError, match="or was trimmed"):
+        run_pipeline(
+            tmp_path / "again", teachers=teachers, text={"ru": [str(text / "ru.txt")]}, extends=str(tmp_path / "t")
+        )
+    english = {"en-wordpiece": pipeline_settings(tmp_path)["teachers"]["en-wordpiece"]}
+    more = run_pipeline(
+        tmp_path / "m", teachers=english, text={"en": [str(text / "en.txt")]}, top_k=0, extends=str(tmp_path / "t")
+    )
+    assert reader([tmp_path / "t", more]).languages == ["en", "ru"]
+
+
+def test_a_student_is_trained_on_it(fewer, heldout, tmp_path):
     like = tmp_path / "like"
     done = run_trim(heldout, "--output", like, "--like", fewer)
     assert done.returncode == 0, done.stderr
-    assert all(torch.isfinite(batch.labels_M).all() for batch in take(reader(fewer), 3))
+    assert any(batch.topk_logprobs_MK.isneginf().any() for batch in take(reader(fewer), 3))
     trained = train(write_config(tmp_path, fewer, like, steps=20))
     assert trained.returncode == 0, trained.stderr
     student = tmp_path / "student"
     config = json.loads((student / "config.json").read_text())
     assert config["vocab_size"] == len(written(fewer)) == len(AutoTokenizer.from_pretrained(student))
-    for result in json.loads((student / "evaluation.json").read_text())["languages"].values():
-        assert np.isfinite(result["nll"])
-    (log,) = [line for line in trained.stderr.splitlines() if "nan" in line.lower()] or [""]
-    assert not log
+    results = json.loads((student / "evaluation.json").read_text())["languages"]
+    assert all(np.isfinite(result["nll"]) for result in results.values())
+    frame = pd.read_parquet(like)
+    for language, result in results.items():
+        rows = frame[frame.language == language]
+        right = [(row.topk_ids.reshape(-1, 8)[:, 0] == row.labels).sum() for row in rows.itertuples()]
+        assert result["teacher_accuracy"] == pytest.approx(sum(right) / rows.labels.str.len().sum())
 
 
 def test_run_again_it_does_only_what_is_missing(predictions, trimmed, tmp_path):
@@ -154,12 +219,18 @@ def test_run_again_it_does_only_what_is_missing(predictions, trimmed, tmp_path):
     assert [path.stat().st_mtime_ns for path in kept] == before
 
 
-def test_misuse_is_one_line(predictions, trimmed, run_pipeline, tmp_path):
+def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_path):
     strings = run_pipeline(tmp_path / "s", identity="string", top_k=0)
+    like = tmp_path / "like"
+    shutil.copytree(trimmed[0], like)
     for arguments, message in [
-        ((predictions, "--output", predictions), "is one of the folders to read"),
+        ((predictions, "--output", f"{predictions}/"), "is one of the folders to read"),
+        ((strings, "--output", trimmed[0], "--like", trimmed[0]), "is one of the folders to read"),
+        ((predictions, "--output", tmp_path / "x", "--json", tmp_path), "is a folder, not a file"),
         ((predictions, "--output", tmp_path / "x", "--like", strings), "its vocabulary is no part of this one"),
-        ((predictions, predictions, "--output", tmp_path / "x"), "is in more than one of"),
+        ((predictions, predictions, "--output", tmp_path / "x"), "a folder is given twice"),
+        ((predictions, heldout, "--output", tmp_path / "x"), "is in more than one of"),
+        ((heldout, "--output", trimmed[0], "--like", like), "was trimmed from another run"),
         ((predictions, "--output", trimmed[0], "--min-predicted", "1000000"), "mergedistill.vocabulary_sha256 is"),
     ]:
         done = run_trim(*arguments)
