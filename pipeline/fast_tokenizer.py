@@ -63,11 +63,9 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
             raise UserError(
                 f"{where}: its added token {token.content!r} is single_word, which cannot be kept; remove it"
             )
-    roles = {
-        name: named.added_tokens_decoder.get(known[token], token)
-        for name in ROLE_NAMES
-        if (token := getattr(named, name)) in known
-    }
+    # As AddedTokens, so that flags such as the mask's lstrip survive; the file's rather than the class's.
+    added = named.added_tokens_decoder | backend.get_added_tokens_decoder()
+    roles = {name: added.get(known[token], token) for name in ROLE_NAMES if (token := getattr(named, name)) in known}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
         model_max_length=named.model_max_length,

@@ -27,6 +27,11 @@ def unreachable(merged: int) -> str:
     return f"{_FILLER}{merged}{_FILLER}"
 
 
+def is_filler(entry: str) -> bool:
+    """Whether `unreachable` made it."""
+    return entry.startswith(_FILLER)
+
+
 def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
     """A `tokenizer.json` state with every id replaced by `to_merged[id]`.
 
@@ -49,7 +54,7 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
         placed = {
             int(to_merged[own]): entry
             for own, entry in enumerate(model["vocab"])
-            if to_merged[own] >= 0 and not entry[0].startswith(_FILLER)
+            if to_merged[own] >= 0 and not is_filler(entry[0])
         }
         placed = {merged: [token, lowest] for token, merged in added_ids.items()} | placed
         model["vocab"] = [placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)]

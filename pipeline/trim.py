@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
+from pipeline.provenance import RUN_FILE
 from pipeline.remap_tokenizer import remap_tokenizer
 from pipeline.shards import read_receipt, write_rows
 from pipeline.trimming import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
@@ -74,6 +75,8 @@ def trim(predictions: Predictions, output: str, like: str | None = None, min_pre
     # Without an unknown token, left-out inputs are masked.
     unknown = trimmed.id_of("unknown" if "unknown" in trimmed.roles else "mask")
     present = list_files(output)
+    if RUN_FILE in present:
+        raise UserError(f"{output}: holds a run of the pipeline; choose another output")
     records = list(
         _each(
             predictions.files,

@@ -8,6 +8,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.identity import byte_alphabet
+from pipeline.remap_tokenizer import is_filler
 from schemas.ragged import flatten
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
@@ -45,7 +46,8 @@ def kept_tokens(
     """bool [V]: the merged tokens to keep.
 
     Special tokens; what is emitted; what is predicted at least `min_predicted` times; the
-    bytes of byte-level BPE; and the pieces from which BPE merges any of these.
+    bytes of byte-level BPE; the pieces from which BPE merges any of these; and the least
+    probable piece of each Unigram.
 
     Args:
       tokenizers: the teachers', with merged ids.
@@ -58,7 +60,8 @@ def kept_tokens(
         model = state["model"]
         if isinstance(model["vocab"], list):
             # The unknown penalty of a Unigram model hangs on its lowest score.
-            kept[min(range(len(model["vocab"])), key=lambda own: model["vocab"][own][1])] = True
+            scores = {own: score for own, (entry, score) in enumerate(model["vocab"]) if not is_filler(entry)}
+            kept[min(scores, key=scores.get)] = True
         if "merges" not in model:
             continue
         ids = model["vocab"]

@@ -204,7 +204,9 @@ def open_predictions(*folders: str) -> Predictions:
     vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
     for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
         _check_folder(folder, manifest, vocabulary)
-    newest = max(range(len(folders)), key=lambda index: len(vocabularies[index]))
+    newest = max(
+        range(len(folders)), key=lambda index: (len(vocabularies[index]), len(vocabularies[index].teacher_ids))
+    )
     for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
         if not vocabularies[newest].extends(vocabulary):
             raise UserError(

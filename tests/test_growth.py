@@ -103,6 +103,23 @@ def test_a_student_is_trained_on_old_and_new(grown, tmp_path):
     assert len(AutoTokenizer.from_pretrained(student)) == len(opened.vocabulary)
 
 
+def test_a_twin_adds_a_teacher_but_no_token(run_pipeline, pipeline_settings, grown, tmp_path):
+    earlier = grown[0]
+    settings = pipeline_settings(tmp_path)
+    twin = {"twin": settings["teachers"]["en-wordpiece"]}
+    text = {"en": settings["text"]["en"]}
+    folder = run_pipeline(tmp_path / "twin", teachers=twin, text=text, extends=str(earlier), top_k=8)
+    opened = open_predictions(str(earlier), str(folder))
+    assert opened.newest == str(folder) and len(opened.vocabulary) == len(
+        read_vocabulary(str(earlier / VOCABULARY_FILE))
+    )
+    # A chain: what extends an extension reads beside the first.
+    third = run_pipeline(tmp_path / "third", extends=str(folder))
+    assert open_predictions(str(earlier), str(third)).newest == str(third)
+    names = {path.name for path in (third / "_tokenizers" / "teachers").iterdir()}
+    assert names == {"twin", *world.TEACHERS}
+
+
 def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, predictions, tmp_path):
     earlier, later, _ = grown
     settings = {"top_k": 4, "extends": str(earlier)}
