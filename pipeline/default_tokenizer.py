@@ -44,7 +44,8 @@ def default_tokenizer(
 
     Args:
       words: how the teachers segment words (`pipeline.words.WORDS_SCHEMA`), merged ids.
-      teachers: their tokenizers, whose normalizers show how to write what no token can.
+      teachers: their tokenizers, merged ids; for their added tokens, and for their normalizers, which
+        show how to write what no token can.
     """
     teachers = list(teachers)
     added = _added_words(vocabulary, teachers)

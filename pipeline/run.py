@@ -58,7 +58,7 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
 
     manifest = collect_manifest(config, run, shards)
     if not is_finished:
-        _deploy(config, tokenizers, vocabulary, shards)
+        _deploy(config, tokenizers, vocabulary, base, shards)
         write_manifest(config.output, manifest)
     return manifest
 
@@ -73,9 +73,13 @@ def _base(config: PipelineConfig) -> Vocabulary:
 
 
 def _deploy(
-    config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, shards: list[Shard]
+    config: PipelineConfig,
+    tokenizers: dict[str, TeacherTokenizer],
+    vocabulary: Vocabulary,
+    base: Vocabulary | None,
+    shards: list[Shard],
 ) -> None:
-    """Writes the tokenizers, also those of the folder that this run extends."""
+    """Writes the tokenizers, also those of the folder that this run extends (whose vocabulary is `base`)."""
     remapped = {
         name: remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name)) for name, tokenizer in tokenizers.items()
     }
@@ -86,8 +90,8 @@ def _deploy(
         count_words(language, tokenizers[teacher], sample_text(group), vocabulary.to_merged(teacher))
         for (language, teacher), group in groups.items()
     ]
-    if config.extends:
-        remapped = deployed_tokenizers(config.extends, _base(config)) | remapped
+    if base:
+        remapped = deployed_tokenizers(config.extends, base) | remapped
         earlier = read_words(join(config.extends, WORDS_FILE))
         words.insert(0, without(earlier, groups.keys()))
     deploy_tokenizers(config.output, remapped, vocabulary, pa.concat_tables(words))
