@@ -2,14 +2,13 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-import pyarrow.parquet as pq
-
 from pipeline.config import PipelineConfig
 from pipeline.provenance import Run
-from pipeline.shards import Receipt, Shard, read_receipt
+from pipeline.row_files import Receipt, read_receipt
+from pipeline.shards import Shard
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
-from schemas.manifest import FileRecord, LanguageRecord, Manifest, Masking, read_footer
+from schemas.manifest import AuditRecord, FileRecord, LanguageRecord, Manifest, Masking, read_footer
 from schemas.storage import join, list_files
 
 
@@ -17,11 +16,12 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
     """Builds the manifest from the footers of all shards' files.
 
     Raises:
-      UserError: a file that is missing, truncated or of another run.
+      UserError: a file that is missing, truncated or of another run, or too many
+        records of a language were rejected.
     """
     present = list_files(config.output)
 
-    def read(shard: Shard) -> tuple[pq.FileMetaData, Receipt]:
+    def read(shard: Shard) -> tuple[FileRecord, Receipt]:
         url = join(config.output, shard.path)
         if shard.path not in present:
             raise UserError(f"{url}: was not written; rerun the same command to write what is missing")
@@ -32,12 +32,7 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
                 f"{url}: written by run {receipt.run[:12]}, not by this run, {run.fingerprint[:12]}; "
                 "remove it and rerun"
             )
-        return metadata, receipt
-
-    with ThreadPoolExecutor() as pool:
-        footers = list(pool.map(read, shards))
-    files = [
-        FileRecord(
+        file = FileRecord(
             path=shard.path,
             language=shard.language,
             teacher=shard.teacher,
@@ -46,11 +41,16 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
             tokens=receipt.tokens,
             masked_positions=receipt.masked_positions,
         )
-        for shard, (metadata, receipt) in zip(shards, footers, strict=True)
-    ]
+        return file, receipt
+
+    with ThreadPoolExecutor() as pool:
+        files, receipts = zip(*pool.map(read, shards), strict=True)
     groups: dict[tuple[str, str], list[Receipt]] = {}
-    for shard, (_, receipt) in zip(shards, footers, strict=True):
-        groups.setdefault((shard.language, shard.teacher), []).append(receipt)
+    for file, receipt in zip(files, receipts, strict=True):
+        groups.setdefault((file.language, file.teacher), []).append(receipt)
+    languages = [_language_record(*key, group) for key, group in groups.items()]
+    for record in languages:
+        _check_rejects(record, config)
     masking = config.masking
     return Manifest(
         schema_version=SCHEMA_VERSION,
@@ -59,11 +59,12 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
         max_length=config.max_length,
         # Rounded, since 1 - 0.8 - 0.1 is not 0.1 in binary.
         masking=Masking(**masking.model_dump(), keep=round(1 - masking.mask - masking.random, 12)),
+        packing=config.packing,
         identity=config.identity,
         teachers=run.teachers,
         vocabulary=run.vocabulary,
-        languages=[_language_record(*key, receipts) for key, receipts in groups.items()],
-        files=files,
+        languages=languages,
+        files=list(files),
     )
 
 
@@ -76,4 +77,32 @@ def _language_record(language: str, teacher: str, receipts: list[Receipt]) -> La
         used=sum(receipt.used for receipt in receipts),
         rejected={reason: sum(receipt.rejected.get(reason, 0) for receipt in receipts) for reason in reasons},
         rows=sum(receipt.rows for receipt in receipts),
+        dtypes=sorted({receipt.dtype for receipt in receipts if receipt.dtype}),
+        audit=_audit_record(receipts),
     )
+
+
+def _audit_record(receipts: list[Receipt]) -> AuditRecord | None:
+    sums = [receipt.audit for receipt in receipts]
+    positions = sum(each.positions for each in sums)
+    if not positions:
+        return None
+    return AuditRecord(
+        rows=sum(each.rows for each in sums),
+        positions=positions,
+        kl=sum(each.kl for each in sums) / positions,
+        kl_top_k=sum(each.kl_top_k for each in sums) / positions,
+        tail_mass=sum(each.tail for each in sums) / positions,
+        accuracy=sum(each.correct for each in sums) / positions,
+    )
+
+
+def _check_rejects(record: LanguageRecord, config: PipelineConfig) -> None:
+    rejected = sum(record.rejected.values())
+    if rejected > config.max_rejected * record.records:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in record.rejected.items())
+        raise UserError(
+            f"text.{record.language}: {rejected:,} of {record.records:,} records were rejected ({reasons}), more than "
+            f"max_rejected ({config.max_rejected}); look at {join(config.output, '_rejects', record.language)}, "
+            "then mend the text, or raise max_rejected and rerun: what is done is kept"
+        )

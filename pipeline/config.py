@@ -1,8 +1,8 @@
 """The pipeline's configuration."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, StringConstraints, model_validator
 
 from schemas.config import Config
 from schemas.vocabulary import FIXED_COLUMNS
@@ -17,10 +17,31 @@ class TeacherConfig(Config):
     languages: list[Name] = Field(min_length=1, description="the languages it teaches; each is a key of `text`")
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
-    dtype: Literal["float32", "bfloat16"] = Field(
-        "float32", description="inference precision; bfloat16 is faster, and moves log-probabilities by some 0.05 nats"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="inference precision; auto is bfloat16 where the GPU or CPU computes in it, else float32. bfloat16 "
+        "is several times faster, and moves log-probabilities by some 0.05 nats",
     )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
+
+
+class TextConfig(Config):
+    """One language's text."""
+
+    files: list[str] = Field(
+        min_length=1,
+        description="files, folders, globs or fsspec URLs. By the name's ending a file is JSON lines (.jsonl, .ndjson, "
+        ".json), Parquet (.parquet), or UTF-8 text, one record a line; text and JSON lines may be .gz, .bz2 or .zst",
+    )
+    field: str = Field("text", description="the JSON field or Parquet column that holds the text")
+    limit: int | None = Field(
+        None, ge=1, description="read only so many records, evenly spread over the files; default all"
+    )
+
+
+def _as_files(value: Any) -> Any:
+    """A bare list of files is short for a whole section."""
+    return {"files": value} if isinstance(value, list) else value
 
 
 class MaskingConfig(Config):
@@ -32,12 +53,21 @@ class MaskingConfig(Config):
         0.1, ge=0, le=1, description="share replaced by a random ordinary token of the teacher; the rest is kept"
     )
     copies: int = Field(1, ge=1, description="differently masked copies of each sequence")
+    whole_words: bool = Field(
+        False,
+        description="choose whole words instead of tokens: what the teacher's tokenizer splits before it "
+        "looks for tokens. A word of more than 8 tokens (a clause, in scripts without spaces) is chosen from by tokens",
+    )
 
     @model_validator(mode="after")
     def _shares(self):
         if self.mask + self.random > 1:
             raise ValueError(f"mask + random is {self.mask + self.random}, more than 1")
         return self
+
+
+# Fields that do not change a run's rows: a rerun may change them.
+RUNTIME_FIELDS = {"output", "extends", "teachers", "text", "threads", "teachers_in_memory", "max_rejected"}
 
 
 class PipelineConfig(Config):
@@ -52,9 +82,8 @@ class PipelineConfig(Config):
     teachers: dict[Name, TeacherConfig] = Field(
         min_length=1, description="the teachers by name; their order decides the order of the merged ids"
     )
-    text: dict[Name, Annotated[list[str], Field(min_length=1)]] = Field(
-        min_length=1,
-        description="for each language a list of UTF-8 text files, one record a line: paths, globs or fsspec URLs",
+    text: dict[Name, Annotated[TextConfig, BeforeValidator(_as_files)]] = Field(
+        min_length=1, description="for each language its text; a list is short for `files`"
     )
     top_k: int = Field(
         8,
@@ -67,13 +96,34 @@ class PipelineConfig(Config):
         128, ge=4, description="tokens a sequence, special tokens included; longer records are split"
     )
     min_length: int = Field(4, ge=1, description="records of fewer tokens (without special ones) are rejected")
+    packing: bool = Field(
+        False,
+        description="fill each sequence with consecutive records, the teacher's separator between them, up to max_length",
+    )
     masking: MaskingConfig = MaskingConfig()
     identity: Literal["family", "string"] = Field(
         "family", description="when two teachers' tokens are one: by what they stand for, or by their strings"
     )
-    batch_tokens: int = Field(8192, ge=1, description="padded tokens a batch of teacher inference")
+    max_rejected: float = Field(
+        0.5, ge=0, le=1, description="the run fails where more than this share of a language's records is rejected"
+    )
+    audit_rows: int = Field(
+        64,
+        ge=0,
+        description="rows a language and teacher whose stored predictions are compared with the teacher's full ones",
+    )
+    batch_tokens: int | None = Field(
+        None, ge=1, description="padded tokens a batch of teacher inference; default 2048 on a CPU, 16384 on a GPU"
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="batches that a process predicts at a time on a CPU; default its cores, shared between the local "
+        "processes of the runner",
+    )
+    teachers_in_memory: int = Field(1, ge=1, description="teacher models that a process holds at a time")
     shard_bytes: int = Field(
-        16 * 2**20, ge=1, description="text bytes a shard: the unit of work, of retry and of one Parquet file"
+        4 * 2**20, ge=1, description="text bytes a shard: the unit of work, of retry and of one Parquet file"
     )
     row_group_rows: int = Field(2048, ge=1, description="rows a Parquet row group: the trainer's unit of reading")
 

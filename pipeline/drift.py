@@ -10,6 +10,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -18,7 +19,8 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.deploy import deployed_tokenizers, read_tokenizer
 from pipeline.identity import HAN
-from pipeline.text import find_files, plan_file, read_lines
+from pipeline.sources import find_files
+from pipeline.text import plan_file, read_records
 from pipeline.words import tokens_of_spans
 from schemas.errors import UserError, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
@@ -132,10 +134,10 @@ def format_report(found: dict) -> str:
 
 
 def _lines(language: str, patterns: list[str]) -> Iterator[str]:
-    for file in find_files(language, patterns):
-        for part in plan_file(file, _READ_BYTES).ranges:
-            for _, line in read_lines(part):
-                yield line.decode("utf-8", "replace")
+    with ThreadPoolExecutor() as pool:
+        for file in find_files(language, patterns):
+            for part in plan_file(file, _READ_BYTES, pool).ranges:
+                yield from (record.text for record in read_records(part) if not record.fault)
 
 
 def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:

@@ -12,7 +12,9 @@ import numpy as np
 
 from pipeline.config import MaskingConfig
 
-_ROUND, _SELECT, _ACTION, _REPLACE = (np.uint64(stream << 32) for stream in range(4))
+_ROUND, _SELECT, _ACTION, _REPLACE, _BORDER = (np.uint64(stream << 32) for stream in range(5))
+# A longer word is masked token by token: in scripts without spaces it is a clause.
+_LONGEST_WORD = 8
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,15 @@ def mask_tokens(
     ordinary_ids: np.ndarray,
     mask_id: int,
     config: MaskingConfig,
+    words: np.ndarray | None = None,
 ) -> Masked:
     """Chooses targets and replaces them (Devlin et al. 2019, section 3.1).
 
     Each row gets `rate` times its ordinary tokens as targets, rounded up or down at
     random so that the expectation is exact, but at least one if it has any ordinary
-    token. Which ones is uniform without replacement.
+    token. Which ones is uniform without replacement. With `words` whole words are chosen
+    until the number is reached; the word that would exceed it is taken at random, such
+    that the expectation stays exact.
 
     Args:
       token_ids: int32 [T], N rows laid end to end, own ids, special tokens included.
@@ -68,6 +73,7 @@ def mask_tokens(
       special_ids: own ids that are never targets.
       ordinary_ids: own ids that random replacements are drawn from.
       mask_id: the mask token.
+      words: int64 [T], equal numbers for the tokens of one word, which are neighbours.
     """
     rows = np.repeat(np.arange(len(lengths)), lengths)
     starts = np.cumsum(lengths) - lengths
@@ -81,12 +87,9 @@ def mask_tokens(
     wanted = floor + (uniform(keys, np.full(len(keys), _ROUND)) < exact - floor)
     wanted = np.minimum(np.maximum(wanted, 1), available).astype(np.int64)
 
-    # The candidates of each row in random order; its first `wanted` become targets.
-    candidate_keys, counters = keys[rows[candidates]], positions[candidates]
-    order = np.lexsort((uniform(candidate_keys, counters + _SELECT), rows[candidates]))
-    first = np.cumsum(available) - available
-    rank = np.arange(len(candidates)) - np.repeat(first, available)
-    targets = np.sort(candidates[order[rank < np.repeat(wanted, available)]])
+    units = np.arange(len(candidates)) if words is None else _units(words[candidates], rows[candidates])
+    chosen = _choose(units, rows[candidates], wanted, keys, positions[candidates])
+    targets = candidates[chosen]
 
     target_keys, counters = keys[rows[targets]], positions[targets]
     action = uniform(target_keys, counters + _ACTION)
@@ -98,3 +101,36 @@ def mask_tokens(
         [action < config.mask, action < config.mask + config.random], [mask_id, replacement], labels
     )
     return Masked(masked, targets, labels)
+
+
+def _units(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """int64 [C], ascending: which candidates are chosen together, those of one word in one row."""
+    starts = np.ones(len(words), bool)
+    starts[1:] = (words[1:] != words[:-1]) | (rows[1:] != rows[:-1])
+    sizes = np.diff(np.append(np.flatnonzero(starts), len(words)))
+    return np.cumsum(starts | np.repeat(sizes > _LONGEST_WORD, sizes)) - 1
+
+
+def _choose(
+    units: np.ndarray, rows: np.ndarray, wanted: np.ndarray, keys: np.ndarray, positions: np.ndarray
+) -> np.ndarray:
+    """bool [C]: the candidates in the first units of each row, in random order, up to its wanted number."""
+    if not len(units):
+        return np.zeros(0, bool)
+    first = np.flatnonzero(np.diff(units, prepend=-1))
+    sizes = np.diff(np.append(first, len(units)))
+    unit_rows, unit_keys, counters = rows[first], keys[rows[first]], positions[first]
+    order = np.lexsort((uniform(unit_keys, counters + _SELECT), unit_rows))
+    sorted_rows, sorted_sizes = unit_rows[order], sizes[order]
+    before = np.cumsum(sorted_sizes) - sorted_sizes
+    row_starts = np.flatnonzero(np.diff(sorted_rows, prepend=-1))
+    is_first = np.zeros(len(order), bool)
+    is_first[row_starts] = True
+    before -= np.repeat(before[row_starts], np.diff(np.append(row_starts, len(order))))
+    left = wanted[sorted_rows] - before
+    border = uniform(unit_keys, counters + _BORDER)[order] * sorted_sizes < left
+    # A row's first word is taken in any case, lest the row have no target.
+    taken = (left > 0) & ((left >= sorted_sizes) | border | is_first)
+    chosen = np.empty(len(order), bool)
+    chosen[order] = taken
+    return chosen[units]

@@ -1,41 +1,83 @@
-"""A progress bar over committed shards, whatever the runner."""
+"""Progress bars over the languages' text, whatever the runner."""
 
 import threading
+import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tqdm import tqdm
 
+from pipeline.row_files import read_receipt
 from pipeline.shards import Shard
-from schemas.storage import list_files
+from schemas.manifest import read_footer
+from schemas.storage import join, list_files
 
 _SECONDS = 1.0
+# By shard path, the share of it that this process has predicted.
+_SHARES: dict[str, float] = {}
+
+
+def shard_share(path: str, share: float) -> None:
+    """Notes how much of a shard is predicted; shown where the workers are this process's threads."""
+    _SHARES[path] = share
 
 
 @contextmanager
-def shard_progress(output: str, shards: list[Shard]) -> Iterator[None]:
-    """Shows text bytes done, rate and time left while the body runs.
+def run_progress(output: str, shards: list[Shard]) -> Iterator[None]:
+    """Shows, for each language, text bytes done with rows, rows/s, tokens/s, rejected and time left.
 
-    It watches the output folder, so it needs nothing from the workers.
+    It watches the output folder and reads new files' receipts, so it needs nothing from
+    the workers.
     """
-    pending = {shard.path: shard.lines.end - shard.lines.start for shard in shards}
-    stop = threading.Event()
-    with tqdm(total=sum(pending.values()), desc="teacher predictions", unit="B", unit_scale=True) as bar:
+    pending = {shard.path: shard for shard in shards}
+    totals = Counter()
+    for shard in shards:
+        totals[shard.language] += shard.part.size
+    bars = {
+        language: tqdm(total=total, desc=language, unit="B", unit_scale=True, position=place)
+        for place, (language, total) in enumerate(totals.items())
+    }
+    counts: dict[str, Counter] = {language: Counter() for language in bars}
+    stop, started = threading.Event(), time.monotonic()
 
-        def look() -> None:
-            for path in pending.keys() & list_files(output):
-                bar.update(pending.pop(path))
-            bar.set_postfix_str(f"{len(shards) - len(pending)}/{len(shards)} shards")
+    def look() -> None:
+        for path in pending.keys() & list_files(output):
+            shard = pending.pop(path)
+            _SHARES.pop(path, None)
+            receipt = read_receipt(read_footer(join(output, path)))
+            counts[shard.language].update(
+                bytes=shard.part.size,
+                rows=receipt.rows,
+                tokens=receipt.tokens,
+                rejected=sum(receipt.rejected.values()),
+            )
+        seconds = time.monotonic() - started
+        for language, bar in bars.items():
+            count = counts[language]
+            partly = sum(
+                shard.part.size * _SHARES.get(path, 0) for path, shard in pending.items() if shard.language == language
+            )
+            bar.set_postfix_str(
+                f"{count['rows']:,} rows, {count['rows'] / seconds:,.0f} rows/s, {count['tokens'] / seconds:,.0f} tokens/s, "
+                f"{count['rejected']:,} rejected",
+                refresh=False,
+            )
+            bar.n = int(count["bytes"] + partly)
+            bar.refresh()
 
-        def watch() -> None:
-            while not stop.wait(_SECONDS):
-                look()
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-        finally:
-            stop.set()
-            watcher.join()
+    def watch() -> None:
+        while not stop.wait(_SECONDS):
             look()
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        watcher.join()
+        look()
+        for bar in bars.values():
+            bar.close()
+        _SHARES.clear()

@@ -5,7 +5,7 @@ import json
 
 from pydantic import BaseModel
 
-from pipeline.config import PipelineConfig
+from pipeline.config import RUNTIME_FIELDS, PipelineConfig
 from pipeline.plan import TextPlan
 from pipeline.teacher_model import check_model, load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer
@@ -53,8 +53,11 @@ def describe_run(
             vocabulary_size=len(tokenizer.tokens),
             fingerprint=teacher_fingerprint(tokenizer, model),
         )
-    settings = config.model_dump(mode="json", exclude={"output", "extends", "teachers", "text"})
+    settings = config.model_dump(mode="json", exclude=RUNTIME_FIELDS)
     settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}
+    settings["text"] = {
+        language: part.model_dump(mode="json", exclude={"files"}) for language, part in config.text.items()
+    }
     return Run(
         settings=settings,
         teachers=teachers,

@@ -1,33 +1,30 @@
 """The whole of stage one: check everything, run the missing shards, commit the manifest."""
 
+import os
 import re
 import sys
-import threading
-from functools import lru_cache
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PipelineOptions, StandardOptions
 
 from pipeline.commit import collect_manifest
 from pipeline.config import PipelineConfig
 from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
 from pipeline.merge import merge
-from pipeline.plan import plan_shards, plan_text
-from pipeline.prediction import Predictor
-from pipeline.progress import shard_progress
+from pipeline.plan import deal, plan_shards, plan_text
+from pipeline.progress import run_progress
 from pipeline.provenance import Run, claim_output, describe_run
 from pipeline.remap_tokenizer import remap_tokenizer
-from pipeline.shards import Shard, process_shard
-from pipeline.teacher_model import load_model, teacher_fingerprint
+from pipeline.shards import Shard
 from pipeline.teacher_tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.words import WORDS_FILE, count_words, read_words, sample_text, without
+from pipeline.worker import PredictShards
 from schemas.errors import UserError
 from schemas.manifest import MANIFEST_FILE, Manifest, open_predictions, write_manifest
 from schemas.storage import join, list_files
-from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary, write_vocabulary
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
-_ONE_SHARD = threading.Lock()
 _WORKERS_ERROR = re.compile(r"UserError: (.+?)(?: \[while running .*|\n|$)")
 
 
@@ -53,7 +50,7 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
     is_finished = MANIFEST_FILE in present and not missing
     write_vocabulary(join(config.output, VOCABULARY_FILE), vocabulary)
     if missing:
-        with shard_progress(config.output, missing):
+        with run_progress(config.output, missing):
             process(missing, config, run, beam_arguments)
 
     manifest = collect_manifest(config, run, shards)
@@ -99,13 +96,14 @@ def _deploy(
 
 def process(shards: list[Shard], config: PipelineConfig, run: Run, beam_arguments: list[str]) -> None:
     """The Beam pipeline: small descriptions go in, each shard's file is written inside."""
+    options = PipelineOptions(beam_arguments)
     try:
-        with beam.Pipeline(options=PipelineOptions(beam_arguments)) as pipeline:
+        with beam.Pipeline(options=options) as pipeline:
             (
                 pipeline
-                | "Describe shards" >> beam.Create(shards)
+                | "Describe shards" >> beam.Create(deal(shards))
                 | "Spread over workers" >> beam.Reshuffle()
-                | "Predict and write" >> beam.ParDo(PredictShard(config, run))
+                | "Predict and write" >> beam.ParDo(PredictShards(config, run, threads_a_process(options)))
             )
     except (UserError, RuntimeError) as error:
         # Beam adds its own words to a worker's error, and other processes' errors come as text.
@@ -114,43 +112,12 @@ def process(shards: list[Shard], config: PipelineConfig, run: Run, beam_argument
         raise
 
 
-class PredictShard(beam.DoFn):
-    """Runs one shard. The teacher and the vocabulary are loaded once a process."""
-
-    def __init__(self, config: PipelineConfig, run: Run):
-        self._config = config
-        self._run = run.fingerprint
-        self._teachers = {name: teacher.fingerprint for name, teacher in run.teachers.items()}
-
-    def process(self, shard: Shard):
-        """Writes the shard's files; emits nothing."""
-        # One shard at a time in a process: its threads share the one teacher in memory.
-        with _ONE_SHARD:
-            tokenizer, predictor = _teacher(
-                self._config.model_dump_json(), shard.teacher, self._teachers[shard.teacher], self._run
-            )
-            vocabulary = _vocabulary(self._config.output, self._run)
-            to_merged = vocabulary.to_merged(shard.teacher)
-            process_shard(shard, self._config, self._run, tokenizer, predictor, to_merged, vocabulary.sha256)
-
-
-# One teacher in memory at a time in each process. Keyed by text, since every bundle
-# brings its own copy of the configuration, and by run, since files can change.
-@lru_cache(maxsize=1)
-def _teacher(config_json: str, name: str, fingerprint: str, run: str) -> tuple[TeacherTokenizer, Predictor | None]:
-    config = PipelineConfig.model_validate_json(config_json)
-    teacher = config.teachers[name]
-    tokenizer = load_tokenizer(name, teacher)
-    model = load_model(name, teacher) if config.top_k else None
-    found = teacher_fingerprint(tokenizer, model)
-    if found != fingerprint:
-        raise UserError(
-            f"teacher {name!r} ({teacher.model}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
-            "pin `revision` to a commit"
-        )
-    return tokenizer, Predictor(model, tokenizer, teacher, config.top_k) if model else None
-
-
-@lru_cache(maxsize=1)
-def _vocabulary(output: str, run: str) -> Vocabulary:
-    return read_vocabulary(join(output, VOCABULARY_FILE))
+def threads_a_process(options: PipelineOptions) -> int | None:
+    """CPU threads for each worker process, where the runner starts one a core or several here; None for all cores."""
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode == "multi_processing":
+        cores = os.cpu_count() or 1
+        return max(1, cores // (direct.direct_num_workers or cores))
+    is_dataflow = "dataflow" in (options.view_as(StandardOptions).runner or "").lower()
+    experiments = options.view_as(DebugOptions).experiments or []
+    return 1 if is_dataflow and "no_use_multiple_sdk_containers" not in experiments else None

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
 from pipeline.provenance import RUN_FILE
 from pipeline.remap_tokenizer import remap_tokenizer
-from pipeline.shards import read_receipt, write_rows
+from pipeline.row_files import read_receipt, write_rows
 from pipeline.trimming import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from pipeline.words import WORDS_FILE, read_words
 from schemas.errors import UserError, exit_code_of, first_line

@@ -26,7 +26,6 @@ from tokenizers import Encoding
 
 from pipeline.shards import Shard
 from pipeline.teacher_tokenizer import TeacherTokenizer
-from pipeline.text import LineRange, read_lines
 from schemas.errors import UserError, first_line
 from schemas.storage import read_bytes, write_bytes
 
@@ -47,17 +46,20 @@ _BETWEEN_SPACES = re.compile(r"\S+")
 
 
 def sample_text(shards: Sequence[Shard]) -> list[str]:
-    """Lines from the beginnings of evenly spread shards, some `_SAMPLE_BYTES` in all."""
+    """Records from the beginnings of evenly spread shards, some `_SAMPLE_BYTES` in all."""
     chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, _SAMPLE_SHARDS).round().astype(int))]
     share = -(-_SAMPLE_BYTES // len(chosen))
-    lines = []
+    texts = []
     for shard in chosen:
-        whole = shard.lines
-        part = LineRange(whole.file, whole.start, min(whole.end, whole.start + share), whole.first_record)
-        found = [line.decode("utf-8", "ignore") for _, line in read_lines(part)]
-        # The last line may be cut short, in mid-word.
-        lines += found[:-1] if part.end < whole.end and len(found) > 1 else found
-    return lines
+        size = 0
+        for record in shard.read():
+            # A record may be a whole book.
+            text = record.text[: max(1, share - size)]
+            texts.append(text)
+            size += len(text.encode())
+            if size >= share:
+                break
+    return texts
 
 
 def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str], to_merged: np.ndarray) -> pa.Table:

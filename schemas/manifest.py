@@ -36,6 +36,7 @@ class Masking(_Record):
     random: float
     keep: float
     copies: int
+    whole_words: bool = False
 
 
 class TeacherRecord(_Record):
@@ -68,9 +69,31 @@ class FileRecord(_Record):
     masked_positions: int
 
 
+class AuditRecord(_Record):
+    """What was stored of one teacher's predictions, beside its full distributions.
+
+    A sample of the rows was predicted once more, each by itself. Means over `positions`:
+
+      kl: KL(full || stored) in nats, where what the stored top-k leave is spread evenly
+        over the rest of the teacher's vocabulary.
+      kl_top_k: the same with the exact log-probabilities: what keeping k costs. The
+        difference is due to float16 and, in low precision, to other batches' rounding.
+      tail_mass: probability outside the top-k.
+      accuracy: share of positions where the first prediction is the label.
+    """
+
+    rows: int
+    positions: int
+    kl: float
+    kl_top_k: float
+    tail_mass: float
+    accuracy: float
+
+
 class LanguageRecord(_Record):
     """What became of one language's text, read by one teacher. `records` counts the
-    lines read: each was either used (and gave one or more rows) or rejected."""
+    records read: each was either used (it is in one or more rows) or rejected. `dtypes`
+    are what the teacher was run in."""
 
     language: str
     teacher: str
@@ -78,6 +101,8 @@ class LanguageRecord(_Record):
     used: int
     rejected: dict[str, int]
     rows: int
+    dtypes: list[str] = []
+    audit: AuditRecord | None = None
 
 
 class Manifest(_Record):
@@ -88,6 +113,7 @@ class Manifest(_Record):
     seed: int
     max_length: int
     masking: Masking
+    packing: bool = False
     identity: str = "family"
     teachers: dict[str, TeacherRecord]
     vocabulary: VocabularyRecord

@@ -39,7 +39,7 @@ def pipeline_settings(teachers, text):
         return {
             "output": str(output),
             "teachers": {
-                name: {"model": str(teachers / name), "languages": [language]}
+                name: {"model": str(teachers / name), "languages": [language], "dtype": "float32"}
                 for name, language in world.TEACHERS.items()
             },
             "text": {language: [str(text / f"{language}{suffix}.txt")] for language in world.WORDS},
@@ -47,6 +47,7 @@ def pipeline_settings(teachers, text):
             "top_k": 8,
             "seed": 5,
             "shard_bytes": 8192,
+            "max_rejected": 1.0,
             "row_group_rows": 32,
             "batch_tokens": 512,
         } | changes

@@ -75,7 +75,7 @@ def test_help_documents_every_field(stage, model):
         ("output: a\ntop_k: 4\noutput: b", ":3: output: given twice"),
         (
             "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: []}",
-            ":3: text.en: List should have at least 1",
+            ":3: text.en.files: List should have at least 1",
         ),
         ("output: a\nspeed: 9", ":2: speed: unknown field"),
         ("output: a\nteachers:\n  t:\n    model: m", ":3: teachers.t.languages: Field required"),

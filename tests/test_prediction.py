@@ -6,10 +6,11 @@ import torch
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from pipeline.config import TeacherConfig
-from pipeline.prediction import Predictor
-from schemas.errors import UserError
+from pipeline.prediction import NotFinite, Predictor
+from pipeline.top_k import log_normalizer, top_k
 
 TOP_K = 5
+FLOAT32 = TeacherConfig(model="", languages=["en"], dtype="float32")
 
 
 class Tokenizer:
@@ -66,9 +67,7 @@ def test_predictions_are_the_full_forwards(model_type):
         row = torch.from_numpy(ids[start : start + length].astype(np.int64))[None]
         logprobs.append(model(input_ids=row).logits[0].log_softmax(-1))
     expected = torch.cat(logprobs)[targets]
-    found = Predictor(model, Tokenizer, TeacherConfig(model="", languages=["en"]), TOP_K).predict(
-        ids, lengths, targets, labels, batch_tokens=64
-    )
+    found = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(ids, lengths, targets, labels, batch_tokens=64)
     np.testing.assert_allclose(found.label_logprobs, expected[range(len(labels)), labels], atol=2e-4)
     # Ids without a token are in the normaliser and never among the top-k.
     top, top_ids = expected[:, :90].topk(TOP_K)
@@ -81,8 +80,89 @@ def test_predictions_are_the_full_forwards(model_type):
 
 def test_not_a_number_stops_the_run():
     model = tiny("bert")
-    with torch.no_grad():
-        model.get_input_embeddings().weight[50] = torch.nan
-    predictor = Predictor(model, Tokenizer, TeacherConfig(model="", languages=["en"]), TOP_K)
-    with pytest.raises(UserError, match="NaN"):
-        predictor.predict(*ragged(12), batch_tokens=64)
+    # Untied, so that only the sequences with token 50 are spoilt.
+    weights = model.get_input_embeddings().weight.detach().clone()
+    weights[50] = torch.nan
+    model.get_input_embeddings().weight = torch.nn.Parameter(weights)
+    predictor = Predictor(model, Tokenizer, FLOAT32, TOP_K)
+    ids, lengths, targets, labels = ragged(12)
+    with pytest.raises(NotFinite) as caught:
+        predictor.predict(ids, lengths, targets, labels, batch_tokens=64)
+    row = np.searchsorted(np.cumsum(lengths), targets[caught.value.target], side="right")
+    assert 50 in np.split(ids, np.cumsum(lengths)[:-1])[row]
+
+
+class Mixed(torch.nn.Module):
+    """A head that looks at neighbouring positions, so that it cannot be run at some alone."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, hidden):
+        return self.head(hidden + hidden.roll(1, dims=1))
+
+
+class Inner(torch.nn.Module):
+    """An encoder that gives a bare tuple, on which the hook fails."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, *arguments, **named):
+        return Bare(self.encoder(*arguments, **named))
+
+
+class Bare(tuple):
+    """As much of a model output as BertForMaskedLM reads."""
+
+    hidden_states = attentions = None
+
+    def __new__(cls, output):
+        return super().__new__(cls, (output.last_hidden_state,))
+
+
+@pytest.mark.parametrize(("part", "wrapper"), [("cls", Mixed), ("bert", Inner)])
+@torch.no_grad()
+def test_where_masked_positions_alone_would_be_wrong_the_full_forward_is_run(part, wrapper, caplog):
+    model = tiny("bert")
+    embeddings = model.get_input_embeddings()
+    setattr(model, part, wrapper(getattr(model, part)))
+    model.get_input_embeddings = lambda: embeddings
+    ids, lengths, targets, labels = ragged(6)
+    rows = torch.from_numpy(ids.astype(np.int64)).split(lengths.tolist())
+    expected = torch.cat([model(input_ids=row[None]).logits[0] for row in rows])
+    predictor = Predictor(model, Tokenizer, FLOAT32, TOP_K)
+    assert "run at every position" in caplog.text
+    # Padding would reach a head that mixes positions: the same rows one by one.
+    found = predictor.predict(ids, lengths, targets, labels, batch_tokens=1)
+    by_label = expected.log_softmax(-1)[targets][range(len(labels)), labels]
+    np.testing.assert_allclose(found.label_logprobs, by_label, atol=2e-4)
+
+
+def test_threads_give_the_same_bits():
+    ids, lengths, targets, labels = ragged(60)
+    results = [
+        Predictor(tiny("bert"), Tokenizer, FLOAT32, TOP_K, threads).predict(ids, lengths, targets, labels, 64)
+        for threads in (1, 2, 5)
+    ]
+    for other in results[1:]:
+        assert (other.label_logprobs == results[0].label_logprobs).all()
+        assert (other.topk_ids == results[0].topk_ids).all()
+        assert (other.topk_logprobs == results[0].topk_logprobs).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 9), (3, 1000), (7, 5003), (2, 700_001)])
+def test_top_k_and_normalizer_are_torchs_own(rows, vocabulary, dtype):
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = (torch.randn(rows, vocabulary, generator=generator) * 4).to(dtype)
+    values, ids = top_k(logits, 8)
+    assert torch.equal(values, logits.topk(8).values)
+    assert torch.equal(logits.gather(1, ids), values) and all(len(set(row)) == 8 for row in ids.tolist())
+    exact = logits.double().logsumexp(-1)
+    torch.testing.assert_close(log_normalizer(logits).double(), exact, rtol=0, atol=2e-6 * float(exact.abs().max()))
+    below = logits.clone()
+    below[0, 3] = -torch.inf
+    assert torch.equal(top_k(below, 8)[0], below.topk(8).values)
