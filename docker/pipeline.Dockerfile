@@ -6,7 +6,9 @@ FROM apache/beam_python3.11_sdk:2.77.0
 # come from requirements.txt; PyPI's torch brings its own CUDA libraries.
 WORKDIR /app
 COPY requirements.txt docker/pipeline.txt ./
-RUN pip install --no-cache-dir --requirement pipeline.txt --constraint requirements.txt
+# A constraint may not name extras.
+RUN sed -i "s/\[.*\]//" requirements.txt \
+    && pip install --no-cache-dir --requirement pipeline.txt --constraint requirements.txt
 
 COPY schemas/ schemas/
 COPY pipeline/ pipeline/

@@ -7,7 +7,9 @@ FROM python:3.11.14-slim-bookworm
 # come from requirements.txt; PyPI's torch brings its own CUDA libraries.
 WORKDIR /app
 COPY requirements.txt docker/trainer.txt ./
-RUN pip install --no-cache-dir --requirement trainer.txt --constraint requirements.txt
+# A constraint may not name extras.
+RUN sed -i "s/\[.*\]//" requirements.txt \
+    && pip install --no-cache-dir --requirement trainer.txt --constraint requirements.txt
 
 COPY schemas/ schemas/
 COPY trainer/ trainer/

@@ -20,12 +20,23 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration, fields below")
     parser.add_argument(
-        "beam_options", nargs=argparse.REMAINDER, help="passed on to Apache Beam, e.g. --runner=DataflowRunner"
+        "--dry-run",
+        action="store_true",
+        help="check everything, write nothing, and print what the run would take, from a sample",
     )
-    options, more = parser.parse_known_args(arguments)
+    parser.add_argument(
+        "--teraflops",
+        type=float,
+        metavar="RATE",
+        help="for --dry-run: teraFLOP/s that all workers sustain together; default as measured on this machine",
+    )
+    parser.usage = "python -m pipeline CONFIG.yaml [--dry-run [--teraflops RATE]] [Beam options, e.g. --runner=...]"
+    options, beam_arguments = parser.parse_known_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().handlers[0].addFilter(_is_news)
-    return exit_code_of(lambda: _run(options.config, [*more, *options.beam_options]))
+    if options.dry_run:
+        return exit_code_of(lambda: _dry_run(options.config, options.teraflops))
+    return exit_code_of(lambda: _run(options.config, beam_arguments))
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -34,23 +45,45 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not users and not record.getMessage().startswith("apitools not found")
 
 
-def _run(path: str, beam_arguments: list[str]) -> None:
-    config = load_config(path, PipelineConfig)
-    # Imported late: --help and a bad configuration should not wait for Beam and torch.
-    from transformers.utils.logging import disable_progress_bar
+def _dry_run(path: str, teraflops: float | None) -> None:
+    config = _load(path)
+    from pipeline.estimate import describe
+    from pipeline.run import dry_run
 
+    print(describe(dry_run(config), teraflops))
+
+
+def _run(path: str, beam_arguments: list[str]) -> None:
+    config = _load(path)
     from pipeline.run import run_pipeline
 
-    disable_progress_bar()
     manifest = run_pipeline(config, beam_arguments)
+    if not manifest:
+        print(f"{config.output}: the job's template is written; run it, then this command again to finish")
+        return
     for record in manifest.languages:
         rejected = sum(record.rejected.values())
         print(
             f"{record.language} ({record.teacher}): {record.rows:,} rows from {record.used:,} records, "
             f"{rejected:,} rejected"
         )
+        if audit := record.audit:
+            print(
+                f"  audit of {audit.positions:,} positions: KL(teacher || stored) {audit.kl:.4f} nats, of which "
+                f"{audit.kl - audit.kl_top_k:.1e} beyond keeping {manifest.top_k}; tail mass {audit.tail_mass:.3f}; "
+                f"first guess right {audit.accuracy:.1%}"
+            )
     rows = sum(file.rows for file in manifest.files)
     print(f"{config.output}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens")
+
+
+def _load(path: str) -> PipelineConfig:
+    """The configuration. Only then what takes seconds to import: --help and a bad field should not wait for it."""
+    config = load_config(path, PipelineConfig)
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    return config
 
 
 if __name__ == "__main__":

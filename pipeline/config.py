@@ -98,7 +98,7 @@ class PipelineConfig(Config):
     min_length: int = Field(4, ge=1, description="records of fewer tokens (without special ones) are rejected")
     packing: bool = Field(
         False,
-        description="fill each sequence with consecutive records, the teacher's separator between them, up to max_length",
+        description="fill sequences with consecutive records, the teacher's separator between them, up to max_length",
     )
     masking: MaskingConfig = MaskingConfig()
     identity: Literal["family", "string"] = Field(

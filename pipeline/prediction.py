@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from pipeline.config import TeacherConfig
@@ -200,6 +201,22 @@ class Predictor:
                 input_ids[None].astype(np.int64), inside_BL, positions.astype(np.int64)
             )
             return logits_MV.float().log_softmax(-1).cpu().numpy()
+
+    @torch.inference_mode()
+    def flops(self, token_ids: np.ndarray, lengths: np.ndarray, masked: int) -> int:
+        """Floating-point operations that the rows take, of whose positions `masked` are masked.
+
+        Counted on a single row, of mean length, and scaled by tokens and positions.
+        """
+        length = max(1, round(lengths.mean()))
+        row_BL, inside_BL = token_ids[None, :length].astype(np.int64), np.ones((1, length), bool)
+        counts = []
+        for heads in (0, 1):
+            with FlopCounterMode(display=False) as counter:
+                self._logits(row_BL, inside_BL, np.zeros(heads, np.int64))
+            counts.append(counter.get_total_flops())
+        encoder, head = counts[0], counts[1] - counts[0]
+        return round(encoder * lengths.sum() / length + head * masked)
 
     def _logits(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
         """[M, V] logits at `rows_M`, indices into the flattened batch, by the head at those rows only."""

@@ -59,7 +59,8 @@ def run_progress(output: str, shards: list[Shard]) -> Iterator[None]:
                 shard.part.size * _SHARES.get(path, 0) for path, shard in pending.items() if shard.language == language
             )
             bar.set_postfix_str(
-                f"{count['rows']:,} rows, {count['rows'] / seconds:,.0f} rows/s, {count['tokens'] / seconds:,.0f} tokens/s, "
+                f"{count['rows']:,} rows, {count['rows'] / seconds:,.0f} rows/s, "
+                f"{count['tokens'] / seconds:,.0f} tokens/s, "
                 f"{count['rejected']:,} rejected",
                 refresh=False,
             )

@@ -11,7 +11,7 @@ from pipeline.teacher_model import check_model, load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError, differences
 from schemas.manifest import MANIFEST_FILE, TeacherRecord, VocabularyRecord
-from schemas.storage import join, list_files, read_bytes, write_bytes
+from schemas.storage import create_bytes, join, list_files, read_bytes
 from schemas.vocabulary import Vocabulary
 
 RUN_FILE = "_run.json"
@@ -67,17 +67,24 @@ def describe_run(
 
 
 def claim_output(output: str, run: Run) -> None:
-    """Marks the folder as this run's; refuses one that holds another run, saying what differs."""
-    url = join(output, RUN_FILE)
-    content = run.model_dump_json(indent=2)
+    """Marks the folder as this run's; refuses one that holds another run, saying what differs.
+
+    Of two runs that claim an empty folder at once, one gets it.
+    """
+    check_output(output, run)
+    if not create_bytes(join(output, RUN_FILE), run.model_dump_json(indent=2).encode() + b"\n"):
+        check_output(output, run)
+
+
+def check_output(output: str, run: Run) -> None:
+    """UserError where the folder holds another run, or predictions that are no run's."""
     try:
-        found = json.loads(read_bytes(url))
+        found = json.loads(read_bytes(join(output, RUN_FILE)))
     except FileNotFoundError:
         if MANIFEST_FILE in list_files(output):
             raise UserError(
                 f"{output}: holds predictions that another command wrote (trimmed ones?); choose another output"
             ) from None
-        write_bytes(url, content.encode() + b"\n")
         return
-    if changed := differences(found, json.loads(content)):
+    if changed := differences(found, json.loads(run.model_dump_json())):
         raise UserError(f"{output}: holds another run ({changed}); remove the folder or choose another output")

@@ -25,7 +25,6 @@ from pydantic import BaseModel
 
 from pipeline.audit import AuditSums
 from schemas.rows import RECEIPT_KEY
-from schemas.storage import write_bytes
 
 
 class Receipt(BaseModel):
@@ -45,8 +44,8 @@ class Receipt(BaseModel):
     audit: AuditSums = AuditSums()
 
 
-def write_rows(url: str, rows: pa.Table, metadata: dict[str, str], row_group_rows: int) -> None:
-    """Commits one Parquet file of predictions (`schemas.rows`), atomically."""
+def encode_rows(rows: pa.Table, metadata: dict[str, str], row_group_rows: int) -> bytes:
+    """One Parquet file of predictions (`schemas.rows`), with `metadata` in its footer."""
     buffer = io.BytesIO()
     pq.write_table(
         rows.replace_schema_metadata(metadata),
@@ -63,7 +62,7 @@ def write_rows(url: str, rows: pa.Table, metadata: dict[str, str], row_group_row
             "label_logprobs.list.element": "BYTE_STREAM_SPLIT",
         },
     )
-    write_bytes(url, buffer.getvalue())
+    return buffer.getvalue()
 
 
 def read_receipt(metadata: pq.FileMetaData) -> Receipt:

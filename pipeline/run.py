@@ -1,24 +1,36 @@
 """The whole of stage one: check everything, run the missing shards, commit the manifest."""
 
+import argparse
 import os
 import re
 import sys
+from dataclasses import dataclass
+from itertools import groupby
 
 import apache_beam as beam
 import pyarrow as pa
-from apache_beam.options.pipeline_options import DebugOptions, DirectOptions, PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
 
 from pipeline.commit import collect_manifest
 from pipeline.config import PipelineConfig
 from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
+from pipeline.estimate import Estimate, check_sample, estimate
 from pipeline.merge import merge
 from pipeline.plan import deal, plan_shards, plan_text
 from pipeline.progress import run_progress
-from pipeline.provenance import Run, claim_output, describe_run
+from pipeline.provenance import Run, check_output, claim_output, describe_run
 from pipeline.remap_tokenizer import remap_tokenizer
+from pipeline.sample import sample_records
 from pipeline.shards import Shard
 from pipeline.teacher_tokenizer import TeacherTokenizer, load_tokenizer
-from pipeline.words import WORDS_FILE, count_words, read_words, sample_text, without
+from pipeline.teachers import load_teacher
+from pipeline.words import SAMPLE_BYTES, WORDS_FILE, count_words, read_words, without
 from pipeline.worker import PredictShards
 from schemas.errors import UserError
 from schemas.manifest import MANIFEST_FILE, Manifest, open_predictions, write_manifest
@@ -28,36 +40,78 @@ from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 _WORKERS_ERROR = re.compile(r"UserError: (.+?)(?: \[while running .*|\n|$)")
 
 
-def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest:
-    """Runs stage one to the end, doing only what is missing.
+@dataclass(frozen=True)
+class Prepared:
+    """A run that was checked and may start: its parts, and all its shards."""
 
-    Raises:
-      UserError: bad input, found before any shard is processed, or the output folder
-        holds another run.
-    """
+    tokenizers: dict[str, TeacherTokenizer]
+    base: Vocabulary | None
+    vocabulary: Vocabulary
+    run: Run
+    shards: list[Shard]
+
+    @property
+    def groups(self) -> list[list[Shard]]:
+        """The shards of each language and teacher."""
+        return [list(group) for _, group in groupby(self.shards, key=lambda shard: (shard.teacher, shard.language))]
+
+
+def prepare(config: PipelineConfig) -> Prepared:
+    """Reads all text once, loads and checks every teacher. UserError for any bad input."""
     text = plan_text(config)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
     base = _base(config) if config.extends else None
     vocabulary = merge(list(tokenizers.values()), config.identity, base)
     run = describe_run(config, tokenizers, vocabulary, text)
-    claim_output(config.output, run)
+    return Prepared(tokenizers, base, vocabulary, run, plan_shards(config, text))
 
-    shards = plan_shards(config, text)
+
+def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
+    """Runs stage one to the end, doing only what is missing.
+
+    Returns:
+      the manifest, or None where Beam was asked for a template of the job only.
+
+    Raises:
+      UserError: bad input, found before any shard is processed, or the output folder
+        holds another run.
+    """
+    options = beam_options(beam_arguments)
+    prepared = prepare(config)
+    shards = prepared.shards
+    for group in prepared.groups:
+        check_sample(group, prepared.tokenizers[group[0].teacher], config)
+    claim_output(config.output, prepared.run)
     present = list_files(config.output)
     missing = [shard for shard in shards if shard.path not in present]
     if len(missing) < len(shards):
         print(f"{len(shards) - len(missing)} of {len(shards)} shards are already there", file=sys.stderr)
     is_finished = MANIFEST_FILE in present and not missing
-    write_vocabulary(join(config.output, VOCABULARY_FILE), vocabulary)
+    write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
+    if missing and options.view_as(GoogleCloudOptions).template_location:
+        process(missing, config, prepared.run, options)
+        return None
     if missing:
         with run_progress(config.output, missing):
-            process(missing, config, run, beam_arguments)
+            process(missing, config, prepared.run, options)
 
-    manifest = collect_manifest(config, run, shards)
+    manifest = collect_manifest(config, prepared.run, shards)
     if not is_finished:
-        _deploy(config, tokenizers, vocabulary, base, shards)
+        _deploy(config, prepared)
         write_manifest(config.output, manifest)
     return manifest
+
+
+def dry_run(config: PipelineConfig) -> list[Estimate]:
+    """Checks everything that `run_pipeline` would, writes nothing, and estimates what each language would take."""
+    prepared = prepare(config)
+    check_output(config.output, prepared.run)
+    estimates = []
+    for name, groups in groupby(prepared.groups, key=lambda group: group[0].teacher):
+        fingerprint = prepared.run.teachers[name].fingerprint
+        teacher = load_teacher(name, config, prepared.vocabulary, None, fingerprint)
+        estimates += [estimate(group, teacher, config) for group in groups]
+    return estimates
 
 
 def _base(config: PipelineConfig) -> Vocabulary:
@@ -69,34 +123,26 @@ def _base(config: PipelineConfig) -> Vocabulary:
     return earlier.vocabulary
 
 
-def _deploy(
-    config: PipelineConfig,
-    tokenizers: dict[str, TeacherTokenizer],
-    vocabulary: Vocabulary,
-    base: Vocabulary | None,
-    shards: list[Shard],
-) -> None:
-    """Writes the tokenizers, also those of the folder that this run extends (whose vocabulary is `base`)."""
+def _deploy(config: PipelineConfig, prepared: Prepared) -> None:
+    """Writes the tokenizers, also those of the folder that this run extends."""
+    tokenizers, vocabulary = prepared.tokenizers, prepared.vocabulary
     remapped = {
         name: remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name)) for name, tokenizer in tokenizers.items()
     }
-    groups: dict[tuple[str, str], list[Shard]] = {}
-    for shard in shards:
-        groups.setdefault((shard.language, shard.teacher), []).append(shard)
-    words = [
-        count_words(language, tokenizers[teacher], sample_text(group), vocabulary.to_merged(teacher))
-        for (language, teacher), group in groups.items()
-    ]
-    if base:
-        remapped = deployed_tokenizers(config.extends, base) | remapped
+    words = []
+    for group in prepared.groups:
+        name = group[0].teacher
+        texts = [record.text for record in sample_records(group, SAMPLE_BYTES) if not record.fault]
+        words.append(count_words(group[0].language, tokenizers[name], texts, vocabulary.to_merged(name)))
+    if prepared.base:
+        remapped = deployed_tokenizers(config.extends, prepared.base) | remapped
         earlier = read_words(join(config.extends, WORDS_FILE))
-        words.insert(0, without(earlier, groups.keys()))
+        words.insert(0, without(earlier, {(group[0].language, group[0].teacher) for group in prepared.groups}))
     deploy_tokenizers(config.output, remapped, vocabulary, pa.concat_tables(words))
 
 
-def process(shards: list[Shard], config: PipelineConfig, run: Run, beam_arguments: list[str]) -> None:
+def process(shards: list[Shard], config: PipelineConfig, run: Run, options: PipelineOptions) -> None:
     """The Beam pipeline: small descriptions go in, each shard's file is written inside."""
-    options = PipelineOptions(beam_arguments)
     try:
         with beam.Pipeline(options=options) as pipeline:
             (
@@ -110,6 +156,17 @@ def process(shards: list[Shard], config: PipelineConfig, run: Run, beam_argument
         if message := _WORKERS_ERROR.search(f"{type(error).__name__}: {error}"):
             raise UserError(message[1]) from None
         raise
+
+
+def beam_options(arguments: list[str]) -> PipelineOptions:
+    """Beam's options. UserError for one that it does not know, which it would only warn of and leave out."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for part in PipelineOptions.__subclasses__():
+        part._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UserError(f"{unknown[0]}: no option of this command (see --help), nor of Beam")
+    return PipelineOptions(arguments)
 
 
 def threads_a_process(options: PipelineOptions) -> int | None:

@@ -16,10 +16,10 @@ import pyarrow as pa
 from pipeline.audit import AuditSums, audit
 from pipeline.config import PipelineConfig
 from pipeline.masking import Masked, example_key, mask_tokens, uniform
-from pipeline.prediction import NotFinite, Predictions, Predictor
-from pipeline.row_files import Receipt, write_rows
+from pipeline.prediction import NotFinite, Predictions
+from pipeline.row_files import Receipt, encode_rows
 from pipeline.segments import Sequences, make_sequences
-from pipeline.teacher_tokenizer import TeacherTokenizer
+from pipeline.teachers import Teacher
 from pipeline.text import Record, TextRange, read_records
 from schemas.errors import UserError
 from schemas.rows import ROW_SCHEMA, footer
@@ -68,24 +68,6 @@ class Shard:
                 yield record
 
 
-@dataclass(frozen=True)
-class Teacher:
-    """What a shard needs of its teacher.
-
-    Attributes:
-      predictor: None for `top_k: 0`.
-      to_merged: int32 [own vocabulary], own ids to merged ids.
-      to_own: int64 [merged vocabulary], the reverse, -1 for tokens that it lacks.
-      vocabulary_sha256: of the merged vocabulary.
-    """
-
-    tokenizer: TeacherTokenizer
-    predictor: Predictor | None
-    to_merged: np.ndarray
-    to_own: np.ndarray
-    vocabulary_sha256: str
-
-
 def process_shard(
     shard: Shard,
     config: PipelineConfig,
@@ -114,7 +96,7 @@ def process_shard(
     used = len(records) - len(unusable)
     del texts
 
-    table = _rows(shard, sequences, config, teacher, progress)
+    table = make_rows(shard, sequences, config, teacher, progress)
     reasons = [reason for _, reason in rejects]
     receipt = Receipt(
         run=run,
@@ -133,25 +115,22 @@ def process_shard(
             for record, reason in rejects
         ]
         write_bytes(join(config.output, shard.rejects_path), "".join(lines).encode())
-    write_rows(
-        join(config.output, shard.path),
-        table,
-        footer(config.top_k, teacher.vocabulary_sha256, receipt.model_dump_json()),
-        config.row_group_rows,
-    )
+    metadata = footer(config.top_k, teacher.vocabulary_sha256, receipt.model_dump_json())
+    write_bytes(join(config.output, shard.path), encode_rows(table, metadata, config.row_group_rows))
     return receipt
 
 
-def _rows(
+def make_rows(
     shard: Shard,
     sequences: Sequences,
     config: PipelineConfig,
     teacher: Teacher,
-    progress: Callable[[float], None],
+    progress: Callable[[float], None] = lambda share: None,
 ) -> pa.Table:
-    """The shard's rows (`schemas.rows`): all sequences in order, then again for each further copy.
+    """The rows (`schemas.rows`) of a shard's sequences: all in order, then again for each further copy.
 
-    So that two copies of one sequence are never neighbours in training.
+    So that two copies of one sequence are never neighbours in training. Arguments and
+    errors are `process_shard`'s.
     """
     copies = config.masking.copies
     tokenizer, to_merged = teacher.tokenizer, teacher.to_merged

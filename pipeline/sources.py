@@ -55,7 +55,8 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
     for pattern in patterns:
         fs, path = filesystem(pattern)
         if glob.has_magic(path):
-            found = [match for match in fs.glob(path) if fs.isfile(match)]
+            # Not fs.isfile, which is False also where it was only unable to ask.
+            found = [match for match, info in fs.glob(path, detail=True).items() if info["type"] == "file"]
         else:
             found = fs.find(path)  # A folder's files, or the file itself.
         base = path if fs.isdir(path) else posixpath.dirname(path)

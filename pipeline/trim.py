@@ -23,7 +23,7 @@ from tqdm import tqdm
 from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
 from pipeline.provenance import RUN_FILE
 from pipeline.remap_tokenizer import remap_tokenizer
-from pipeline.row_files import read_receipt, write_rows
+from pipeline.row_files import encode_rows, read_receipt
 from pipeline.trimming import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from pipeline.words import WORDS_FILE, read_words
 from schemas.errors import UserError, exit_code_of, first_line
@@ -173,7 +173,7 @@ def _trim_file(
             }
         )
         metadata = footer(file.top_k, vocabulary_sha256, receipt.model_dump_json())
-        write_rows(url, rows, metadata, max([1, *file.record.row_groups]))
+        write_bytes(url, encode_rows(rows, metadata, max([1, *file.record.row_groups])))
     written = read_footer(url)
     check_footer(url, written.metadata, file.top_k, vocabulary_sha256)
     receipt = read_receipt(written)

@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tokenizers import Encoding
 
-from pipeline.shards import Shard
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError, first_line
 from schemas.storage import read_bytes, write_bytes
@@ -39,27 +38,10 @@ WORDS_SCHEMA = pa.schema(
         ("ids", pa.list_(pa.int32())),
     ]
 )
-# Text of each language and teacher that is sampled, from this many shards, evenly spread.
-_SAMPLE_BYTES, _SAMPLE_SHARDS = 2**22, 64
+# Text of each language and teacher that is sampled.
+SAMPLE_BYTES = 2**22
 _LINES = 1024
 _BETWEEN_SPACES = re.compile(r"\S+")
-
-
-def sample_text(shards: Sequence[Shard]) -> list[str]:
-    """Records from the beginnings of evenly spread shards, some `_SAMPLE_BYTES` in all."""
-    chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, _SAMPLE_SHARDS).round().astype(int))]
-    share = -(-_SAMPLE_BYTES // len(chosen))
-    texts = []
-    for shard in chosen:
-        size = 0
-        for record in shard.read():
-            # A record may be a whole book.
-            text = record.text[: max(1, share - size)]
-            texts.append(text)
-            size += len(text.encode())
-            if size >= share:
-                break
-    return texts
 
 
 def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str], to_merged: np.ndarray) -> pa.Table:

@@ -1,61 +1,23 @@
 """What a worker process does: the Beam step, and the teachers it holds in memory."""
 
-import os
 import threading
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import Any
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from pipeline.config import PipelineConfig
-from pipeline.prediction import Predictor
 from pipeline.progress import shard_share
 from pipeline.provenance import Run
 from pipeline.row_files import Receipt
-from pipeline.shards import Shard, Teacher, process_shard
-from pipeline.teacher_model import load_model, teacher_fingerprint
-from pipeline.teacher_tokenizer import load_tokenizer
-from schemas.errors import UserError
+from pipeline.shards import Shard, process_shard
+from pipeline.teachers import Pool, Teacher, load_teacher
 from schemas.storage import join
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 METRICS = "mergedistill"
 # While one shard is predicted, another's text is read and a third's file is written.
 _SHARDS = threading.BoundedSemaphore(3)
-
-
-class Pool:
-    """Things that are dear to hold, shared between threads, at most so many at a time."""
-
-    def __init__(self):
-        self._changed = threading.Condition()
-        self._held: dict[Hashable, Any] = {}
-        self._users: Counter = Counter()
-
-    @contextmanager
-    def use(self, key: Hashable, make: Callable[[], Any], most: int) -> Iterator[Any]:
-        """Gives the thing called `key`, made if it is not held; waits while `most` others are in use."""
-        with self._changed:
-            while key not in self._held and len(self._held) >= most:
-                if idle := next((held for held in self._held if not self._users[held]), None):
-                    del self._held[idle]
-                else:
-                    self._changed.wait()
-            if key not in self._held:
-                self._held[key] = make()
-            self._users[key] += 1
-            thing = self._held[key]
-        try:
-            yield thing
-        finally:
-            del thing
-            with self._changed:
-                self._users[key] -= 1
-                self._changed.notify_all()
 
 
 # One of each in a process, whatever number of its threads work on shards.
@@ -83,24 +45,8 @@ class PredictShards(beam.DoFn):
 
     def _load(self, name: str) -> Teacher:
         """Loads a teacher. UserError where it is not the one that the run began with."""
-        config = self._config.teachers[name]
-        tokenizer = load_tokenizer(name, config)
-        model = load_model(name, config) if self._config.top_k else None
-        found, expected = teacher_fingerprint(tokenizer, model), self._fingerprints[name]
-        if found != expected:
-            raise UserError(
-                f"teacher {name!r} ({config.model}) is {found[:12]} here, but was {expected[:12]} when the run began; "
-                "pin `revision` to a commit"
-            )
-        threads = self._config.threads or self._threads or os.cpu_count() or 1
         vocabulary = _vocabulary(self._config.output, self._run)
-        return Teacher(
-            tokenizer=tokenizer,
-            predictor=Predictor(model, tokenizer, config, self._config.top_k, threads) if model else None,
-            to_merged=vocabulary.to_merged(name),
-            to_own=vocabulary.teacher_ids[name],
-            vocabulary_sha256=vocabulary.sha256,
-        )
+        return load_teacher(name, self._config, vocabulary, self._threads, self._fingerprints[name])
 
 
 @lru_cache(maxsize=1)

@@ -8,11 +8,20 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
 
+# A request to Cloud Storage that hears nothing for so long is made again, a few times.
+SILENCE_SECONDS = 60.0
+
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The filesystem of `url` and the path within it. UserError for a protocol that is not installed."""
+    options = {}
+    if url.startswith(("gs://", "gcs://")):
+        import aiohttp
+
+        # By itself gcsfs waits for ever. A total time would be an error that it does not try again after.
+        options["requests_timeout"] = aiohttp.ClientTimeout(sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
     try:
-        return fsspec.core.url_to_fs(url)
+        return fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         raise UserError(f"{url}: {str(error).splitlines()[0]}") from None
 
@@ -44,19 +53,45 @@ def write_bytes(url: str, content: bytes) -> None:
     readers skip, should a kill leave one behind.
     """
     fs, path = filesystem(url)
-    if not isinstance(fs, LocalFileSystem):
+    if isinstance(fs, LocalFileSystem):
+        os.replace(_temporary(path, content), path)
+    else:
         fs.pipe_file(path, content)
-        return
+
+
+def create_bytes(url: str, content: bytes) -> bool:
+    """Like `write_bytes`, but leaves a file that is already there, and says whether it wrote.
+
+    Of several writers at once one succeeds, where the filesystem can tell them apart:
+    locally and on Google Cloud Storage.
+    """
+    fs, path = filesystem(url)
+    try:
+        if isinstance(fs, LocalFileSystem):
+            temporary = _temporary(path, content)
+            try:
+                os.link(temporary, path)
+            finally:
+                os.unlink(temporary)
+        else:
+            fs.pipe_file(path, content, mode="create")
+    except FileExistsError:
+        return False
+    return True
+
+
+def _temporary(path: str, content: bytes) -> str:
+    """Writes a complete file beside `path` and gives its path."""
     folder, name = os.path.split(path)
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another output") from None
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, not a file; choose another name")
+    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
     with open(temporary, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(temporary, path)
+    return temporary

@@ -1,0 +1,29 @@
+"""A small, evenly spread part of a language's text."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from pipeline.shards import Shard
+from pipeline.text import Record
+
+_SHARDS = 64
+
+
+def sample_records(shards: Sequence[Shard], size: int) -> list[Record]:
+    """Records from the beginnings of up to 64 evenly spread shards, some `size` bytes of text in all.
+
+    A record may be a whole book: it is cut where the sample is full.
+    """
+    chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, _SHARDS).round().astype(int))]
+    share = -(-size // len(chosen))
+    sampled = []
+    for shard in chosen:
+        found = 0
+        for record in shard.read():
+            text = record.text[: max(1, share - found)]
+            sampled.append(record._replace(text=text))
+            found += len(text.encode()) + 1
+            if found >= share:
+                break
+    return sampled

@@ -1,0 +1,93 @@
+"""Teachers as a process holds them: ready to work, and no more at a time than it was told."""
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.config import PipelineConfig
+from pipeline.prediction import Predictor
+from pipeline.teacher_model import load_model, teacher_fingerprint
+from pipeline.teacher_tokenizer import TeacherTokenizer, load_tokenizer
+from schemas.errors import UserError
+from schemas.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher and its place in the merged vocabulary.
+
+    Attributes:
+      predictor: None for `top_k: 0`.
+      to_merged: int32 [own vocabulary], own ids to merged ids.
+      to_own: int64 [merged vocabulary], the reverse, -1 for tokens that it lacks.
+      vocabulary_sha256: of the merged vocabulary.
+    """
+
+    tokenizer: TeacherTokenizer
+    predictor: Predictor | None
+    to_merged: np.ndarray
+    to_own: np.ndarray
+    vocabulary_sha256: str
+
+
+def load_teacher(
+    name: str, config: PipelineConfig, vocabulary: Vocabulary, threads: int | None, fingerprint: str
+) -> Teacher:
+    """Loads a teacher, on a CPU with `threads` threads (all cores for None) unless the configuration says.
+
+    Raises:
+      UserError: as in `pipeline.teacher_model`, or it has not the `fingerprint` that the run began with.
+    """
+    teacher = config.teachers[name]
+    tokenizer = load_tokenizer(name, teacher)
+    model = load_model(name, teacher) if config.top_k else None
+    found = teacher_fingerprint(tokenizer, model)
+    if found != fingerprint:
+        raise UserError(
+            f"teacher {name!r} ({teacher.model}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
+            "pin `revision` to a commit"
+        )
+    threads = config.threads or threads or os.cpu_count() or 1
+    return Teacher(
+        tokenizer=tokenizer,
+        predictor=Predictor(model, tokenizer, teacher, config.top_k, threads) if model else None,
+        to_merged=vocabulary.to_merged(name),
+        to_own=vocabulary.teacher_ids[name],
+        vocabulary_sha256=vocabulary.sha256,
+    )
+
+
+class Pool:
+    """Things that are dear to hold, shared between threads, at most so many at a time."""
+
+    def __init__(self):
+        self._changed = threading.Condition()
+        self._held: dict[Hashable, Any] = {}
+        self._users: Counter = Counter()
+
+    @contextmanager
+    def use(self, key: Hashable, make: Callable[[], Any], most: int) -> Iterator[Any]:
+        """Gives the thing called `key`, made if it is not held; waits while `most` others are in use."""
+        with self._changed:
+            while key not in self._held and len(self._held) >= most:
+                if idle := next((held for held in self._held if not self._users[held]), None):
+                    del self._held[idle]
+                else:
+                    self._changed.wait()
+            if key not in self._held:
+                self._held[key] = make()
+            self._users[key] += 1
+            thing = self._held[key]
+        try:
+            yield thing
+        finally:
+            del thing
+            with self._changed:
+                self._users[key] -= 1
+                self._changed.notify_all()
