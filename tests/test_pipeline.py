@@ -68,18 +68,24 @@ def test_threads_give_the_same_bytes(predictions, pipeline_settings, tmp_path):
     assert files(tmp_path / "p") == files(predictions)
 
 
-def test_a_teacher_gone_wrong_stops_the_run_with_one_line(pipeline_settings, teachers, tmp_path):
-    from pipeline.run import run_pipeline
-
-    broken = tmp_path / "broken"
+def broken_teacher(teachers, folder):
+    """A copy of the English teacher whose every prediction is NaN."""
     model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece")
     with torch.no_grad():
         model.get_input_embeddings().weight.fill_(torch.nan)
-    model.save_pretrained(broken)
-    AutoTokenizer.from_pretrained(teachers / "en-wordpiece").save_pretrained(broken)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(teachers / "en-wordpiece").save_pretrained(folder)
+    return folder
+
+
+def test_a_teacher_gone_wrong_stops_the_run_with_one_line(pipeline_settings, teachers, tmp_path):
+    from pipeline.run import run_pipeline
+
     settings = pipeline_settings(tmp_path / "p")
-    settings["teachers"]["en-wordpiece"]["model"] = str(broken)
-    with pytest.raises(UserError, match="^teacher 'en-wordpiece' gave a NaN[^\n\\[]*$"):
+    settings["teachers"]["en-wordpiece"]["model"] = str(broken_teacher(teachers, tmp_path / "broken"))
+    with pytest.raises(
+        UserError, match=r"^teacher 'en-wordpiece' gave a NaN[^\n\[]* in example 'en:en-wordpiece:en.txt:"
+    ):
         run_pipeline(PipelineConfig.model_validate(settings), [])
     assert not (tmp_path / "p" / "_manifest.json").exists()
 
