@@ -76,8 +76,9 @@ class Pool:
         """Gives the thing called `key`, made if it is not held; waits while `most` others are in use."""
         with self._changed:
             while key not in self._held and len(self._held) >= most:
-                if idle := next((held for held in self._held if not self._users[held]), None):
-                    del self._held[idle]
+                idle = [held for held in self._held if not self._users[held]]
+                if idle:
+                    del self._held[idle[0]]
                 else:
                     self._changed.wait()
             if key not in self._held:
