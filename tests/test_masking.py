@@ -87,6 +87,34 @@ def test_a_row_is_masked_alike_in_any_company(count, seed, data):
     assert (part.targets == whole.targets[inside] - first).all()
 
 
+def test_whole_words_keep_the_rate():
+    """Words of 1 to 4 tokens: chosen whole, as often as their share, and as many tokens as without words."""
+    tokens, lengths, keys = rows(3000, 30, 60, seed=1)
+    random = np.random.default_rng(2)
+    words = np.repeat(np.arange(len(tokens)), random.integers(1, 5, len(tokens)))[: len(tokens)]
+    masked = mask_tokens(tokens, lengths, keys, SPECIAL, ORDINARY, MASK, MaskingConfig(), words)
+    is_target = np.zeros(len(tokens), bool)
+    is_target[masked.targets] = True
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    ordinary = ~np.isin(tokens, SPECIAL)
+    groups = {}
+    for index in np.flatnonzero(ordinary):
+        groups.setdefault((row[index], words[index]), []).append(is_target[index])
+    assert all(len(set(chosen)) == 1 for chosen in groups.values())
+    assert within(is_target.sum() / ordinary.sum(), 0.15, ordinary.sum() / 4)
+    for size in (1, 2, 3, 4):
+        chosen = [chosen[0] for chosen in groups.values() if len(chosen) == size]
+        # A word that would exceed the row's number is taken in proportion, so long ones hardly fare worse.
+        assert 0.12 < np.mean(chosen) < 0.18
+
+
+def test_a_word_of_many_tokens_is_masked_by_tokens():
+    tokens, lengths, keys = rows(200, 40, 40)
+    clause = np.repeat(np.arange(len(lengths)), lengths)
+    whole = mask_tokens(tokens, lengths, keys, SPECIAL, ORDINARY, MASK, MaskingConfig(), clause)
+    assert whole.targets.tolist() == mask(tokens, lengths, keys).targets.tolist()
+
+
 def test_uniform_is_splitmix64():
     # The generator's published first outputs for the seed 1234567 (Vigna's reference code).
     reference = [6457827717110365317, 3203168211198807973, 9817491932198370423, 4593380528125082431]

@@ -127,7 +127,7 @@ def test_whole_words_are_masked_whole(english, short_lines, teachers, teacher):
     folder = english([path], teacher=teacher, masking=masking, min_length=1)
     own = pd.read_parquet(folder / VOCABULARY_FILE)[teacher]
     tokenizer = AutoTokenizer.from_pretrained(teachers / teacher)
-    sizes, targets, total = [], 0, 0
+    sizes = []
     for row in rows(folder).itertuples():
         encoding = tokenizer(lines[int(row.example_id.split(":")[3])], add_special_tokens=False)
         if len(encoding["input_ids"]) > world.MAX_LENGTH - 2:
@@ -139,11 +139,7 @@ def test_whole_words_are_masked_whole(english, short_lines, teachers, teacher):
             if words.count(word) <= 8:
                 assert chosen.count(word) == words.count(word)
                 sizes.append(words.count(word))
-        targets += len(chosen)
-        total += len(words)
     assert sum(size > 1 for size in sizes) > 50
-    # Not less than asked for, and more only since each row has at least one word.
-    assert 0.28 < targets / total < 0.45
 
 
 def test_a_limit_reads_so_many_records_evenly_spread(english, text):
