@@ -7,8 +7,8 @@ The teacher has BERT-base's shape, a vocabulary of 119,547 tokens and random wei
              the loop and the writing count, not loading the teacher.
   ours       `python -m pipeline` over all lines. "whole command" is all of it. "while predicting" leaves out a small
              run, its seconds as well as its tokens: starting, loading, the audit, fitting the tokenizers.
-  bare       the encoder, and the head at masked positions only, over tensors made of the pipeline's own rows beforehand,
-             sorted by length. It keeps nothing: the most that torch gives here.
+  bare       the encoder, and the head at masked positions only, over tensors made of the pipeline's own rows
+             beforehand, sorted by length. It keeps nothing: the most that torch gives here.
 
 Tokens are real ones, without padding. bfloat16 is given several times the lines. Each run is a process of its own, so
 that its peak memory is its own. (A child's peak is never below its parent's: so this process imports no torch.)

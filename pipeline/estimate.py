@@ -39,18 +39,12 @@ class Estimate:
     seconds: float
 
 
-def rejected_of_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: PipelineConfig) -> float:
-    """The share of sampled records that would be rejected; 0 where there are too few to tell."""
-    total, rejected, _ = _tokenize(shards, tokenizer, config)
-    return rejected / total if total >= _SAMPLE_RECORDS else 0.0
-
-
 def check_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: PipelineConfig) -> None:
     """Refuses text of which a sample is rejected beyond the limit, before any teacher runs (UserError)."""
-    share = rejected_of_sample(shards, tokenizer, config)
-    if share > config.max_rejected:
+    total, rejected, _ = _tokenize(shards, tokenizer, config)
+    if total >= _SAMPLE_RECORDS and rejected > config.max_rejected * total:
         raise UserError(
-            f"text.{shards[0].language}: {share:.0%} of a sample of its records would be rejected, more than "
+            f"text.{shards[0].language}: {rejected:,} of a sample of {total:,} records would be rejected, more than "
             f"max_rejected ({config.max_rejected}); mend the text, lower min_length, or raise max_rejected"
         )
 

@@ -16,6 +16,7 @@ from apache_beam.options.pipeline_options import (
     PipelineOptions,
     StandardOptions,
 )
+from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.commit import collect_manifest
 from pipeline.config import PipelineConfig
@@ -34,7 +35,7 @@ from pipeline.words import SAMPLE_BYTES, WORDS_FILE, count_words, read_words, wi
 from pipeline.worker import PredictShards
 from schemas.errors import UserError
 from schemas.manifest import MANIFEST_FILE, Manifest, open_predictions, write_manifest
-from schemas.storage import join, list_files
+from schemas.storage import filesystem, join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
 _WORKERS_ERROR = re.compile(r"UserError: (.+?)(?: \[while running .*|\n|$)")
@@ -77,6 +78,10 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
         holds another run.
     """
     options = beam_options(beam_arguments)
+    if _is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):
+        raise UserError(
+            f"output: {config.output} is on this machine, where Dataflow's workers cannot write; give a URL"
+        )
     prepared = prepare(config)
     shards = prepared.shards
     for group in prepared.groups:
@@ -88,7 +93,7 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
         print(f"{len(shards) - len(missing)} of {len(shards)} shards are already there", file=sys.stderr)
     is_finished = MANIFEST_FILE in present and not missing
     write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
-    if missing and options.view_as(GoogleCloudOptions).template_location:
+    if missing and _is_dataflow(options) and options.view_as(GoogleCloudOptions).template_location:
         process(missing, config, prepared.run, options)
         return None
     if missing:
@@ -151,7 +156,9 @@ def process(shards: list[Shard], config: PipelineConfig, run: Run, options: Pipe
                 | "Spread over workers" >> beam.Reshuffle()
                 | "Predict and write" >> beam.ParDo(PredictShards(config, run, threads_a_process(options)))
             )
-    except (UserError, RuntimeError) as error:
+    except (UserError, RuntimeError, ValueError) as error:
+        if "Pipeline has validations errors" in str(error):
+            raise UserError(f"Beam: {' '.join(str(error).split())}") from None
         # Beam adds its own words to a worker's error, and other processes' errors come as text.
         if message := _WORKERS_ERROR.search(f"{type(error).__name__}: {error}"):
             raise UserError(message[1]) from None
@@ -175,6 +182,9 @@ def threads_a_process(options: PipelineOptions) -> int | None:
     if direct.direct_running_mode == "multi_processing":
         cores = os.cpu_count() or 1
         return max(1, cores // (direct.direct_num_workers or cores))
-    is_dataflow = "dataflow" in (options.view_as(StandardOptions).runner or "").lower()
     experiments = options.view_as(DebugOptions).experiments or []
-    return 1 if is_dataflow and "no_use_multiple_sdk_containers" not in experiments else None
+    return 1 if _is_dataflow(options) and "no_use_multiple_sdk_containers" not in experiments else None
+
+
+def _is_dataflow(options: PipelineOptions) -> bool:
+    return "dataflow" in (options.view_as(StandardOptions).runner or "").lower()

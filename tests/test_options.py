@@ -152,7 +152,7 @@ def test_a_limit_reads_so_many_records_evenly_spread(english, text):
 
 def test_too_many_rejects_fail_the_run_before_any_teacher_runs(english, tmp_path):
     (tmp_path / "en.txt").write_text("the river\n" * 150 + "\n" * 150 + "the river writes a song\n" * 100)
-    with pytest.raises(UserError, match="text.en: 75% of a sample of its records would be rejected, more than max_rej"):
+    with pytest.raises(UserError, match="text.en: 300 of a sample of 400 records would be rejected, more than max_rej"):
         english([str(tmp_path / "en.txt")], max_rejected=0.6)
     assert not (tmp_path / "p").exists()
 

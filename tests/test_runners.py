@@ -80,3 +80,11 @@ def test_local_processes_share_the_cores(monkeypatch):
     assert threads_a_process(beam_options(["--runner=DataflowRunner"])) == 1
     one_process = ["--runner=DataflowRunner", "--experiments=no_use_multiple_sdk_containers"]
     assert threads_a_process(beam_options(one_process)) is None
+
+
+def test_dataflow_cannot_write_to_this_machine(pipeline_settings, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p"), sort_keys=False))
+    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), "--runner=DataflowRunner"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "where Dataflow's workers cannot write" in done.stderr
+    assert not (tmp_path / "p").exists()
