@@ -198,6 +198,11 @@ class Predictions:
         """The languages that have rows, sorted."""
         return sorted({file.record.language for file in self.files if file.record.rows})
 
+    @property
+    def teacher_names(self) -> list[str]:
+        """The teachers that have rows, sorted."""
+        return sorted({file.record.teacher for file in self.files if file.record.rows})
+
     @cached_property
     def files(self) -> list[PredictionFile]:
         """All files, folder by folder."""

@@ -5,7 +5,8 @@ import torch
 from torch.nn import functional
 
 import trainer.loss
-from trainer.loss import TAILS, distillation_loss
+from trainer.loss import Ownership, distillation_loss
+from trainer.objective import TAILS, Objective
 
 M, H, V, K = 13, 7, 41, 5
 
@@ -21,22 +22,35 @@ def problem(dtype=torch.float64, mass: float = 0.6, seed: int = 0):
     return *(x.to(dtype).requires_grad_() for x in (hidden, weight, bias)), labels, ids, logprobs.to(dtype)
 
 
-def dense(hidden, weight, bias, labels, ids, logprobs, lam, tail):
-    """The formulas of the docstring over the whole [M, V] matrix, with torch's own losses."""
-    student = (hidden @ weight.T + bias).log_softmax(-1)
-    mlm = functional.cross_entropy(hidden @ weight.T + bias, labels, reduction="sum")
-    teacher = torch.zeros(len(labels), V, dtype=student.dtype).scatter(1, ids, logprobs.exp())
+def dense(hidden, weight, bias, labels, ids, logprobs, lam, tail, temperature=1.0, owned=None):
+    """The formulas of `trainer.objective` over the whole [M, V] matrix, with torch's own losses."""
+    logits = hidden @ weight.T + bias
+    mlm = functional.cross_entropy(logits, labels, reduction="none")
+    seen = logits if owned is None else logits.masked_fill(~owned, -torch.inf)
+    inside = torch.zeros_like(logits, dtype=torch.bool).scatter(1, ids, True)
     if tail == "renormalize":
-        kd = functional.kl_div(student, teacher / teacher.sum(-1, keepdim=True), reduction="sum")
-    elif tail == "ignore":
-        kd = functional.kl_div(student, teacher, reduction="sum")
+        teacher = torch.zeros_like(logits).scatter(1, ids, (logprobs / temperature).softmax(-1))
+        student = (seen / temperature).log_softmax(-1)
+        kd = functional.kl_div(student.masked_fill(~inside, 0), teacher, reduction="none").sum(-1)
     else:
-        rest = torch.ones(len(labels), V, dtype=torch.bool).scatter(1, ids, False)
-        outside = (student.exp() * rest).sum(-1).log()
-        kd = functional.kl_div(student, teacher, reduction="sum") + functional.kl_div(
-            outside, 1 - teacher.sum(-1), reduction="sum"
-        )
-    return lam * kd + (1 - lam) * mlm
+        student = seen.log_softmax(-1)
+        classes = student.gather(1, ids), logprobs
+        if tail == "bucket":
+            rests = (student.exp() * ~inside).sum(-1, keepdim=True), 1 - logprobs.exp().sum(-1, keepdim=True)
+            classes = [torch.cat([top, rest.log()], -1) for top, rest in zip(classes, rests, strict=True)]
+            classes = [(x / temperature).log_softmax(-1) for x in classes]
+        kd = functional.kl_div(*classes, reduction="none", log_target=True).sum(-1)
+    return (lam * temperature**2 * kd + (1 - lam) * mlm).sum()
+
+
+def losses_of(parameters, labels, ids, logprobs, lam, tail="bucket", temperature=1.0, ownership=None):
+    lam = lam if torch.is_tensor(lam) else torch.full((M,), lam, dtype=torch.float64)
+    return distillation_loss(*parameters, labels, ids, logprobs, lam, Objective(tail, temperature), ownership)
+
+
+def assert_same_gradients(ours, theirs):
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad)
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -44,15 +58,63 @@ def dense(hidden, weight, bias, labels, ids, logprobs, lam, tail):
 @pytest.mark.parametrize("chunk_logits", [1, 3 * V, 2**24])
 def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_logits):
     monkeypatch.setattr(trainer.loss, "_CHUNK_LOGITS", chunk_logits)
+    monkeypatch.setattr(trainer.loss, "_CACHED_LOGITS", 2 * V)
     ours, theirs = problem(), problem()
-    found = distillation_loss(*ours, lam, tail).total
+    found = losses_of(ours[:3], *ours[3:], lam, tail).total
     expected = dense(*theirs, lam, tail)
     torch.testing.assert_close(found, expected)
     # A factor, since the trainer divides by the number of positions.
     (found / 7).backward()
     (expected / 7).backward()
-    for mine, reference in zip(ours[:3], theirs[:3], strict=True):
-        torch.testing.assert_close(mine.grad, reference.grad)
+    assert_same_gradients(ours[:3], theirs[:3])
+
+
+@pytest.mark.parametrize(
+    "tail, temperature", [("bucket", 1), ("bucket", 2.5), ("renormalize", 1), ("renormalize", 2.5)]
+)
+@pytest.mark.parametrize("own_part", [False, True])
+def test_temperature_and_the_teachers_own_part(tail, temperature, own_part):
+    """Two teachers own 30 tokens each, and each position's label and top-k are its teacher's. Lambda differs."""
+    ours, theirs = problem(), problem()
+    teacher_M = torch.arange(M) % 2
+    owned_TV = torch.zeros(2, V, dtype=torch.bool)
+    owned_TV[0, :30] = owned_TV[1, 11:] = True
+    for inputs in (ours, theirs):
+        inputs[3].remainder_(30).add_(11 * teacher_M)
+        inputs[4].copy_(
+            torch.stack([torch.randperm(30, generator=torch.Generator().manual_seed(m)) for m in range(M)])[:, :K]
+        )
+        inputs[4].add_(11 * teacher_M[:, None])
+    lam = torch.linspace(0, 1, M, dtype=torch.float64)
+    ownership = Ownership(owned_TV, teacher_M) if own_part else None
+    found = losses_of(ours[:3], *ours[3:], lam, tail, temperature, ownership).total
+    expected = dense(*theirs, lam, tail, temperature, owned_TV[teacher_M] if own_part else None)
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
+    assert_same_gradients(ours[:3], theirs[:3])
+
+
+def test_a_temperature_needs_a_distribution():
+    with pytest.raises(ValueError, match="no temperature"):
+        Objective("ignore", 2.0)
+
+
+def test_temperature_keeps_the_size_of_the_gradient():
+    """What its square is for: with logits near zero the gradient hardly depends on the temperature (Hinton et al.)."""
+    norms = []
+    for temperature in (1.0, 8.0):
+        *parameters, labels, ids, _ = problem()
+        small = [(x.detach() * 1e-3).requires_grad_() for x in parameters]
+        teacher = (
+            torch.randn(M, K, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 1e-3
+        ).log_softmax(-1)
+        # Over all that there is, so that both are distributions over the same classes.
+        ids = torch.arange(K).expand(M, K)
+        small[1], small[2] = small[1].detach()[:K].requires_grad_(), small[2].detach()[:K].requires_grad_()
+        losses_of(small, labels % K, ids, teacher, 1.0, "renormalize", temperature).total.backward()
+        norms.append(small[0].grad)
+    torch.testing.assert_close(norms[0], norms[1], rtol=1e-2, atol=1e-9)
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -63,7 +125,7 @@ def test_predictions_outside_a_trimmed_vocabulary_are_tail(tail):
     inside = [number % (ids.shape[1] + 1) for number in range(M)]
     for row, count in enumerate(inside):
         ids[row, count:], logprobs[row, count:] = 0, -torch.inf
-    found = distillation_loss(*ours[:4], ids, logprobs, 0.7, tail).total
+    found = losses_of(ours[:3], ours[3], ids, logprobs, 0.7, tail).total
     hidden, weight, bias, labels, ids, logprobs = theirs
     expected = 0
     for i, k in enumerate(inside):
@@ -73,16 +135,38 @@ def test_predictions_outside_a_trimmed_vocabulary_are_tail(tail):
     torch.testing.assert_close(found, expected)
     found.backward()
     expected.backward()
-    for mine, reference in zip(ours[:3], theirs[:3], strict=True):
-        torch.testing.assert_close(mine.grad, reference.grad)
+    assert_same_gradients(ours[:3], theirs[:3])
 
 
-@pytest.mark.parametrize("tail", TAILS)
-def test_gradcheck(tail):
+class Repeatable(torch.autograd.Function):
+    """The loss computed anew for each backward pass, since gradcheck makes several."""
+
+    @staticmethod
+    def forward(ctx, loss, *parameters):
+        ctx.loss, ctx.parameters = loss, [parameter.detach().requires_grad_() for parameter in parameters]
+        return loss(*parameters)
+
+    @staticmethod
+    def backward(ctx, grad):
+        with torch.enable_grad():
+            total = ctx.loss(*ctx.parameters)
+        return None, *torch.autograd.grad(total, ctx.parameters, grad)
+
+
+@pytest.mark.parametrize(
+    "tail, temperature, own_part",
+    [*((tail, 1.0, False) for tail in TAILS), ("bucket", 2.0, True), ("renormalize", 2.0, True)],
+)
+def test_gradcheck(tail, temperature, own_part):
     *parameters, labels, ids, logprobs = problem()
-    assert torch.autograd.gradcheck(
-        lambda *x: distillation_loss(*x, labels, ids, logprobs, 0.4, tail).total, parameters
-    )
+    owned_TV = torch.zeros(1, V, dtype=torch.bool)
+    owned_TV[0, torch.cat([labels, ids.flatten()])] = True
+    ownership = Ownership(owned_TV, torch.zeros(M, dtype=torch.long)) if own_part else None
+
+    def loss(*x):
+        return losses_of(x, labels, ids, logprobs, 0.4, tail, temperature, ownership).total
+
+    assert torch.autograd.gradcheck(lambda *x: Repeatable.apply(loss, *x), parameters)
 
 
 @pytest.mark.parametrize("tail", TAILS)
@@ -91,7 +175,7 @@ def test_a_teacher_whose_top_k_hold_everything(tail, dtype):
     *parameters, labels, ids, logprobs = problem(dtype, mass=1.0)
     # As float16 stores it, the mass may even exceed 1.
     logprobs = (logprobs.half() + 1e-4).to(dtype)
-    losses = distillation_loss(*parameters, labels, ids, logprobs, 0.5, tail)
+    losses = losses_of(parameters, labels, ids, logprobs, 0.5, tail)
     losses.total.backward()
     assert torch.isfinite(losses.kd_M).all()
     assert all(torch.isfinite(parameter.grad).all() for parameter in parameters)
@@ -101,32 +185,52 @@ def test_a_student_that_is_sure_of_the_top_k():
     *parameters, labels, ids, logprobs = problem(torch.float32)
     with torch.no_grad():
         parameters[2][ids[0]] += 60
-    losses = distillation_loss(*parameters, labels, ids, logprobs, 1.0, "bucket")
+    losses = losses_of(parameters, labels, ids, logprobs, 1.0)
     losses.total.backward()
     assert torch.isfinite(losses.kd_M).all()
     assert all(torch.isfinite(parameter.grad).all() for parameter in parameters)
 
 
 def test_distilling_a_model_into_itself_costs_nothing():
-    hidden, weight, bias, labels, *_ = problem()
+    *parameters, labels, _, _ = problem()
+    hidden, weight, bias = parameters
     logprobs, ids = (hidden @ weight.T + bias).log_softmax(-1).detach().topk(K)
-    kd = distillation_loss(hidden, weight, bias, labels, ids, logprobs, 1.0, "bucket").kd_M
-    torch.testing.assert_close(kd, torch.zeros_like(kd))
+    losses = losses_of(parameters, labels, ids, logprobs, 1.0)
+    torch.testing.assert_close(losses.kd_M, torch.zeros_like(losses.kd_M))
+    assert losses.agrees_M.all()
+
+
+def test_what_is_measured_beside_the_loss():
+    *parameters, labels, ids, logprobs = problem()
+    losses = losses_of(parameters, labels, ids, logprobs, 0.5, "renormalize", 2.0)
+    first = (parameters[0] @ parameters[1].T + parameters[2]).argmax(-1)
+    assert torch.equal(losses.right_M, first == labels)
+    assert torch.equal(losses.agrees_M, first == ids[:, 0])
+    torch.testing.assert_close(losses.kl_M.sum(), dense(*parameters, labels, ids, logprobs, 1.0, "bucket").detach())
 
 
 def test_without_predictions_only_the_mlm_loss_is_left():
-    hidden, weight, bias, labels, ids, logprobs = problem()
-    losses = distillation_loss(hidden, weight, bias, labels, ids[:, :0], logprobs[:, :0], 0.0)
+    *parameters, labels, ids, logprobs = problem()
+    hidden, weight, bias = parameters
+    losses = losses_of(parameters, labels, ids[:, :0], logprobs[:, :0], 0.0)
     torch.testing.assert_close(
         losses.total, functional.cross_entropy(hidden @ weight.T + bias, labels, reduction="sum")
     )
     assert (losses.kd_M == 0).all()
 
 
+def test_gradients_are_made_once():
+    *parameters, labels, ids, logprobs = problem()
+    total = losses_of(parameters, labels, ids, logprobs, 0.5).total
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward pass"):
+        total.backward()
+
+
 def test_under_autocast_it_is_within_bfloat16_of_float64():
     ours, theirs = problem(torch.float32), problem()
     with torch.autocast("cpu", torch.bfloat16):
-        found = distillation_loss(*ours, 0.5).total
+        found = losses_of(ours[:3], *ours[3:], 0.5).total
     expected = dense(*theirs, 0.5, "bucket")
     found.backward()
     expected.backward()
@@ -140,5 +244,6 @@ def test_under_autocast_it_is_within_bfloat16_of_float64():
 
 def test_evaluation_makes_no_gradients():
     with torch.no_grad():
-        losses = distillation_loss(*problem(), 0.5)
+        *parameters, labels, ids, logprobs = problem()
+        losses = losses_of(parameters, labels, ids, logprobs, 0.5)
     assert not losses.total.requires_grad

@@ -1,7 +1,7 @@
 """The reader: nothing lost, languages by p^alpha, and exact resumption."""
 
+import json
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -12,22 +12,33 @@ import torch
 from schemas.errors import UserError
 from schemas.manifest import open_predictions, read_manifest
 from schemas.ragged import batches_by_length
-from trainer.collate import Rows
+from trainer.collate import Columns, Piece, make_batches
 from trainer.config import SamplingConfig
-from trainer.reader import Reader, read_row_group
+from trainer.reader import Reader, example_ids, read_row_group
 
 
-def reader(folder, seed: int = 3, batch_tokens: int = 400, **sampling) -> Reader:
+def reader(folder, seed: int = 3, batch_tokens: int = 400, lanes: int = 1, own=(0,), threads: int = 2, **sampling):
     opened = open_predictions(*([str(folder)] if isinstance(folder, str | Path) else map(str, folder)))
-    return Reader(opened, SamplingConfig(**{"shuffle_rows": 100} | sampling), batch_tokens, seed)
+    sampling = SamplingConfig(**{"shuffle_rows": 100} | sampling)
+    return Reader(opened, sampling, batch_tokens, seed, lanes=lanes, own=own, threads=threads)
+
+
+def steps(source: Reader, count: int) -> list[list]:
+    """The next `count` steps."""
+    iterator = iter(source)
+    return [next(iterator) for _ in range(count)]
 
 
 def take(source: Reader, count: int) -> list:
-    return list(islice(iter(source), count))
+    """The next `count` batches of a reader with one lane."""
+    return [batch for (batch,) in steps(source, count)]
 
 
 def equal(one, other) -> bool:
-    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+    tensors = [name for name, value in vars(one).items() if torch.is_tensor(value)]
+    assert len(tensors) == 9
+    # NaN where no teacher was run.
+    return all(torch.equal(getattr(one, name).nan_to_num(9), getattr(other, name).nan_to_num(9)) for name in tensors)
 
 
 def sequences(batches) -> list[tuple[int, ...]]:
@@ -44,10 +55,73 @@ def test_resumes_exactly(predictions, stop):
     whole = take(reader(predictions), stop + 30)
     first = reader(predictions)
     take(first, stop)
-    state = first.state()
+    state = json.loads(json.dumps(first.state()))
     second = reader(predictions)
     second.load_state(state)
     assert all(equal(a, b) for a, b in zip(take(second, 30), whole[stop:], strict=True))
+    # Where it was before it read anything, too.
+    assert second.state() != state and reader(predictions).state()["lanes"]["0"]["batch"] == 0
+
+
+def test_its_state_does_not_grow(predictions):
+    source = reader(predictions)
+    take(source, 3)
+    early = json.dumps(source.state())
+    take(source, 900)
+    assert source.state()["lanes"]["0"]["pool"] > 20
+    assert len(json.dumps(source.state())) < len(early) + 20
+
+
+def test_any_number_of_threads_and_processes_reads_the_same_steps(predictions):
+    whole = steps(reader(predictions, lanes=4, own=range(4), threads=1), 25)
+    for processes in (1, 2, 4):
+        readers = [reader(predictions, lanes=4, own=range(rank, 4, processes), threads=3) for rank in range(processes)]
+        for expected, *parts in zip(whole, *(steps(source, 25) for source in readers), strict=True):
+            found = {
+                lane: batch
+                for rank, part in enumerate(parts)
+                for lane, batch in zip(range(rank, 4, processes), part, strict=True)
+            }
+            assert all(equal(found[lane], expected[lane]) for lane in range(4))
+
+
+def test_goes_on_with_another_number_of_processes(predictions):
+    """Four lanes read by two processes, then by one, then by four."""
+    whole = steps(reader(predictions, lanes=4, own=range(4)), 45)
+    state, found = None, []
+    for processes in (2, 1, 4):
+        readers = [reader(predictions, lanes=4, own=range(rank, 4, processes)) for rank in range(processes)]
+        lanes = {}
+        for source in readers:
+            if state:
+                source.load_state(state)
+        taken = [steps(source, 15) for source in readers]
+        for number in range(15):
+            found.append([taken[lane % processes][number][lane // processes] for lane in range(4)])
+        for source in readers:
+            lanes |= source.state()["lanes"]
+        state = {"version": readers[0].state()["version"], "lanes": lanes}
+    assert all(
+        equal(a, b) for ours, theirs in zip(found, whole, strict=True) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def test_lanes_share_out_every_epoch(predictions):
+    """Each row group is read by one lane an epoch: over two epochs every row comes twice, and none is left out."""
+    frame = pd.read_parquet(predictions)
+    expected = sorted(frame[frame.language == "hi"].example_id)
+    opened = open_predictions(str(predictions))
+    groups = sum(len(file.record.row_groups) for file in opened.files if file.record.language == "hi")
+    lanes = 3
+    source = reader(predictions, languages=["hi"], lanes=lanes, own=range(lanes), shuffle_rows=16)
+    seen: dict[str, list] = {}
+    for batches in steps(source, 400):
+        for lane, batch in enumerate(batches):
+            for name in example_ids(batch.origins, range(len(batch.input_ids_BL))):
+                seen.setdefault(name, []).append(lane)
+    assert sorted(seen) == expected and groups > lanes
+    counts = [len(lanes_of) for lanes_of in seen.values()]
+    assert max(counts) - min(counts) <= 3
 
 
 def test_another_seed_gives_another_order(predictions):
@@ -58,7 +132,7 @@ def test_an_epoch_is_every_row_once(predictions):
     frame = pd.read_parquet(predictions)
     expected = sorted(tuple(ids) for ids in frame[frame.language == "ru"].input_ids)
     # A pool of one epoch's size is one epoch.
-    stream = iter(reader(predictions, languages=["ru"], shuffle_rows=len(expected)))
+    stream = (batch for (batch,) in reader(predictions, languages=["ru"], shuffle_rows=len(expected)))
     epochs = []
     for _ in range(2):
         epoch = []
@@ -112,11 +186,11 @@ def test_a_stray_or_broken_file_is_named(run_pipeline, predictions, tmp_path):
     ours, theirs = open_predictions(str(predictions)).files[0], open_predictions(str(other)).files[0]
     stray = replace(ours, url=theirs.url)
     with pytest.raises(UserError, match=f"{stray.url}: mergedistill.vocabulary_sha256 is .*, but the manifest says"):
-        read_row_group(stray, 0)
+        read_row_group(stray, 0, 8)
     whole = Path(theirs.url).read_bytes()
     Path(theirs.url).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=f"{theirs.url}: row group 0 cannot be read"):
-        read_row_group(theirs, 0)
+        read_row_group(theirs, 0, 8)
 
 
 def test_batches_by_length_keep_their_limits():
@@ -133,8 +207,43 @@ def test_batches_by_length_keep_their_limits():
     assert batches_by_length(lengths[:0], order[:0], 128) == []
 
 
-def test_collating_no_rows_of_a_language(predictions):
+def test_example_ids_are_those_of_the_rows(predictions):
+    frame = pd.read_parquet(predictions).set_index("example_id")
+    for batch in take(reader(predictions), 5):
+        rows = frame.loc[example_ids(batch.origins, range(len(batch.input_ids_BL)))]
+        assert [tuple(ids) for ids in rows.input_ids] == sequences([batch])
+        source = reader(predictions)
+        assert {source.teachers[number] for number in batch.teacher_M.tolist()} == set(rows.teacher)
+
+
+def test_gold_tokens_alone_can_be_read(predictions):
+    file = open_predictions(str(predictions)).files[0]
+    gold, both = read_row_group(file, 0, 0), read_row_group(file, 0, 8)
+    assert gold.topk_ids.shape == (len(both.labels), 0) and np.isnan(gold.label_logprobs).all()
+    assert np.array_equal(gold.labels, both.labels) and np.array_equal(gold.ids, both.ids)
+
+
+def test_joining_and_taking_rows(predictions):
+    """Against pandas, row by row: parts of two row groups, in another order."""
     opened = open_predictions(str(predictions))
-    file = opened.files[0]
-    rows = Rows(read_row_group(file, 0), [file.record.language], file.top_k, opened.vocabulary.id_of("pad"))
-    assert len(rows.collate(np.array([0, 1])).input_ids_BL) == 2
+    file = next(file for file in opened.files if len(file.record.row_groups) > 1)
+    frame = pd.read_parquet(file.url)
+    first = file.record.row_groups[0]
+    parts = [(read_row_group(file, 0, 8), slice(3, 9)), (read_row_group(file, 1, 8), slice(0, 4))]
+    rows = [*range(3, 9), *range(first, first + 4)]
+    order = np.random.default_rng(0).permutation(10)
+    joined = Columns.join(parts).take(order)
+    for number, index in enumerate(order):
+        row = frame.iloc[rows[index]]
+        inside = slice(joined.target_offsets[number], joined.target_offsets[number + 1])
+        assert np.array_equal(joined.ids[joined.id_offsets[number] : joined.id_offsets[number + 1]], row.input_ids)
+        assert np.array_equal(joined.labels[inside], row.labels)
+        assert np.array_equal(joined.topk_ids[inside].ravel(), row.topk_ids)
+        assert np.array_equal(joined.label_logprobs[inside], row.label_logprobs)
+    piece = Piece(parts[0][0], slice(0, 5), 1, 2, file, 0)
+    batches = make_batches([piece], 10**6, 0)
+    assert (
+        len(batches) == 1
+        and set(batches[0].language_M.tolist()) == {1}
+        and batches[0].tokens == parts[0][0].lengths[:5].sum()
+    )

@@ -2,10 +2,14 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
@@ -17,8 +21,10 @@ from schemas.manifest import open_predictions
 from tests import world
 from tests.test_reader import reader, take
 from trainer.checkpoint import latest_checkpoint
-from trainer.config import StudentConfig
+from trainer.config import DistillationConfig, OptimizerConfig, StudentConfig
+from trainer.optimization import apply_gradients, language_weights, make_optimizer, position_weights
 from trainer.student import DistilledStudent, build_student, student_config
+from trainer.training import owned_tokens
 
 ROOT = Path(__file__).parent.parent
 
@@ -36,7 +42,7 @@ def write_config(folder: Path, predictions, heldout, shape=(), **changes) -> Pat
         },
         "sampling": {"shuffle_rows": 256},
         "optimizer": {"learning_rate": 3e-3, "warmup_steps": 5},
-        "steps": 30,
+        "steps": 40,
         "batch_tokens": 1024,
         "precision": "float32",
         "checkpoint_every": 10,
@@ -119,22 +125,124 @@ def test_training_learns(student, predictions):
         assert result["nll"] < know_nothing - 1
 
 
+def start(config: Path) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "trainer", str(config)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    theirs, ours = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[key], ours[key]) for key in theirs)
+
+
+def steps_of(output: Path) -> list[int]:
+    return [line["step"] for line in map(json.loads, (output / "metrics.jsonl").read_text().splitlines())]
+
+
 def test_a_killed_run_goes_on_to_the_same_weights(student, predictions, heldout, tmp_path):
     config = write_config(tmp_path, predictions, heldout)
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", str(config)], cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
-    )
+    process = start(config)
     while latest_checkpoint(str(tmp_path / "student")) is None:
         assert process.poll() is None
     process.kill()
     process.wait()
     assert not (tmp_path / "student" / "model.safetensors").exists()
     assert train(config).returncode == 0
-    theirs, ours = load_file(student / "model.safetensors"), load_file(tmp_path / "student" / "model.safetensors")
-    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[key], ours[key]) for key in theirs)
+    assert_same_weights(student, tmp_path / "student")
+    assert steps_of(tmp_path / "student") == steps_of(student)
     again = train(config)
     assert again.returncode == 0 and "nothing to do" in again.stdout
+
+
+def test_sigterm_saves_and_says_so(student, predictions, heldout, tmp_path):
+    """At a step that is no multiple of `checkpoint_every`, in a process whose exit code is 75."""
+    config = write_config(tmp_path, predictions, heldout, checkpoint_every=1000, log_every=1)
+    process = start(config)
+    metrics = tmp_path / "student" / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+    process.terminate()
+    errors = process.communicate()[1]
+    assert process.returncode == 75 and "run the same command again to go on" in errors, errors
+    assert 1 <= latest_checkpoint(str(tmp_path / "student")) < 40
+    assert train(config).returncode == 0
+    assert_same_weights(student, tmp_path / "student")
+
+
+def spoil(folder: Path, copy: Path, rows: int) -> list[str]:
+    """A copy of predictions in which the first rows of each file have NaN for a prediction; their example ids."""
+    shutil.copytree(folder, copy)
+    spoiled = []
+    for path in sorted(copy.glob("*/*/*.parquet")):
+        table = pq.read_table(path)
+        lists = table["topk_logprobs"].to_pylist()
+        for index in range(rows):
+            lists[index] = [np.float16("nan")] * len(lists[index])
+        column = pa.array(lists, pa.list_(pa.float16()))
+        table = table.set_column(table.column_names.index("topk_logprobs"), table.schema.field("topk_logprobs"), column)
+        spoiled += table["example_id"][:rows].to_pylist()
+        pq.write_table(table, path, row_group_size=pq.read_metadata(path).row_group(0).num_rows)
+    return spoiled
+
+
+def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path):
+    spoiled = spoil(predictions, tmp_path / "spoiled", 1)
+    changes = {"steps": 20, "log_every": 4}
+    done = train(write_config(tmp_path, tmp_path / "spoiled", None, max_skipped_steps=20, **changes))
+    assert done.returncode == 0, done.stderr
+    lines = list(map(json.loads, (tmp_path / "student" / "metrics.jsonl").read_text().splitlines()))
+    assert 0 < lines[-1]["skipped_steps"] <= 20
+    assert "warning: the gradient was not finite at step" in done.stderr + done.stdout
+    weights = load_file(tmp_path / "student" / "model.safetensors")
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+    # The losses of the other positions are still there to look at.
+    assert all(np.isfinite(list(row.values())).all() for line in lines for row in line["train"].values())
+    stopped = train(write_config(tmp_path / "strict", tmp_path / "spoiled", None, max_skipped_steps=0, **changes))
+    assert stopped.returncode == 2 and "more than max_skipped_steps (0)" in stopped.stderr
+    assert any(name in stopped.stderr for name in spoiled)
+    assert "Traceback" not in stopped.stderr
+
+
+def test_a_step_left_out_changes_nothing():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    module = torch.nn.ParameterList([parameter])
+    optimizer, scheduler = make_optimizer(module, OptimizerConfig(schedule="constant"), 10)
+    for gradient, is_bad in [(1.0, False), (torch.nan, True), (torch.inf, True), (2.0, False)]:
+        before = [parameter.detach().clone(), *(x.clone() for x in optimizer.state.get(parameter, {}).values())]
+        parameter.grad = torch.tensor([1.0, gradient, 1.0])
+        assert apply_gradients(module, optimizer, scheduler, 1.0).item() is is_bad
+        after = [parameter.detach(), *optimizer.state[parameter].values()]
+        assert all(map(torch.equal, before, after)) is is_bad
+        assert torch.isfinite(parameter).all()
+
+
+def test_lambda_goes_from_one_to_the_other():
+    config = DistillationConfig(weight=1, final_weight=0, languages={"hi": {"weight": 0.25}})
+    linear = [language_weights(config, ["en", "hi"], step, 5).tolist() for step in range(1, 6)]
+    assert linear == [[1, 0.25], [0.75, 0.25], [0.5, 0.25], [0.25, 0.25], [0, 0.25]]
+    cosine = config.model_copy(update={"schedule": "cosine"})
+    found = [language_weights(cosine, ["en"], step, 5).item() for step in range(1, 6)]
+    assert found == pytest.approx([1, (1 + 2**-0.5) / 2, 0.5, (1 - 2**-0.5) / 2, 0])
+    assert config.distils and not DistillationConfig(weight=0).distils
+
+
+def test_confidence_multiplies_lambda(predictions):
+    batch = take(reader(predictions), 1)[0]
+    weights = torch.full((3,), 0.8)
+    assert torch.equal(position_weights(batch, weights, 0), torch.full_like(batch.label_logprobs_M, 0.8))
+    torch.testing.assert_close(position_weights(batch, weights, 2), 0.8 * batch.label_logprobs_M.exp() ** 2)
+
+
+def test_owned_tokens_hold_all_that_a_teacher_says(predictions):
+    """So that normalising over them never leaves out a label or a prediction."""
+    opened = open_predictions(str(predictions))
+    source = reader(predictions)
+    owned_TV = owned_tokens(opened.vocabulary, source.teachers)
+    assert owned_TV.sum(1).tolist() == [len(set(opened.vocabulary.to_merged(t)) - {-1}) for t in source.teachers]
+    for batch in take(source, 20):
+        columns = torch.cat([batch.labels_M[:, None], batch.topk_ids_MK], 1)
+        assert owned_TV[batch.teacher_M].gather(1, columns).all()
 
 
 def test_another_configuration_does_not_go_on(student, predictions, heldout, tmp_path):
@@ -145,12 +253,10 @@ def test_another_configuration_does_not_go_on(student, predictions, heldout, tmp
 
 
 def test_two_processes_give_the_gradients_of_one(predictions, tmp_path):
-    """Two with one micro-batch each, one with two: the same batches, so the same weights, bit for bit."""
-    # Dropout, seeded a process, would differ.
-    shape = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    changes = {"steps": 6, "checkpoint_every": 6, "shape": shape}
-    one = write_config(tmp_path / "one", predictions, None, accumulation=2, **changes)
-    two = write_config(tmp_path / "two", predictions, None, accumulation=1, **changes)
+    """Two with one micro-batch each, one with two: the same batches and dropout, so the same weights, bit for bit."""
+    changes = {"steps": 6, "checkpoint_every": 6}
+    one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
+    two = write_config(tmp_path / "two", predictions, None, micro_batches=2, **changes)
     assert train(one).returncode == 0
     done = train(two, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
     assert done.returncode == 0, done.stderr
@@ -209,7 +315,7 @@ def test_students_of_other_architectures(model_type, predictions):
     with torch.no_grad():
         logits = plain(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits
         expected = functional.cross_entropy(logits.flatten(0, 1)[batch.rows_M], batch.labels_M, reduction="none")
-        found = DistilledStudent(build_student(config, 0)).eval()(batch, 0.5, "bucket").mlm_M
+        found = DistilledStudent(build_student(config, 0)).eval()(batch, torch.full((len(batch.labels_M),), 0.5)).mlm_M
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -220,4 +326,4 @@ def test_metrics_are_logged(student):
     tags = events.Tags()["scalars"]
     for language in world.WORDS:
         assert {f"mlm/{language}", f"kd/{language}", f"heldout_nll/{language}"} <= set(tags)
-        assert [event.step for event in events.Scalars(f"mlm/{language}")] == [10, 20, 30]
+        assert [event.step for event in events.Scalars(f"mlm/{language}")] == [10, 20, 30, 40]

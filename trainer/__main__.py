@@ -7,13 +7,17 @@ from schemas.config import describe_fields, load_config
 from schemas.errors import exit_code_of
 from trainer.config import TrainerConfig
 
+# EX_TEMPFAIL of sysexits.h: try again later.
+EXIT_SAVED = 75
+
 
 def main(arguments: list[str]) -> int:
-    """Runs stage two; returns the exit code (0 done, 2 bad input)."""
+    """Runs stage two; returns the exit code: 0 done, 2 bad input, 75 saved after SIGTERM, run it again."""
     parser = argparse.ArgumentParser(
         prog="python -m trainer",
         description="Train one student from the pipeline's Parquet, evaluate it on held-out predictions and export it. "
-        "Rerun the same command to resume from the newest checkpoint. For several GPUs: "
+        "Rerun the same command to resume from the newest checkpoint. SIGTERM saves one and exits with code 75. For "
+        "several GPUs: "
         "torchrun --nproc-per-node=8 -m trainer CONFIG.yaml",
         epilog="configuration fields:\n" + describe_fields(TrainerConfig),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -29,12 +33,16 @@ def _run(path: str) -> None:
     from transformers.utils.logging import disable_progress_bar
 
     from trainer.runtime import start_runtime, stop_runtime
-    from trainer.training import train
+    from trainer.training import Interrupted, train
 
     disable_progress_bar()
     runtime = start_runtime(config.precision)
     try:
         train(config, runtime)
+    except Interrupted as interrupted:
+        if runtime.is_main:
+            print(f"{interrupted}; run the same command again to go on", file=sys.stderr)
+        raise SystemExit(EXIT_SAVED) from None
     finally:
         stop_runtime()
 

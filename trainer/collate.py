@@ -3,13 +3,15 @@
 Legend: N rows, B rows of one batch, L padded length, M masked positions, K top-k.
 """
 
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 
+from schemas.manifest import PredictionFile
 from schemas.ragged import batches_by_length, flatten, pad, ranges
 
 
@@ -21,9 +23,11 @@ class Batch:
       input_ids_BL, attention_mask_BL: int64, padded on the right.
       rows_M: int64, indices of the masked positions in the flattened [B*L].
       labels_M: int64.
-      language_M: int64, index into the reader's `languages`.
+      language_M, teacher_M: int64, indices into the reader's `languages` and `teachers`.
       label_logprobs_M: float32, the teacher's; NaN where no teacher was run (K = 0).
-      topk_ids_MK, topk_logprobs_MK: int64 and float32; -inf for a prediction outside the vocabulary.
+      topk_ids_MK, topk_logprobs_MK: int64 and float16; -inf for a prediction outside the vocabulary.
+      tokens: without padding.
+      origins: where each row came from, to say which one is at fault: (file, row group, row in it).
     """
 
     input_ids_BL: torch.Tensor
@@ -31,48 +35,172 @@ class Batch:
     rows_M: torch.Tensor
     labels_M: torch.Tensor
     language_M: torch.Tensor
+    teacher_M: torch.Tensor
     label_logprobs_M: torch.Tensor
     topk_ids_MK: torch.Tensor
     topk_logprobs_MK: torch.Tensor
+    tokens: int
+    origins: "Origins"
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
-        return Batch(*(getattr(self, field.name).to(device, non_blocking=True) for field in fields(self)))
+        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.type is torch.Tensor}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
-class Rows:
-    """N rows of a table as flat arrays, from which batches are cut without touching single rows."""
+@dataclass(frozen=True)
+class Origins:
+    """(file, row group) of the pieces of a pool, and for each row its piece and row in the row group."""
 
-    def __init__(self, table: pa.Table, languages: list[str], top_k: int, pad_id: int):
-        self._pad_id = pad_id
-        self._ids, self._id_starts, self.lengths = flatten(table["input_ids"])
-        self._positions, self._starts, self.counts = flatten(table["masked_positions"])
-        self._labels = flatten(table["labels"])[0]
-        shape = (len(self._labels), top_k)
-        self._topk_ids = flatten(table["topk_ids"])[0].reshape(shape)
-        self._topk_logprobs = flatten(table["topk_logprobs"])[0].reshape(shape)
-        self._label_logprobs = flatten(table["label_logprobs"])[0] if top_k else np.full(shape[0], np.nan, np.float32)
-        index = pc.index_in(table["language"], value_set=pa.array(languages))
-        self._language = index.to_numpy().astype(np.int64)
+    groups: Sequence[tuple[PredictionFile, int]]
+    piece_B: np.ndarray
+    row_B: np.ndarray
 
-    def batches(self, batch_tokens: int, order: np.ndarray) -> list[np.ndarray]:
-        """Row indices of each batch: rows by length (ties in `order`), cut at `batch_tokens` padded tokens."""
-        return batches_by_length(self.lengths, order, batch_tokens)
 
-    def collate(self, rows: np.ndarray) -> Batch:
-        """The batch of the given rows."""
-        counts = self.counts[rows]
-        ids_BL, inside_BL = pad(self._ids, self._id_starts[rows], self.lengths[rows], self._pad_id)
-        targets = ranges(self._starts[rows], counts)
-        row_M = np.repeat(np.arange(len(rows)), counts)
-        return Batch(
-            torch.from_numpy(ids_BL),
-            torch.from_numpy(inside_BL.astype(np.int64)),
-            torch.from_numpy(row_M * ids_BL.shape[1] + self._positions[targets]),
-            torch.from_numpy(self._labels[targets].astype(np.int64)),
-            torch.from_numpy(self._language[rows][row_M]),
-            torch.from_numpy(self._label_logprobs[targets]),
-            # A prediction outside a trimmed vocabulary has no probability, so any id does.
-            torch.from_numpy(np.maximum(self._topk_ids[targets], 0).astype(np.int64)),
-            torch.from_numpy(self._topk_logprobs[targets].astype(np.float32)),
+@dataclass(frozen=True)
+class Columns:
+    """N rows as flat arrays. Row n has the values `offsets[n]:offsets[n + 1]` of each.
+
+    Attributes:
+      ids, id_offsets: int32 merged ids of the sequences, int64 [N + 1].
+      positions, labels, label_logprobs, target_offsets: one value a masked position, int64 [N + 1].
+      topk_ids, topk_logprobs: [masked positions, K].
+    """
+
+    ids: np.ndarray
+    id_offsets: np.ndarray
+    positions: np.ndarray
+    labels: np.ndarray
+    label_logprobs: np.ndarray
+    topk_ids: np.ndarray
+    topk_logprobs: np.ndarray
+    target_offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.id_offsets) - 1
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each row."""
+        return np.diff(self.id_offsets)
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """Masked positions of each row."""
+        return np.diff(self.target_offsets)
+
+    @property
+    def _targets(self) -> tuple[np.ndarray, ...]:
+        return self.positions, self.labels, self.label_logprobs, self.topk_ids, self.topk_logprobs
+
+    @classmethod
+    def of(cls, table: pa.Table, top_k: int) -> "Columns":
+        """The rows of `table`; with K = 0 without its teacher's columns."""
+        ids, id_starts, lengths = flatten(table["input_ids"])
+        positions, starts, counts = flatten(table["masked_positions"])
+        shape = (len(positions), top_k)
+        if top_k:
+            teacher = (flatten(table[name])[0] for name in ("label_logprobs", "topk_ids", "topk_logprobs"))
+            label_logprobs, topk_ids, topk_logprobs = teacher
+        else:
+            label_logprobs = np.full(len(positions), np.nan, np.float32)
+            topk_ids, topk_logprobs = np.empty(0, np.int32), np.empty(0, np.float16)
+        return cls(
+            ids,
+            _offsets(lengths),
+            positions,
+            flatten(table["labels"])[0],
+            label_logprobs,
+            topk_ids.reshape(shape),
+            topk_logprobs.reshape(shape),
+            _offsets(counts),
         )
+
+    @classmethod
+    def join(cls, parts: Sequence[tuple["Columns", slice]]) -> "Columns":
+        """The given consecutive rows of several, one after the other."""
+        ids, targets, lengths, counts = [], [], [], []
+        for columns, rows in parts:
+            lengths.append(columns.lengths[rows])
+            counts.append(columns.counts[rows])
+            ids.append(columns.ids[columns.id_offsets[rows.start] : columns.id_offsets[rows.stop]])
+            inside = slice(columns.target_offsets[rows.start], columns.target_offsets[rows.stop])
+            targets.append([column[inside] for column in columns._targets])
+        joined = [np.concatenate(column) for column in zip(*targets, strict=True)]
+        id_offsets, target_offsets = _offsets(np.concatenate(lengths)), _offsets(np.concatenate(counts))
+        return cls(np.concatenate(ids), id_offsets, *joined, target_offsets)
+
+    def take(self, rows: np.ndarray) -> "Columns":
+        """The given rows, in that order."""
+        lengths, counts = self.lengths[rows], self.counts[rows]
+        targets = ranges(self.target_offsets[rows], counts)
+        return Columns(
+            self.ids[ranges(self.id_offsets[rows], lengths)],
+            _offsets(lengths),
+            *(column[targets] for column in self._targets),
+            _offsets(counts),
+        )
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Consecutive rows of one row group; `language` and `teacher` are indices."""
+
+    columns: Columns
+    rows: slice
+    language: int
+    teacher: int
+    file: PredictionFile
+    group: int
+
+
+def make_batches(
+    pieces: Sequence[Piece], batch_tokens: int, pad_id: int, random: np.random.Generator | None = None
+) -> list[Batch]:
+    """All rows of the pieces in batches of rows of similar length, at most `batch_tokens` padded tokens each.
+
+    With `random` rows of equal length and the batches come in random order. A row longer
+    than `batch_tokens` is a batch of its own.
+    """
+    columns = Columns.join([(piece.columns, piece.rows) for piece in pieces])
+    order = random.permutation(len(columns)) if random else np.arange(len(columns))
+    batches = batches_by_length(columns.lengths, order, batch_tokens)
+    if random:
+        batches = [batches[index] for index in random.permutation(len(batches))]
+    # Rows are gathered once, in their final order; a batch is then a slice.
+    rows = np.concatenate(batches) if batches else np.empty(0, np.int64)
+    columns = columns.take(rows)
+    sizes = [piece.rows.stop - piece.rows.start for piece in pieces]
+    piece_N = np.repeat(np.arange(len(pieces)), sizes)[rows]
+    row_N = np.concatenate([np.arange(piece.rows.start, piece.rows.stop) for piece in pieces])[rows]
+    language_N = np.array([piece.language for piece in pieces])[piece_N]
+    teacher_N = np.array([piece.teacher for piece in pieces])[piece_N]
+    groups = [(piece.file, piece.group) for piece in pieces]
+    result, stop = [], 0
+    for batch in batches:
+        start, stop = stop, stop + len(batch)
+        lengths, counts = columns.lengths[start:stop], columns.counts[start:stop]
+        inside = slice(columns.target_offsets[start], columns.target_offsets[stop])
+        ids_BL, inside_BL = pad(columns.ids, columns.id_offsets[start:stop], lengths, pad_id)
+        row_M = np.repeat(np.arange(len(batch)), counts)
+        result.append(
+            Batch(
+                torch.from_numpy(ids_BL),
+                torch.from_numpy(inside_BL.astype(np.int64)),
+                torch.from_numpy(row_M * ids_BL.shape[1] + columns.positions[inside]),
+                torch.from_numpy(columns.labels[inside].astype(np.int64)),
+                torch.from_numpy(language_N[start:stop][row_M]),
+                torch.from_numpy(teacher_N[start:stop][row_M]),
+                torch.from_numpy(columns.label_logprobs[inside]),
+                # A prediction outside a trimmed vocabulary has no probability, so any id does.
+                torch.from_numpy(np.maximum(columns.topk_ids[inside], 0).astype(np.int64)),
+                torch.from_numpy(columns.topk_logprobs[inside]),
+                int(lengths.sum()),
+                Origins(groups, piece_N[start:stop], row_N[start:stop]),
+            )
+        )
+    return result
+
+
+def _offsets(lengths: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0], np.cumsum(lengths)])

@@ -44,18 +44,51 @@ class SamplingConfig(Config):
     shuffle_rows: int = Field(8192, ge=1, description="rows held at once to mix and to group by length")
 
 
+class LanguageWeight(Config):
+    """Another lambda for one language."""
+
+    weight: float = Field(ge=0, le=1, description="lambda")
+    final_weight: float | None = Field(None, ge=0, le=1, description="lambda at the last step; default constant")
+
+
 class DistillationConfig(Config):
-    """loss = weight * KD + (1 - weight) * MLM, in nats a masked position."""
+    """loss = lambda * KD + (1 - lambda) * MLM, in nats a masked position (`trainer.objective`)."""
 
     weight: float = Field(0.5, ge=0, le=1, description="lambda; 0 is plain masked-LM training")
     final_weight: float | None = Field(
-        None, ge=0, le=1, description="lambda at the last step, reached linearly; default constant"
+        None, ge=0, le=1, description="lambda at the last step (1 to 0 is teacher annealing); default constant"
+    )
+    schedule: Literal["linear", "cosine"] = Field("linear", description="how lambda goes from the one to the other")
+    languages: dict[str, LanguageWeight] = Field({}, description="languages that have a lambda of their own")
+    confidence: float = Field(
+        0,
+        ge=0,
+        description="lambda is multiplied by the teacher's probability of the gold token to this power; 0: not at all",
     )
     tail: Literal["bucket", "renormalize", "ignore"] = Field(
         "bucket",
         description="what the teacher's top-k leave out: `bucket` makes it one further class, `renormalize` "
         "(the paper's) makes the top-k a distribution, `ignore` drops it",
     )
+    temperature: float = Field(1, gt=0, description="of teacher and student in KD, which is multiplied by its square")
+    normalize: Literal["merged", "teacher"] = Field(
+        "merged",
+        description="the student's probabilities in KD are over the whole merged vocabulary, or over the part that the "
+        "row's teacher owns",
+    )
+
+    @model_validator(mode="after")
+    def _temperature(self):
+        if self.tail == "ignore" and self.temperature != 1:
+            raise ValueError(
+                "tail `ignore` leaves no distribution to temper: set temperature to 1 or choose another tail"
+            )
+        return self
+
+    @property
+    def distils(self) -> bool:
+        """Whether lambda is ever more than 0."""
+        return any(w.weight or w.final_weight for w in [self, *self.languages.values()])
 
 
 class OptimizerConfig(Config):
@@ -84,13 +117,22 @@ class TrainerConfig(Config):
     distillation: DistillationConfig = DistillationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     steps: int = Field(ge=1, description="optimizer steps")
-    batch_tokens: int = Field(8192, ge=1, description="padded tokens a micro-batch (a process, an accumulation step)")
-    accumulation: int = Field(1, ge=1, description="micro-batches an optimizer step, in each process")
+    batch_tokens: int = Field(8192, ge=1, description="padded tokens a micro-batch, at most")
+    micro_batches: int | None = Field(
+        None,
+        ge=1,
+        description="micro-batches an optimizer step, over all processes and a multiple of their number; default one "
+        "each. Set, a run may go on with another number of processes",
+    )
     seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, data order and dropout")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32",
     )
+    max_skipped_steps: int = Field(
+        10, ge=0, description="steps whose gradient is NaN or infinite are skipped; more of them stop the run"
+    )
+    readers: int = Field(2, ge=1, description="threads that read and collate, in each process")
     log_every: int = Field(50, ge=1, description="optimizer steps between log lines")
     evaluate_every: int | None = Field(None, ge=1, description="optimizer steps between evaluations; always at the end")
     checkpoint_every: int = Field(500, ge=1, description="optimizer steps between checkpoints; always at the end")

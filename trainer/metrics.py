@@ -1,5 +1,7 @@
-"""Training metrics: TensorBoard, and what the progress line shows."""
+"""Training metrics: JSON lines, TensorBoard, and what the progress line shows."""
 
+import json
+import resource
 import time
 from pathlib import Path
 
@@ -11,58 +13,120 @@ from trainer.collate import Batch
 from trainer.loss import Losses
 from trainer.runtime import Runtime
 
+METRICS_FILE = "metrics.jsonl"
+# Means over masked positions; see `trainer.loss.Losses`.
+_BY_LANGUAGE = ("mlm", "kd", "kl", "accuracy", "teacher_agreement")
+
 
 class Metrics:
-    """Sums losses on the device and reads them back only at log steps, so training never waits for them."""
+    """Sums on the device and reads back only at log steps, so training never waits for them.
+
+    `metrics.jsonl` has a line a log step, {"step", "train": {language: {mlm, kd, kl, accuracy,
+    teacher_agreement}}, "learning_rate", ...}, and a line an evaluation, {"step", "heldout": ...}.
+    TensorBoard's `logs/` has the same figures. A resumed run drops what came after its checkpoint.
+    """
 
     def __init__(self, output: str, languages: list[str], steps: int, start: int, runtime: Runtime):
         self._runtime = runtime
         self._languages = languages
-        self._sums = torch.zeros(len(languages), 3, device=runtime.device)
+        self._sums = torch.zeros(len(languages), 1 + len(_BY_LANGUAGE), device=runtime.device)
         self._tokens = 0
+        self._waited = 0.0
         self._since = time.monotonic()
-        self._writer = SummaryWriter(str(Path(output) / "logs"), purge_step=start + 1) if runtime.is_main else None
+        self._writer = self._lines = None
+        if runtime.is_main:
+            self._writer = SummaryWriter(str(Path(output) / "logs"), purge_step=start + 1)
+            self._lines = _reopen(Path(output) / METRICS_FILE, start)
         self._bar = tqdm(total=steps, initial=start, desc=Path(output).name, unit="step", disable=not runtime.is_main)
 
     def add(self, batch: Batch, losses: Losses) -> None:
-        """Counts one micro-batch."""
-        columns_MS = torch.stack([torch.ones_like(losses.mlm_M), losses.mlm_M, losses.kd_M], 1)
-        self._sums.index_add_(0, batch.language_M, columns_MS.float())
-        self._tokens += batch.input_ids_BL.numel()
+        """Counts one micro-batch; positions whose loss is not finite are left out."""
+        columns = (losses.mlm_M, losses.kd_M, losses.kl_M, losses.right_M, losses.agrees_M)
+        columns_MS = torch.stack([torch.ones_like(losses.mlm_M), *columns], 1).float()
+        columns_MS.masked_fill_(~torch.isfinite(columns_MS).all(1, keepdim=True), 0)
+        self._sums.index_add_(0, batch.language_M.to(self._sums.device), columns_MS)
+        self._tokens += batch.tokens
+
+    def waited(self, seconds: float) -> None:
+        """Counts time that was spent waiting for data."""
+        self._waited += seconds
 
     def step(self) -> None:
         """Moves the progress bar."""
         self._bar.update()
 
-    def log(self, step: int, learning_rate: float, weight: float) -> None:
+    def log(self, step: int, learning_rate: float, weights: torch.Tensor, skipped: int) -> None:
         """Writes and shows the means since the last call, over all processes."""
         sums = self._runtime.all_reduce(self._sums)
-        tokens = self._runtime.all_reduce(torch.tensor([float(self._tokens)])).item()
-        self._sums.zero_()
         now = time.monotonic()
-        rate, self._since, self._tokens = tokens / (now - self._since), now, 0
-        if not self._writer:
+        seconds = now - self._since
+        tokens, waited, memory = self._runtime.all_reduce(
+            torch.tensor([self._tokens, self._waited / seconds, self._peak_memory()], dtype=torch.float64)
+        ).tolist()
+        self._sums.zero_()
+        self._since, self._tokens, self._waited = now, 0, 0.0
+        if not self._runtime.is_main:
             return
-        shown = []
-        for language, (positions, mlm, kd) in zip(self._languages, sums.tolist(), strict=True):
-            if positions:
-                self._writer.add_scalar(f"mlm/{language}", mlm / positions, step)
-                self._writer.add_scalar(f"kd/{language}", kd / positions, step)
-                shown.append(f"{language} {mlm / positions:.2f}" + (f"/{kd / positions:.2f}" if kd else ""))
-        self._writer.add_scalar("learning_rate", learning_rate, step)
-        self._writer.add_scalar("distillation_weight", weight, step)
-        self._writer.add_scalar("tokens_per_second", rate, step)
-        self._bar.set_postfix_str(f"{', '.join(shown)}, {rate / 1000:.1f}k tokens/s")
+        train = {
+            language: dict(zip(_BY_LANGUAGE, [value / positions for value in values], strict=True))
+            for language, (positions, *values) in zip(self._languages, sums.tolist(), strict=True)
+            if positions
+        }
+        figures = {
+            "learning_rate": learning_rate,
+            "tokens_per_second": tokens / seconds,
+            "waiting_for_data": waited / self._runtime.world_size,
+            "peak_memory_gib": memory / 2**30,
+            "skipped_steps": skipped,
+        }
+        by_language = dict(zip(self._languages, weights.tolist(), strict=True))
+        self._write({"step": step, "train": train, "distillation_weight": by_language, **figures})
+        for name, value in figures.items():
+            self._writer.add_scalar(name, value, step)
+        for language, row in train.items():
+            self._writer.add_scalar(f"distillation_weight/{language}", by_language[language], step)
+            for name, value in row.items():
+                self._writer.add_scalar(f"{name}/{language}", value, step)
+        shown = [f"{name} {row['mlm']:.2f}" + (f"/{row['kd']:.2f}" if row["kd"] else "") for name, row in train.items()]
+        self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s")
 
     def log_evaluation(self, step: int, evaluation: dict[str, dict]) -> None:
         """Writes an evaluation's figures."""
+        if not evaluation or not self._runtime.is_main:
+            return
+        self._write({"step": step, "heldout": evaluation})
         for language, row in evaluation.items():
             for name, value in row.items():
-                if self._writer and value is not None:
+                if value is not None:
                     self._writer.add_scalar(f"heldout_{name}/{language}", value, step)
 
     def close(self) -> None:
-        """Ends the progress bar and the log."""
+        """Ends the progress bar and the logs."""
         self._bar.close()
         if self._writer:
             self._writer.close()
+            self._lines.close()
+
+    def _write(self, line: dict) -> None:
+        self._lines.write(json.dumps(line) + "\n")
+        self._lines.flush()
+
+    def _peak_memory(self) -> int:
+        """Bytes: of the GPU where there is one, else of the process."""
+        if self._runtime.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _reopen(path: Path, start: int):
+    """The file, with its lines up to step `start`, open for more. A last line that a kill cut short is dropped."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kept = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            if json.loads(line)["step"] <= start:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    path.write_text("".join(kept))
+    return path.open("a")

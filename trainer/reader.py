@@ -1,16 +1,24 @@
 """Streaming the predictions: languages mixed by p^alpha, rows shuffled, batches by length.
 
-The order of batches is a function of the manifests, the configuration and the seed, and
-not of who reads: every process makes the same sequence and takes its own part of it.
-Rows are held a *pool* at a time: `shuffle_rows` rows drawn over the languages, sorted
-by length into batches, the batches in random order. A language's rows come from its
-row groups in an order permuted by (seed, language, epoch), each row group's rows
-permuted too; a language that ends starts its next epoch.
+An optimizer step takes one micro-batch from each of a fixed number of *lanes*; a process
+reads its own lanes only. Lane i of n reads of each language the row groups i, i + n,
+i + 2n, ... of an endless sequence: the language's row groups in an order permuted by
+(seed, language, epoch), epoch after epoch. So the lanes share out every epoch without overlap or
+loss, and which micro-batches a step has depends on the manifests, the configuration and
+the seed, not on how many processes or threads there are.
+
+Within a lane rows come a *pool* at a time: `shuffle_rows` rows drawn over the languages,
+the next rows of each language's row group; sorted by length into batches, the batches in
+random order. What a pool holds follows from the manifests alone, so pools are planned ahead and
+threads read and collate them, as far ahead as memory is meant to go.
 """
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
@@ -18,97 +26,183 @@ import pyarrow.parquet as pq
 
 from schemas.errors import UserError
 from schemas.manifest import PredictionFile, Predictions
-from schemas.rows import ROW_SCHEMA, check_footer
+from schemas.rows import check_footer
 from schemas.storage import filesystem
-from trainer.collate import Batch, Rows
+from trainer.collate import Batch, Columns, Origins, Piece, make_batches
 from trainer.config import SamplingConfig
 
-COLUMNS = [name for name in ROW_SCHEMA.names if name not in ("example_id", "teacher")]
-STATE_VERSION = 1
+STATE_VERSION = 2
+_GOLD = ["input_ids", "masked_positions", "labels"]
+_TEACHERS = ["label_logprobs", "topk_ids", "topk_logprobs"]
 
 
-def read_row_group(file: PredictionFile, group: int) -> pa.Table:
-    """One row group of one file, the columns that training reads.
+def read_row_group(file: PredictionFile, group: int, top_k: int) -> Columns:
+    """One row group of one file; with `top_k` 0 without the teacher's predictions.
 
     Raises:
       UserError: the file is truncated, foreign or from another run, naming it.
     """
+    return Columns.of(_read(file, group, _GOLD + (_TEACHERS if top_k else [])), top_k)
+
+
+def example_ids(origins: Origins, rows: Sequence[int]) -> list[str]:
+    """The example ids of some of a batch's rows, read from its files."""
+    pieces, groups = origins.piece_B[rows].tolist(), {}
+    for piece in set(pieces):
+        groups[piece] = _read(*origins.groups[piece], ["example_id"])["example_id"]
+    return [groups[piece][row].as_py() for piece, row in zip(pieces, origins.row_B[rows].tolist(), strict=True)]
+
+
+def _read(file: PredictionFile, group: int, columns: list[str]) -> pa.Table:
     fs, path = filesystem(file.url)
     try:
+        metadata = _metadata(file.url, file.top_k, file.vocabulary_sha256)
         with fs.open(path, "rb") as stream:
-            parquet = pq.ParquetFile(stream)
-            check_footer(file.url, parquet.metadata.metadata, file.top_k, file.vocabulary_sha256)
-            return parquet.read_row_group(group, columns=COLUMNS)
+            # Files are read by several threads side by side, so each by one.
+            return pq.ParquetFile(stream, metadata=metadata, pre_buffer=True).read_row_group(
+                group, columns=columns, use_threads=False
+            )
     except (OSError, pa.ArrowException) as error:
         raise UserError(
             f"{file.url}: row group {group} cannot be read ({error}); remove the file and rerun the pipeline"
         ) from None
 
 
-@dataclass
-class _Position:
-    """Where a language's stream stands: in which epoch, row group (of the permuted order) and row."""
+@lru_cache(maxsize=4096)
+def _metadata(url: str, top_k: int, vocabulary_sha256: str) -> pq.FileMetaData:
+    fs, path = filesystem(url)
+    with fs.open(path, "rb") as stream:
+        metadata = pq.read_metadata(stream)
+    check_footer(url, metadata.metadata, top_k, vocabulary_sha256)
+    return metadata
 
-    epoch: int = 0
-    group: int = 0
-    row: int = 0
+
+@dataclass(frozen=True)
+class _PlannedPiece:
+    """Rows of a row group that may still be on its way."""
+
+    columns: Future
+    rows: slice
+    source: tuple[PredictionFile, int]
 
 
-@dataclass
 class _LanguageStream:
-    """The endless rows of one language."""
+    """The endless rows of one language in one lane; `position` is (row group of the endless sequence, row in it)."""
 
-    files: list[PredictionFile]
-    language: str
-    seed: int
-    position: _Position = field(default_factory=_Position)
-    _loaded: tuple[int, int] | None = None
-    _table: pa.Table | None = None
+    def __init__(self, files: Iterable[PredictionFile], language: str, seed: int, lane: int, lanes: int):
+        self._groups = [(file, g) for file in files for g, rows in enumerate(file.record.row_groups) if rows]
+        self._seed = [seed, zlib.crc32(language.encode())]
+        self._lanes = lanes
+        self._order: tuple[int, np.ndarray] | None = None
+        self._reading: tuple[int, Future] | None = None
+        self.position = (lane, 0)
 
-    def __post_init__(self):
-        self._groups = [
-            (file, group)
-            for file in self.files
-            if file.record.language == self.language
-            for group, rows in enumerate(file.record.row_groups)
-            if rows
-        ]
-
-    def take(self, count: int) -> list[pa.Table]:
-        """The next `count` rows."""
-        parts = []
+    def take(self, count: int, read) -> list[_PlannedPiece]:
+        """The next `count` rows; `read(file, group)` starts reading a row group."""
+        pieces = []
         while count:
-            table = self._current()
-            part = table.slice(self.position.row, count)
-            parts.append(part)
-            count -= len(part)
-            self.position.row += len(part)
-            if self.position.row == len(table):
-                self.position.row = 0
-                self.position.group += 1
-            if self.position.group == len(self._groups):
-                self.position = _Position(self.position.epoch + 1)
-        return parts
+            number, row = self.position
+            source = self._source(number)
+            if self._reading is None or self._reading[0] != number:
+                self._reading = (number, read(*source))
+            rows = source[0].record.row_groups[source[1]]
+            stop = min(rows, row + count)
+            pieces.append(_PlannedPiece(self._reading[1], slice(row, stop), source))
+            count -= stop - row
+            self.position = (number, stop) if stop < rows else (number + self._lanes, 0)
+        return pieces
 
-    def _current(self) -> pa.Table:
-        wanted = (self.position.epoch, self.position.group)
-        if self._loaded != wanted:
-            order = self._random(self.position.epoch).permutation(len(self._groups))
-            index = int(order[self.position.group])
-            table = read_row_group(*self._groups[index])
-            self._table = table.take(self._random(self.position.epoch, index).permutation(len(table)))
-            self._loaded = wanted
-        return self._table
+    def _source(self, number: int) -> tuple[PredictionFile, int]:
+        epoch, index = divmod(number, len(self._groups))
+        if self._order is None or self._order[0] != epoch:
+            self._order = (epoch, np.random.default_rng([*self._seed, epoch]).permutation(len(self._groups)))
+        return self._groups[self._order[1][index]]
 
-    def _random(self, *counters: int) -> np.random.Generator:
-        return np.random.default_rng([self.seed, zlib.crc32(self.language.encode()), *counters])
+
+@dataclass
+class _Pool:
+    """A pool in the making: the lane's state before it, and its batches."""
+
+    state: dict
+    batches: Future
+
+
+class _Lane:
+    """One endless sequence of batches; see the module's docstring."""
+
+    def __init__(self, reader: "Reader", files: Sequence[PredictionFile], number: int, ahead: int):
+        self._reader = reader
+        self._number = number
+        self._ahead = ahead
+        self._streams = {
+            name: _LanguageStream(
+                [f for f in files if f.record.language == name], name, reader.seed, number, reader.lanes
+            )
+            for name in reader.languages
+        }
+        self._planned_pools = 0
+        self._pools: deque[_Pool] = deque()
+        self._batch = 0
+
+    def __next__(self) -> Batch:
+        self._plan()
+        batches = self._pools[0].batches.result()
+        if self._batch == len(batches):
+            self._pools.popleft()
+            self._batch = 0
+            return next(self)
+        self._batch += 1
+        return batches[self._batch - 1]
+
+    def _plan(self) -> None:
+        reader = self._reader
+        while len(self._pools) < 1 + self._ahead:
+            state = {"pool": self._planned_pools, "streams": {k: list(s.position) for k, s in self._streams.items()}}
+            random = np.random.default_rng([reader.seed, self._number, self._planned_pools])
+            counts = random.multinomial(reader.pool_rows, reader.row_shares).tolist()
+            pieces = [
+                piece
+                for stream, count in zip(self._streams.values(), counts, strict=True)
+                for piece in stream.take(count, reader.start_reading)
+            ]
+            self._pools.append(_Pool(state, reader.start_collating(pieces, random)))
+            self._planned_pools += 1
+
+    def state(self) -> dict:
+        self._plan()
+        return {**self._pools[0].state, "batch": self._batch}
+
+    def load_state(self, state: dict) -> None:
+        for name, position in state["streams"].items():
+            self._streams[name].position = tuple(position)
+        # The pool is made anew, and the batches already seen are skipped.
+        self._planned_pools, self._batch = state["pool"], state["batch"]
 
 
 class Reader:
-    """An endless, resumable iterator of batches; see the module's docstring."""
+    """An endless, resumable iterator over steps: a list of this process's micro-batches; see the module's docstring.
 
-    def __init__(self, predictions: Predictions, sampling: SamplingConfig, batch_tokens: int, seed: int):
+    Args:
+      top_k: 0 leaves the teacher's predictions unread.
+      lanes: micro-batches a step, over all processes.
+      own: the lanes of this process.
+      threads: that read and collate.
+    """
+
+    def __init__(
+        self,
+        predictions: Predictions,
+        sampling: SamplingConfig,
+        batch_tokens: int,
+        seed: int,
+        top_k: int | None = None,
+        lanes: int = 1,
+        own: Sequence[int] = (0,),
+        threads: int = 2,
+    ):
         self.languages = choose_languages(predictions, sampling.languages)
+        self.teachers = predictions.teacher_names
+        self.seed, self.lanes, self.pool_rows = seed, lanes, sampling.shuffle_rows
         records = [
             [file.record for file in predictions.files if file.record.language == name] for name in self.languages
         ]
@@ -117,53 +211,51 @@ class Reader:
         # Shares of positions, turned into shares of rows, which are what is drawn.
         shares = positions**sampling.alpha * rows / positions
         self.row_shares = shares / shares.sum()
-        self._streams = {name: _LanguageStream(predictions.files, name, seed) for name in self.languages}
-        self._top_k = predictions.top_k
+        self._top_k = predictions.top_k if top_k is None else top_k
         self._pad_id = predictions.vocabulary.id_of("pad")
-        self._pool_rows = sampling.shuffle_rows
         self._batch_tokens = batch_tokens
-        self._seed = seed
-        self._pool = 0
-        self._batch = 0
-        self._pool_start = self._positions()
+        # A row group is asked for before the pools that need it, so that no pool waits for one behind it.
+        self._threads = ThreadPoolExecutor(threads, "reader")
+        ahead = -(-threads // len(own))
+        self._lanes = {number: _Lane(self, predictions.files, number, ahead) for number in own}
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[list[Batch]]:
         while True:
-            # A resumed reader makes its pool anew and skips the batches already seen.
-            for name, position in self._pool_start.items():
-                self._streams[name].position = _Position(**position)
-            random = np.random.default_rng([self._seed, self._pool])
-            counts = random.multinomial(self._pool_rows, self.row_shares)
-            tables = [
-                part
-                for name, count in zip(self.languages, counts, strict=True)
-                for part in self._streams[name].take(count)
-            ]
-            rows = Rows(pa.concat_tables(tables), self.languages, self._top_k, self._pad_id)
-            batches = rows.batches(self._batch_tokens, random.permutation(self._pool_rows))
-            order = random.permutation(len(batches))
-            for index in order[self._batch :]:
-                self._batch += 1
-                yield rows.collate(batches[index])
-            self._pool += 1
-            self._batch = 0
-            self._pool_start = self._positions()
+            yield [next(lane) for lane in self._lanes.values()]
 
     def state(self) -> dict:
-        """Small and exact: a reader that loads it goes on with the next batch."""
-        return {"version": STATE_VERSION, "pool": self._pool, "batch": self._batch, "streams": self._pool_start}
+        """This process's lanes: small, exact, and JSON. A reader that loads those of all goes on with the next step."""
+        return {"version": STATE_VERSION, "lanes": {str(n): lane.state() for n, lane in self._lanes.items()}}
 
     def load_state(self, state: dict) -> None:
-        """Goes back to where `state` was taken; call it before iterating."""
-        if state["version"] != STATE_VERSION or set(state["streams"]) != set(self.languages):
+        """Goes back to where `state`, of all lanes, was taken; call it before iterating."""
+        if state["version"] != STATE_VERSION:
             raise UserError(
-                f"the checkpoint's reader state (version {state['version']}, languages {sorted(state['streams'])}) "
-                f"does not fit this run (version {STATE_VERSION}, languages {self.languages})"
+                f"the checkpoint's reader state has version {state['version']}, this program's {STATE_VERSION}; "
+                "finish the run with the program that began it"
             )
-        self._pool, self._batch, self._pool_start = state["pool"], state["batch"], state["streams"]
+        for number, lane in self._lanes.items():
+            lane.load_state(state["lanes"][str(number)])
 
-    def _positions(self) -> dict[str, dict[str, int]]:
-        return {name: vars(stream.position).copy() for name, stream in self._streams.items()}
+    def close(self) -> None:
+        """Stops reading ahead."""
+        self._threads.shutdown(cancel_futures=True)
+
+    def start_reading(self, file: PredictionFile, group: int) -> "Future[Columns]":
+        """A row group, read by another thread."""
+        return self._threads.submit(read_row_group, file, group, self._top_k)
+
+    def start_collating(self, planned: list[_PlannedPiece], random: np.random.Generator) -> "Future[list[Batch]]":
+        """A pool's batches, made by another thread."""
+        return self._threads.submit(self._collate, planned, random)
+
+    def _collate(self, planned: list[_PlannedPiece], random: np.random.Generator) -> list[Batch]:
+        pieces = []
+        for piece in planned:
+            file, group = piece.source
+            language, teacher = self.languages.index(file.record.language), self.teachers.index(file.record.teacher)
+            pieces.append(Piece(piece.columns.result(), piece.rows, language, teacher, file, group))
+        return make_batches(pieces, self._batch_tokens, self._pad_id, random)
 
 
 def choose_languages(predictions: Predictions, wanted: list[str] | None) -> list[str]:

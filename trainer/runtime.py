@@ -30,12 +30,20 @@ class Runtime:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over processes, a new tensor on the CPU."""
-        # NCCL only sums tensors on its GPU.
-        total = tensor.to(self.device, copy=True)
+        """The sum over processes, a new tensor on the CPU. Waits for `tensor`, if it is on a GPU."""
+        # On the CPU, by gloo: a sum of numbers that the host knows must not wait for the GPU.
+        total = tensor.to("cpu", copy=True)
         if self.world_size > 1:
             dist.all_reduce(total)
-        return total.cpu()
+        return total
+
+    def gather(self, value: object) -> list:
+        """The values of all processes, by rank."""
+        values = [value]
+        if self.world_size > 1:
+            values = [None] * self.world_size
+            dist.all_gather_object(values, value)
+        return values
 
     def agree(self, value: int, what: str) -> int:
         """`value`, where every process has the same. UserError where one differs."""
@@ -67,7 +75,7 @@ def start_runtime(precision: str) -> Runtime:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     if world_size > 1:
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     return Runtime(rank, world_size, device, _dtype(precision, device))
 
 

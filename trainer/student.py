@@ -8,7 +8,8 @@ from schemas.errors import UserError
 from schemas.vocabulary import Vocabulary
 from trainer.collate import Batch
 from trainer.config import StudentConfig
-from trainer.loss import Losses, distillation_loss
+from trainer.loss import Losses, Ownership, distillation_loss
+from trainer.objective import Objective
 
 # The transformers configuration's names of the special ids, by role.
 _NO_SHAPE = {"model_type", "dtype", "torch_dtype", "transformers_version", "architectures", "_name_or_path"}
@@ -95,21 +96,26 @@ class DistilledStudent(nn.Module):
         output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[self._rows_M][None]
         return output
 
-    def hidden(self, batch: Batch) -> torch.Tensor:
-        """[M, H]: what the vocabulary projection is applied to, at the batch's masked positions."""
-        self._rows_M = batch.rows_M
-        return self.model(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits[0]
-
-    def forward(self, batch: Batch, weight: float, tail: str) -> Losses:
+    def forward(
+        self,
+        batch: Batch,
+        lambda_M: torch.Tensor,
+        objective: Objective = Objective(),  # noqa: B008, it is frozen
+        ownership: Ownership | None = None,
+    ) -> Losses:
         """The batch's summed losses (`trainer.loss`)."""
+        self._rows_M = batch.rows_M
+        # [1, M, H]: what the vocabulary projection is applied to, at the batch's masked positions.
+        hidden = self.model(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits
         projection = self.model.get_output_embeddings()
         return distillation_loss(
-            self.hidden(batch),
+            hidden[0],
             projection.weight,
             projection.bias,
             batch.labels_M,
             batch.topk_ids_MK,
             batch.topk_logprobs_MK,
-            weight,
-            tail,
+            lambda_M,
+            objective,
+            ownership,
         )

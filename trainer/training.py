@@ -1,38 +1,36 @@
 """The training loop."""
 
 import json
-from collections.abc import Iterator
-from contextlib import nullcontext
-from itertools import islice
+import signal
+import time
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import nn
-from transformers import PreTrainedModel, get_scheduler
+from transformers import PreTrainedModel
 
 from schemas.errors import UserError
 from schemas.manifest import Predictions, open_predictions
 from schemas.storage import write_bytes
-from trainer.checkpoint import latest_checkpoint, load_checkpoint, save_checkpoint
-from trainer.collate import Batch
-from trainer.config import DistillationConfig, OptimizerConfig, TrainerConfig
+from schemas.vocabulary import Vocabulary
+from trainer.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint
+from trainer.config import TrainerConfig
 from trainer.evaluation import evaluate, format_evaluation, open_heldout
 from trainer.export import export_student
-from trainer.loss import Losses
 from trainer.metrics import Metrics
+from trainer.optimization import accumulate_gradients, apply_gradients, language_weights, make_optimizer
 from trainer.reader import Reader
 from trainer.runtime import Runtime
+from trainer.skipped import SkippedSteps
 from trainer.student import DistilledStudent, build_student, student_config
 
-# The configuration's names to those of transformers.
-SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 EVALUATION_FILE = "evaluation.json"
 # What may change between a run and its continuation, since no weight depends on it.
 _INCIDENTAL = {
     "output",
     "predictions",
     "heldout",
+    "max_skipped_steps",
+    "readers",
     "log_every",
     "evaluate_every",
     "checkpoint_every",
@@ -40,70 +38,110 @@ _INCIDENTAL = {
 }
 
 
+class Interrupted(Exception):
+    """The run was asked to end (SIGTERM), and has saved where it was."""
+
+
 def train(config: TrainerConfig, runtime: Runtime) -> None:
     """Trains, or goes on from the newest checkpoint, then evaluates and exports.
 
     Raises:
       UserError: the configuration does not fit the predictions, found before training.
+      Interrupted: SIGTERM came; the same command goes on from there.
     """
     predictions = open_predictions(*config.predictions)
-    if config.distillation.weight and not predictions.top_k:
-        raise UserError(
-            f"distillation.weight is {config.distillation.weight}, but {predictions.newest} was made with top_k: 0 "
-            "and holds no teacher predictions; set it to 0 or rerun the pipeline with a top_k"
-        )
+    _check(config, predictions, runtime)
     heldout = open_heldout(config.heldout, predictions) if config.heldout else None
-    reader = Reader(predictions, config.sampling, config.batch_tokens, config.seed)
+    lanes = config.micro_batches or runtime.world_size
+    own_lanes = range(runtime.rank, lanes, runtime.world_size)
+    reader = Reader(
+        predictions,
+        config.sampling,
+        config.batch_tokens,
+        config.seed,
+        predictions.top_k if config.distillation.distils else 0,
+        lanes,
+        own_lanes,
+        config.readers,
+    )
     longest = max(predictions.max_length, heldout.max_length if heldout else 0)
     model = build_student(student_config(config.student, predictions.vocabulary, longest), config.seed)
     student = DistilledStudent(model).to(runtime.device)
-    optimizer = make_optimizer(student, config.optimizer)
-    scheduler = get_scheduler(
-        SCHEDULES[config.optimizer.schedule], optimizer, config.optimizer.warmup_steps, config.steps
-    )
-    identity = _identity(config, predictions, runtime)
+    optimizer, scheduler = make_optimizer(student, config.optimizer, config.steps)
+    identity = _identity(config, predictions, runtime, lanes)
+    owned_TV = None
+    if config.distillation.normalize == "teacher":
+        owned_TV = owned_tokens(predictions.vocabulary, reader.teachers).to(runtime.device)
 
-    start = runtime.agree(latest_checkpoint(config.output) or 0, f"checkpoints in {config.output}")
+    start, skipped_before = runtime.agree(latest_checkpoint(config.output) or 0, f"checkpoints in {config.output}"), 0
     if start:
-        training, state = load_checkpoint(config.output, start, model, identity, runtime)
-        optimizer.load_state_dict(training["optimizer"])
-        scheduler.load_state_dict(training["scheduler"])
+        state = load_checkpoint(config.output, start, model, optimizer, identity)
+        scheduler.load_state_dict(state["scheduler"])
+        for group, rate in zip(optimizer.param_groups, scheduler.get_last_lr(), strict=True):
+            group["lr"] = rate
         reader.load_state(state["reader"])
+        skipped_before = state["skipped_steps"]
     if start == config.steps and _is_finished(config, heldout):
+        reader.close()
         if runtime.is_main:
             print(f"{config.output}: finished at step {start}, nothing to do")
         return
 
     parallel = runtime.parallel(student)
     metrics = Metrics(config.output, reader.languages, config.steps, start, runtime)
-    batches = iter(reader)
+    skipped = SkippedSteps(config.max_skipped_steps, skipped_before, runtime)
+    checkpoints = CheckpointWriter(config.output, config.keep_checkpoints)
+    signals = []
+    signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
+    steps = iter(reader)
     student.train()
     for step in range(start + 1, config.steps + 1):
-        weight = distillation_weight(config.distillation, step, config.steps)
-        # Dropout is a function of seed, step and rank, so that a resumed run repeats it.
-        torch.manual_seed(step_seed(config.seed, step, runtime.rank))
-        # Every process makes the whole step's batches and takes its own.
-        step_batches = list(islice(batches, config.accumulation * runtime.world_size))
-        for batch, losses in accumulate_gradients(parallel, step_batches, weight, config.distillation.tail, runtime):
+        before = time.monotonic()
+        batches = dict(zip(own_lanes, next(steps), strict=True))
+        metrics.waited(time.monotonic() - before)
+        # Of all processes, and whether any was asked to end: all end at the same step.
+        positions, asked_to_end = runtime.all_reduce(
+            torch.tensor([sum(len(batch.labels_M) for batch in batches.values()), len(signals)])
+        ).tolist()
+        weights = language_weights(config.distillation, reader.languages, step, config.steps)
+        for batch, losses in accumulate_gradients(
+            parallel,
+            batches,
+            positions,
+            weights.to(runtime.device),
+            config.distillation,
+            owned_TV,
+            (config.seed, step),
+            runtime,
+        ):
             metrics.add(batch, losses)
-        nn.utils.clip_grad_norm_(student.parameters(), config.optimizer.clip_norm)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad()
+            skipped.add_batch(step, batch, losses)
+        skipped.add_step(step, apply_gradients(student, optimizer, scheduler, config.optimizer.clip_norm))
         metrics.step()
-        if step % config.log_every == 0 or step == config.steps:
-            metrics.log(step, scheduler.get_last_lr()[0], weight)
-        if (step % config.checkpoint_every == 0 or step == config.steps) and runtime.is_main:
-            save_checkpoint(
-                config.output,
-                step,
-                model,
-                {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()},
-                {"step": step, "identity": identity, "reader": reader.state()},
-                config.keep_checkpoints,
-            )
-        if heldout and config.evaluate_every and step % config.evaluate_every == 0 and step < config.steps:
+        is_last = step == config.steps
+        is_saved = asked_to_end or is_last or step % config.checkpoint_every == 0
+        if is_saved or step % config.log_every == 0:
+            skipped.check()
+        if is_last or step % config.log_every == 0:
+            metrics.log(step, scheduler.get_last_lr()[0], weights, skipped.count)
+        if is_saved:
+            states = runtime.gather(reader.state())
+            if runtime.is_main:
+                state = {
+                    "step": step,
+                    "identity": identity,
+                    "reader": {"version": states[0]["version"], "lanes": _union(s["lanes"] for s in states)},
+                    "scheduler": scheduler.state_dict(),
+                    "skipped_steps": skipped.count,
+                }
+                checkpoints.save(step, model, optimizer, state)
+        if asked_to_end and not is_last:
+            checkpoints.wait()
+            raise Interrupted(f"{config.output}: saved at step {step} of {config.steps}")
+        if heldout and config.evaluate_every and step % config.evaluate_every == 0 and not is_last:
             metrics.log_evaluation(step, evaluate(student, heldout, config.batch_tokens, runtime))
+    reader.close()
+    checkpoints.close()
 
     result = evaluate(student, heldout, config.batch_tokens, runtime) if heldout else {}
     metrics.log_evaluation(config.steps, result)
@@ -113,27 +151,33 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     runtime.barrier()
 
 
-def accumulate_gradients(
-    parallel: nn.Module, step_batches: list[Batch], weight: float, tail: str, runtime: Runtime
-) -> Iterator[tuple[Batch, Losses]]:
-    """One optimizer step's gradients: the mean over all masked positions of all processes.
+def owned_tokens(vocabulary: Vocabulary, teachers: list[str]) -> torch.Tensor:
+    """bool [T, V]: which merged ids each teacher has."""
+    return torch.stack([torch.from_numpy(vocabulary.teacher_ids[teacher] >= 0) for teacher in teachers])
 
-    Args:
-      step_batches: the whole step's micro-batches, the same in every process.
 
-    Yields each of this process's batches with its losses, after their backward pass.
-    """
-    positions = sum(len(batch.labels_M) for batch in step_batches)
-    own = step_batches[runtime.rank :: runtime.world_size]
-    for number, batch in enumerate(own, 1):
-        batch = batch.to(runtime.device)
-        last = runtime.world_size == 1 or number == len(own)
-        with nullcontext() if last else parallel.no_sync():
-            with runtime.autocast():
-                losses = parallel(batch, weight, tail)
-            # Divided once, by the step's positions; DDP averages gradients over processes.
-            (losses.total * (runtime.world_size / positions)).backward()
-        yield batch, losses
+def _check(config: TrainerConfig, predictions: Predictions, runtime: Runtime) -> None:
+    """What can be known before anything is built. UserError."""
+    distillation = config.distillation
+    if distillation.distils and not predictions.top_k:
+        raise UserError(
+            f"distillation.weight is {distillation.weight}, but {predictions.newest} was made with top_k: 0 "
+            "and holds no teacher predictions; set it to 0 or rerun the pipeline with a top_k"
+        )
+    if unknown := sorted(distillation.languages.keys() - set(predictions.language_names)):
+        raise UserError(
+            f"distillation.languages: unknown language {unknown[0]!r}; the predictions have: "
+            + ", ".join(predictions.language_names)
+        )
+    if (config.micro_batches or runtime.world_size) % runtime.world_size:
+        raise UserError(
+            f"micro_batches is {config.micro_batches}, which {runtime.world_size} processes cannot share evenly; "
+            f"make it a multiple of {runtime.world_size}, or start another number of processes"
+        )
+
+
+def _union(dictionaries) -> dict:
+    return {key: value for dictionary in dictionaries for key, value in dictionary.items()}
 
 
 def _finish(
@@ -162,39 +206,12 @@ def _is_finished(config: TrainerConfig, heldout: Predictions | None) -> bool:
     return path.exists() and json.loads(path.read_text()).get("heldout_sha256") == (heldout and heldout.sha256)
 
 
-def make_optimizer(module: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW; weight decay on matrices only."""
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return torch.optim.AdamW(
-        [
-            {"params": [p for p in parameters if p.dim() > 1], "weight_decay": config.weight_decay},
-            {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
-        ],
-        lr=config.learning_rate,
-        betas=config.betas,
-        fused=True,
-    )
-
-
-def distillation_weight(config: DistillationConfig, step: int, steps: int) -> float:
-    """Lambda at `step` of 1..steps: from `weight` linearly to `final_weight`, if there is one."""
-    if config.final_weight is None:
-        return config.weight
-    done = (step - 1) / max(1, steps - 1)
-    return config.weight + (config.final_weight - config.weight) * done
-
-
-def step_seed(seed: int, step: int, rank: int) -> int:
-    """A 63-bit seed for one process's step."""
-    return int(np.random.SeedSequence([seed, step, rank]).generate_state(1, np.uint64)[0] >> np.uint64(1))
-
-
-def _identity(config: TrainerConfig, predictions: Predictions, runtime: Runtime) -> dict:
+def _identity(config: TrainerConfig, predictions: Predictions, runtime: Runtime, lanes: int) -> dict:
     """Everything that decides the weights, as a checkpoint keeps it."""
     return {
         "vocabulary_sha256": predictions.vocabulary.sha256,
         "manifest_sha256": predictions.sha256,
         "precision_used": str(runtime.dtype),
-        "world_size": runtime.world_size,
         **config.model_dump(mode="json", exclude=_INCIDENTAL),
+        "micro_batches": lanes,
     }

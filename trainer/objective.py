@@ -1,0 +1,86 @@
+"""What the student is asked for at one masked position, as a function of a few log-probabilities.
+
+Legend: M masked positions, K top-k, V merged vocabulary.
+
+With z the student's logits, s = log_softmax(z) over the whole merged vocabulary, and t_k
+the teacher's stored log-probabilities of its top-k, over its whole vocabulary:
+
+    mlm = -s[label]
+    r_k = s[k] / u - a,  a = log sum_{j in O} exp(s[j] / u)
+          O: the whole merged vocabulary, or the tokens that the row's teacher owns
+          u: the temperature T for `renormalize`, else 1; so a = 0 for T = 1 over the whole
+
+    renormalize:  kd = T^2 sum_k q_k (log q_k - r_k)       q = softmax_k(t / T)
+    bucket:       kd = T^2 sum_c p_c (log p_c - log b_c)   c: the top-k and one class for the rest
+                  p = softmax_c(t_c / T),  t_rest = log(1 - sum_k exp t_k)
+                  b = softmax_c(r_c / T),  r_rest = log(1 - sum_k exp r_k)
+    ignore:       kd = sum_k exp(t_k) (t_k - r_k)          T = 1 only: this is no distribution to temper
+
+    total = sum_m  lambda_m kd_m + (1 - lambda_m) mlm_m
+
+k runs over the top-k inside the vocabulary; t = -inf marks those that were trimmed away. T^2
+keeps the gradient's size (Hinton et al. 2015, arXiv 1503.02531). `renormalize` is the
+paper's (MergeDistill, section 3): the teacher's softmax over its top-k logits. It asks for
+more confidence than a teacher has whose top-k hold little of the mass; with sharp teachers
+the three agree. `bucket` is the default by measurement (README, "Choices").
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+TAILS = ("bucket", "renormalize", "ignore")
+
+# log(1 - exp(x)) near x = 0 is clamped here: the tail's mass is never below about 1e-6.
+# float32 holds that (1 - 1e-8 would round to 1 and give NaN).
+_CLOSEST_TO_ZERO = -1e-6
+
+
+@dataclass(frozen=True)
+class Objective:
+    """How the top-k are compared; formulas above. ValueError for what is not defined."""
+
+    tail: str = "bucket"
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if self.tail not in TAILS:
+            raise ValueError(f"tail is {self.tail!r}, not one of {TAILS}")
+        if self.tail == "ignore" and self.temperature != 1:
+            raise ValueError("tail `ignore` leaves no distribution, so it has no temperature")
+
+    @property
+    def student_temperature(self) -> float:
+        """u in the formulas: at which the student is normalised over the vocabulary."""
+        return self.temperature if self.tail == "renormalize" else 1.0
+
+
+def sparse_losses(
+    label_M: torch.Tensor, student_MK: torch.Tensor, teacher_MK: torch.Tensor, objective: Objective
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mlm_M, kd_M) in nats, from s[label], r_k and t_k of the formulas above. K may be 0: then kd is 0."""
+    mlm_M = -label_M
+    if teacher_MK.shape[1] == 0:
+        return mlm_M, torch.zeros_like(mlm_M)
+    # Outside a trimmed vocabulary: no part of the top-k, for the teacher as for the student.
+    outside_MK = teacher_MK.isneginf()
+    temperature = objective.temperature
+    if objective.tail == "renormalize":
+        teacher_MK = (teacher_MK / temperature).log_softmax(-1).masked_fill(outside_MK, -torch.inf)
+    elif objective.tail == "bucket":
+        student_MK = student_MK.masked_fill(outside_MK, -torch.inf)
+        teacher_MK = torch.cat([teacher_MK, _log_rest(teacher_MK)], -1)
+        student_MK = torch.cat([student_MK, _log_rest(student_MK)], -1)
+        if temperature != 1:
+            teacher_MK = (teacher_MK / temperature).log_softmax(-1)
+            student_MK = (student_MK / temperature).log_softmax(-1)
+        outside_MK = functional.pad(outside_MK, (0, 1))
+    kd_M = (teacher_MK.exp() * (teacher_MK - student_MK).masked_fill(outside_MK, 0)).sum(-1)
+    return mlm_M, temperature**2 * kd_M
+
+
+def _log_rest(logprobs_MK: torch.Tensor) -> torch.Tensor:
+    """log(1 - sum exp), [M, 1]."""
+    mass = logprobs_MK.logsumexp(-1, keepdim=True).clamp(max=_CLOSEST_TO_ZERO)
+    return torch.log(-torch.expm1(mass))
