@@ -1,0 +1,123 @@
+"""Predictions of made-up tokens, to measure the trainer with: real Parquet, any vocabulary size, no teacher."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.row_files import encode_rows
+from schemas import SCHEMA_VERSION
+from schemas.manifest import (
+    FileRecord,
+    LanguageRecord,
+    Manifest,
+    Masking,
+    TeacherRecord,
+    VocabularyRecord,
+    write_manifest,
+)
+from schemas.rows import ROW_SCHEMA, footer
+from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE, Vocabulary, write_vocabulary
+
+TOP_K, MAX_LENGTH, ROW_GROUP_ROWS, FILE_ROWS = 8, 128, 2048, 16_384
+_SPECIALS = len(SPECIAL_ROLES)
+_MASKED = 0.15
+
+
+def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: int) -> None:
+    """Writes `rows` rows of 8 to 128 tokens, as the pipeline would. Tokens are drawn by Zipf's law."""
+    random = np.random.default_rng(0)
+    tokens = [f"<{role}>" for role in SPECIAL_ROLES] + [f"▁{number}" for number in range(vocabulary_size - _SPECIALS)]
+    roles = [*SPECIAL_ROLES, *["word"] * (vocabulary_size - _SPECIALS)]
+    vocabulary = Vocabulary(tokens, roles, {"teacher": np.arange(vocabulary_size, dtype=np.int32)})
+    write_vocabulary(f"{folder}/{VOCABULARY_FILE}", vocabulary)
+    names = [f"l{number}" for number in range(languages)]
+    files = []
+    for name in names:
+        for number, start in enumerate(range(0, rows // languages, FILE_ROWS)):
+            table = _make_rows(name, min(FILE_ROWS, rows // languages - start), vocabulary_size, random)
+            path = f"{name}/teacher/{number:05d}.parquet"
+            (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
+            content = encode_rows(table, footer(TOP_K, vocabulary.sha256, "{}"), ROW_GROUP_ROWS)
+            (Path(folder) / path).write_bytes(content)
+            groups = [len(part) for part in table.to_batches(ROW_GROUP_ROWS)]
+            tokens_written, masked = (len(table[c].combine_chunks().values) for c in ("input_ids", "masked_positions"))
+            files.append(
+                FileRecord(
+                    path=path,
+                    language=name,
+                    teacher="teacher",
+                    rows=len(table),
+                    row_groups=groups,
+                    tokens=tokens_written,
+                    masked_positions=masked,
+                )
+            )
+    written = {name: sum(file.rows for file in files if file.language == name) for name in names}
+    write_manifest(
+        folder,
+        Manifest(
+            schema_version=SCHEMA_VERSION,
+            top_k=TOP_K,
+            seed=0,
+            max_length=MAX_LENGTH,
+            masking=Masking(rate=_MASKED, mask=1, random=0, keep=0, copies=1),
+            teachers={
+                "teacher": TeacherRecord(
+                    model="made up",
+                    revision=None,
+                    family="wordpiece",
+                    languages=names,
+                    vocabulary_size=vocabulary_size,
+                    fingerprint="made up",
+                )
+            },
+            vocabulary=VocabularyRecord(size=vocabulary_size, sha256=vocabulary.sha256),
+            languages=[
+                LanguageRecord(language=name, teacher="teacher", records=n, used=n, rejected={}, rows=n)
+                for name, n in written.items()
+            ],
+            files=files,
+        ),
+    )
+
+
+def _make_rows(language: str, rows: int, vocabulary_size: int, random: np.random.Generator) -> pa.Table:
+    lengths = np.clip(random.lognormal(3.7, 0.5, rows).astype(int), 8, MAX_LENGTH)
+    counts = np.maximum(1, np.round(lengths * _MASKED).astype(int))
+    ids = _draw(lengths.sum(), vocabulary_size, random)
+    starts = np.cumsum(lengths) - lengths
+    chosen = [
+        np.sort(random.choice(length, count, replace=False)) for length, count in zip(lengths, counts, strict=True)
+    ]
+    positions = np.concatenate(chosen)
+    at = positions + np.repeat(starts, counts)
+    labels = ids[at].copy()
+    ids[at] = SPECIAL_ROLES.index("mask")
+    topk_ids = _draw((len(labels), TOP_K), vocabulary_size, random)
+    topk_ids[:, 0] = labels
+    shares = np.sort(random.dirichlet(np.full(TOP_K + 1, 0.4), len(labels)), axis=1)[:, :0:-1]
+    logprobs = np.log(np.maximum(shares, 1e-7)).astype(np.float16)
+    values = {
+        "example_id": [f"{language}:teacher:text:{number}:0:0" for number in range(rows)],
+        "language": [language] * rows,
+        "teacher": ["teacher"] * rows,
+        "input_ids": _lists(ids, lengths),
+        "masked_positions": _lists(positions, counts),
+        "labels": _lists(labels, counts),
+        "label_logprobs": _lists(logprobs[:, 0].astype(np.float32), counts),
+        "topk_ids": _lists(topk_ids.ravel(), counts * TOP_K),
+        "topk_logprobs": _lists(logprobs.ravel(), counts * TOP_K),
+    }
+    return pa.table({name: pa.array(values[name]).cast(ROW_SCHEMA.field(name).type) for name in values}, ROW_SCHEMA)
+
+
+def _draw(shape: int | tuple[int, ...], vocabulary_size: int, random: np.random.Generator) -> np.ndarray:
+    """int32 ids with probability about 1 / rank."""
+    ranks = np.exp(random.random(shape) * np.log(vocabulary_size - _SPECIALS))
+    return (_SPECIALS - 1 + ranks).astype(np.int32)
+
+
+def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
