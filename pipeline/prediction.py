@@ -103,7 +103,7 @@ class Predictor:
         """Compares with the full forward on a small padded batch; empty where both agree."""
         lengths = np.array([5, 8])
         ids = tokens[np.linspace(0, len(tokens) - 1, lengths.sum()).astype(np.int64)]
-        ids_BL, inside_BL = pad(ids, np.array([0, 5]), lengths, self._pad)
+        ids_BL, inside_BL = pad(ids, lengths, self._pad)
         rows_M = np.array([1, 3, 8, 11, 14])
         with _one_thread(self._device):
             full_MV = self._full_logits(ids_BL, inside_BL, rows_M).float()
@@ -148,7 +148,7 @@ class Predictor:
         )
 
         def run(batch: np.ndarray) -> int:
-            ids_BL, inside_BL = pad(input_ids, starts[batch], lengths[batch], self._pad)
+            ids_BL, inside_BL = pad(input_ids[ranges(starts[batch], lengths[batch])], lengths[batch], self._pad)
             index_M = ranges(first[batch], counts[batch])
             row_M = np.repeat(np.arange(len(batch)), counts[batch])
             column_M = targets[index_M] - np.repeat(starts[batch], counts[batch])

@@ -13,11 +13,11 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
     return np.arange(ends[-1] if len(ends) else 0) + np.repeat(starts - (ends - lengths), lengths)
 
 
-def pad(values: np.ndarray, starts: np.ndarray, lengths: np.ndarray, filler: int) -> tuple[np.ndarray, np.ndarray]:
-    """int64 [B, L] of the rows at `starts`, padded on the right, and bool [B, L] of what is no padding."""
+def pad(values: np.ndarray, lengths: np.ndarray, filler: int) -> tuple[np.ndarray, np.ndarray]:
+    """[B, L] of rows that lie end to end in `values`, padded on the right, and bool [B, L] of what is no padding."""
     inside_BL = np.arange(lengths.max()) < lengths[:, None]
-    padded_BL = np.full(inside_BL.shape, filler, np.int64)
-    padded_BL[inside_BL] = values[ranges(starts, lengths)]
+    padded_BL = np.full(inside_BL.shape, filler, values.dtype)
+    padded_BL[inside_BL] = values
     return padded_BL, inside_BL
 
 
@@ -30,15 +30,18 @@ def batches_by_length(
     row that is over a limit by itself is a batch of its own.
     """
     order = order[np.argsort(lengths[order], kind="stable")]
-    batches, start, total = [], 0, 0
-    weights = np.zeros(len(lengths), np.int64) if counts is None else counts
-    for end, (length, count) in enumerate(zip(lengths[order].tolist(), weights[order].tolist(), strict=True)):
-        # Sorted ascending, so this row's length is the batch's padded length.
-        if end > start and (length * (end - start + 1) > max_tokens or total + count > max_count):
-            batches.append(order[start:end])
-            start, total = end, 0
-        total += count
-    return [*batches, order[start:]] if len(order) else []
+    sorted_lengths = lengths[order]
+    # Counts of the rows before each one, with which any run of rows is summed.
+    before = np.concatenate([[0], np.cumsum(counts[order])]) if counts is not None else None
+    batches, start = [], 0
+    while start < len(order):
+        longest = len(order) if before is None else np.searchsorted(before, before[start] + max_count, "right") - 1
+        # Sorted ascending, so a batch's padded length is its last row's, and the padded tokens grow with every row.
+        window = sorted_lengths[start : min(longest, start + max_tokens // max(1, sorted_lengths[start]))]
+        size = np.searchsorted(window * np.arange(1, len(window) + 1), max_tokens, "right")
+        batches.append(order[start : start + max(1, size)])
+        start += max(1, size)
+    return batches
 
 
 def flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -207,6 +207,21 @@ def test_batches_by_length_keep_their_limits():
     assert batches_by_length(lengths[:0], order[:0], 128) == []
 
 
+@pytest.mark.parametrize("max_tokens", [1, 30, 128, 10**6])
+@pytest.mark.parametrize("max_count", [None, 1, 12])
+def test_batches_by_length_are_filled_one_row_after_the_other(max_tokens, max_count):
+    random = np.random.default_rng(1)
+    lengths, counts = random.integers(1, 50, 300), random.integers(0, 9, 300)
+    order = random.permutation(300)
+    expected = [[]]
+    for row in sorted(order, key=lambda row: lengths[row]):
+        filled = [*expected[-1], row]
+        is_over = lengths[row] * len(filled) > max_tokens or max_count and counts[filled].sum() > max_count
+        expected[-1:] = [expected[-1], [row]] if is_over and expected[-1] else [filled]
+    limits = (counts, max_count) if max_count else ()
+    assert [batch.tolist() for batch in batches_by_length(lengths, order, max_tokens, *limits)] == expected
+
+
 def test_example_ids_are_those_of_the_rows(predictions):
     frame = pd.read_parquet(predictions).set_index("example_id")
     for batch in take(reader(predictions), 5):

@@ -314,7 +314,7 @@ def test_students_of_other_architectures(model_type, predictions):
     plain = build_student(config, 0).eval()
     with torch.no_grad():
         logits = plain(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits
-        expected = functional.cross_entropy(logits.flatten(0, 1)[batch.rows_M], batch.labels_M, reduction="none")
+        expected = functional.cross_entropy(logits.flatten(0, 1)[batch.rows_M], batch.labels_M.long(), reduction="none")
         found = DistilledStudent(build_student(config, 0)).eval()(batch, torch.full((len(batch.labels_M),), 0.5)).mlm_M
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 

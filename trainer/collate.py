@@ -20,12 +20,12 @@ class Batch:
     """One batch; ids are merged ids.
 
     Attributes:
-      input_ids_BL, attention_mask_BL: int64, padded on the right.
+      input_ids_BL, attention_mask_BL: int32 and bool, padded on the right.
       rows_M: int64, indices of the masked positions in the flattened [B*L].
-      labels_M: int64.
+      labels_M: int32.
       language_M, teacher_M: int64, indices into the reader's `languages` and `teachers`.
       label_logprobs_M: float32, the teacher's; NaN where no teacher was run (K = 0).
-      topk_ids_MK, topk_logprobs_MK: int64 and float16; -inf for a prediction outside the vocabulary.
+      topk_ids_MK, topk_logprobs_MK: int32 and float16; -1 and -inf for a prediction outside the vocabulary.
       tokens: without padding.
       origins: where each row came from, to say which one is at fault: (file, row group, row in it).
     """
@@ -181,19 +181,18 @@ def make_batches(
         start, stop = stop, stop + len(batch)
         lengths, counts = columns.lengths[start:stop], columns.counts[start:stop]
         inside = slice(columns.target_offsets[start], columns.target_offsets[stop])
-        ids_BL, inside_BL = pad(columns.ids, columns.id_offsets[start:stop], lengths, pad_id)
+        ids_BL, inside_BL = pad(columns.ids[columns.id_offsets[start] : columns.id_offsets[stop]], lengths, pad_id)
         row_M = np.repeat(np.arange(len(batch)), counts)
         result.append(
             Batch(
                 torch.from_numpy(ids_BL),
-                torch.from_numpy(inside_BL.astype(np.int64)),
+                torch.from_numpy(inside_BL),
                 torch.from_numpy(row_M * ids_BL.shape[1] + columns.positions[inside]),
-                torch.from_numpy(columns.labels[inside].astype(np.int64)),
+                torch.from_numpy(columns.labels[inside]),
                 torch.from_numpy(language_N[start:stop][row_M]),
                 torch.from_numpy(teacher_N[start:stop][row_M]),
                 torch.from_numpy(columns.label_logprobs[inside]),
-                # A prediction outside a trimmed vocabulary has no probability, so any id does.
-                torch.from_numpy(np.maximum(columns.topk_ids[inside], 0).astype(np.int64)),
+                torch.from_numpy(columns.topk_ids[inside]),
                 torch.from_numpy(columns.topk_logprobs[inside]),
                 int(lengths.sum()),
                 Origins(groups, piece_N[start:stop], row_N[start:stop]),

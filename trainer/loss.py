@@ -79,9 +79,9 @@ def distillation_loss(
     Args:
       hidden_MH: what the vocabulary projection is applied to, at masked positions.
       weight_VH, bias_V: the projection, over the merged vocabulary.
-      labels_M, topk_ids_MK: int64, merged ids. K may be 0, then kd is 0.
+      labels_M, topk_ids_MK: integers, merged ids. K may be 0, then kd is 0.
       topk_logprobs_MK: the teacher's, over its whole vocabulary at temperature 1; -inf for
-        a prediction outside the vocabulary, whose id is then any.
+        a prediction outside the vocabulary, whose id is then -1 or any.
       lambda_M: share of the distillation at each position, in [0, 1].
       ownership: normalises the student over its teacher's tokens in kd. mlm is always over the
         whole merged vocabulary, which the finished student is read over.
@@ -126,7 +126,8 @@ class _ChunkedLoss(torch.autograd.Function):
         device = hidden_MH.device.type
         fast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MH.dtype
         exact = torch.float64 if hidden_MH.dtype == torch.float64 else torch.float32
-        columns_MJ = torch.cat([labels_M[:, None], topk_ids_MK], dim=1)
+        # A prediction outside a trimmed vocabulary has no probability, so any id does.
+        columns_MJ = torch.cat([labels_M[:, None], topk_ids_MK], dim=1).long().clamp_(min=0)
         teacher_MK, lambda_M = topk_logprobs_MK.to(exact), lambda_M.to(exact)
 
         with torch.autocast(device, enabled=False):
