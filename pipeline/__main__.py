@@ -35,7 +35,7 @@ def main(arguments: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().handlers[0].addFilter(_is_news)
     if options.dry_run:
-        return exit_code_of(lambda: _dry_run(options.config, options.teraflops))
+        return exit_code_of(lambda: _dry_run(options.config, beam_arguments, options.teraflops))
     return exit_code_of(lambda: _run(options.config, beam_arguments))
 
 
@@ -45,12 +45,12 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not users and not record.getMessage().startswith("apitools not found")
 
 
-def _dry_run(path: str, teraflops: float | None) -> None:
+def _dry_run(path: str, beam_arguments: list[str], teraflops: float | None) -> None:
     config = _load(path)
     from pipeline.estimate import describe
     from pipeline.run import dry_run
 
-    print(describe(dry_run(config), teraflops))
+    print(describe(dry_run(config, beam_arguments), teraflops))
 
 
 def _run(path: str, beam_arguments: list[str]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 
 from pipeline.config import PipelineConfig
 from pipeline.row_files import encode_rows
-from pipeline.sample import sample_records
+from pipeline.sample import Sample, sample_records
 from pipeline.segments import Sequences, make_sequences
 from pipeline.shards import Shard, Teacher, make_rows
 from pipeline.teacher_tokenizer import TeacherTokenizer
@@ -41,7 +41,8 @@ class Estimate:
 
 def check_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: PipelineConfig) -> None:
     """Refuses text of which a sample is rejected beyond the limit, before any teacher runs (UserError)."""
-    total, rejected, _ = _tokenize(shards, tokenizer, config)
+    sample = sample_records(shards, _SAMPLE_BYTES)
+    total, (rejected, _) = len(sample.records), _tokenize(sample, tokenizer, config)
     if total >= _SAMPLE_RECORDS and rejected > config.max_rejected * total:
         raise UserError(
             f"text.{shards[0].language}: {rejected:,} of a sample of {total:,} records would be rejected, more than "
@@ -50,33 +51,37 @@ def check_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: P
 
 
 def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) -> Estimate:
-    """Tokenizes a sample of one language's shards, predicts a part of it, and scales both up by the text's bytes."""
-    total, rejected, sequences = _tokenize(shards, teacher.tokenizer, config)
+    """Tokenizes a sample of one language's shards, predicts a part of it, and scales both up.
+
+    By records, and where the sample cut long ones by the bytes that they have.
+    """
+    sample = sample_records(shards, _SAMPLE_BYTES)
+    rejected, sequences = _tokenize(sample, teacher.tokenizer, config)
     first = shards[0]
     records = sum(shard.part.records for shard in shards) * first.limit // first.total
-    scale = records / max(1, total)
+    rejected = round(rejected * records / max(1, len(sample.records)))
+    scale = records / max(1, len(sample.records)) * sample.whole_bytes / max(1, sample.bytes)
     part = _head(sequences, _SAMPLE_TOKENS)
     if not len(part.lengths):
-        return Estimate(first.language, first.teacher, records, round(rejected * scale), 0, 0, 0, 0.0, 0.0)
+        return Estimate(first.language, first.teacher, records, rejected, 0, 0, 0, 0.0, 0.0)
 
     if teacher.predictor:  # Once for nothing: the first batches are slow.
         make_rows(first, _head(part, 1), config, teacher)
     started = time.perf_counter()
     table = make_rows(first, part, config, teacher)
     seconds = time.perf_counter() - started
-    flops = 0
-    if teacher.predictor:
-        masked = len(table["labels"].combine_chunks().values)
-        flops = teacher.predictor.flops(part.token_ids, part.lengths, masked)
     copies = config.masking.copies
+    masked = len(table["labels"].combine_chunks().values)
+    # Of one copy, since the table holds all.
+    flops = teacher.predictor.flops(part.token_ids, part.lengths, masked // copies) if teacher.predictor else 0
     grown = len(sequences.token_ids) / len(part.token_ids) * scale
     return Estimate(
         language=first.language,
         teacher=first.teacher,
         records=records,
-        rejected=round(rejected * scale),
+        rejected=rejected,
         rows=round(len(sequences.lengths) * copies * scale),
-        masked_positions=round(len(table["labels"].combine_chunks().values) * grown),
+        masked_positions=round(masked * grown),
         bytes=round(len(encode_rows(table, {}, config.row_group_rows)) * grown),
         flops=flops * copies * grown,
         seconds=seconds * grown,
@@ -113,16 +118,13 @@ def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
     return "\n".join(lines)
 
 
-def _tokenize(
-    shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: PipelineConfig
-) -> tuple[int, int, Sequences]:
-    """Sampled records, how many of them are rejected, and the sequences of the others."""
-    sampled = sample_records(shards, _SAMPLE_BYTES)
-    usable = [record for record in sampled if not record.fault]
+def _tokenize(sample: Sample, tokenizer: TeacherTokenizer, config: PipelineConfig) -> tuple[int, Sequences]:
+    """How many of the records are rejected, and the sequences of the others."""
+    usable = [record for record in sample.records if not record.fault]
     sequences, unusable = make_sequences(
         [record.number for record in usable], [record.text for record in usable], tokenizer, config
     )
-    return len(sampled), len(sampled) - len(usable) + len(unusable), sequences
+    return len(sample.records) - len(usable) + len(unusable), sequences
 
 
 def _head(sequences: Sequences, tokens: int) -> Sequences:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -72,16 +73,16 @@ class Predictor:
         self._pad = tokenizer.roles["pad"]
         self._top_k = top_k
         self._threads = threads if device.type == "cpu" else 1
-        self._one_shard = threading.Lock()
         # Rows of the head that no token of the tokenizer stands for (padding of the
         # vocabulary) count in the normaliser but are never among the top-k.
         rows = self._model.get_input_embeddings().num_embeddings
         tokens = np.fromiter(tokenizer.tokens, np.int64)
         self._nameless = torch.from_numpy(np.setdiff1d(np.arange(rows), tokens)).to(device)
         self._vocabulary = rows
-        # What the hook keeps is each thread's own, set only while it predicts.
+        # What the hook keeps is each thread's own, set only while it predicts. The hook must not refer to this
+        # object, which refers to the model: in a cycle both would outlive their last user.
         self._wanted = threading.local()
-        self._hook = self._model.base_model.register_forward_hook(self._keep_rows)
+        self._hook = self._model.base_model.register_forward_hook(partial(_keep_rows, self._wanted))
         if fault := self._fault_of_hook(np.sort(tokens)):
             self._hook.remove()
             self._hook = None
@@ -91,12 +92,6 @@ class Predictor:
                 type(model).__name__,
                 fault,
             )
-
-    def _keep_rows(self, module, arguments, output):
-        rows_M = getattr(self._wanted, "rows_M", None)
-        if rows_M is not None:
-            output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[rows_M][None]
-        return output
 
     @torch.inference_mode()
     def _fault_of_hook(self, tokens: np.ndarray) -> str:
@@ -163,7 +158,7 @@ class Predictor:
 
         batches = self._batches(lengths, counts, batch_tokens)
         # The longest first, so that no thread is left with much at the end.
-        with self._one_shard, _one_thread(self._device), ThreadPoolExecutor(self._threads) as pool:
+        with _one_thread(self._device), ThreadPoolExecutor(self._threads) as pool:
             try:
                 for tokens in pool.map(run, reversed(batches)):
                     progress(tokens)
@@ -196,7 +191,7 @@ class Predictor:
     def log_distributions(self, input_ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """float32 [M, V]: all log-probabilities at `positions` of one sequence, predicted by itself, unpadded."""
         inside_BL = np.ones((1, len(input_ids)), bool)
-        with self._one_shard, _one_thread(self._device):
+        with _one_thread(self._device):
             logits_MV = (self._logits if self._hook else self._full_logits)(
                 input_ids[None].astype(np.int64), inside_BL, positions.astype(np.int64)
             )
@@ -237,16 +232,28 @@ class Predictor:
         ).logits
 
 
+def _keep_rows(wanted: threading.local, module, arguments, output):
+    rows_M = getattr(wanted, "rows_M", None)
+    if rows_M is not None:
+        output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[rows_M][None]
+    return output
+
+
+# Of the whole process, as the number of threads is: also of two teachers one predicts at a time.
+_PREDICTING = threading.Lock()
+
+
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
     """Each operation on a CPU by one thread: sums of several threads' parts depend on how many there are."""
-    before = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    with _PREDICTING:
+        before = torch.get_num_threads()
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
 
 
 def choose_device(device: str) -> torch.device:

@@ -39,20 +39,7 @@ def describe_run(
     config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, text: TextPlan
 ) -> Run:
     """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teacher_model`."""
-    teachers = {}
-    for name, teacher in config.teachers.items():
-        tokenizer = tokenizers[name]
-        model = load_model(name, teacher) if config.top_k else None
-        if model:
-            check_model(tokenizer, model, config.top_k, config.max_length)
-        teachers[name] = TeacherRecord(
-            model=teacher.model,
-            revision=teacher.revision,
-            family=tokenizer.family,
-            languages=teacher.languages,
-            vocabulary_size=len(tokenizer.tokens),
-            fingerprint=teacher_fingerprint(tokenizer, model),
-        )
+    teachers = {name: _describe_teacher(name, config, tokenizers[name]) for name in config.teachers}
     settings = config.model_dump(mode="json", exclude=RUNTIME_FIELDS)
     settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}
     settings["text"] = {
@@ -63,6 +50,21 @@ def describe_run(
         teachers=teachers,
         vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
         text={language: {source: plan.sha256 for source, plan in plans.items()} for language, plans in text.items()},
+    )
+
+
+def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> TeacherRecord:
+    teacher = config.teachers[name]
+    model = load_model(name, teacher) if config.top_k else None
+    if model:
+        check_model(tokenizer, model, config.top_k, config.max_length)
+    return TeacherRecord(
+        model=teacher.model,
+        revision=teacher.revision,
+        family=tokenizer.family,
+        languages=teacher.languages,
+        vocabulary_size=len(tokenizer.tokens),
+        fingerprint=teacher_fingerprint(tokenizer, model),
     )
 
 

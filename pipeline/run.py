@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -77,15 +78,8 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
       UserError: bad input, found before any shard is processed, or the output folder
         holds another run.
     """
-    options = beam_options(beam_arguments)
-    if _is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):
-        raise UserError(
-            f"output: {config.output} is on this machine, where Dataflow's workers cannot write; give a URL"
-        )
-    prepared = prepare(config)
+    options, prepared = _check(config, beam_arguments)
     shards = prepared.shards
-    for group in prepared.groups:
-        check_sample(group, prepared.tokenizers[group[0].teacher], config)
     claim_output(config.output, prepared.run)
     present = list_files(config.output)
     missing = [shard for shard in shards if shard.path not in present]
@@ -107,16 +101,32 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
     return manifest
 
 
-def dry_run(config: PipelineConfig) -> list[Estimate]:
+def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]:
     """Checks everything that `run_pipeline` would, writes nothing, and estimates what each language would take."""
-    prepared = prepare(config)
+    _, prepared = _check(config, beam_arguments)
     check_output(config.output, prepared.run)
-    estimates = []
-    for name, groups in groupby(prepared.groups, key=lambda group: group[0].teacher):
+
+    def with_teacher(name: str, groups: Iterable[list[Shard]]) -> list[Estimate]:
+        # In a function of its own, so that the teacher is gone before the next is loaded.
         fingerprint = prepared.run.teachers[name].fingerprint
         teacher = load_teacher(name, config, prepared.vocabulary, None, fingerprint)
-        estimates += [estimate(group, teacher, config) for group in groups]
-    return estimates
+        return [estimate(group, teacher, config) for group in groups]
+
+    by_teacher = groupby(prepared.groups, key=lambda group: group[0].teacher)
+    return [each for name, groups in by_teacher for each in with_teacher(name, groups)]
+
+
+def _check(config: PipelineConfig, beam_arguments: list[str]) -> tuple[PipelineOptions, Prepared]:
+    """Everything that can be known before a teacher runs. UserError."""
+    options = beam_options(beam_arguments)
+    if _is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):
+        raise UserError(
+            f"output: {config.output} is on this machine, where Dataflow's workers cannot write; give a URL"
+        )
+    prepared = prepare(config)
+    for group in prepared.groups:
+        check_sample(group, prepared.tokenizers[group[0].teacher], config)
+    return options, prepared
 
 
 def _base(config: PipelineConfig) -> Vocabulary:
@@ -137,7 +147,7 @@ def _deploy(config: PipelineConfig, prepared: Prepared) -> None:
     words = []
     for group in prepared.groups:
         name = group[0].teacher
-        texts = [record.text for record in sample_records(group, SAMPLE_BYTES) if not record.fault]
+        texts = [record.text for record in sample_records(group, SAMPLE_BYTES).records if not record.fault]
         words.append(count_words(group[0].language, tokenizers[name], texts, vocabulary.to_merged(name)))
     if prepared.base:
         remapped = deployed_tokenizers(config.extends, prepared.base) | remapped

@@ -170,7 +170,7 @@ def read_records(part: TextRange) -> Iterator[Record]:
     """The records of a range, in order, those that cannot be used with their fault.
 
     Raises:
-      UserError: the file is gone, or is no longer what it was when it was planned.
+      UserError: the file is gone, or has another number of records than when it was planned.
     """
     file = part.file
     try:
@@ -239,13 +239,15 @@ def _values(part: TextRange) -> Iterator[tuple[str, str]]:
         groups = [
             group for group, start in enumerate(starts) if start < part.end and part.start < start + counts[group]
         ]
-        row = starts[groups[0]]
+        row = starts[groups[0]] if groups else 0
         for batch in parquet.iter_batches(row_groups=groups, columns=[part.file.field]):
             inside = batch.column(0)[max(0, part.start - row) : max(0, part.end - row)]
             row += len(batch)
             # As bytes, since a foreign writer's strings need not be UTF-8.
             for text in inside.cast(pa.large_binary()).to_pylist():
                 yield _decode(text or b"")
+            if row >= part.end:
+                break
 
 
 def _read(file: TextFile, start: int, end: int) -> Iterator[bytes]:

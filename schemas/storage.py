@@ -90,8 +90,11 @@ def _temporary(path: str, content: bytes) -> str:
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, not a file; choose another name")
     temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); make room, or choose another output") from None
     return temporary

@@ -1,11 +1,13 @@
 """What the configuration can ask for: formats, packing, whole words, limits; and the audit and the dry run."""
 
+import gc
 import gzip
 import json
 import random
 import subprocess
 import sys
 import threading
+import weakref
 from functools import partial
 
 import numpy as np
@@ -22,6 +24,7 @@ from pipeline.config import PipelineConfig
 from pipeline.provenance import claim_output, describe_run
 from pipeline.run import dry_run, prepare
 from pipeline.segments import _pack
+from pipeline.teacher_model import load_model
 from pipeline.teachers import Pool
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
@@ -210,7 +213,7 @@ def test_the_audit_notices_what_is_wrong():
 
 def test_dry_run(pipeline_settings, predictions, tmp_path):
     settings = pipeline_settings(tmp_path / "p")
-    estimates = {each.language: each for each in dry_run(PipelineConfig.model_validate(settings))}
+    estimates = {each.language: each for each in dry_run(PipelineConfig.model_validate(settings), [])}
     assert not (tmp_path / "p").exists()
     manifest = read_manifest(str(predictions))
     for record in manifest.languages:
@@ -227,6 +230,78 @@ def test_dry_run(pipeline_settings, predictions, tmp_path):
         encoder = 2 * tokens * 2 * (4 * 16 * 16 + 2 * 16 * 32)
         head = 2 * each.masked_positions * (16 * 16 + 16 * own)
         assert 0.99 < each.flops / (encoder + head) < 1.3
+
+
+def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tmp_path):
+    """Long JSON records in many shards: the estimate beside the run itself."""
+    from pipeline.run import run_pipeline
+
+    lines = world.sentences("en", 400)
+    with (tmp_path / "long.jsonl").open("w") as file:
+        for number in range(70):
+            file.write(json.dumps({"text": " ".join(lines[number * 5 : number * 5 + 60]), "id": number}) + "\n")
+    settings = pipeline_settings(tmp_path / "p", shard_bytes=1024) | {
+        "teachers": {"t": {"model": str(teachers / "en-wordpiece"), "languages": ["en"], "dtype": "float32"}},
+        "text": {"en": {"files": [str(tmp_path / "long.jsonl")], "field": "text"}},
+    }
+    (each,) = dry_run(PipelineConfig.model_validate(settings), [])
+    found = run_pipeline(PipelineConfig.model_validate(settings), [])
+    positions = sum(file.masked_positions for file in found.files)
+    size = sum(path.stat().st_size for path in (tmp_path / "p").glob("en/*/*.parquet"))
+    assert each.records == 70 and len(found.files) > 60
+    assert each.rows == pytest.approx(found.languages[0].rows, rel=0.15)
+    assert each.masked_positions == pytest.approx(positions, rel=0.15)
+    # Footers included: files this small are hardly more than that.
+    assert each.bytes < size
+
+
+def test_dry_run_counts_each_copy_once(pipeline_settings, tmp_path):
+    flops = []
+    for copies in (1, 3):
+        settings = pipeline_settings(tmp_path / "p", masking={"copies": copies})
+        flops.append(dry_run(PipelineConfig.model_validate(settings), [])[0].flops)
+    # Other positions are masked in each copy.
+    assert flops[1] == pytest.approx(3 * flops[0], rel=0.05)
+
+
+@pytest.mark.parametrize("command", ["dry run", "run"])
+def test_one_teacher_is_held_at_a_time(command, pipeline_settings, tmp_path, monkeypatch):
+    """By the launcher, too: when one is loaded, no earlier one is there."""
+    import pipeline.provenance
+    import pipeline.teachers
+    from pipeline.run import run_pipeline
+
+    loaded, alive = [], []
+
+    def load(*arguments):
+        alive.append(sum(earlier() is not None for earlier in loaded))
+        model = load_model(*arguments)
+        loaded.append(weakref.ref(model))
+        return model
+
+    for module in (pipeline.provenance, pipeline.teachers):
+        monkeypatch.setattr(module, "load_model", load)
+    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
+    gc.collect()
+    gc.disable()
+    try:
+        dry_run(config, []) if command == "dry run" else run_pipeline(config, [])
+    finally:
+        gc.enable()
+    assert len(alive) >= 6 and max(alive) == 0
+
+
+def test_dry_run_checks_what_the_run_would(pipeline_settings, tmp_path):
+    (tmp_path / "bad.txt").write_text("the river writes a song\n" * 100 + "\n" * 900)
+    settings = pipeline_settings(tmp_path / "p", max_rejected=0.1)
+    config = PipelineConfig.model_validate(settings)
+    with pytest.raises(UserError, match="bogus"):
+        dry_run(config, ["--bogus"])
+    with pytest.raises(UserError, match="Dataflow's workers cannot write"):
+        dry_run(config, ["--runner=DataflowRunner"])
+    settings["text"]["en"] = [str(tmp_path / "bad.txt")]
+    with pytest.raises(UserError, match="900 of a sample of 1,000 records would be rejected"):
+        dry_run(PipelineConfig.model_validate(settings), [])
 
 
 def test_dry_run_from_the_command_line_writes_nothing(pipeline_settings, tmp_path):

@@ -1,5 +1,10 @@
 """Teacher inference against plain transformers: full logits, one sequence at a time."""
 
+import gc
+import threading
+import weakref
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -166,3 +171,50 @@ def test_top_k_and_normalizer_are_torchs_own(rows, vocabulary, dtype):
     below = logits.clone()
     below[0, 3] = -torch.inf
     assert torch.equal(top_k(below, 8)[0], below.topk(8).values)
+
+
+@pytest.fixture
+def without_collector():
+    """What is not freed by its last reference stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_teacher_is_gone_with_its_last_user(without_collector):
+    model = tiny("bert")
+    predictor = Predictor(model, Tokenizer(), FLOAT32, TOP_K)
+    predictor.predict(*ragged(5))
+    alive = weakref.ref(model)
+    del model, predictor
+    assert alive() is None
+
+
+def test_of_two_teachers_one_predicts_at_a_time(monkeypatch):
+    """How many threads an operation has is the process's, so one that ends would change it for the other."""
+    forward, lock, busy, most = Predictor._forward, threading.Lock(), Counter(), []
+
+    def watched(self, *arguments):
+        with lock:
+            busy[self] += 1
+            most.append((len(+busy), torch.get_num_threads()))
+        try:
+            return forward(self, *arguments)
+        finally:
+            with lock:
+                busy[self] -= 1
+
+    monkeypatch.setattr(Predictor, "_forward", watched)
+    before = torch.get_num_threads()
+    predictors = [Predictor(tiny("bert"), Tokenizer(), FLOAT32, TOP_K, threads=2) for _ in range(2)]
+    shards = [
+        threading.Thread(target=predictor.predict, args=(*ragged(400, number), 64))
+        for number in range(3)
+        for predictor in predictors
+    ]
+    for shard in shards:
+        shard.start()
+    for shard in shards:
+        shard.join()
+    assert len(most) > 100 and set(most) == {(1, 1)} and torch.get_num_threads() == before

@@ -132,6 +132,15 @@ def test_parquet_without_the_column(tmp_path):
         plan(tmp_path / "b.parquet", 100)
 
 
+def test_a_parquet_file_that_shrinks_during_the_run_is_noticed(tmp_path):
+    write = lambda rows: pq.write_table(pa.table({"text": ["x"] * rows}), tmp_path / "a.parquet", row_group_size=10)  # noqa: E731
+    write(40)
+    last = plan(tmp_path / "a.parquet", 1, "text").ranges[-1]
+    write(20)
+    with pytest.raises(UserError, match="changed since the run began"):
+        list(read_records(last))
+
+
 def test_a_file_that_changes_during_the_run_is_noticed(tmp_path):
     (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
     found = plan(tmp_path / "a.txt", 100)

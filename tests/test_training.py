@@ -125,9 +125,9 @@ def test_training_learns(student, predictions):
         assert result["nll"] < know_nothing - 1
 
 
-def start(config: Path) -> subprocess.Popen:
+def start(config: Path, *launcher: str) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "trainer", str(config)]
+    command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
     return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -227,6 +227,30 @@ def test_lambda_goes_from_one_to_the_other():
     assert config.distils and not DistillationConfig(weight=0).distils
 
 
+def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
+    """SIGTERM to torchrun, which passes it on; one process goes on alone, as if they had been one all along."""
+    changes = {"steps": 30, "micro_batches": 2, "checkpoint_every": 1000, "log_every": 1}
+    config = write_config(tmp_path / "two", predictions, None, **changes)
+    process = start(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
+    metrics = tmp_path / "two" / "student" / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+    process.terminate()
+    process.communicate()
+    assert 1 <= latest_checkpoint(str(tmp_path / "two" / "student")) < 30
+    assert train(config).returncode == 0
+    one = write_config(tmp_path / "one", predictions, None, **changes)
+    assert train(one).returncode == 0
+    # The sum of two terms is the same in any order.
+    assert_same_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
+
+
+def test_processes_share_a_step_evenly(predictions, tmp_path):
+    config = write_config(tmp_path, predictions, None, micro_batches=3)
+    done = train(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
+    assert done.returncode and "micro_batches is 3, which 2 processes cannot share evenly" in done.stderr
+
+
 def test_confidence_multiplies_lambda(predictions):
     batch = take(reader(predictions), 1)[0]
     weights = torch.full((3,), 0.8)
@@ -272,6 +296,8 @@ def test_mlm_only_needs_no_predictions(run_pipeline, tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "student" / "evaluation.json").read_text())["languages"]
     assert all(row["teacher_nll"] is None and row["nll"] > 0 for row in result.values())
+    line = json.loads((tmp_path / "student" / "metrics.jsonl").read_text().splitlines()[0])
+    assert all(row.keys() == {"mlm", "accuracy"} for row in line["train"].values())
     refused = train(write_config(tmp_path / "kd", masked, None))
     assert refused.returncode == 2 and "top_k: 0" in refused.stderr
 

@@ -53,7 +53,8 @@ class CheckpointWriter:
             self._writing = None
 
     def close(self) -> None:
-        """Ends the thread."""
+        """Waits, as above, and ends the thread."""
+        self.wait()
         self._thread.shutdown()
 
 

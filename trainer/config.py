@@ -78,6 +78,12 @@ class DistillationConfig(Config):
     )
 
     @model_validator(mode="after")
+    def _confidence(self):
+        if self.confidence and not self.distils:
+            raise ValueError("confidence has no lambda to multiply: give a `weight` above 0 or leave it out")
+        return self
+
+    @model_validator(mode="after")
     def _temperature(self):
         if self.tail == "ignore" and self.temperature != 1:
             raise ValueError(

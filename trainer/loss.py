@@ -95,10 +95,7 @@ def distillation_loss(
             hidden_MH,
             weight_VH,
             bias_V,
-            labels_M,
-            topk_ids_MK,
-            topk_logprobs_MK,
-            lambda_M,
+            (labels_M, topk_ids_MK, topk_logprobs_MK, lambda_M),
             objective,
             ownership,
             torch.is_grad_enabled(),
@@ -110,19 +107,8 @@ class _ChunkedLoss(torch.autograd.Function):
     """Gradients are made in the forward pass, chunk by chunk, and only scaled in the backward."""
 
     @staticmethod
-    def forward(
-        ctx,
-        hidden_MH,
-        weight_VH,
-        bias_V,
-        labels_M,
-        topk_ids_MK,
-        topk_logprobs_MK,
-        lambda_M,
-        objective,
-        ownership,
-        with_gradient,
-    ):
+    def forward(ctx, hidden_MH, weight_VH, bias_V, targets, objective, ownership, with_gradient):
+        labels_M, topk_ids_MK, topk_logprobs_MK, lambda_M = targets
         device = hidden_MH.device.type
         fast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MH.dtype
         exact = torch.float64 if hidden_MH.dtype == torch.float64 else torch.float32
@@ -192,7 +178,7 @@ class _ChunkedLoss(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("distillation_loss: a second backward pass; its gradients are made once")
         gradients, ctx.gradients = ctx.gradients, None
-        return (*(gradient.mul_(grad_total) for gradient in gradients), *[None] * 7)
+        return (*(gradient.mul_(grad_total) for gradient in gradients), *[None] * 4)
 
 
 def _slices(length: int, size: int) -> list[slice]:

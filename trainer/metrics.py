@@ -22,13 +22,16 @@ class Metrics:
     """Sums on the device and reads back only at log steps, so training never waits for them.
 
     `metrics.jsonl` has a line a log step, {"step", "train": {language: {mlm, kd, kl, accuracy,
-    teacher_agreement}}, "learning_rate", ...}, and a line an evaluation, {"step", "heldout": ...}.
-    TensorBoard's `logs/` has the same figures. A resumed run drops what came after its checkpoint.
+    teacher_agreement}}, "learning_rate", ...}, of which only mlm and accuracy are there where
+    lambda is 0; and a line an evaluation, {"step", "heldout": ...}. TensorBoard's `logs/` has the
+    same figures. A resumed run drops what came after its checkpoint.
     """
 
-    def __init__(self, output: str, languages: list[str], steps: int, start: int, runtime: Runtime):
+    def __init__(self, output: str, languages: list[str], distils: bool, steps: int, start: int, runtime: Runtime):
         self._runtime = runtime
         self._languages = languages
+        # Without a teacher there is nothing to say of one.
+        self._shown = _BY_LANGUAGE if distils else ("mlm", "accuracy")
         self._sums = torch.zeros(len(languages), 1 + len(_BY_LANGUAGE), device=runtime.device)
         self._tokens = 0
         self._waited = 0.0
@@ -68,7 +71,9 @@ class Metrics:
         if not self._runtime.is_main:
             return
         train = {
-            language: dict(zip(_BY_LANGUAGE, [value / positions for value in values], strict=True))
+            language: {
+                name: value / positions for name, value in zip(_BY_LANGUAGE, values, strict=True) if name in self._shown
+            }
             for language, (positions, *values) in zip(self._languages, sums.tolist(), strict=True)
             if positions
         }
@@ -87,7 +92,9 @@ class Metrics:
             self._writer.add_scalar(f"distillation_weight/{language}", by_language[language], step)
             for name, value in row.items():
                 self._writer.add_scalar(f"{name}/{language}", value, step)
-        shown = [f"{name} {row['mlm']:.2f}" + (f"/{row['kd']:.2f}" if row["kd"] else "") for name, row in train.items()]
+        shown = [
+            f"{name} {row['mlm']:.2f}" + (f"/{row['kd']:.2f}" if "kd" in row else "") for name, row in train.items()
+        ]
         self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s")
 
     def log_evaluation(self, step: int, evaluation: dict[str, dict]) -> None:
