@@ -14,13 +14,13 @@ from schemas.manifest import read_footer
 from schemas.storage import join, list_files
 
 _SECONDS = 1.0
-# By shard path, the share of it that this process has predicted.
-_SHARES: dict[str, float] = {}
+# By shard path, how much of it this process has predicted: tokens done, tokens in all, rows in all.
+_PREDICTED: dict[str, tuple[int, int, int]] = {}
 
 
-def shard_share(path: str, share: float) -> None:
+def shard_progress(path: str, done: int, tokens: int, rows: int) -> None:
     """Notes how much of a shard is predicted; shown where the workers are this process's threads."""
-    _SHARES[path] = share
+    _PREDICTED[path] = (done, tokens, rows)
 
 
 @contextmanager
@@ -44,7 +44,7 @@ def run_progress(output: str, shards: list[Shard]) -> Iterator[None]:
     def look() -> None:
         for path in pending.keys() & list_files(output):
             shard = pending.pop(path)
-            _SHARES.pop(path, None)
+            _PREDICTED.pop(path, None)
             receipt = read_receipt(read_footer(join(output, path)))
             counts[shard.language].update(
                 bytes=shard.part.size,
@@ -54,17 +54,18 @@ def run_progress(output: str, shards: list[Shard]) -> Iterator[None]:
             )
         seconds = time.monotonic() - started
         for language, bar in bars.items():
-            count = counts[language]
-            partly = sum(
-                shard.part.size * _SHARES.get(path, 0) for path, shard in pending.items() if shard.language == language
-            )
+            count = counts[language].copy()
+            for path, (done, tokens, rows) in list(_PREDICTED.items()):
+                if path in pending and pending[path].language == language:
+                    share = done / tokens
+                    count.update(bytes=int(pending[path].part.size * share), rows=int(rows * share), tokens=done)
             bar.set_postfix_str(
                 f"{count['rows']:,} rows, {count['rows'] / seconds:,.0f} rows/s, "
                 f"{count['tokens'] / seconds:,.0f} tokens/s, "
                 f"{count['rejected']:,} rejected",
                 refresh=False,
             )
-            bar.n = int(count["bytes"] + partly)
+            bar.n = count["bytes"]
             bar.refresh()
 
     def watch() -> None:
@@ -81,4 +82,4 @@ def run_progress(output: str, shards: list[Shard]) -> Iterator[None]:
         look()
         for bar in bars.values():
             bar.close()
-        _SHARES.clear()
+        _PREDICTED.clear()

@@ -30,6 +30,9 @@ REJECTS_FOLDER = "_rejects"
 _AUDIT = np.uint64(2**31)
 
 
+Progress = Callable[[int, int, int], None]
+
+
 @dataclass(frozen=True)
 class Shard:
     """One unit of work.
@@ -73,13 +76,13 @@ def process_shard(
     config: PipelineConfig,
     run: str,
     teacher: Teacher,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = lambda done, tokens, rows: None,
 ) -> Receipt:
     """Reads a shard's text and commits its rejects and then its Parquet file.
 
     Args:
       run: fingerprint of everything that decides the rows; kept in the receipt.
-      progress: called with the share of the shard that is predicted.
+      progress: called while predicting with (tokens done, tokens in all, rows in all).
 
     Raises:
       UserError: as in `read_records`, or the teacher gave a NaN or infinity (names the example).
@@ -125,7 +128,7 @@ def make_rows(
     sequences: Sequences,
     config: PipelineConfig,
     teacher: Teacher,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = lambda done, tokens, rows: None,
 ) -> pa.Table:
     """The rows (`schemas.rows`) of a shard's sequences: all in order, then again for each further copy.
 
@@ -174,7 +177,7 @@ def _predict(
     example_ids: list[str],
     config: PipelineConfig,
     teacher: Teacher,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> Predictions:
     if not teacher.predictor:
         return Predictions(np.empty(0, np.float32), np.empty((0, 0), np.int32), np.empty((0, 0), np.float16))
@@ -183,7 +186,7 @@ def _predict(
     def count(tokens: int) -> None:
         nonlocal done
         done += tokens
-        progress(done / len(masked.input_ids))
+        progress(done, len(masked.input_ids), len(lengths))
 
     try:
         return teacher.predictor.predict(

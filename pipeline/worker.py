@@ -7,7 +7,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from pipeline.config import PipelineConfig
-from pipeline.progress import shard_share
+from pipeline.progress import shard_progress
 from pipeline.provenance import Run
 from pipeline.row_files import Receipt
 from pipeline.shards import Shard, process_shard
@@ -39,7 +39,7 @@ class PredictShards(beam.DoFn):
             key = (shard.teacher, self._fingerprints[shard.teacher], self._run)
             load = partial(self._load, shard.teacher)
             with _SHARDS, _TEACHERS.use(key, load, self._config.teachers_in_memory) as teacher:
-                progress = partial(shard_share, shard.path)
+                progress = partial(shard_progress, shard.path)
                 receipt = process_shard(shard, self._config, self._run, teacher, progress)
             _count(shard.language, receipt)
 

@@ -1,7 +1,6 @@
 """Killed at random moments and run again, the result is that of a run that was left alone."""
 
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -21,17 +20,26 @@ def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
     expected = files(run_pipeline(tmp_path / "whole", **changes))
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p", **changes), sort_keys=False))
     command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml")]
-    started = time.monotonic()
-    subprocess.run([*command, "--dry-run"], check=True, capture_output=True)
-    starting_up = time.monotonic() - started
     source = random.Random(kills)
-    unfinished = 0
-    for _ in range(kills):
+    written = [0]
+
+    def count() -> int:
+        return len(list((tmp_path / "p").glob("*/*/*.parquet")))
+
+    for number in range(kills):
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        time.sleep(starting_up * source.uniform(0.5, 1.3))
-        process.send_signal(signal.SIGKILL)
-        unfinished += process.wait() == -signal.SIGKILL
-    assert unfinished
+        if number % 4 == 3:
+            time.sleep(source.uniform(0, 8))
+        else:
+            while count() == written[-1] and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(source.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        written.append(count())
+    assert written == sorted(written) and any(
+        0 < some < len(list((tmp_path / "whole").glob("*/*/*.parquet"))) for some in written
+    )
     subprocess.run(command, check=True, capture_output=True)
     found = {name: content for name, content in files(tmp_path / "p").items() if not name.endswith(".tmp")}
     assert found == expected

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from functools import partial
 
@@ -19,6 +20,7 @@ import torch
 import yaml
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from pipeline import progress
 from pipeline.audit import kl_from_full
 from pipeline.config import PipelineConfig
 from pipeline.provenance import claim_output, describe_run
@@ -362,6 +364,18 @@ def test_no_more_teachers_are_held_than_allowed():
     for thread in threads:
         thread.join()
     assert max(most) == 1
+
+
+def test_progress_moves_within_a_shard(pipeline_settings, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(progress, "_SECONDS", 0.01)
+    shards = prepare(PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))).shards
+    english, hindi = (next(shard for shard in shards if shard.language == name) for name in ("en", "hi"))
+    (tmp_path / "p").mkdir()
+    with progress.run_progress(str(tmp_path / "p"), [english, hindi]):
+        progress.shard_progress(english.path, 300, 400, 40)
+        time.sleep(0.3)
+    shown = capsys.readouterr().err
+    assert "en:  75%" in shown and " 30 rows," in shown and "hi:  75%" not in shown
 
 
 def test_what_changes_no_row_is_no_part_of_a_run(pipeline_settings, tmp_path):
