@@ -3,7 +3,9 @@
     checkpoints/00000500/
       model.safetensors      the student's weights, by name
       optimizer.safetensors  AdamW's moments and step counts, `<weight's name>/<field>`
-      state.json             step, identity, reader, schedule, skipped steps
+      state.json             step, identity, reader, schedule, skipped steps, evaluations
+
+They are the same however many processes the run has and whether they shard it.
 
 There are no random states: every micro-batch's dropout is seeded by (seed, step, lane).
 """
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from schemas.errors import UserError, differences
 
@@ -24,24 +27,33 @@ _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "st
 
 
 class CheckpointWriter:
-    """Writes checkpoints by another thread, from copies, while training goes on; keeps the last few."""
+    """Writes checkpoints by another thread, from copies, while training goes on; keeps the last few.
 
-    def __init__(self, output: str, keep: int):
+    Every process has one, since all of them hold parts of what is saved where it is sharded; only
+    that with `writes` writes.
+    """
+
+    def __init__(self, output: str, keep: int, writes: bool):
         self._output = output
         self._keep = keep
+        self._writes = writes
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future | None = None
 
-    def save(self, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict) -> None:
+    def save(
+        self, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict, best: int | None
+    ) -> None:
         """Takes copies and starts writing; waits for an earlier checkpoint that is still being written.
 
         Args:
           state: JSON; what else the run needs to go on, and its `identity`.
+          best: the step of a checkpoint to keep, however old.
         """
         self.wait()
-        weights = {name: _copy(tensor) for name, tensor in _unique(model).items()}
-        moments = {name: _copy(tensor) for name, tensor in _moments(model, optimizer).items()}
-        self._writing = self._thread.submit(_write, self._output, step, weights, moments, state, self._keep)
+        weights = _copies(_unique(model), self._writes)
+        moments = _copies(_moments(model, optimizer), self._writes)
+        if self._writes:
+            self._writing = self._thread.submit(_write, self._output, step, weights, moments, state, self._keep, best)
 
     def wait(self) -> None:
         """Returns when the last checkpoint is whole. UserError where it cannot be written."""
@@ -58,10 +70,28 @@ class CheckpointWriter:
         self._thread.shutdown()
 
 
+def checkpoint_steps(output: str) -> list[int]:
+    """The steps of the whole checkpoints, ascending."""
+    folder = Path(output) / FOLDER
+    return sorted(int(path.name) for path in folder.glob("[0-9]*")) if folder.is_dir() else []
+
+
 def latest_checkpoint(output: str) -> int | None:
     """The step of the newest whole checkpoint."""
-    steps = _steps(output)
-    return steps[-1] if steps else None
+    return max(checkpoint_steps(output), default=None)
+
+
+def load_state(output: str, step: int) -> dict:
+    """What a checkpoint holds beside tensors."""
+    return json.loads((_folder(output, step) / _STATE).read_text())
+
+
+@torch.no_grad()
+def load_weights(output: str, step: int, model: torch.nn.Module) -> None:
+    """Loads a checkpoint's weights into `model`."""
+    weights = load_file(_folder(output, step) / _WEIGHTS)
+    for name, tensor in _unique(model).items():
+        tensor.copy_(_like(tensor, weights[name]))
 
 
 def load_checkpoint(
@@ -72,31 +102,26 @@ def load_checkpoint(
     Raises:
       UserError: the checkpoint is of another configuration or vocabulary; says which fields differ.
     """
-    folder = Path(output) / FOLDER / f"{step:08d}"
-    state = json.loads((folder / _STATE).read_text())
+    state = load_state(output, step)
     if changed := differences(state["identity"], identity):
         raise UserError(
-            f"{folder}: is a checkpoint of another run ({changed}); remove the output folder or choose another"
+            f"{_folder(output, step)}: is a checkpoint of another run ({changed}); remove the output folder or choose "
+            "another"
         )
-    weights = load_file(folder / _WEIGHTS)
-    with torch.no_grad():
-        for name, tensor in _unique(model).items():
-            tensor.copy_(weights[name])
-    moments: dict[str, dict[str, torch.Tensor]] = {}
-    for name, tensor in load_file(folder / _OPTIMIZER).items():
-        weight, field = name.rsplit("/", 1)
-        moments.setdefault(weight, {})[field] = tensor
+    load_weights(output, step, model)
     parameters = dict(model.named_parameters())
-    for name, fields in moments.items():
-        device = parameters[name].device
-        optimizer.state[parameters[name]] = {field: tensor.to(device) for field, tensor in fields.items()}
+    for name, tensor in load_file(_folder(output, step) / _OPTIMIZER).items():
+        weight, field = name.rsplit("/", 1)
+        parameter = parameters[weight]
+        # Step counts are scalars, which no process holds a part of.
+        tensor = _like(parameter, tensor) if tensor.shape == parameter.shape else tensor
+        optimizer.state[parameter][field] = tensor.to(parameter.device)
     return state
 
 
-def _write(output: str, step: int, weights: dict, moments: dict, state: dict, keep: int) -> None:
-    folder = Path(output) / FOLDER
-    final = folder / f"{step:08d}"
-    temporary = folder / f".{final.name}.tmp"
+def _write(output: str, step: int, weights: dict, moments: dict, state: dict, keep: int, best: int | None) -> None:
+    final = _folder(output, step)
+    temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(weights, temporary / _WEIGHTS)
@@ -107,8 +132,13 @@ def _write(output: str, step: int, weights: dict, moments: dict, state: dict, ke
             os.fsync(stream.fileno())
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
-    for old in _steps(output)[:-keep]:
-        shutil.rmtree(folder / f"{old:08d}")
+    for old in checkpoint_steps(output)[:-keep]:
+        if old != best:
+            shutil.rmtree(_folder(output, old))
+
+
+def _folder(output: str, step: int) -> Path:
+    return Path(output) / FOLDER / f"{step:08d}"
 
 
 def _unique(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -126,10 +156,19 @@ def _moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
     }
 
 
-def _copy(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.detach().to("cpu", copy=True).contiguous()
+def _copies(tensors: dict[str, torch.Tensor], wanted: bool) -> dict[str, torch.Tensor]:
+    """Whole copies on the CPU, where `wanted`: the parts of a sharded tensor come from all processes."""
+    copies = {}
+    for name, tensor in tensors.items():
+        whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+        if wanted:
+            copies[name] = whole.detach().to("cpu", copy=True).contiguous()
+    return copies
 
 
-def _steps(output: str) -> list[int]:
-    folder = Path(output) / FOLDER
-    return sorted(int(path.name) for path in folder.glob("[0-9]*")) if folder.is_dir() else []
+def _like(tensor: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+    """`whole`, or this process's part of it where `tensor` is sharded."""
+    if not isinstance(tensor, DTensor):
+        return whole
+    # Every process has read all of it: nothing needs to be sent.
+    return distribute_tensor(whole.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None)

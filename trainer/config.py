@@ -135,14 +135,32 @@ class TrainerConfig(Config):
         "auto",
         description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32",
     )
+    shard: bool = Field(
+        False,
+        description="weights, gradients and moments are shared out over the processes (FSDP2) instead of held by each, "
+        "for students that do not fit on one GPU",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="layers keep their inputs only and compute the rest again for the gradient: slower, leaner"
+    )
+    compile: bool = Field(False, description="torch.compile for the student's layers; on a CPU it needs a C++ compiler")
     max_skipped_steps: int = Field(
         10, ge=0, description="steps whose gradient is NaN or infinite are skipped; more of them stop the run"
     )
     readers: int = Field(2, ge=1, description="threads that read and collate, in each process")
     log_every: int = Field(50, ge=1, description="optimizer steps between log lines")
     evaluate_every: int | None = Field(None, ge=1, description="optimizer steps between evaluations; always at the end")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="stop after so many evaluations that were no better than the best (mean over languages of the "
+        "held-out NLL); default never",
+    )
+    export: Literal["last", "best"] = Field(
+        "last", description="the student to export at the end: of the last step, or of the best evaluation"
+    )
     checkpoint_every: int = Field(500, ge=1, description="optimizer steps between checkpoints; always at the end")
-    keep_checkpoints: int = Field(2, ge=1, description="the last so many are kept")
+    keep_checkpoints: int = Field(2, ge=1, description="the last so many are kept, and that of the best evaluation")
 
     @field_validator("output")
     @classmethod
@@ -150,6 +168,14 @@ class TrainerConfig(Config):
         if "://" in value:
             raise ValueError("must be a local folder; copy it to a bucket afterwards")
         return value
+
+    @model_validator(mode="after")
+    def _evaluation(self):
+        if self.patience and not (self.heldout and self.evaluate_every):
+            raise ValueError("patience counts evaluations: give heldout and evaluate_every")
+        if self.export == "best" and not self.heldout:
+            raise ValueError("export: best needs heldout, to know which is")
+        return self
 
     @model_validator(mode="after")
     def _warmup(self):

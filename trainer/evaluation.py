@@ -1,10 +1,14 @@
 """How well the student, and the teacher before it, predict held-out masked tokens."""
 
+from collections.abc import Iterator
+from itertools import islice
+
 import torch
+from torch.distributed.fsdp import FSDPModule
 
 from schemas.errors import UserError
 from schemas.manifest import Predictions, open_predictions
-from trainer.collate import Piece, make_batches
+from trainer.collate import Batch, Piece, make_batches
 from trainer.reader import read_row_group
 from trainer.runtime import Runtime
 from trainer.student import DistilledStudent
@@ -28,25 +32,28 @@ def evaluate(student: DistilledStudent, heldout: Predictions, batch_tokens: int,
     Returns {language: {positions, accuracy, nll, teacher_accuracy, teacher_nll, kl}}. The
     student's are over the merged vocabulary, the teacher's, taken from the rows, over
     its own; kl is from the teacher to the student (`trainer.loss.Losses`). None where no
-    teacher was run. Row groups are shared out over processes.
+    teacher was run. Processes take turns at the batches, and all get the result.
     """
     languages = heldout.language_names
     top_k = heldout.top_k
     sums = torch.zeros(len(languages), 6, dtype=torch.float64)
     student.eval()
-    pad_id = heldout.vocabulary.id_of("pad")
-    groups = [(file, group) for file in heldout.files for group in range(len(file.record.row_groups))]
-    for file, group in groups[runtime.rank :: runtime.world_size]:
-        columns = read_row_group(file, group, top_k)
-        piece = Piece(columns, slice(0, len(columns)), languages.index(file.record.language), 0, file, group)
-        for batch in make_batches([piece], batch_tokens, pad_id):
-            with runtime.autocast():
-                losses = student(batch.to(runtime.device), torch.zeros(len(batch.labels_M), device=runtime.device))
-            parts = [torch.ones_like(losses.mlm_M), losses.right_M, losses.mlm_M]
-            if top_k:
-                parts += [batch.topk_ids_MK[:, 0] == batch.labels_M, -batch.label_logprobs_M, losses.kl_M]
-            columns_MS = torch.stack([part.double().cpu() for part in parts], 1)
-            sums[:, : len(parts)].index_add_(0, batch.language_M, columns_MS)
+    batches = _batches(heldout, languages, batch_tokens)
+    while step := list(islice(batches, runtime.world_size)):
+        # A sharded student runs in all processes or in none: at the end some repeat the last batch, uncounted.
+        batch = step[min(runtime.rank, len(step) - 1)].to(runtime.device)
+        with runtime.autocast():
+            losses = student(batch, torch.zeros(len(batch.labels_M), device=runtime.device))
+        if runtime.rank >= len(step):
+            continue
+        parts = [torch.ones_like(losses.mlm_M), losses.right_M, losses.mlm_M]
+        if top_k:
+            parts += [batch.topk_ids_MK[:, 0] == batch.labels_M, -batch.label_logprobs_M, losses.kl_M]
+        columns_MS = torch.stack([part.double().cpu() for part in parts], 1)
+        sums[:, : len(parts)].index_add_(0, batch.language_M.cpu(), columns_MS)
+    if isinstance(student, FSDPModule):
+        # As a backward pass would: what is saved and optimized are the parts.
+        student.reshard()
     student.train()
     sums = runtime.all_reduce(sums)
     result = {}
@@ -60,6 +67,15 @@ def evaluate(student: DistilledStudent, heldout: Predictions, batch_tokens: int,
             "kl": kl / positions if top_k else None,
         }
     return result
+
+
+def _batches(heldout: Predictions, languages: list[str], batch_tokens: int) -> Iterator[Batch]:
+    pad_id = heldout.vocabulary.id_of("pad")
+    for file in heldout.files:
+        for group in range(len(file.record.row_groups)):
+            columns = read_row_group(file, group, heldout.top_k)
+            piece = Piece(columns, slice(0, len(columns)), languages.index(file.record.language), 0, file, group)
+            yield from make_batches([piece], batch_tokens, pad_id)
 
 
 def format_evaluation(result: dict[str, dict]) -> str:

@@ -1,28 +1,74 @@
-"""The finished student as a Hugging Face folder that plain transformers loads."""
+"""`python -m trainer.export CONFIG.yaml`: any checkpoint as a Hugging Face folder that plain transformers loads."""
 
+import argparse
 import json
+import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from transformers import PreTrainedModel
+from schemas.config import load_config
+from schemas.errors import UserError, differences, exit_code_of
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
+from schemas.storage import filesystem, join, write_bytes
+from trainer.checkpoint import checkpoint_steps, latest_checkpoint, load_state, load_weights
+from trainer.config import TrainerConfig
+from trainer.metrics import heldout_figures
+from trainer.model_card import model_card
+from trainer.student import build_student, longest_sequence, student_config
 
-from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions
-from schemas.storage import filesystem, join
-from trainer.student import longest_sequence
+EVALUATION_FILE, CARD_FILE = "evaluation.json", "README.md"
 
 
-def export_student(output: str, model: PreTrainedModel, predictions: Predictions) -> None:
-    """Writes weights (safetensors), configuration and tokenizers to `output`.
+@dataclass(frozen=True)
+class Evaluation:
+    """`evaluation.json`: of which step, on what, and each language's figures (`trainer.evaluation`)."""
 
-    `AutoModelForMaskedLM` and `AutoTokenizer` load `output`; the tokenizer there is for
-    text of any language. `AutoTokenizer.from_pretrained(output, subfolder="tokenizers/<language>")`
+    step: int
+    heldout_sha256: str | None
+    languages: dict[str, dict]
+
+
+def export_checkpoint(
+    config: TrainerConfig, predictions: Predictions, step: int, heldout_sha256: str | None, folder: str
+) -> Evaluation:
+    """Writes the student of a checkpoint to `folder`: weights (safetensors), configuration, tokenizers and model card.
+
+    `AutoModelForMaskedLM` and `AutoTokenizer` load `folder`; the tokenizer there is for
+    text of any language. `AutoTokenizer.from_pretrained(folder, subfolder="tokenizers/<language>")`
     segments a language exactly as its (first) teacher does, in merged ids.
+
+    Args:
+      heldout_sha256: what the figures to report were measured on.
+
+    Returns:
+      What `evaluation.json`, which is written last, holds.
+
+    Raises:
+      UserError: the checkpoint is of another student or another vocabulary.
     """
-    model.save_pretrained(output)
+    theirs = load_state(config.output, step)["identity"]
+    ours = {"vocabulary_sha256": predictions.vocabulary.sha256, "student": config.student.model_dump(mode="json")}
+    if changed := differences({key: theirs[key] for key in ours}, ours):
+        raise UserError(f"{config.output}: the checkpoint of step {step} is of another run ({changed})")
+    model = build_student(student_config(config.student, predictions.vocabulary, predictions.max_length), config.seed)
+    load_weights(config.output, step, model)
+    model.save_pretrained(folder)
     limit = longest_sequence(model.config)
-    _copy(join(predictions.newest, DEFAULT_TOKENIZER), Path(output), limit)
+    _copy(join(predictions.newest, DEFAULT_TOKENIZER), Path(folder), limit)
     for language in predictions.language_names:
         source = join(predictions.newest, TEACHER_TOKENIZERS, predictions.teacher_of(language))
-        _copy(source, Path(output) / "tokenizers" / language, limit)
+        _copy(source, Path(folder) / "tokenizers" / language, limit)
+    evaluation = Evaluation(step, heldout_sha256, heldout_figures(config.output, step, heldout_sha256))
+    card = model_card(config, predictions, step, model.num_parameters(), evaluation.languages)
+    write_bytes(join(folder, CARD_FILE), card.encode())
+    write_bytes(join(folder, EVALUATION_FILE), json.dumps(asdict(evaluation), indent=2).encode() + b"\n")
+    return evaluation
+
+
+def read_evaluation(folder: str) -> Evaluation | None:
+    """What an export that is whole says of itself."""
+    path = Path(folder) / EVALUATION_FILE
+    return Evaluation(**json.loads(path.read_text())) if path.exists() else None
 
 
 def _copy(source: str, target: Path, limit: int) -> None:
@@ -36,3 +82,42 @@ def _copy(source: str, target: Path, limit: int) -> None:
             settings["model_max_length"] = min(settings["model_max_length"], limit)
             content = json.dumps(settings, indent=2, ensure_ascii=False).encode()
         (target / name).write_bytes(content)
+
+
+def _step(output: str, wanted: str) -> int:
+    """The step that `wanted` names: last, best, or a number. UserError where there is no such checkpoint."""
+    steps = checkpoint_steps(output)
+    if not steps:
+        raise UserError(f"{output}: holds no checkpoint yet")
+    best = load_state(output, steps[-1])["evaluations"]["best_step"]
+    named = {"last": steps[-1], "best": best, **{str(step): step for step in steps}}
+    if named.get(wanted) is None:
+        why = "nothing was evaluated yet" if wanted == "best" else "no such checkpoint"
+        raise UserError(f"--checkpoint {wanted}: {why}; {output} has those of steps {', '.join(map(str, steps))}")
+    return named[wanted]
+
+
+def _export(options: argparse.Namespace) -> None:
+    config = load_config(options.config, TrainerConfig)
+    step = _step(config.output, options.checkpoint)
+    heldout_sha256 = load_state(config.output, latest_checkpoint(config.output))["evaluations"]["heldout_sha256"]
+    export_checkpoint(config, open_predictions(*config.predictions), step, heldout_sha256, options.to)
+    print(f"{options.to}: the student after step {step}")
+
+
+def main(arguments: list[str]) -> int:
+    """Exports one checkpoint; returns the exit code: 0 done, 2 bad input."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainer.export",
+        description="Export a checkpoint of a run, finished or not, as a folder that transformers loads: weights, "
+        "tokenizers, model card.",
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the run's configuration")
+    parser.add_argument("--checkpoint", default="last", metavar="STEP", help="a step, `last` (default) or `best`")
+    parser.add_argument("--to", required=True, metavar="FOLDER", help="where to write the student")
+    options = parser.parse_args(arguments)
+    return exit_code_of(lambda: _export(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

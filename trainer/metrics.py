@@ -23,7 +23,7 @@ class Metrics:
 
     `metrics.jsonl` has a line a log step, {"step", "train": {language: {mlm, kd, kl, accuracy,
     teacher_agreement}}, "learning_rate", ...}, of which only mlm and accuracy are there where
-    lambda is 0; and a line an evaluation, {"step", "heldout": ...}. TensorBoard's `logs/` has the
+    lambda is 0; and a line an evaluation, {"step", "heldout": ..., "heldout_sha256"}. TensorBoard's `logs/` has the
     same figures. A resumed run drops what came after its checkpoint.
     """
 
@@ -97,11 +97,11 @@ class Metrics:
         ]
         self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s")
 
-    def log_evaluation(self, step: int, evaluation: dict[str, dict]) -> None:
+    def log_evaluation(self, step: int, heldout_sha256: str, evaluation: dict[str, dict]) -> None:
         """Writes an evaluation's figures."""
-        if not evaluation or not self._runtime.is_main:
+        if not self._runtime.is_main:
             return
-        self._write({"step": step, "heldout": evaluation})
+        self._write({"step": step, "heldout": evaluation, "heldout_sha256": heldout_sha256})
         for language, row in evaluation.items():
             for name, value in row.items():
                 if value is not None:
@@ -125,15 +125,29 @@ class Metrics:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+def heldout_figures(output: str, step: int, heldout_sha256: str | None) -> dict[str, dict]:
+    """What was logged of the evaluation of a step on some held-out predictions; empty where there was none."""
+    found = {}
+    for line in _lines(Path(output) / METRICS_FILE):
+        if line["step"] == step and "heldout" in line and line["heldout_sha256"] == heldout_sha256:
+            found = line["heldout"]
+    return found
+
+
 def _reopen(path: Path, start: int):
-    """The file, with its lines up to step `start`, open for more. A last line that a kill cut short is dropped."""
+    """The file, with its lines up to step `start`, open for more."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["step"] <= start:
-                kept.append(line + "\n")
-        except ValueError:
-            continue
+    kept = [json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= start]
     path.write_text("".join(kept))
     return path.open("a")
+
+
+def _lines(path: Path) -> list[dict]:
+    """The file's lines, without a last one that a kill cut short."""
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines

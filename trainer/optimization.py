@@ -7,6 +7,7 @@ from contextlib import nullcontext
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
@@ -82,11 +83,11 @@ def accumulate_gradients(
         batch = batch.to(runtime.device)
         lambda_M = position_weights(batch, weights, config.confidence)
         ownership = None if owned_TV is None else Ownership(owned_TV, batch.teacher_M)
-        last = runtime.world_size == 1 or number == len(batches)
-        with nullcontext() if last else parallel.no_sync():
+        waits = isinstance(parallel, nn.parallel.DistributedDataParallel) and number < len(batches)
+        with parallel.no_sync() if waits else nullcontext():
             with runtime.autocast():
                 losses = parallel(batch, lambda_M, objective, ownership)
-            # Divided once, by the step's positions; DDP averages gradients over processes.
+            # Divided once, by the step's positions; gradients are averaged over processes.
             (losses.total * (runtime.world_size / positions)).backward()
         yield batch, losses
 
@@ -98,7 +99,8 @@ def apply_gradients(
 
     Returns whether it was left out, a bool scalar on the device: the host does not wait for it.
     """
-    is_bad = ~torch.isfinite(nn.utils.clip_grad_norm_(module.parameters(), clip_norm))
+    norm = nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+    is_bad = ~torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm)
     # What GradScaler uses: the fused kernels look at it.
     optimizer.found_inf = is_bad.float()
     optimizer.step()

@@ -1,12 +1,15 @@
 """Where training runs: device, precision, and the other processes under torchrun."""
 
 import os
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from schemas.errors import UserError
 
@@ -59,12 +62,22 @@ class Runtime:
         if self.world_size > 1:
             dist.barrier()
 
-    def parallel(self, module: nn.Module) -> nn.Module:
-        """`module` with its gradients averaged over processes."""
+    def parallel(self, module: nn.Module, shards: Iterable[nn.Module] | None = None) -> nn.Module:
+        """`module` on the device, with its gradients averaged over processes.
+
+        With `shards`, its parameters are shared out over the processes and become whole when they are
+        needed, those of one shard at a time. They are other objects then: make the optimizer afterwards.
+        """
         if self.world_size == 1:
-            return module
-        devices = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(module, device_ids=devices)
+            return module.to(self.device)
+        if shards is None:
+            devices = [self.device.index] if self.device.type == "cuda" else None
+            return nn.parallel.DistributedDataParallel(module.to(self.device), device_ids=devices)
+        # Moves what it shards, so that no GPU ever holds all of it.
+        mesh = init_device_mesh(self.device.type, (self.world_size,))
+        for shard in shards:
+            fully_shard(shard, mesh=mesh)
+        return fully_shard(module, mesh=mesh)
 
 
 def start_runtime(precision: str) -> Runtime:

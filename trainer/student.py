@@ -92,6 +92,18 @@ class DistilledStudent(nn.Module):
         # The head then returns what its projection would have been applied to.
         projection.forward = lambda hidden: hidden
 
+    def layers(self) -> list[nn.Module]:
+        """The encoder's layers: the members of its outermost lists of modules."""
+        lists = [module for module in self.model.base_model.modules() if isinstance(module, nn.ModuleList)]
+        inner = {id(part) for outer in lists for part in outer.modules() if part is not outer}
+        return [layer for outer in lists if id(outer) not in inner for layer in outer]
+
+    def checkpoint_gradients(self) -> None:
+        """Has the layers keep only their inputs for the backward pass. UserError where the architecture cannot."""
+        if not self.model.supports_gradient_checkpointing:
+            raise UserError(f"gradient_checkpointing: {type(self.model).__name__} has none; leave it out")
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+
     def _keep_rows(self, module, arguments, output):
         output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[self._rows_M][None]
         return output

@@ -1,24 +1,22 @@
 """The training loop."""
 
-import json
 import signal
 import time
 from contextlib import closing
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
-from transformers import PreTrainedModel
 
 from schemas.errors import UserError
 from schemas.manifest import Predictions, open_predictions
-from schemas.storage import write_bytes
 from schemas.vocabulary import Vocabulary
 from trainer.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint
 from trainer.config import TrainerConfig
 from trainer.evaluation import evaluate, format_evaluation, open_heldout
-from trainer.export import export_student
+from trainer.evaluations import Evaluations
+from trainer.export import export_checkpoint, read_evaluation
 from trainer.metrics import Metrics
 from trainer.optimization import accumulate_gradients, apply_gradients, language_weights, make_optimizer
 from trainer.reader import Reader
@@ -26,16 +24,19 @@ from trainer.runtime import Runtime
 from trainer.skipped import SkippedSteps
 from trainer.student import DistilledStudent, build_student, student_config
 
-EVALUATION_FILE = "evaluation.json"
 # What may change between a run and its continuation, since no weight depends on it.
 _INCIDENTAL = {
     "output",
     "predictions",
     "heldout",
+    "shard",
+    "gradient_checkpointing",
     "max_skipped_steps",
     "readers",
     "log_every",
     "evaluate_every",
+    "patience",
+    "export",
     "checkpoint_every",
     "keep_checkpoints",
 }
@@ -51,6 +52,7 @@ class _Run:
 
     Attributes:
       lanes: those of this process, of `micro_batches` in all.
+      parallel: the student, whose gradients are averaged over processes.
       owned_TV: bool, which teacher has which token; None where the student is normalised over all.
       identity: everything that decides the weights.
     """
@@ -62,14 +64,34 @@ class _Run:
     lanes: range
     reader: Reader
     student: DistilledStudent
+    parallel: nn.Module
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler
     owned_TV: torch.Tensor | None
     identity: dict
 
 
+@dataclass
+class _Progress:
+    """How far a run has come."""
+
+    step: int
+    skipped_steps: int
+    evaluations: Evaluations
+
+    def is_over(self, config: TrainerConfig) -> bool:
+        """Whether there is nothing more to train."""
+        return self.step >= config.steps or self.evaluations.have_run_out(config.patience)
+
+    def must_evaluate(self, config: TrainerConfig) -> bool:
+        """Whether an evaluation is due now."""
+        if not config.heldout or self.evaluations.step == self.step:
+            return False
+        return self.is_over(config) or bool(config.evaluate_every and self.step % config.evaluate_every == 0)
+
+
 def train(config: TrainerConfig, runtime: Runtime) -> None:
-    """Trains, or goes on from the newest checkpoint, then evaluates and exports.
+    """Trains, or goes on from the newest checkpoint, with evaluations, then exports the student.
 
     Raises:
       UserError: the configuration does not fit the predictions, found before training.
@@ -77,20 +99,19 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     """
     run = _prepare(config, runtime)
     with closing(run.reader):
-        start, skipped = _resume(run)
-        if start == config.steps and _is_finished(config, run.heldout):
+        progress = _resume(run)
+        if progress.is_over(config) and _is_exported(config, progress):
             if runtime.is_main:
-                print(f"{config.output}: finished at step {start}, nothing to do")
+                print(f"{config.output}: finished at step {progress.step}, nothing to do")
             return
         metrics = Metrics(
-            config.output, run.reader.languages, config.distillation.distils, config.steps, start, runtime
+            config.output, run.reader.languages, config.distillation.distils, config.steps, progress.step, runtime
         )
-        with closing(metrics), closing(CheckpointWriter(config.output, config.keep_checkpoints)) as checkpoints:
-            _train_steps(run, start, skipped, metrics, checkpoints)
-            result = evaluate(run.student, run.heldout, config.batch_tokens, runtime) if run.heldout else {}
-            metrics.log_evaluation(config.steps, result)
+        writer = CheckpointWriter(config.output, config.keep_checkpoints, runtime.is_main)
+        with closing(metrics), closing(writer) as checkpoints:
+            _train_steps(run, progress, metrics, checkpoints)
     if runtime.is_main:
-        _finish(config, run.student.model, run.predictions, run.heldout, result)
+        _export(config, run.predictions, progress)
     runtime.barrier()
 
 
@@ -101,8 +122,15 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     micro_batches = config.micro_batches or runtime.world_size
     lanes = range(runtime.rank, micro_batches, runtime.world_size)
     longest = max(predictions.max_length, heldout.max_length if heldout else 0)
-    model = build_student(student_config(config.student, predictions.vocabulary, longest), config.seed)
-    student = DistilledStudent(model).to(runtime.device)
+    student = DistilledStudent(
+        build_student(student_config(config.student, predictions.vocabulary, longest), config.seed)
+    )
+    if config.gradient_checkpointing:
+        student.checkpoint_gradients()
+    if config.compile:
+        for layer in student.layers():
+            layer.compile(dynamic=True)
+    parallel = runtime.parallel(student, student.layers() if config.shard else None)
     optimizer, scheduler = make_optimizer(student, config.optimizer, config.steps)
     reader = Reader(
         predictions,
@@ -124,33 +152,54 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
         **config.model_dump(mode="json", exclude=_INCIDENTAL),
         "micro_batches": micro_batches,
     }
-    return _Run(config, runtime, predictions, heldout, lanes, reader, student, optimizer, scheduler, owned_TV, identity)
+    return _Run(
+        config,
+        runtime,
+        predictions,
+        heldout,
+        lanes,
+        reader,
+        student,
+        parallel,
+        optimizer,
+        scheduler,
+        owned_TV,
+        identity,
+    )
 
 
-def _resume(run: _Run) -> tuple[int, int]:
-    """Loads the newest checkpoint, if any; gives its step and how many steps were left out before it."""
+def _resume(run: _Run) -> _Progress:
+    """Loads the newest checkpoint, if any."""
     output = run.config.output
-    start = run.runtime.agree(latest_checkpoint(output) or 0, f"checkpoints in {output}")
-    if not start:
-        return 0, 0
-    state = load_checkpoint(output, start, run.student.model, run.optimizer, run.identity)
+    progress = _Progress(0, 0, Evaluations(run.heldout and run.heldout.sha256))
+    step = run.runtime.agree(latest_checkpoint(output) or 0, f"checkpoints in {output}")
+    if not step:
+        return progress
+    state = load_checkpoint(output, step, run.student.model, run.optimizer, run.identity)
     run.scheduler.load_state_dict(state["scheduler"])
     for group, rate in zip(run.optimizer.param_groups, run.scheduler.get_last_lr(), strict=True):
         group["lr"] = rate
     run.reader.load_state(state["reader"])
-    return start, state["skipped_steps"]
+    progress.step, progress.skipped_steps = step, state["skipped_steps"]
+    # Figures on other held-out text are not to be compared.
+    if state["evaluations"]["heldout_sha256"] == progress.evaluations.heldout_sha256:
+        progress.evaluations = Evaluations(**state["evaluations"])
+    return progress
 
 
-def _train_steps(run: _Run, start: int, skipped_before: int, metrics: Metrics, checkpoints: CheckpointWriter) -> None:
-    """Steps `start` + 1 to the last."""
+def _train_steps(run: _Run, progress: _Progress, metrics: Metrics, checkpoints: CheckpointWriter) -> None:
+    """Trains from where `progress` is to the last step, and moves it there."""
     config, runtime = run.config, run.runtime
-    parallel = runtime.parallel(run.student)
-    skipped = SkippedSteps(config.max_skipped_steps, skipped_before, runtime)
+    skipped = SkippedSteps(config.max_skipped_steps, progress.skipped_steps, runtime)
     signals: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     reader = iter(run.reader)
     run.student.train()
-    for step in range(start + 1, config.steps + 1):
+    if progress.must_evaluate(config):
+        # It was asked to end before this evaluation; or there is other held-out text now.
+        _evaluate(run, progress, metrics)
+    while not progress.is_over(config):
+        step = progress.step + 1
         before = time.monotonic()
         batches = dict(zip(run.lanes, next(reader), strict=True))
         metrics.waited(time.monotonic() - before)
@@ -159,7 +208,7 @@ def _train_steps(run: _Run, start: int, skipped_before: int, metrics: Metrics, c
         positions, asked_to_end = runtime.all_reduce(torch.tensor([own_positions, len(signals)])).tolist()
         weights = language_weights(config.distillation, run.reader.languages, step, config.steps)
         for batch, losses in accumulate_gradients(
-            parallel,
+            run.parallel,
             batches,
             positions,
             weights.to(runtime.device),
@@ -173,39 +222,68 @@ def _train_steps(run: _Run, start: int, skipped_before: int, metrics: Metrics, c
         is_bad = apply_gradients(run.student, run.optimizer, run.scheduler, config.optimizer.clip_norm)
         skipped.add_step(step, is_bad)
         metrics.step()
+        progress.step = step
 
         is_last = step == config.steps
         is_logged = is_last or step % config.log_every == 0
+        is_evaluated = not asked_to_end and progress.must_evaluate(config)
         is_saved = asked_to_end or is_last or step % config.checkpoint_every == 0
-        if is_logged or is_saved:
+        if is_logged or is_saved or is_evaluated:
             skipped.check()
+            progress.skipped_steps = skipped.count
         if is_logged:
             metrics.log(step, run.scheduler.get_last_lr()[0], weights, skipped.count)
+        if is_evaluated:
+            _evaluate(run, progress, metrics)
+            is_saved |= progress.evaluations.best_step == step or progress.is_over(config)
         if is_saved:
-            _save(run, step, skipped.count, checkpoints)
-        if asked_to_end and not is_last:
+            _save(run, progress, checkpoints)
+        if asked_to_end:
             checkpoints.wait()
             # The first process that ends makes torchrun end the others: not before the checkpoint is whole.
             runtime.barrier()
             raise Interrupted(f"{config.output}: saved at step {step} of {config.steps}")
-        if run.heldout and config.evaluate_every and step % config.evaluate_every == 0 and not is_last:
-            metrics.log_evaluation(step, evaluate(run.student, run.heldout, config.batch_tokens, runtime))
 
 
-def _save(run: _Run, step: int, skipped_steps: int, checkpoints: CheckpointWriter) -> None:
+def _evaluate(run: _Run, progress: _Progress, metrics: Metrics) -> None:
+    result = evaluate(run.student, run.heldout, run.config.batch_tokens, run.runtime)
+    progress.evaluations.add(progress.step, result)
+    metrics.log_evaluation(progress.step, run.heldout.sha256, result)
+
+
+def _save(run: _Run, progress: _Progress, checkpoints: CheckpointWriter) -> None:
     """Starts writing a checkpoint of all processes' state."""
     states = run.runtime.gather(run.reader.state())
-    if not run.runtime.is_main:
-        return
     lanes = {lane: state for part in states for lane, state in part["lanes"].items()}
     state = {
-        "step": step,
+        "step": progress.step,
         "identity": run.identity,
         "reader": {"version": states[0]["version"], "lanes": lanes},
         "scheduler": run.scheduler.state_dict(),
-        "skipped_steps": skipped_steps,
+        "skipped_steps": progress.skipped_steps,
+        "evaluations": asdict(progress.evaluations),
     }
-    checkpoints.save(step, run.student.model, run.optimizer, state)
+    checkpoints.save(progress.step, run.student.model, run.optimizer, state, progress.evaluations.best_step)
+
+
+def _exported_step(config: TrainerConfig, progress: _Progress) -> int | None:
+    return progress.evaluations.best_step if config.export == "best" else progress.step
+
+
+def _is_exported(config: TrainerConfig, progress: _Progress) -> bool:
+    """Whether the run's result is there, and evaluated on this very held-out text."""
+    found = read_evaluation(config.output)
+    wanted = (_exported_step(config, progress), progress.evaluations.heldout_sha256)
+    return found is not None and (found.step, found.heldout_sha256) == wanted
+
+
+def _export(config: TrainerConfig, predictions: Predictions, progress: _Progress) -> None:
+    """Exports the student to the output folder and says how good it is."""
+    step = _exported_step(config, progress)
+    result = export_checkpoint(config, predictions, step, progress.evaluations.heldout_sha256, config.output)
+    if result.languages:
+        print(format_evaluation(result.languages))
+    print(f"{config.output}: the student after step {step}")
 
 
 def owned_tokens(vocabulary: Vocabulary, teachers: list[str]) -> torch.Tensor:
@@ -231,29 +309,3 @@ def _check(config: TrainerConfig, predictions: Predictions, runtime: Runtime) ->
             f"micro_batches is {config.micro_batches}, which {runtime.world_size} processes cannot share evenly; "
             f"make it a multiple of {runtime.world_size}, or start another number of processes"
         )
-
-
-def _finish(
-    config: TrainerConfig,
-    model: PreTrainedModel,
-    predictions: Predictions,
-    heldout: Predictions | None,
-    result: dict[str, dict],
-) -> None:
-    """Exports the student, then marks the run as finished and says how good it is."""
-    export_student(config.output, model, predictions)
-    write_bytes(str(Path(config.output) / EVALUATION_FILE), _evaluation(heldout, result).encode())
-    if result:
-        print(format_evaluation(result))
-    print(f"{config.output}: the student, {model.num_parameters():,} parameters")
-
-
-def _evaluation(heldout: Predictions | None, result: dict[str, dict]) -> str:
-    """`evaluation.json`: each language's figures, and what they were measured on."""
-    return json.dumps({"heldout_sha256": heldout and heldout.sha256, "languages": result}, indent=2) + "\n"
-
-
-def _is_finished(config: TrainerConfig, heldout: Predictions | None) -> bool:
-    """Whether the run was exported, and evaluated on this very held-out text."""
-    path = Path(config.output) / EVALUATION_FILE
-    return path.exists() and json.loads(path.read_text()).get("heldout_sha256") == (heldout and heldout.sha256)

@@ -1,0 +1,37 @@
+"""Which evaluation was the best so far, and whether it is time to stop."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass
+class Evaluations:
+    """What a run remembers of its evaluations; its fields go into the checkpoints.
+
+    Attributes:
+      heldout_sha256: what they were measured on; None without held-out predictions.
+      step: of the last one.
+      best_step, best_nll: of the best one, whose mean over languages of the held-out negative
+        log-likelihood (nats) is the lowest; None before the first.
+      since_best: how many came after it.
+    """
+
+    heldout_sha256: str | None
+    step: int | None = None
+    best_step: int | None = None
+    best_nll: float | None = None
+    since_best: int = 0
+
+    def add(self, step: int, evaluation: dict[str, dict]) -> None:
+        """Counts an evaluation, `trainer.evaluation.evaluate`'s."""
+        nll = sum(row["nll"] for row in evaluation.values()) / len(evaluation)
+        self.step = step
+        # A NaN is never better, and always worse.
+        if self.best_nll is None or nll < self.best_nll or math.isnan(self.best_nll):
+            self.best_step, self.best_nll, self.since_best = step, nll, 0
+        else:
+            self.since_best += 1
+
+    def have_run_out(self, patience: int | None) -> bool:
+        """Whether the last `patience` evaluations were no better than the best."""
+        return patience is not None and self.since_best >= patience
