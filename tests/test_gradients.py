@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed.tensor import DTensor
 
 from schemas.manifest import open_predictions
 from trainer.collate import Batch, Piece, make_batches
@@ -32,7 +33,9 @@ def micro_batches(folder: Path, size: int) -> list[Batch]:
     return [batch for piece in pieces for batch in make_batches([piece], 10**6, pad_id)]
 
 
-def gradients(folder: Path, size: int, dtype: torch.dtype, runtime: Runtime) -> dict[str, torch.Tensor]:
+def gradients(
+    folder: Path, size: int, dtype: torch.dtype, runtime: Runtime, shard: bool = False
+) -> dict[str, torch.Tensor]:
     """This process's part of the step, by the trainer's own code; the gradient of all."""
     opened = open_predictions(str(folder))
     model = build_student(student_config(StudentConfig(settings=SETTINGS), opened.vocabulary, opened.max_length), 0)
@@ -41,20 +44,18 @@ def gradients(folder: Path, size: int, dtype: torch.dtype, runtime: Runtime) -> 
     positions = sum(len(batch.labels_M) for batch in batches)
     own = {lane: batches[lane] for lane in range(runtime.rank, len(batches), runtime.world_size)}
     weights = torch.tensor([0.7], dtype=dtype)
-    list(
-        accumulate_gradients(
-            runtime.parallel(student), own, positions, weights, DistillationConfig(), None, (0, 1), runtime
-        )
-    )
-    return {name: parameter.grad for name, parameter in student.named_parameters()}
+    parallel = runtime.parallel(student, student.layers() if shard else None)
+    list(accumulate_gradients(parallel, own, positions, weights, DistillationConfig(), None, (0, 1), runtime))
+    found = {name: parameter.grad for name, parameter in student.named_parameters()}
+    return {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
 
 
-def process(rank: int, folder: Path, size: int, dtype: torch.dtype, result: Path) -> None:
+def process(rank: int, folder: Path, size: int, dtype: torch.dtype, shard: bool, result: Path) -> None:
     """One of two processes."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo", init_method=f"file://{result}.rendezvous", rank=rank, world_size=2)
-    found = gradients(folder, size, dtype, Runtime(rank, 2, torch.device("cpu"), torch.float32))
+    found = gradients(folder, size, dtype, Runtime(rank, 2, torch.device("cpu"), torch.float32), shard)
     if rank == 0:
         torch.save(found, result)
     dist.barrier()
@@ -63,16 +64,16 @@ def process(rank: int, folder: Path, size: int, dtype: torch.dtype, result: Path
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_one_batch_two_processes_or_accumulated(predictions, tmp_path, dtype):
-    """One of 32 rows, two processes with 16, four accumulated 8s, two processes with two 8s each."""
+    """One of 32 rows, two processes with 16, four accumulated 8s, two processes with two 8s each, and these sharded."""
     alone = Runtime(0, 1, torch.device("cpu"), torch.float32)
     counts = [len(batch.labels_M) for batch in micro_batches(predictions, 8)]
     # Unequal, or a mean of means would pass.
     assert len(set(counts)) > 1
     expected = gradients(predictions, ROWS, dtype, alone)
     found = [gradients(predictions, 8, dtype, alone)]
-    for size in (16, 8):
-        result = tmp_path / f"{size}.pt"
-        torch.multiprocessing.spawn(process, (predictions, size, dtype, result), nprocs=2)
+    for size, shard in [(16, False), (8, False), (8, True)]:
+        result = tmp_path / f"{size}{shard}.pt"
+        torch.multiprocessing.spawn(process, (predictions, size, dtype, shard, result), nprocs=2)
         found.append(torch.load(result))
     scale = max(gradient.abs().max().item() for gradient in expected.values())
     for other in found:

@@ -102,7 +102,7 @@ class DistilledStudent(nn.Module):
         """Has the layers keep only their inputs for the backward pass. UserError where the architecture cannot."""
         if not self.model.supports_gradient_checkpointing:
             raise UserError(f"gradient_checkpointing: {type(self.model).__name__} has none; leave it out")
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def _keep_rows(self, module, arguments, output):
         output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[self._rows_M][None]

@@ -85,7 +85,7 @@ class _Progress:
 
     def must_evaluate(self, config: TrainerConfig) -> bool:
         """Whether an evaluation is due now."""
-        if not config.heldout or self.evaluations.step == self.step:
+        if not self.step or not config.heldout or self.evaluations.step == self.step:
             return False
         return self.is_over(config) or bool(config.evaluate_every and self.step % config.evaluate_every == 0)
 
