@@ -234,8 +234,10 @@ def test_example_ids_are_those_of_the_rows(predictions):
 def test_gold_tokens_alone_can_be_read(predictions):
     file = open_predictions(str(predictions)).files[0]
     gold, both = read_row_group(file, 0, 0), read_row_group(file, 0, 8)
-    assert gold.topk_ids.shape == (len(both.labels), 0) and np.isnan(gold.label_logprobs).all()
-    assert np.array_equal(gold.labels, both.labels) and np.array_equal(gold.ids, both.ids)
+    label_logprobs, topk_ids, _ = gold.teachers()
+    assert topk_ids.shape == (len(both.values("labels")), 0) and np.isnan(label_logprobs).all()
+    for name in ("labels", "input_ids", "masked_positions"):
+        assert np.array_equal(gold.values(name), both.values(name))
 
 
 def test_joining_and_taking_rows(predictions):
@@ -248,17 +250,15 @@ def test_joining_and_taking_rows(predictions):
     rows = [*range(3, 9), *range(first, first + 4)]
     order = np.random.default_rng(0).permutation(10)
     joined = Columns.join(parts).take(order)
-    for number, index in enumerate(order):
-        row = frame.iloc[rows[index]]
-        inside = slice(joined.target_offsets[number], joined.target_offsets[number + 1])
-        assert np.array_equal(joined.ids[joined.id_offsets[number] : joined.id_offsets[number + 1]], row.input_ids)
-        assert np.array_equal(joined.labels[inside], row.labels)
-        assert np.array_equal(joined.topk_ids[inside].ravel(), row.topk_ids)
-        assert np.array_equal(joined.label_logprobs[inside], row.label_logprobs)
+    for name in ("input_ids", "masked_positions", "labels", "label_logprobs", "topk_ids", "topk_logprobs"):
+        ends = np.cumsum(joined.lengths(name))
+        assert len(joined.values(name)) == ends[-1]
+        for found, index in zip(np.split(joined.values(name), ends[:-1]), order, strict=True):
+            assert np.array_equal(found, frame.iloc[rows[index]][name])
     piece = Piece(parts[0][0], slice(0, 5), 1, 2, file, 0)
     batches = make_batches([piece], 10**6, 0)
     assert (
         len(batches) == 1
         and set(batches[0].language_M.tolist()) == {1}
-        and batches[0].tokens == parts[0][0].lengths[:5].sum()
+        and batches[0].tokens == parts[0][0].lengths("input_ids")[:5].sum()
     )

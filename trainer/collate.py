@@ -5,14 +5,13 @@ Legend: N rows, B rows of one batch, L padded length, M masked positions, K top-
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from schemas.manifest import PredictionFile
-from schemas.ragged import batches_by_length, flatten, pad, ranges
+from schemas.ragged import batches_by_length, pad
 
 
 @dataclass(frozen=True)
@@ -57,89 +56,74 @@ class Origins:
     row_B: np.ndarray
 
 
-@dataclass(frozen=True)
-class Columns:
-    """N rows as flat arrays. Row n has the values `offsets[n]:offsets[n + 1]` of each.
+_GOLD = {"input_ids": np.int32, "masked_positions": np.int32, "labels": np.int32}
+_TEACHER = {"label_logprobs": np.float32, "topk_ids": np.int32, "topk_logprobs": np.float16}
+_DTYPES = _GOLD | _TEACHER
 
-    Attributes:
-      ids, id_offsets: int32 merged ids of the sequences, int64 [N + 1].
-      positions, labels, label_logprobs, target_offsets: one value a masked position, int64 [N + 1].
-      topk_ids, topk_logprobs: [masked positions, K].
+
+def columns_read(top_k: int) -> list[str]:
+    """The columns of the rows (`schemas.rows`) that are needed: the teacher's only with K > 0."""
+    return [*_GOLD, *(_TEACHER if top_k else ())]
+
+
+class Columns:
+    """N rows of a table.
+
+    Each column is held as an Arrow binary array, a row's values being its bytes: so Arrow
+    copies rows whole, where NumPy would gather value by value.
     """
 
-    ids: np.ndarray
-    id_offsets: np.ndarray
-    positions: np.ndarray
-    labels: np.ndarray
-    label_logprobs: np.ndarray
-    topk_ids: np.ndarray
-    topk_logprobs: np.ndarray
-    target_offsets: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.id_offsets) - 1
-
-    @cached_property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each row."""
-        return np.diff(self.id_offsets)
-
-    @cached_property
-    def counts(self) -> np.ndarray:
-        """Masked positions of each row."""
-        return np.diff(self.target_offsets)
-
-    @property
-    def _targets(self) -> tuple[np.ndarray, ...]:
-        return self.positions, self.labels, self.label_logprobs, self.topk_ids, self.topk_logprobs
+    def __init__(self, columns: dict[str, pa.LargeBinaryArray], top_k: int):
+        self._columns = columns
+        self.top_k = top_k
 
     @classmethod
     def of(cls, table: pa.Table, top_k: int) -> "Columns":
         """The rows of `table`; with K = 0 without its teacher's columns."""
-        ids, id_starts, lengths = flatten(table["input_ids"])
-        positions, starts, counts = flatten(table["masked_positions"])
-        shape = (len(positions), top_k)
-        if top_k:
-            teacher = (flatten(table[name])[0] for name in ("label_logprobs", "topk_ids", "topk_logprobs"))
-            label_logprobs, topk_ids, topk_logprobs = teacher
-        else:
-            label_logprobs = np.full(len(positions), np.nan, np.float32)
-            topk_ids, topk_logprobs = np.empty(0, np.int32), np.empty(0, np.float16)
-        return cls(
-            ids,
-            _offsets(lengths),
-            positions,
-            flatten(table["labels"])[0],
-            label_logprobs,
-            topk_ids.reshape(shape),
-            topk_logprobs.reshape(shape),
-            _offsets(counts),
-        )
+        return cls({name: _as_bytes(table[name]) for name in columns_read(top_k)}, top_k)
 
     @classmethod
     def join(cls, parts: Sequence[tuple["Columns", slice]]) -> "Columns":
         """The given consecutive rows of several, one after the other."""
-        ids, targets, lengths, counts = [], [], [], []
-        for columns, rows in parts:
-            lengths.append(columns.lengths[rows])
-            counts.append(columns.counts[rows])
-            ids.append(columns.ids[columns.id_offsets[rows.start] : columns.id_offsets[rows.stop]])
-            inside = slice(columns.target_offsets[rows.start], columns.target_offsets[rows.stop])
-            targets.append([column[inside] for column in columns._targets])
-        joined = [np.concatenate(column) for column in zip(*targets, strict=True)]
-        id_offsets, target_offsets = _offsets(np.concatenate(lengths)), _offsets(np.concatenate(counts))
-        return cls(np.concatenate(ids), id_offsets, *joined, target_offsets)
+        first = parts[0][0]
+        return cls(
+            {
+                name: pa.concat_arrays([p._columns[name][rows.start : rows.stop] for p, rows in parts])
+                for name in first._columns
+            },
+            first.top_k,
+        )
+
+    def __len__(self) -> int:
+        return len(self._columns["input_ids"])
 
     def take(self, rows: np.ndarray) -> "Columns":
         """The given rows, in that order."""
-        lengths, counts = self.lengths[rows], self.counts[rows]
-        targets = ranges(self.target_offsets[rows], counts)
-        return Columns(
-            self.ids[ranges(self.id_offsets[rows], lengths)],
-            _offsets(lengths),
-            *(column[targets] for column in self._targets),
-            _offsets(counts),
-        )
+        indices = pa.array(rows)
+        return Columns({name: column.take(indices) for name, column in self._columns.items()}, self.top_k)
+
+    def lengths(self, name: str) -> np.ndarray:
+        """How many values each row has in a column: int64 [N]."""
+        return np.diff(self._offsets(name))
+
+    def values(self, name: str) -> np.ndarray:
+        """All rows' values, end to end."""
+        offsets = self._offsets(name)
+        return np.frombuffer(self._columns[name].buffers()[2], _DTYPES[name])[offsets[0] : offsets[-1]]
+
+    def _offsets(self, name: str) -> np.ndarray:
+        """Row n has the values `offsets[n]:offsets[n + 1]` of the column's buffer."""
+        column = self._columns[name]
+        offsets = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column) + 1]
+        return offsets // np.dtype(_DTYPES[name]).itemsize
+
+    def teachers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The teacher's columns of the M masked positions: [M], [M, K], [M, K]; with K = 0 NaN and empty ones."""
+        shape = (int(self.lengths("labels").sum()), self.top_k)
+        if not self.top_k:
+            return np.full(shape[0], np.nan, np.float32), np.empty(shape, np.int32), np.empty(shape, np.float16)
+        label_logprobs, topk_ids, topk_logprobs = map(self.values, _TEACHER)
+        return label_logprobs, topk_ids.reshape(shape), topk_logprobs.reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -163,43 +147,56 @@ def make_batches(
     than `batch_tokens` is a batch of its own.
     """
     columns = Columns.join([(piece.columns, piece.rows) for piece in pieces])
+    if not len(columns):
+        return []
     order = random.permutation(len(columns)) if random else np.arange(len(columns))
-    batches = batches_by_length(columns.lengths, order, batch_tokens)
+    batches = batches_by_length(columns.lengths("input_ids"), order, batch_tokens)
     if random:
         batches = [batches[index] for index in random.permutation(len(batches))]
-    # Rows are gathered once, in their final order; a batch is then a slice.
-    rows = np.concatenate(batches) if batches else np.empty(0, np.int64)
-    columns = columns.take(rows)
-    sizes = [piece.rows.stop - piece.rows.start for piece in pieces]
-    piece_N = np.repeat(np.arange(len(pieces)), sizes)[rows]
-    row_N = np.concatenate([np.arange(piece.rows.start, piece.rows.stop) for piece in pieces])[rows]
+    # All rows are copied once, in their final order; whatever a batch holds is then a slice.
+    rows_N = np.concatenate(batches)
+    columns = columns.take(rows_N)
+    lengths_N, counts_N = columns.lengths("input_ids"), columns.lengths("labels")
+    sizes = [len(batch) for batch in batches]
+    starts = np.cumsum([0, *sizes])[:-1]
+    tokens = np.add.reduceat(lengths_N, starts)
+    padded = np.maximum.reduceat(lengths_N, starts)
+    # Of each row, where it begins in its batch, flattened.
+    begins_N = (np.arange(len(rows_N)) - np.repeat(starts, sizes)) * np.repeat(padded, sizes)
+
+    counts = [piece.rows.stop - piece.rows.start for piece in pieces]
+    piece_N = np.repeat(np.arange(len(pieces)), counts)[rows_N]
+    row_N = np.concatenate([np.arange(piece.rows.start, piece.rows.stop) for piece in pieces])[rows_N]
     language_N = np.array([piece.language for piece in pieces])[piece_N]
     teacher_N = np.array([piece.teacher for piece in pieces])[piece_N]
     groups = [(piece.file, piece.group) for piece in pieces]
-    result, stop = [], 0
-    for batch in batches:
-        start, stop = stop, stop + len(batch)
-        lengths, counts = columns.lengths[start:stop], columns.counts[start:stop]
-        inside = slice(columns.target_offsets[start], columns.target_offsets[stop])
-        ids_BL, inside_BL = pad(columns.ids[columns.id_offsets[start] : columns.id_offsets[stop]], lengths, pad_id)
-        row_M = np.repeat(np.arange(len(batch)), counts)
-        result.append(
-            Batch(
-                torch.from_numpy(ids_BL),
-                torch.from_numpy(inside_BL),
-                torch.from_numpy(row_M * ids_BL.shape[1] + columns.positions[inside]),
-                torch.from_numpy(columns.labels[inside]),
-                torch.from_numpy(language_N[start:stop][row_M]),
-                torch.from_numpy(teacher_N[start:stop][row_M]),
-                torch.from_numpy(columns.label_logprobs[inside]),
-                torch.from_numpy(columns.topk_ids[inside]),
-                torch.from_numpy(columns.topk_logprobs[inside]),
-                int(lengths.sum()),
-                Origins(groups, piece_N[start:stop], row_N[start:stop]),
-            )
-        )
+
+    masked = np.add.reduceat(counts_N, starts).tolist()
+    targets = [
+        np.repeat(begins_N, counts_N) + columns.values("masked_positions"),
+        columns.values("labels"),
+        np.repeat(language_N, counts_N),
+        np.repeat(teacher_N, counts_N),
+        *columns.teachers(),
+    ]
+    result = []
+    for ids, lengths, piece_B, row_B, tokens_of_batch, *of_targets in zip(
+        np.split(columns.values("input_ids"), np.cumsum(tokens)[:-1]),
+        *(np.split(values, starts[1:]) for values in (lengths_N, piece_N, row_N)),
+        tokens.tolist(),
+        *(torch.from_numpy(values).split(masked) for values in targets),
+        strict=True,
+    ):
+        ids_BL, inside_BL = map(torch.from_numpy, pad(ids, lengths, pad_id))
+        result.append(Batch(ids_BL, inside_BL, *of_targets, tokens_of_batch, Origins(groups, piece_B, row_B)))
     return result
 
 
-def _offsets(lengths: np.ndarray) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(lengths)])
+def _as_bytes(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
+    """The rows of a list column, each as the bytes of its values. Shares its memory."""
+    array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
+    values, width = array.values, array.type.value_type.bit_width // 8
+    offsets = (array.offsets.to_numpy().astype(np.int64) + values.offset) * width
+    return pa.Array.from_buffers(
+        pa.large_binary(), len(array), [None, pa.py_buffer(offsets), values.buffers()[1] or pa.py_buffer(b"")]
+    )

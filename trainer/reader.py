@@ -30,12 +30,10 @@ from schemas.errors import UserError
 from schemas.manifest import PredictionFile, Predictions
 from schemas.rows import check_footer
 from schemas.storage import filesystem
-from trainer.collate import Batch, Columns, Origins, Piece, make_batches
+from trainer.collate import Batch, Columns, Origins, Piece, columns_read, make_batches
 from trainer.config import SamplingConfig
 
 STATE_VERSION = 2
-_GOLD = ["input_ids", "masked_positions", "labels"]
-_TEACHERS = ["label_logprobs", "topk_ids", "topk_logprobs"]
 
 
 def read_row_group(file: PredictionFile, group: int, top_k: int) -> Columns:
@@ -44,7 +42,7 @@ def read_row_group(file: PredictionFile, group: int, top_k: int) -> Columns:
     Raises:
       UserError: the file is truncated, foreign or from another run, naming it.
     """
-    return Columns.of(_read(file, group, _GOLD + (_TEACHERS if top_k else [])), top_k)
+    return Columns.of(_read(file, group, columns_read(top_k)), top_k)
 
 
 def example_ids(origins: Origins, rows: Sequence[int]) -> list[str]:
@@ -123,10 +121,12 @@ class _LanguageStream:
 
 @dataclass
 class _Pool:
-    """A pool in the making: the lane's state before it, and its batches."""
+    """A pool in the making: the lane's state before it, what it is made from, and its batches once that is begun."""
 
     state: dict
-    batches: Future
+    pieces: list[_PlannedPiece]
+    random: np.random.Generator
+    batches: "Future[list[Batch]] | None" = None
 
 
 class _Lane:
@@ -167,8 +167,12 @@ class _Lane:
                 for stream, count in zip(self._streams.values(), counts, strict=True)
                 for piece in stream.take(count, reader.start_reading)
             ]
-            self._pools.append(_Pool(state, reader.start_collating(pieces, random)))
+            self._pools.append(_Pool(state, pieces, random))
             self._planned_pools += 1
+            # Not before the next pool's row groups are asked for: a thread would wait for the last of its own.
+            if len(self._pools) > 1:
+                pool = self._pools[-2]
+                pool.batches = reader.start_collating(pool.pieces, pool.random)
 
     def state(self) -> dict:
         self._plan()
