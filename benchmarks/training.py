@@ -9,8 +9,8 @@ own process:
   masked  the same with log_softmax at the masked positions only; the model still computes logits at all of them
 
 The peers get their batches from the trainer's reader, so what differs is the model's head, the loss and the loop (the
-reader has a benchmark of its own). Precision, optimizer, its schedule and clipping are the same; nobody evaluates or saves.
-Memory is the whole process's, with weights, gradients and moments. That the losses of every step agree is checked.
+reader has a benchmark of its own). Precision, optimizer, its schedule and clipping are the same; nobody evaluates or
+saves. Memory is the whole process's, with weights, gradients and moments. The losses of every step must agree.
 
 Needs `pip install -r benchmarks/requirements.txt`.
 """

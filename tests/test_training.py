@@ -54,16 +54,15 @@ def write_config(folder: Path, predictions, heldout, shape=(), **changes) -> Pat
     return path
 
 
-def train(config: Path, *launcher: str, **kwargs) -> subprocess.CompletedProcess:
+def train(config: Path, *launcher: str, **environment: str) -> subprocess.CompletedProcess:
     command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
     return subprocess.run(
         command,
         cwd=ROOT,
         capture_output=True,
         text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         timeout=300,
-        **kwargs,
     )
 
 
@@ -353,3 +352,21 @@ def test_metrics_are_logged(student):
     for language in world.WORDS:
         assert {f"mlm/{language}", f"kd/{language}", f"heldout_nll/{language}"} <= set(tags)
         assert [event.step for event in events.Scalars(f"mlm/{language}")] == [10, 20, 30, 40]
+
+
+def test_weights_and_biases(predictions, heldout, tmp_path):
+    """The real package, offline: it records the figures; a run that goes on is the same run."""
+    changes = {"steps": 20, "wandb_project": "merge", "evaluate_every": 20}
+    config = write_config(tmp_path, predictions, heldout, **changes)
+    environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    done = train(config, **environment)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "student" / "checkpoints" / "00000020")
+    (tmp_path / "student" / "evaluation.json").unlink()
+    assert train(config, **environment).returncode == 0
+    folder = tmp_path / "student" / "logs"
+    recorded = [path.read_bytes() for path in (folder / "wandb").glob("offline-run-*/*.wandb")]
+    assert len(recorded) == 2
+    for content in recorded:
+        assert all(text in content for text in (b"merge", (folder / "wandb_run").read_bytes(), b"heldout_nll"))
+        assert all(name in content for name in (b"mlm/en", b"kd/hi", b"distillation_weight/ru", b"tokens_per_second"))

@@ -149,6 +149,9 @@ class TrainerConfig(Config):
     )
     readers: int = Field(2, ge=1, description="threads that read and collate, in each process")
     log_every: int = Field(50, ge=1, description="optimizer steps between log lines")
+    wandb_project: str | None = Field(
+        None, description="Weights & Biases project to log to as well; needs `pip install '.[wandb]'`"
+    )
     evaluate_every: int | None = Field(None, ge=1, description="optimizer steps between evaluations; always at the end")
     patience: int | None = Field(
         None,

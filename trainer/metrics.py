@@ -2,14 +2,18 @@
 
 import json
 import resource
+import secrets
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from schemas.errors import UserError
 from trainer.collate import Batch
+from trainer.config import TrainerConfig
 from trainer.loss import Losses
 from trainer.runtime import Runtime
 
@@ -23,24 +27,27 @@ class Metrics:
 
     `metrics.jsonl` has a line a log step, {"step", "train": {language: {mlm, kd, kl, accuracy,
     teacher_agreement}}, "learning_rate", ...}, of which only mlm and accuracy are there where
-    lambda is 0; and a line an evaluation, {"step", "heldout": ..., "heldout_sha256"}. TensorBoard's `logs/` has the
-    same figures. A resumed run drops what came after its checkpoint.
+    lambda is 0; and a line an evaluation, {"step", "heldout": ..., "heldout_sha256"}. TensorBoard's
+    `logs/` and, where wanted, Weights & Biases have the same figures. A resumed run drops what
+    came after its checkpoint.
     """
 
-    def __init__(self, output: str, languages: list[str], distils: bool, steps: int, start: int, runtime: Runtime):
+    def __init__(self, config: TrainerConfig, languages: list[str], start: int, runtime: Runtime):
+        output = Path(config.output)
         self._runtime = runtime
         self._languages = languages
         # Without a teacher there is nothing to say of one.
-        self._shown = _BY_LANGUAGE if distils else ("mlm", "accuracy")
+        self._shown = _BY_LANGUAGE if config.distillation.distils else ("mlm", "accuracy")
         self._sums = torch.zeros(len(languages), 1 + len(_BY_LANGUAGE), device=runtime.device)
         self._tokens = 0
         self._waited = 0.0
         self._since = time.monotonic()
-        self._writer = self._lines = None
+        self._writer = self._lines = self._wandb = None
         if runtime.is_main:
-            self._writer = SummaryWriter(str(Path(output) / "logs"), purge_step=start + 1)
-            self._lines = _reopen(Path(output) / METRICS_FILE, start)
-        self._bar = tqdm(total=steps, initial=start, desc=Path(output).name, unit="step", disable=not runtime.is_main)
+            self._writer = SummaryWriter(str(output / "logs"), purge_step=start + 1)
+            self._lines = _reopen(output / METRICS_FILE, start)
+            self._wandb = _start_wandb(config) if config.wandb_project else None
+        self._bar = tqdm(total=config.steps, initial=start, desc=output.name, unit="step", disable=not runtime.is_main)
 
     def add(self, batch: Batch, losses: Losses) -> None:
         """Counts one micro-batch; positions whose loss is not finite are left out."""
@@ -86,43 +93,66 @@ class Metrics:
         }
         by_language = dict(zip(self._languages, weights.tolist(), strict=True))
         self._write({"step": step, "train": train, "distillation_weight": by_language, **figures})
-        for name, value in figures.items():
-            self._writer.add_scalar(name, value, step)
-        for language, row in train.items():
-            self._writer.add_scalar(f"distillation_weight/{language}", by_language[language], step)
-            for name, value in row.items():
-                self._writer.add_scalar(f"{name}/{language}", value, step)
+        scalars = {f"{name}/{language}": value for language, row in train.items() for name, value in row.items()}
+        self._draw(step, figures | scalars | {f"distillation_weight/{name}": by_language[name] for name in train})
         shown = [
             f"{name} {row['mlm']:.2f}" + (f"/{row['kd']:.2f}" if "kd" in row else "") for name, row in train.items()
         ]
         self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s")
 
-    def log_evaluation(self, step: int, heldout_sha256: str, evaluation: dict[str, dict]) -> None:
-        """Writes an evaluation's figures."""
+    def log_evaluation(self, step: int, heldout_sha256: str, evaluation: dict[str, dict], seconds: float) -> None:
+        """Writes an evaluation's figures; the `seconds` that it took are none of training."""
+        self._since += seconds
         if not self._runtime.is_main:
             return
         self._write({"step": step, "heldout": evaluation, "heldout_sha256": heldout_sha256})
-        for language, row in evaluation.items():
-            for name, value in row.items():
-                if value is not None:
-                    self._writer.add_scalar(f"heldout_{name}/{language}", value, step)
+        figures = {f"heldout_{name}/{language}": v for language, row in evaluation.items() for name, v in row.items()}
+        self._draw(step, {name: value for name, value in figures.items() if value is not None})
 
     def close(self) -> None:
         """Ends the progress bar and the logs."""
         self._bar.close()
-        if self._writer:
+        if self._runtime.is_main:
             self._writer.close()
             self._lines.close()
+        if self._wandb:
+            self._wandb.finish()
 
     def _write(self, line: dict) -> None:
         self._lines.write(json.dumps(line) + "\n")
         self._lines.flush()
+
+    def _draw(self, step: int, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(scalars, step=step)
 
     def _peak_memory(self) -> int:
         """Bytes: of the GPU where there is one, else of the process."""
         if self._runtime.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _start_wandb(config: TrainerConfig) -> Any:
+    """The run at Weights & Biases; the same one when a run goes on. UserError where the package is missing."""
+    try:
+        import wandb
+    except ImportError:
+        raise UserError("wandb_project: needs the package wandb; pip install '.[wandb]', or leave it out") from None
+    # Beside the checkpoints, so that a new output folder is a new run.
+    path = Path(config.output) / "logs" / "wandb_run"
+    if not path.exists():
+        path.write_text(secrets.token_hex(4))
+    return wandb.init(
+        project=config.wandb_project,
+        name=Path(config.output).name,
+        id=path.read_text(),
+        resume="allow",
+        dir=str(path.parent),
+        config=config.model_dump(mode="json"),
+    )
 
 
 def heldout_figures(output: str, step: int, heldout_sha256: str | None) -> dict[str, dict]:

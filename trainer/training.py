@@ -34,6 +34,7 @@ _INCIDENTAL = {
     "max_skipped_steps",
     "readers",
     "log_every",
+    "wandb_project",
     "evaluate_every",
     "patience",
     "export",
@@ -104,9 +105,7 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
             if runtime.is_main:
                 print(f"{config.output}: finished at step {progress.step}, nothing to do")
             return
-        metrics = Metrics(
-            config.output, run.reader.languages, config.distillation.distils, config.steps, progress.step, runtime
-        )
+        metrics = Metrics(config, run.reader.languages, progress.step, runtime)
         writer = CheckpointWriter(config.output, config.keep_checkpoints, runtime.is_main)
         with closing(metrics), closing(writer) as checkpoints:
             _train_steps(run, progress, metrics, checkpoints)
@@ -246,9 +245,10 @@ def _train_steps(run: _Run, progress: _Progress, metrics: Metrics, checkpoints: 
 
 
 def _evaluate(run: _Run, progress: _Progress, metrics: Metrics) -> None:
+    before = time.monotonic()
     result = evaluate(run.student, run.heldout, run.config.batch_tokens, run.runtime)
     progress.evaluations.add(progress.step, result)
-    metrics.log_evaluation(progress.step, run.heldout.sha256, result)
+    metrics.log_evaluation(progress.step, run.heldout.sha256, result, time.monotonic() - before)
 
 
 def _save(run: _Run, progress: _Progress, checkpoints: CheckpointWriter) -> None:
