@@ -14,10 +14,20 @@ Folders = Annotated[
 
 
 class StudentConfig(Config):
-    """The student's shape; its weights start at random."""
+    """The student's shape, and where its weights start from; default at random."""
 
     like: str | None = Field(None, description="local folder or hub id of a model whose shape to take")
     revision: str | None = Field(None, description="branch, tag or commit of `like`")
+    encoder_from: str | None = Field(
+        None,
+        description="teacher, by its name in the predictions, whose layers, positions and head transform the student "
+        "starts from: one of the same family and width, and at least as deep (evenly spread layers are taken)",
+    )
+    embeddings_from_teachers: bool = Field(
+        False,
+        description="embedding and output-bias rows start from the teachers that own the token, averaged where several "
+        "do; teachers of another width give none",
+    )
     settings: dict[str, Value] = Field(
         {},
         description="fields of the transformers configuration, over those of `like`; without `like`, "

@@ -17,6 +17,7 @@ from trainer.config import TrainerConfig
 from trainer.evaluation import evaluate, format_evaluation, open_heldout
 from trainer.evaluations import Evaluations
 from trainer.export import export_checkpoint, read_evaluation
+from trainer.initialization import check_initialization, initialize
 from trainer.metrics import Metrics
 from trainer.optimization import accumulate_gradients, apply_gradients, language_weights, make_optimizer
 from trainer.reader import Reader
@@ -121,9 +122,12 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     micro_batches = config.micro_batches or runtime.world_size
     lanes = range(runtime.rank, micro_batches, runtime.world_size)
     longest = max(predictions.max_length, heldout.max_length if heldout else 0)
-    student = DistilledStudent(
-        build_student(student_config(config.student, predictions.vocabulary, longest), config.seed)
-    )
+    model = build_student(student_config(config.student, predictions.vocabulary, longest), config.seed)
+    if latest_checkpoint(config.output) is None:
+        provenance = initialize(model, config.student, predictions)
+        if runtime.is_main:
+            print(*provenance, sep="\n", end="\n" * bool(provenance))
+    student = DistilledStudent(model)
     if config.gradient_checkpointing:
         student.checkpoint_gradients()
     if config.compile:
@@ -304,6 +308,8 @@ def _check(config: TrainerConfig, predictions: Predictions, runtime: Runtime) ->
             f"distillation.languages: unknown language {unknown[0]!r}; the predictions have: "
             + ", ".join(predictions.language_names)
         )
+    if latest_checkpoint(config.output) is None:
+        check_initialization(config.student, predictions)
     if (config.micro_batches or runtime.world_size) % runtime.world_size:
         raise UserError(
             f"micro_batches is {config.micro_batches}, which {runtime.world_size} processes cannot share evenly; "

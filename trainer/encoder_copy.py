@@ -1,0 +1,97 @@
+"""A teacher's encoder, in a student of the same family and width."""
+
+import re
+
+import torch
+from transformers import PreTrainedModel
+
+from schemas.errors import UserError
+
+# Model types that differ in name only.
+_SAME = {"xlm-roberta": "roberta", "camembert": "roberta"}
+# Settings without which weights of the same name and shape mean something else, by any family's name of them.
+_DECISIVE = ("num_attention_heads", "n_heads", "hidden_act", "activation", "layer_norm_eps")
+_LAYER = re.compile(r"(.+?\.)(\d+)(\..+)")
+# Tables of which two models may have different numbers of rows.
+_TABLES = ("position_embeddings.weight", "token_type_embeddings.weight")
+
+
+@torch.no_grad()
+def copy_encoder(student: PreTrainedModel, teacher: PreTrainedModel, name: str) -> str:
+    """Overwrites all of the student that has no row a token with the weights of the teacher called `name`.
+
+    These are the layers, the position and token type embeddings, the norms, and the head's
+    transform. A student of n layers takes, for its layer i, layer floor(i m / n) of the
+    teacher's m. Positions count from the first real one, wherever a model's table has it; where the
+    student has more of them than the teacher, the further ones stay as they are.
+
+    Returns:
+      A line to print: what was taken.
+
+    Raises:
+      UserError: they are of other families or widths, compute otherwise, or the teacher has fewer layers.
+    """
+    ours, theirs = _weights(student), _weights(teacher)
+    depth, their_depth = _depth(ours), _depth(theirs)
+    _check(student, teacher, name, depth, their_depth)
+    layers = [layer * their_depth // depth for layer in range(depth)]
+    for key, target in ours.items():
+        source = _LAYER.sub(lambda found: f"{found[1]}{layers[int(found[2])]}{found[3]}", key, count=1)
+        rows = min(len(target), len(theirs[source])) if key.endswith(_TABLES) and source in theirs else None
+        if source not in theirs or target[:rows].shape != theirs[source][:rows].shape:
+            found = list(theirs[source].shape) if source in theirs else "missing"
+            raise UserError(
+                f"student.encoder_from: the student's {key} is {list(target.shape)}, in teacher {name!r} it is "
+                f"{found}; give the student that teacher's shape (student.like)"
+            )
+        target[:rows].copy_(theirs[source][:rows])
+    return f"encoder of {name}: layers {', '.join(map(str, layers))} of its {their_depth}"
+
+
+def _check(student: PreTrainedModel, teacher: PreTrainedModel, name: str, depth: int, their_depth: int) -> None:
+    refusal = f"student.encoder_from: the student cannot take the encoder of teacher {name!r}"
+    mine, wanted = student.config.model_type, teacher.config.model_type
+    if _SAME.get(mine, mine) != _SAME.get(wanted, wanted):
+        raise UserError(f"{refusal}: it is a {mine}, the teacher a {wanted}; set student.settings.model_type: {wanted}")
+    if depth > their_depth:
+        raise UserError(
+            f"{refusal}: it has {depth} layers, the teacher {their_depth}; give it at most so many in student.settings"
+        )
+    for setting in _DECISIVE:
+        mine, wanted = (getattr(model.config, setting, None) for model in (student, teacher))
+        if mine != wanted:
+            raise UserError(
+                f"{refusal}: its {setting} is {mine}, the teacher's {wanted}; set student.settings.{setting}: {wanted}"
+            )
+
+
+def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """All weights that have no row a token, by name without the family's; positions from the first real one on."""
+    of_tokens = _token_weights(model)
+    result = {}
+    for name, tensor in model.named_parameters():
+        if name in of_tokens:
+            continue
+        if name.endswith("position_embeddings.weight"):
+            # RoBERTa's family starts counting after the padding id.
+            padding = model.get_submodule(name.removesuffix(".weight")).padding_idx
+            tensor = tensor[0 if padding is None else padding + 1 :]
+        result[name.removeprefix(f"{model.base_model_prefix}.")] = tensor
+    return result
+
+
+def _token_weights(model: PreTrainedModel) -> set[str]:
+    """The names of the weights that have a row a token, by all their names."""
+    modules = (model.get_input_embeddings(), model.get_output_embeddings())
+    rows = {id(parameter) for module in modules for parameter in module.parameters()}
+    names = {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in rows}
+    for pair in (model._tied_weights_keys or {}).items():
+        # A model that does not tie its weights still has the one that nothing uses then.
+        if names & set(pair):
+            names |= set(pair)
+    return names
+
+
+def _depth(names: dict[str, torch.Tensor]) -> int:
+    """How many layers there are."""
+    return max((int(found[2]) + 1 for name in names if (found := _LAYER.fullmatch(name))), default=0)

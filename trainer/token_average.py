@@ -1,0 +1,83 @@
+"""The rows of merged tokens, averaged over the teachers that own them."""
+
+import torch
+from transformers import PreTrainedModel
+
+from schemas.errors import UserError
+from schemas.vocabulary import Vocabulary
+
+
+class TokenAverage:
+    """Overwrites the student's rows of merged tokens with the mean of their owners' rows, teacher by teacher.
+
+    These are the embedding's rows, the vocabulary projection's where the student does not tie it
+    to the embedding, and the projection's bias. Rows of tokens that no teacher gives stay as they are.
+    """
+
+    def __init__(self, student: PreTrainedModel, vocabulary: Vocabulary):
+        projection = student.get_output_embeddings()
+        self._untied = projection.weight is not student.get_input_embeddings().weight
+        self._targets = _rows_of(student, self._untied)
+        self._vocabulary = vocabulary
+        self._owners_V = torch.zeros(len(vocabulary), dtype=torch.int32)
+        self._gave: dict[str, torch.Tensor] = {}
+        self._other_widths: dict[str, str] = {}
+
+    @torch.no_grad()
+    def add(self, name: str, teacher: PreTrainedModel) -> None:
+        """Adds the rows of the tokens that the teacher `name` owns, if they are as wide as the student's."""
+        sources = _rows_of(teacher, self._untied)
+        if any(source.shape[1:] != ours.shape[1:] for source, ours in zip(sources, self._targets, strict=True)):
+            self._other_widths[name] = _widths(sources)
+            return
+        own_V = torch.from_numpy(self._vocabulary.teacher_ids[name]).long()
+        owned = (own_V >= 0).nonzero()[:, 0]
+        if own_V.max() >= len(sources[0]):
+            raise UserError(
+                f"teacher {name!r}: the merged vocabulary has its ids up to {own_V.max()}, but its model has only "
+                f"{len(sources[0])} rows; put back the teacher that made the predictions"
+            )
+        is_first = self._owners_V[owned] == 0
+        first, further = owned[is_first], owned[~is_first]
+        for target, source in zip(self._targets, sources, strict=True):
+            target[first] = source[own_V[first]]
+            target[further] += source[own_V[further]]
+        self._owners_V[owned] += 1
+        self._gave[name] = owned
+
+    @torch.no_grad()
+    def finish(self) -> list[str]:
+        """Turns sums into means; gives lines to print that count the tokens by where their rows came from.
+
+        Raises:
+          UserError: no teacher's rows are as wide as the student's.
+        """
+        if not self._gave:
+            widths = ", ".join(f"{name}: {width}" for name, width in self._other_widths.items())
+            raise UserError(
+                f"student.embeddings_from_teachers: the student's rows are {_widths(self._targets)} wide, the "
+                f"teachers' are not ({widths}); give the student such a width in student.settings, or leave it out"
+            )
+        shared = (self._owners_V > 1).nonzero()[:, 0]
+        owners = self._owners_V[shared].float()
+        for target in self._targets:
+            target[shared] /= owners.view(-1, *[1] * (target.ndim - 1))
+        counts = [
+            f"{int((self._owners_V[owned] == 1).sum()):,} from {name} alone" for name, owned in self._gave.items()
+        ]
+        random = int((self._owners_V == 0).sum())
+        return [
+            f"token rows: {', '.join(counts)}, {len(shared):,} averaged over several teachers, {random:,} random",
+            *(f"token rows: none from {name}, {width} wide" for name, width in self._other_widths.items()),
+        ]
+
+
+def _rows_of(model: PreTrainedModel, untied: bool) -> list[torch.Tensor]:
+    """What has a row a token: the embedding, the projection's bias (zeros if it has none) and, `untied`, weight."""
+    projection = model.get_output_embeddings()
+    bias = torch.zeros(len(projection.weight)) if projection.bias is None else projection.bias
+    return [model.get_input_embeddings().weight, bias, *([projection.weight] if untied else [])]
+
+
+def _widths(rows: list[torch.Tensor]) -> str:
+    return " and ".join(dict.fromkeys(str(tensor.shape[1]) for tensor in rows if tensor.ndim == 2))
