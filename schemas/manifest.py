@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
-from schemas.storage import filesystem, join, list_files, read_bytes, write_bytes
+from schemas.storage import filesystem, join, list_files, reaching, read_bytes, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 MANIFEST_FILE = "_manifest.json"
@@ -227,14 +227,15 @@ def open_predictions(*folders: str) -> Predictions:
     """Opens folders of predictions, checked in themselves and against each other.
 
     Raises:
-      UserError: a mismatch, naming both values, or a listed file that is missing.
+      UserError: a mismatch, naming both values, a listed file that is missing, or a storage that does not answer.
     """
     if len({folder.rstrip("/") for folder in folders}) < len(folders):
         raise UserError(f"{', '.join(folders)}: a folder is given twice")
-    manifests = [read_manifest(folder) for folder in folders]
-    vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
-    for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
-        _check_folder(folder, manifest, vocabulary)
+    with reaching(", ".join(folders)):
+        manifests = [read_manifest(folder) for folder in folders]
+        vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
+        for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
+            _check_folder(folder, manifest, vocabulary)
     newest = max(
         range(len(folders)), key=lambda index: (len(vocabularies[index]), len(vocabularies[index].teacher_ids))
     )

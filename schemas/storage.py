@@ -1,13 +1,18 @@
 """Files on any fsspec URL (local paths, gs://...), written atomically."""
 
+import logging
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import UserError
+from schemas.errors import UserError, first_line
 
+# What it logs, with a traceback, it raises too. Where a program has set up logging it still does.
+logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 # A request to Cloud Storage that hears nothing for so long is made again, a few times.
 SILENCE_SECONDS = 60.0
 
@@ -26,6 +31,31 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         raise UserError(f"{url}: {str(error).splitlines()[0]}") from None
 
 
+@contextmanager
+def reaching(what: str) -> Iterator[None]:
+    """Turns what is raised by a filesystem that cannot be reached, after its own tries, into a UserError on `what`."""
+    try:
+        yield
+    except Exception as error:
+        if not _is_out_of_reach(error):
+            raise
+        raise UserError(
+            f"{what} is out of reach ({type(error).__name__}: {first_line(error)}); "
+            "see to the connection and the access rights, then run the same command again to go on"
+        ) from None
+
+
+def _is_out_of_reach(error: Exception) -> bool:
+    # By module, so that a run on local files need not import these.
+    package = type(error).__module__.partition(".")[0]
+    return (
+        isinstance(error, ConnectionError | TimeoutError | PermissionError)
+        or package in ("aiohttp", "gcsfs", "google", "requests")
+        # What gcsfs makes of status 403.
+        or (type(error) is OSError and str(error).startswith("Forbidden"))
+    )
+
+
 def join(folder: str, *names: str) -> str:
     """`folder/name/...`, for URLs and local paths alike."""
     return "/".join([folder.rstrip("/"), *names])
@@ -34,7 +64,8 @@ def join(folder: str, *names: str) -> str:
 def list_files(folder: str) -> set[str]:
     """The paths, relative to `folder`, of all files now below it, whatever an earlier listing said."""
     fs, root = filesystem(folder)
-    fs.invalidate_cache()
+    # Of this folder alone: without the listing that another file is in, opening it costs two requests more.
+    fs.invalidate_cache(root)
     prefix = root.rstrip("/") + "/"
     return {path.removeprefix(prefix) for path in fs.find(root)}
 

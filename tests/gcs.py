@@ -21,7 +21,8 @@ from gcp_storage_emulator.storage import Storage
 
 BUCKET = "bucket"
 # What can become of a request: refused with 503, or dropped; done, but the answer is 503, half of it, or
-# nothing for longer than a client should wait.
+# nothing for longer than a client should wait. Tests may also ask for "shorten": half of the bytes asked for as if
+# there were no more.
 FAULTS = ("refuse", "close", "forget", "cut", "hang")
 HANG_SECONDS = 30
 _IN_A_ROW = 2
@@ -39,6 +40,7 @@ class Proxy(BaseHTTPRequestHandler):
         # Without what the emulator draws at random.
         path = re.sub(r"upload_id=[^&]+", "upload_id", self.path)
         part = self.headers.get("Range") or self.headers.get("Content-Range")
+        self.server.requests.append((self.command, self.path, self.headers.get("Range")))
         fault = self.server.fault(self.command, f"{path} {_name(body)} {part}")
         if fault == "refuse":
             self._answer(503, {}, b"")
@@ -50,6 +52,8 @@ class Proxy(BaseHTTPRequestHandler):
         elif fault == "forget":
             self._answer(503, {}, b"")
         else:
+            if fault == "shorten" and status == 206:
+                content = content[: len(content) // 2]
             self._answer(status, headers, content, len(content) // (2 if fault == "cut" else 1))
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
@@ -87,7 +91,12 @@ def _name(body: bytes) -> str | None:
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Listens for `Proxy`. `faults` counts, by method and kind, the requests that failed."""
+    """Listens for `Proxy`.
+
+    Attributes:
+      faults: the requests that failed, counted by method and kind.
+      requests: (method, path, Range header) of every request, failed or not.
+    """
 
     daemon_threads = True
 
@@ -98,14 +107,15 @@ class FaultyServer(ThreadingHTTPServer):
         self.stopping = threading.Event()
         self.creating = threading.Lock()
         self.faults = Counter()
+        self.requests: list[tuple[str, str, str | None]] = []
         self._asked, self._in_a_row = Counter(), Counter()
         self._lock = threading.Lock()
 
     @contextmanager
     def trouble(self, share: float) -> Iterator[None]:
-        """Makes `share` of the requests fail while the body runs."""
-        for counter in (self.faults, self._asked, self._in_a_row):
-            counter.clear()
+        """Makes `share` of the requests fail while the body runs, recorded from here on."""
+        for record in (self.faults, self.requests, self._asked, self._in_a_row):
+            record.clear()
         self.share = share
         try:
             yield
@@ -142,6 +152,7 @@ def bucket() -> Iterator[FaultyServer]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{proxy.server_port}")
+        patch.setattr("schemas.storage.SILENCE_SECONDS", 1.0)
         # Else gcsfs asks Google, not the emulator, for the bucket's type, and waits a minute for the answer.
         patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         patch.setenv("FSSPEC_GS_TOKEN", "anon")

@@ -185,12 +185,15 @@ def test_a_stray_or_broken_file_is_named(run_pipeline, predictions, tmp_path):
     other = run_pipeline(tmp_path / "other", identity="string")
     ours, theirs = open_predictions(str(predictions)).files[0], open_predictions(str(other)).files[0]
     stray = replace(ours, url=theirs.url)
-    with pytest.raises(UserError, match=f"{stray.url}: mergedistill.vocabulary_sha256 is .*, but the manifest says"):
+    with pytest.raises(
+        UserError, match=f"{stray.url}: row group 0: mergedistill.vocabulary_sha256 is .*, but the manifest says"
+    ):
         read_row_group(stray, 0, 8)
     whole = Path(theirs.url).read_bytes()
-    Path(theirs.url).write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=f"{theirs.url}: row group 0 cannot be read"):
-        read_row_group(theirs, 0, 8)
+    broken = replace(theirs, url=f"{tmp_path}/broken.parquet")
+    Path(broken.url).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match=f"{broken.url}: row group 0 cannot be read"):
+        read_row_group(broken, 0, 8)
 
 
 def test_batches_by_length_keep_their_limits():

@@ -17,7 +17,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -26,10 +26,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import UserError
+from schemas.errors import UserError, first_line
 from schemas.manifest import PredictionFile, Predictions
 from schemas.rows import check_footer
-from schemas.storage import filesystem
+from schemas.storage import filesystem, reaching
 from trainer.collate import Batch, Columns, Origins, Piece, columns_read, make_batches
 from trainer.config import SamplingConfig
 
@@ -40,7 +40,8 @@ def read_row_group(file: PredictionFile, group: int, top_k: int) -> Columns:
     """One row group of one file; with `top_k` 0 without the teacher's predictions.
 
     Raises:
-      UserError: the file is truncated, foreign or from another run, naming it.
+      UserError: the file is truncated, foreign or from another run, or the storage does not answer; names the
+        file and the row group.
     """
     return Columns.of(_read(file, group, columns_read(top_k)), top_k)
 
@@ -54,27 +55,41 @@ def example_ids(origins: Origins, rows: Sequence[int]) -> list[str]:
 
 
 def _read(file: PredictionFile, group: int, columns: list[str]) -> pa.Table:
-    fs, path = filesystem(file.url)
+    where = f"{file.url}: row group {group}"
     try:
-        metadata = _metadata(file.url, file.top_k, file.vocabulary_sha256)
-        # Without Python in between, where that can be.
-        opened = nullcontext(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb")
-        with opened as stream, pq.ParquetFile(stream, metadata=metadata, pre_buffer=True) as parquet:
-            # Row groups are read side by side, so each by one thread.
-            return parquet.read_row_group(group, columns=columns, use_threads=False)
+        with reaching(where):
+            metadata = _metadata(file.url)
+            check_footer(where, metadata.metadata, file.top_k, file.vocabulary_sha256)
+            found = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
+            if found != file.record.row_groups:
+                raise UserError(
+                    f"{where}: the file has row groups of {found} rows, but the manifest says "
+                    f"{file.record.row_groups}; this file is from another run: remove it and rerun the pipeline"
+                )
+            with _open(file.url) as stream, pq.ParquetFile(stream, metadata=metadata, pre_buffer=True) as parquet:
+                # Row groups are read side by side, so each by one thread.
+                return parquet.read_row_group(group, columns=columns, use_threads=False)
+    except FileNotFoundError:
+        raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
     except (OSError, pa.ArrowException) as error:
         raise UserError(
-            f"{file.url}: row group {group} cannot be read ({error}); remove the file and rerun the pipeline"
+            f"{where} cannot be read ({type(error).__name__}: {first_line(error)}); "
+            "remove the file and rerun the pipeline"
         ) from None
 
 
 @lru_cache(maxsize=4096)
-def _metadata(url: str, top_k: int, vocabulary_sha256: str) -> pq.FileMetaData:
+def _metadata(url: str) -> pq.FileMetaData:
+    with _open(url) as stream:
+        return pq.read_metadata(stream)
+
+
+def _open(url: str) -> AbstractContextManager:
+    """What Arrow reads from: locally the path, without Python in between."""
     fs, path = filesystem(url)
-    with fs.open(path, "rb") as stream:
-        metadata = pq.read_metadata(stream)
-    check_footer(url, metadata.metadata, top_k, vocabulary_sha256)
-    return metadata
+    # Arrow asks for a row group's columns at once. A cache would fetch more, and that of gcsfs waits for ever for
+    # the rest of a file that became shorter.
+    return nullcontext(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb", cache_type="none")
 
 
 @dataclass(frozen=True)
@@ -222,6 +237,7 @@ class Reader:
         self._batch_tokens = batch_tokens
         # A row group is asked for before the pools that need it, so that no pool waits for one behind it.
         self._threads = ThreadPoolExecutor(threads, "reader")
+        self._failure: UserError | None = None
         ahead = -(-threads // len(own))
         self._lanes = {number: _Lane(self, predictions.files, number, ahead) for number in own}
 
@@ -249,11 +265,21 @@ class Reader:
 
     def start_reading(self, file: PredictionFile, group: int) -> "Future[Columns]":
         """A row group, read by another thread."""
-        return self._threads.submit(read_row_group, file, group, self._top_k)
+        return self._threads.submit(self._read, file, group)
 
     def start_collating(self, planned: list[_PlannedPiece], random: np.random.Generator) -> "Future[list[Batch]]":
         """A pool's batches, made by another thread."""
         return self._threads.submit(self._collate, planned, random)
+
+    def _read(self, file: PredictionFile, group: int) -> Columns:
+        # A storage that is gone is found out by one row group a thread, not by all that are planned, minutes each.
+        if self._failure:
+            raise self._failure
+        try:
+            return read_row_group(file, group, self._top_k)
+        except UserError as error:
+            self._failure = error
+            raise
 
     def _collate(self, planned: list[_PlannedPiece], random: np.random.Generator) -> list[Batch]:
         pieces = []
