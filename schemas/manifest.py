@@ -212,6 +212,11 @@ class Predictions:
             for file in manifest.files
         ]
 
+    @property
+    def teachers(self) -> dict[str, TeacherRecord]:
+        """By name; a later folder is likelier to say where a teacher lies today."""
+        return {name: teacher for manifest in self.manifests for name, teacher in manifest.teachers.items()}
+
     def teacher_of(self, language: str) -> str:
         """The first teacher that teaches `language`."""
         teachers = (item for manifest in self.manifests for item in manifest.teachers.items())

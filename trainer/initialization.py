@@ -15,7 +15,7 @@ from trainer.token_average import TokenAverage
 
 def check_initialization(config: StudentConfig, predictions: Predictions) -> None:
     """What can be known without loading a teacher. UserError."""
-    teachers = _teachers(predictions)
+    teachers = predictions.teachers
     if config.encoder_from is not None and config.encoder_from not in teachers:
         raise UserError(
             f"student.encoder_from: there is no teacher {config.encoder_from!r}; the predictions have: "
@@ -47,7 +47,7 @@ def initialize(student: PreTrainedModel, config: StudentConfig, predictions: Pre
       UserError: a teacher cannot be loaded, or does not fit.
     """
     average = TokenAverage(student, predictions.vocabulary) if config.embeddings_from_teachers else None
-    teachers = _teachers(predictions)
+    teachers = predictions.teachers
     lines = []
     for name in _needed(config, predictions):
         teacher = _load_teacher(name, teachers[name])
@@ -60,16 +60,11 @@ def initialize(student: PreTrainedModel, config: StudentConfig, predictions: Pre
     return lines + (average.finish() if average else [])
 
 
-def _teachers(predictions: Predictions) -> dict[str, TeacherRecord]:
-    """By name; a later folder is likelier to say where a teacher lies today."""
-    return {name: record for manifest in predictions.manifests for name, record in manifest.teachers.items()}
-
-
 def _needed(config: StudentConfig, predictions: Predictions) -> list[str]:
     """The teachers to load, that of the encoder first: it is the likeliest not to fit."""
     wanted = {config.encoder_from} if config.encoder_from is not None else set()
     if config.embeddings_from_teachers:
-        wanted |= _teachers(predictions).keys() & predictions.vocabulary.teacher_ids.keys()
+        wanted |= predictions.teachers.keys() & predictions.vocabulary.teacher_ids.keys()
     return sorted(wanted, key=lambda name: (name != config.encoder_from, name))
 
 

@@ -49,10 +49,9 @@ def model_card(
 
 
 def _teachers(predictions: Predictions) -> str:
-    teachers = {name: teacher for manifest in predictions.manifests for name, teacher in manifest.teachers.items()}
     rows = [
         [name, t.model, t.revision or "", t.family, " ".join(t.languages), f"{t.vocabulary_size:,}"]
-        for name, t in teachers.items()
+        for name, t in predictions.teachers.items()
     ]
     return _table(["teacher", "model", "revision", "tokenizer", "languages", "vocabulary"], rows)
 

@@ -188,6 +188,8 @@ class _Lane:
             if len(self._pools) > 1:
                 pool = self._pools[-2]
                 pool.batches = reader.start_collating(pool.pieces, pool.random)
+                # Or the rows would be held twice.
+                pool.pieces = []
 
     def state(self) -> dict:
         self._plan()

@@ -1,0 +1,111 @@
+"""`python -m benchmarks.initialization PREDICTIONS HELDOUT`: steps to a held-out loss, by what a student starts from.
+
+The same student (a teacher's shape), data order, steps and schedule, trained by `python -m trainer` from
+
+  random      random weights
+  embeddings  all teachers' token rows, the rest random
+  encoder     one teacher's encoder, token rows random
+  teachers    both
+
+The loss to reach is the least that the random one has at any evaluation; the step is that of the first evaluation at or
+below it. A loss is the mean over languages of the held-out negative log-likelihood a masked token, in nats.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+
+from schemas.manifest import open_predictions
+
+WAYS = {
+    "random": {},
+    "embeddings": {"embeddings_from_teachers": True},
+    "encoder": {"encoder_from": True},
+    "teachers": {"embeddings_from_teachers": True, "encoder_from": True},
+}
+
+
+def main() -> int:
+    """Prints what came from where, the curves, and a table of steps, in Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.initialization", description=__doc__.splitlines()[0])
+    parser.add_argument("predictions", help="a folder that the pipeline wrote, its teachers where they were")
+    parser.add_argument("heldout", help="another, to evaluate on")
+    parser.add_argument("--teacher", help="gives the shape and the encoder; default the first")
+    parser.add_argument("--settings", default="{}", help="student.settings over its shape, as YAML")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--evaluate-every", type=int, default=25)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--schedule", default="linear", help="optimizer.schedule")
+    parser.add_argument("--warmup-steps", type=int, default=50)
+    parser.add_argument("--batch-tokens", type=int, default=1024)
+    parser.add_argument("--weight", type=float, default=0.8, help="distillation.weight")
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        curves = {way: _losses(arguments, way, Path(scratch) / way) for way in WAYS}
+    print("\n| step | " + " | ".join(WAYS) + " |\n| ---: |" + " ---: |" * len(WAYS))
+    for step in curves["random"]:
+        print(f"| {step:,} | " + " | ".join(f"{curve[step]:.3f}" for curve in curves.values()) + " |")
+    goal = min(curves["random"].values())
+    first = {way: next((step for step, loss in curve.items() if loss <= goal), None) for way, curve in curves.items()}
+    print(f"\n| from | steps to {goal:.3f} nats | of random | last loss |\n| --- | ---: | ---: | ---: |")
+    for way, step in first.items():
+        reached = f"{step:,} | {step / first['random']:.2f}" if step else "not reached | "
+        print(f"| {way} | {reached} | {curves[way][arguments.steps]:.3f} |")
+    return 0
+
+
+def _losses(arguments: argparse.Namespace, way: str, folder: Path) -> dict[int, float]:
+    """Trains a student; its held-out loss by step."""
+    teachers = open_predictions(arguments.predictions).teachers
+    teacher = arguments.teacher or next(iter(teachers))
+    student = {
+        "like": teachers[teacher].model,
+        "revision": teachers[teacher].revision,
+        "settings": yaml.safe_load(arguments.settings),
+        **WAYS[way],
+    }
+    if "encoder_from" in student:
+        student["encoder_from"] = teacher
+    config = {
+        "output": str(folder / "student"),
+        "predictions": arguments.predictions,
+        "heldout": arguments.heldout,
+        "student": student,
+        "distillation": {"weight": arguments.weight},
+        "optimizer": {
+            "learning_rate": arguments.learning_rate,
+            "warmup_steps": arguments.warmup_steps,
+            "schedule": arguments.schedule,
+        },
+        "steps": arguments.steps,
+        "batch_tokens": arguments.batch_tokens,
+        "seed": arguments.seed,
+        "evaluate_every": arguments.evaluate_every,
+        "checkpoint_every": arguments.steps,
+    }
+    folder.mkdir()
+    (folder / "trainer.yaml").write_text(yaml.safe_dump(config))
+    done = subprocess.run(
+        [sys.executable, "-m", "trainer", str(folder / "trainer.yaml")], capture_output=True, text=True
+    )
+    if done.returncode:
+        sys.exit(f"{way}: {done.stderr.strip().splitlines()[-1]}")
+    for line in done.stdout.splitlines():
+        if line.startswith(("encoder: ", "token rows: ")):
+            print(f"{way}: {line}", flush=True)
+    lines = map(json.loads, (folder / "student" / "metrics.jsonl").read_text().splitlines())
+    return {
+        line["step"]: sum(row["nll"] for row in line["heldout"].values()) / len(line["heldout"])
+        for line in lines
+        if "heldout" in line
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())
