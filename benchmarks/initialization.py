@@ -37,7 +37,7 @@ def main() -> int:
     parser.add_argument("heldout", help="another, to evaluate on")
     parser.add_argument("--teacher", help="gives the shape and the encoder; default the first")
     parser.add_argument("--settings", default="{}", help="student.settings over its shape, as YAML")
-    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--evaluate-every", type=int, default=25)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--schedule", default="linear", help="optimizer.schedule")
@@ -97,7 +97,7 @@ def _losses(arguments: argparse.Namespace, way: str, folder: Path) -> dict[int, 
     if done.returncode:
         sys.exit(f"{way}: {done.stderr.strip().splitlines()[-1]}")
     for line in done.stdout.splitlines():
-        if line.startswith(("encoder: ", "token rows: ")):
+        if line.startswith(("encoder of ", "token rows: ")):
             print(f"{way}: {line}", flush=True)
     lines = map(json.loads, (folder / "student" / "metrics.jsonl").read_text().splitlines())
     return {
