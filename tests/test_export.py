@@ -155,6 +155,27 @@ def test_other_heldout_text_is_evaluated_anew(stopped, predictions, tmp_path):
     assert found["heldout_sha256"] == open_predictions(str(predictions)).sha256 and found["languages"]
 
 
+def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, tmp_path):
+    """Of a finished run, on other held-out text: its checkpoint says so, and the next command knows the best."""
+    shutil.copytree(stopped.parent / "student", tmp_path / "student")
+    settings = yaml.safe_load(stopped.read_text()) | {"output": str(tmp_path / "student"), "patience": None}
+    last = checkpoint_steps(str(tmp_path / "student"))[-1]
+    path = tmp_path / "student" / "checkpoints" / f"{last:08d}" / "state.json"
+    state = json.loads(path.read_text())
+    # As if it had been the last step.
+    state["identity"]["steps"] = last
+    path.write_text(json.dumps(state))
+    weights = path.with_name("model.safetensors").read_bytes()
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings | {"steps": last, "heldout": str(predictions)}))
+    done = train(tmp_path / "other.yaml")
+    assert done.returncode == 0, done.stderr
+    state = json.loads(path.read_text())
+    assert state["evaluations"]["best_step"] == state["evaluations"]["step"] == last
+    assert state["evaluations"]["heldout_sha256"] == open_predictions(str(predictions)).sha256
+    assert path.with_name("model.safetensors").read_bytes() == weights
+    assert "nothing to do" in train(tmp_path / "other.yaml").stdout
+
+
 @pytest.mark.parametrize(
     ("measured", "best", "stops"),
     [([3, 2, 1], 3, False), ([1, 2, 3], 1, True), ([2, 1, 1], 2, False), ([float("nan"), 2, 3], 2, False)],

@@ -73,7 +73,7 @@ class CheckpointWriter:
 def checkpoint_steps(output: str) -> list[int]:
     """The steps of the whole checkpoints, ascending."""
     folder = Path(output) / FOLDER
-    return sorted(int(path.name) for path in folder.glob("[0-9]*")) if folder.is_dir() else []
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
 
 
 def latest_checkpoint(output: str) -> int | None:
@@ -122,6 +122,11 @@ def load_checkpoint(
 def _write(output: str, step: int, weights: dict, moments: dict, state: dict, keep: int, best: int | None) -> None:
     final = _folder(output, step)
     temporary = final.with_name(f".{final.name}.tmp")
+    if final.exists():
+        # A step has but one set of weights. What can be new is an evaluation of them.
+        (renewed := final.with_suffix(".json.tmp")).write_text(json.dumps(state, indent=2))
+        renewed.replace(final / _STATE)
+        return
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     save_file(weights, temporary / _WEIGHTS)
@@ -130,7 +135,6 @@ def _write(output: str, step: int, weights: dict, moments: dict, state: dict, ke
     for file in temporary.iterdir():
         with file.open("rb") as stream:
             os.fsync(stream.fileno())
-    shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     for old in checkpoint_steps(output)[:-keep]:
         if old != best:

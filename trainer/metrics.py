@@ -11,7 +11,7 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from schemas.errors import UserError
+from schemas.errors import UserError, first_line
 from trainer.collate import Batch
 from trainer.config import TrainerConfig
 from trainer.loss import Losses
@@ -136,7 +136,7 @@ class Metrics:
 
 
 def _start_wandb(config: TrainerConfig) -> Any:
-    """The run at Weights & Biases; the same one when a run goes on. UserError where the package is missing."""
+    """The run at Weights & Biases; the same one when a run goes on. UserError where it cannot be used."""
     try:
         import wandb
     except ImportError:
@@ -145,14 +145,19 @@ def _start_wandb(config: TrainerConfig) -> Any:
     path = Path(config.output) / "logs" / "wandb_run"
     if not path.exists():
         path.write_text(secrets.token_hex(4))
-    return wandb.init(
-        project=config.wandb_project,
-        name=Path(config.output).name,
-        id=path.read_text(),
-        resume="allow",
-        dir=str(path.parent),
-        config=config.model_dump(mode="json"),
-    )
+    try:
+        return wandb.init(
+            project=config.wandb_project,
+            name=Path(config.output).name,
+            id=path.read_text(),
+            resume="allow",
+            dir=str(path.parent),
+            config=config.model_dump(mode="json"),
+        )
+    except wandb.Error as error:
+        raise UserError(
+            f"wandb_project: wandb does not start ({first_line(error)}); log in, or set WANDB_MODE=offline"
+        ) from None
 
 
 def heldout_figures(output: str, step: int, heldout_sha256: str | None) -> dict[str, dict]:

@@ -136,12 +136,10 @@ class _LanguageStream:
 
 @dataclass
 class _Pool:
-    """A pool in the making: the lane's state before it, what it is made from, and its batches once that is begun."""
+    """A pool in the making: the lane's state before it, and its batches."""
 
     state: dict
-    pieces: list[_PlannedPiece]
-    random: np.random.Generator
-    batches: "Future[list[Batch]] | None" = None
+    batches: Future
 
 
 class _Lane:
@@ -182,14 +180,8 @@ class _Lane:
                 for stream, count in zip(self._streams.values(), counts, strict=True)
                 for piece in stream.take(count, reader.start_reading)
             ]
-            self._pools.append(_Pool(state, pieces, random))
+            self._pools.append(_Pool(state, reader.start_collating(pieces, random)))
             self._planned_pools += 1
-            # Not before the next pool's row groups are asked for: a thread would wait for the last of its own.
-            if len(self._pools) > 1:
-                pool = self._pools[-2]
-                pool.batches = reader.start_collating(pool.pieces, pool.random)
-                # Or the rows would be held twice.
-                pool.pieces = []
 
     def state(self) -> dict:
         self._plan()

@@ -201,6 +201,7 @@ def _train_steps(run: _Run, progress: _Progress, metrics: Metrics, checkpoints: 
     if progress.must_evaluate(config):
         # It was asked to end before this evaluation; or there is other held-out text now.
         _evaluate(run, progress, metrics)
+        _save(run, progress, checkpoints)
     while not progress.is_over(config):
         step = progress.step + 1
         before = time.monotonic()
