@@ -1,6 +1,7 @@
 """`python -m benchmarks.reader`: the trainer's reader beside a bare scan and beside streaming with `datasets`.
 
-Each way goes over the same Parquet (made-up rows, or a folder of predictions) and has its own process:
+Each way goes over the same Parquet (made-up rows, or a folder of predictions), in a process of its own, in several
+rounds of all ways; the medians count.
 
   bare      pyarrow reads every row group's columns, with its own threads, and throws them away
   ours      the trainer's reader: row groups permuted, languages mixed, rows shuffled, by length, padded tensors
@@ -10,8 +11,11 @@ Needs `pip install -r benchmarks/requirements.txt`.
 """
 
 import argparse
+import gc
 import importlib
+import itertools
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -96,6 +100,7 @@ def measure(way: str, folder: str, rows: int, pool_rows: int) -> dict:
     predictions = open_predictions(folder)
     # Importing is no reading.
     importlib.import_module({"bare": "pyarrow.parquet", "ours": "trainer.reader", "datasets": "datasets"}[way])
+    gc.freeze()  # as the trainer does
     before = time.perf_counter()
     read = globals()[way](predictions, rows, pool_rows)
     return {"rows": read, "seconds": time.perf_counter() - before}
@@ -107,6 +112,7 @@ def main() -> int:
     parser.add_argument("--predictions", help="a folder that the pipeline wrote; default made-up rows")
     parser.add_argument("--rows", type=int, default=300_000, help="of the made-up predictions")
     parser.add_argument("--epochs", type=int, default=10, help="how often they are read; by datasets a tenth of that")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shuffle-rows", type=int, default=16_384)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -125,19 +131,20 @@ def main() -> int:
 
             make_predictions(folder, 250_000, arguments.rows, 4)
         options = ["--predictions", folder, "--epochs", arguments.epochs, "--shuffle-rows", arguments.shuffle_rows]
-        rates = {}
-        for way in WAYS:
+        rates: dict[str, list[float]] = {way: [] for way in WAYS}
+        for _, way in itertools.product(range(arguments.rounds), WAYS):
             command = [sys.executable, "-m", "benchmarks.reader", *map(str, options), "--way", way]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 print(f"{way:10} did not run: {done.stderr.strip().splitlines()[-1]}")
                 continue
             row = json.loads(done.stdout.splitlines()[-1])
-            rates[way] = row["rows"] / row["seconds"]
-            print(f"{way:10}{row['rows']:>10,} rows{row['seconds']:8.1f} s{rates[way]:>12,.0f} rows/s")
+            rates[way].append(row["rows"] / row["seconds"])
+            print(f"{way:10}{row['rows']:>10,} rows{row['seconds']:8.1f} s{rates[way][-1]:>12,.0f} rows/s")
         for peer, goal in GOALS.items():
-            if peer in rates:
-                print(f"ours / {peer}: {rates['ours'] / rates[peer]:.2f} (goal {goal})")
+            if rates[peer]:
+                ratio = statistics.median(rates["ours"]) / statistics.median(rates[peer])
+                print(f"ours / {peer}, of medians: {ratio:.2f} (goal {goal})")
     return 0
 
 

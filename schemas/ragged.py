@@ -29,7 +29,9 @@ def batches_by_length(
     With `counts` (int [N]) also cut where a batch's counts would exceed `max_count`. A
     row that is over a limit by itself is a batch of its own.
     """
-    order = order[np.argsort(lengths[order], kind="stable")]
+    # NumPy sorts integers of 16 bits and fewer by radix.
+    keys = lengths[order].astype(np.min_scalar_type(lengths.max(initial=0)))
+    order = order[np.argsort(keys, kind="stable")]
     sorted_lengths = lengths[order]
     # Counts of the rows before each one, with which any run of rows is summed.
     before = np.concatenate([[0], np.cumsum(counts[order])]) if counts is not None else None

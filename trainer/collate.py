@@ -5,6 +5,7 @@ Legend: N rows, B rows of one batch, L padded length, M masked positions, K top-
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -83,12 +84,13 @@ class Columns:
         return cls({name: _as_bytes(table[name]) for name in columns_read(top_k)}, top_k)
 
     @classmethod
-    def join(cls, parts: Sequence[tuple["Columns", slice]]) -> "Columns":
-        """The given consecutive rows of several, one after the other."""
-        first = parts[0][0]
+    def gather(cls, parts: Sequence[tuple["Columns", slice]], rows: np.ndarray) -> "Columns":
+        """The given rows, in that order, of what is `parts` (consecutive rows of several) one after the other."""
+        first, indices = parts[0][0], pa.array(rows)
+        # One column after the other, so that the memory of one's parts is free for the next.
         return cls(
             {
-                name: pa.concat_arrays([p._columns[name][rows.start : rows.stop] for p, rows in parts])
+                name: pa.concat_arrays([p._columns[name][s.start : s.stop] for p, s in parts]).take(indices)
                 for name in first._columns
             },
             first.top_k,
@@ -96,11 +98,6 @@ class Columns:
 
     def __len__(self) -> int:
         return len(self._columns["input_ids"])
-
-    def take(self, rows: np.ndarray) -> "Columns":
-        """The given rows, in that order."""
-        indices = pa.array(rows)
-        return Columns({name: column.take(indices) for name, column in self._columns.items()}, self.top_k)
 
     def lengths(self, name: str) -> np.ndarray:
         """How many values each row has in a column: int64 [N]."""
@@ -146,16 +143,17 @@ def make_batches(
     With `random` rows of equal length and the batches come in random order. A row longer
     than `batch_tokens` is a batch of its own.
     """
-    columns = Columns.join([(piece.columns, piece.rows) for piece in pieces])
-    if not len(columns):
+    parts = [(piece.columns, piece.rows) for piece in pieces]
+    lengths_N = np.concatenate([columns.lengths("input_ids")[rows] for columns, rows in parts])
+    if not len(lengths_N):
         return []
-    order = random.permutation(len(columns)) if random else np.arange(len(columns))
-    batches = batches_by_length(columns.lengths("input_ids"), order, batch_tokens)
+    order = random.permutation(len(lengths_N)) if random else np.arange(len(lengths_N))
+    batches = batches_by_length(lengths_N, order, batch_tokens)
     if random:
         batches = [batches[index] for index in random.permutation(len(batches))]
     # All rows are copied once, in their final order; whatever a batch holds is then a slice.
     rows_N = np.concatenate(batches)
-    columns = columns.take(rows_N)
+    columns = Columns.gather(parts, rows_N)
     lengths_N, counts_N = columns.lengths("input_ids"), columns.lengths("labels")
     sizes = [len(batch) for batch in batches]
     starts = np.cumsum([0, *sizes])[:-1]
@@ -180,16 +178,19 @@ def make_batches(
         *columns.teachers(),
     ]
     result = []
-    for ids, lengths, piece_B, row_B, tokens_of_batch, *of_targets in zip(
-        np.split(columns.values("input_ids"), np.cumsum(tokens)[:-1]),
-        *(np.split(values, starts[1:]) for values in (lengths_N, piece_N, row_N)),
-        tokens.tolist(),
-        *(torch.from_numpy(values).split(masked) for values in targets),
-        strict=True,
+    ids = columns.values("input_ids")
+    for rows, of_ids, *of_targets in zip(
+        _slices(sizes), _slices(tokens), *(torch.from_numpy(values).split(masked) for values in targets), strict=True
     ):
-        ids_BL, inside_BL = map(torch.from_numpy, pad(ids, lengths, pad_id))
-        result.append(Batch(ids_BL, inside_BL, *of_targets, tokens_of_batch, Origins(groups, piece_B, row_B)))
+        ids_BL, inside_BL = map(torch.from_numpy, pad(ids[of_ids], lengths_N[rows], pad_id))
+        origins = Origins(groups, piece_N[rows], row_N[rows])
+        result.append(Batch(ids_BL, inside_BL, *of_targets, of_ids.stop - of_ids.start, origins))
     return result
+
+
+def _slices(sizes: Sequence[int]) -> list[slice]:
+    """Consecutive ones of the given sizes."""
+    return [slice(start, stop) for start, stop in pairwise(np.cumsum([0, *sizes]).tolist())]
 
 
 def _as_bytes(column: pa.ChunkedArray) -> pa.LargeBinaryArray:

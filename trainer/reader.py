@@ -66,9 +66,11 @@ def _read(file: PredictionFile, group: int, columns: list[str]) -> pa.Table:
                     f"{where}: the file has row groups of {found} rows, but the manifest says "
                     f"{file.record.row_groups}; this file is from another run: remove it and rerun the pipeline"
                 )
-            with _open(file.url) as stream, pq.ParquetFile(stream, metadata=metadata, pre_buffer=True) as parquet:
-                # Row groups are read side by side, so each by one thread.
-                return parquet.read_row_group(group, columns=columns, use_threads=False)
+            with _open(file.url) as stream:
+                # To ask for all columns at once saves requests; of a local file it would only cost a copy.
+                with pq.ParquetFile(stream, metadata=metadata, pre_buffer=not isinstance(stream, str)) as parquet:
+                    # Row groups are read side by side, so each by one thread.
+                    return parquet.read_row_group(group, columns=columns, use_threads=False)
     except FileNotFoundError:
         raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
     except (OSError, pa.ArrowException) as error:

@@ -1,5 +1,6 @@
 """The training loop."""
 
+import gc
 import signal
 import time
 from contextlib import closing
@@ -198,6 +199,8 @@ def _train_steps(run: _Run, progress: _Progress, metrics: Metrics, checkpoints: 
     signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     reader = iter(run.reader)
     run.student.train()
+    # What was made so far lives as long as the run: no collection while training need visit it.
+    gc.freeze()
     if progress.must_evaluate(config):
         # It was asked to end before this evaluation; or there is other held-out text now.
         _evaluate(run, progress, metrics)
