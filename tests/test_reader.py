@@ -1,6 +1,9 @@
 """The reader: nothing lost, languages by p^alpha, and exact resumption."""
 
 import json
+import threading
+import weakref
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from schemas.manifest import open_predictions, read_manifest
 from schemas.ragged import batches_by_length
 from trainer.collate import Columns, Piece, make_batches
 from trainer.config import SamplingConfig
+from trainer.futures import when_all
 from trainer.reader import Reader, example_ids, read_row_group
 
 
@@ -243,7 +247,7 @@ def test_gold_tokens_alone_can_be_read(predictions):
         assert np.array_equal(gold.values(name), both.values(name))
 
 
-def test_joining_and_taking_rows(predictions):
+def test_gathering_rows(predictions):
     """Against pandas, row by row: parts of two row groups, in another order."""
     opened = open_predictions(str(predictions))
     file = next(file for file in opened.files if len(file.record.row_groups) > 1)
@@ -252,11 +256,11 @@ def test_joining_and_taking_rows(predictions):
     parts = [(read_row_group(file, 0, 8), slice(3, 9)), (read_row_group(file, 1, 8), slice(0, 4))]
     rows = [*range(3, 9), *range(first, first + 4)]
     order = np.random.default_rng(0).permutation(10)
-    joined = Columns.join(parts).take(order)
+    gathered = Columns.gather(parts, order)
     for name in ("input_ids", "masked_positions", "labels", "label_logprobs", "topk_ids", "topk_logprobs"):
-        ends = np.cumsum(joined.lengths(name))
-        assert len(joined.values(name)) == ends[-1]
-        for found, index in zip(np.split(joined.values(name), ends[:-1]), order, strict=True):
+        ends = np.cumsum(gathered.lengths(name))
+        assert len(gathered.values(name)) == ends[-1]
+        for found, index in zip(np.split(gathered.values(name), ends[:-1]), order, strict=True):
             assert np.array_equal(found, frame.iloc[rows[index]][name])
     piece = Piece(parts[0][0], slice(0, 5), 1, 2, file, 0)
     batches = make_batches([piece], 10**6, 0)
@@ -265,3 +269,30 @@ def test_joining_and_taking_rows(predictions):
         and set(batches[0].language_M.tolist()) == {1}
         and batches[0].tokens == parts[0][0].lengths("input_ids")[:5].sum()
     )
+
+
+def test_work_for_which_all_futures_are_awaited_runs_once_and_is_let_go():
+    first, second, names = Future(), Future(), []
+    work = lambda: names.append(threading.current_thread().name) or len(names)  # noqa: E731
+    alive = weakref.ref(work)
+    with ThreadPoolExecutor(1, "pool") as executor:
+        result = when_all([first, second], work, executor)
+        del work
+        second.set_result(None)
+        assert not result.done()
+        ending = threading.Thread(target=first.set_exception, args=(KeyError(),), name="last")
+        ending.start()
+        ending.join()
+        assert result.result(timeout=10) == 1 and names == ["last"]
+        assert when_all([first, second], lambda: threading.current_thread().name, executor).result() == "pool_0"
+        assert isinstance(when_all([first], first.result, executor).exception(), KeyError)
+    assert alive() is None
+
+
+def test_of_many_threads_one_runs_the_work():
+    with ThreadPoolExecutor(8) as executor:
+        for _ in range(200):
+            done = []
+            futures = [executor.submit(int) for _ in range(8)]
+            assert when_all(futures, lambda done=done: done.append(1), executor).result(timeout=10) is None
+            assert done == [1]

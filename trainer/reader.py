@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,7 @@ from schemas.rows import check_footer
 from schemas.storage import filesystem, reaching
 from trainer.collate import Batch, Columns, Origins, Piece, columns_read, make_batches
 from trainer.config import SamplingConfig
+from trainer.futures import when_all
 
 STATE_VERSION = 2
 
@@ -231,7 +232,6 @@ class Reader:
         self._top_k = predictions.top_k if top_k is None else top_k
         self._pad_id = predictions.vocabulary.id_of("pad")
         self._batch_tokens = batch_tokens
-        # A row group is asked for before the pools that need it, so that no pool waits for one behind it.
         self._threads = ThreadPoolExecutor(threads, "reader")
         self._failure: UserError | None = None
         ahead = -(-threads // len(own))
@@ -264,8 +264,8 @@ class Reader:
         return self._threads.submit(self._read, file, group)
 
     def start_collating(self, planned: list[_PlannedPiece], random: np.random.Generator) -> "Future[list[Batch]]":
-        """A pool's batches, made by another thread."""
-        return self._threads.submit(self._collate, planned, random)
+        """A pool's batches, made by the thread that reads its last row group: so no thread waits for another."""
+        return when_all([piece.columns for piece in planned], partial(self._collate, planned, random), self._threads)
 
     def _read(self, file: PredictionFile, group: int) -> Columns:
         # A storage that is gone is found out by one row group a thread, not by all that are planned, minutes each.
