@@ -274,10 +274,9 @@ def test_gathering_rows(predictions):
 def test_work_for_which_all_futures_are_awaited_runs_once_and_is_let_go():
     first, second, names = Future(), Future(), []
     work = lambda: names.append(threading.current_thread().name) or len(names)  # noqa: E731
-    alive = weakref.ref(work)
     with ThreadPoolExecutor(1, "pool") as executor:
         result = when_all([first, second], work, executor)
-        del work
+        alive = weakref.ref(work), weakref.ref(result)
         second.set_result(None)
         assert not result.done()
         ending = threading.Thread(target=first.set_exception, args=(KeyError(),), name="last")
@@ -286,7 +285,9 @@ def test_work_for_which_all_futures_are_awaited_runs_once_and_is_let_go():
         assert result.result(timeout=10) == 1 and names == ["last"]
         assert when_all([first, second], lambda: threading.current_thread().name, executor).result() == "pool_0"
         assert isinstance(when_all([first], first.result, executor).exception(), KeyError)
-    assert alive() is None
+    # Though its futures live on.
+    del work, result
+    assert [reference() for reference in alive] == [None, None]
 
 
 def test_of_many_threads_one_runs_the_work():
