@@ -3,7 +3,8 @@
 import gc
 import signal
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 
 import torch
@@ -109,11 +110,22 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
             return
         metrics = Metrics(config, run.reader.languages, progress.step, runtime)
         writer = CheckpointWriter(config.output, config.keep_checkpoints, runtime.is_main)
-        with closing(metrics), closing(writer) as checkpoints:
+        with closing(metrics), closing(writer) as checkpoints, _long_lived_uncollected():
             _train_steps(run, progress, metrics, checkpoints)
     if runtime.is_main:
         _export(config, run.predictions, progress)
     runtime.barrier()
+
+
+@contextmanager
+def _long_lived_uncollected() -> Iterator[None]:
+    """What was made before lives as long as the run: no collection meanwhile need visit it."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
@@ -199,8 +211,6 @@ def _train_steps(run: _Run, progress: _Progress, metrics: Metrics, checkpoints: 
     signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     reader = iter(run.reader)
     run.student.train()
-    # What was made so far lives as long as the run: no collection while training need visit it.
-    gc.freeze()
     if progress.must_evaluate(config):
         # It was asked to end before this evaluation; or there is other held-out text now.
         _evaluate(run, progress, metrics)
