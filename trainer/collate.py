@@ -45,6 +45,9 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """The batch on another device."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.type is torch.Tensor}
+        if device.type == "cuda":
+            # From other memory the copy would wait for what the GPU has still to do.
+            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
         return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 

@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, Pre
 
 from schemas.errors import UserError
 from schemas.vocabulary import Vocabulary
+from trainer.attention import use_masks_as_given
 from trainer.collate import Batch
 from trainer.config import StudentConfig
 from trainer.loss import Losses, Ownership, distillation_loss
@@ -70,13 +71,32 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:300] or type(error).__name__
 
 
+def _unfit(model: PreTrainedModel, why: str) -> UserError:
+    return UserError(f"student: a {type(model).__name__} cannot be trained here ({why}); choose another model_type")
+
+
+def _leaves(output: torch.Tensor) -> set[torch.Tensor]:
+    """The leaves of autograd's graph that `output` depends on."""
+    nodes = [output.grad_fn]
+    found = set(nodes)
+    for node in nodes:
+        inner = {function for function, _ in node.next_functions if function} - found
+        found |= inner
+        nodes += inner
+    return {node.variable for node in nodes if hasattr(node, "variable")}
+
+
 class DistilledStudent(nn.Module):
     """The training view of a masked LM: from a batch to its losses.
 
     The encoder runs once; a forward hook keeps its output at masked positions only, so
     the head runs nowhere else; and the head's last layer, the projection onto the
     vocabulary, is left to `distillation_loss`. The model's own parameters are used in
-    place, so saving the wrapped model saves the student.
+    place, so saving the wrapped model saves the student. Those that no loss depends on are frozen:
+    the other processes would wait for their gradients.
+
+    Raises:
+      UserError: the architecture is none that this works for.
     """
 
     def __init__(self, model: PreTrainedModel):
@@ -85,12 +105,26 @@ class DistilledStudent(nn.Module):
         self._rows_M: torch.Tensor | None = None
         model.base_model.register_forward_hook(self._keep_rows)
         projection = model.get_output_embeddings()
-        if not isinstance(projection, nn.Linear) or projection.bias is None:
-            raise UserError(
-                f"student: {type(model).__name__} has no plain vocabulary projection; choose another model_type"
-            )
+        if not isinstance(projection, nn.Linear):
+            raise _unfit(model, "it has no plain vocabulary projection")
         # The head then returns what its projection would have been applied to.
         projection.forward = lambda hidden: hidden
+        self._masks_always = not use_masks_as_given(model)
+        used = {*self._try(), *projection.parameters()}
+        for parameter in model.parameters():
+            if parameter not in used:
+                parameter.requires_grad_(False)
+
+    def _try(self) -> set[nn.Parameter]:
+        """Runs the model on a few tokens; the parameters that its output depends on."""
+        ids = torch.zeros(1, min(16, longest_sequence(self.model.config)), dtype=torch.int32)
+        try:
+            hidden = self._hidden(ids, None, torch.tensor([1]))
+        except Exception as error:
+            raise _unfit(self.model, _one_line(error)) from None
+        if hidden.shape != (1, (width := self.model.get_output_embeddings().in_features)):
+            raise _unfit(self.model, f"its vocabulary projection is not applied to {width} numbers a position")
+        return _leaves(hidden)
 
     def layers(self) -> list[nn.Module]:
         """The encoder's layers: the members of its outermost lists of modules."""
@@ -104,6 +138,13 @@ class DistilledStudent(nn.Module):
             raise UserError(f"gradient_checkpointing: {type(self.model).__name__} has none; leave it out")
         self.model.activation_checkpointing_enable({"use_reentrant": False})
 
+    def _hidden(
+        self, input_ids_BL: torch.Tensor, attention_mask_BL: torch.Tensor | None, rows_M: torch.Tensor
+    ) -> torch.Tensor:
+        """[M, H]: what the vocabulary projection is applied to, at the masked positions."""
+        self._rows_M = rows_M
+        return self.model(input_ids=input_ids_BL, attention_mask=attention_mask_BL).logits[0]
+
     def _keep_rows(self, module, arguments, output):
         output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[self._rows_M][None]
         return output
@@ -116,14 +157,14 @@ class DistilledStudent(nn.Module):
         ownership: Ownership | None = None,
     ) -> Losses:
         """The batch's summed losses (`trainer.loss`)."""
-        self._rows_M = batch.rows_M
-        # [1, M, H]: what the vocabulary projection is applied to, at the batch's masked positions.
-        hidden = self.model(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits
+        is_masked = self._masks_always or batch.tokens < batch.input_ids_BL.numel()
+        hidden_MH = self._hidden(batch.input_ids_BL, batch.attention_mask_BL if is_masked else None, batch.rows_M)
         projection = self.model.get_output_embeddings()
+        bias_V = projection.bias
         return distillation_loss(
-            hidden[0],
+            hidden_MH,
             projection.weight,
-            projection.bias,
+            projection.weight.new_zeros(len(projection.weight)) if bias_V is None else bias_V,
             batch.labels_M,
             batch.topk_ids_MK,
             batch.topk_logprobs_MK,
