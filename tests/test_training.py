@@ -21,9 +21,8 @@ from schemas.manifest import open_predictions
 from tests import world
 from tests.test_reader import reader, take
 from trainer.checkpoint import latest_checkpoint
-from trainer.config import DistillationConfig, OptimizerConfig, StudentConfig
+from trainer.config import DistillationConfig, OptimizerConfig
 from trainer.optimization import apply_gradients, language_weights, make_optimizer, position_weights
-from trainer.student import DistilledStudent, build_student, student_config
 from trainer.training import owned_tokens
 
 ROOT = Path(__file__).parent.parent
@@ -154,6 +153,32 @@ def test_a_killed_run_goes_on_to_the_same_weights(student, predictions, heldout,
     assert again.returncode == 0 and "nothing to do" in again.stdout
 
 
+def test_a_checkpoint_that_cannot_be_read_is_named(student, predictions, heldout, tmp_path):
+    """Without it the run goes on from the one before."""
+    config = write_config(tmp_path, predictions, heldout)
+    shutil.copytree(student / "checkpoints", tmp_path / "student" / "checkpoints")
+    last = tmp_path / "student" / "checkpoints" / "00000040"
+    whole = (last / "optimizer.safetensors").read_bytes()
+    (last / "optimizer.safetensors").write_bytes(whole[: len(whole) // 2])
+    refused = train(config)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert f"{last}/optimizer.safetensors: cannot be read" in refused.stderr
+    assert f"remove the folder {last} to go on from the checkpoint before" in refused.stderr
+    shutil.rmtree(last)
+    assert train(config).returncode == 0
+    assert_same_weights(student, tmp_path / "student")
+
+
+def test_a_full_disk_is_one_line(predictions, tmp_path):
+    """No file may become larger than the logs are, but smaller than the weights."""
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000));"
+    limited += "from trainer.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    done = train(write_config(tmp_path, predictions, None), "-c", limited)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "no checkpoint written (" in done.stderr and latest_checkpoint(str(tmp_path / "student")) is None
+
+
 def test_sigterm_saves_and_says_so(student, predictions, heldout, tmp_path):
     """At a step that is no multiple of `checkpoint_every`, in a process whose exit code is 75."""
     config = write_config(tmp_path, predictions, heldout, checkpoint_every=1000, log_every=1)
@@ -228,7 +253,7 @@ def test_lambda_goes_from_one_to_the_other():
 
 def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
     """SIGTERM to torchrun, which passes it on; one process goes on alone, as if they had been one all along."""
-    changes = {"steps": 30, "micro_batches": 2, "checkpoint_every": 1000, "log_every": 1}
+    changes = {"steps": 30, "checkpoint_every": 1000, "log_every": 1}
     config = write_config(tmp_path / "two", predictions, None, **changes)
     process = start(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
     metrics = tmp_path / "two" / "student" / "metrics.jsonl"
@@ -238,7 +263,7 @@ def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
     process.communicate()
     assert 1 <= latest_checkpoint(str(tmp_path / "two" / "student")) < 30
     assert train(config).returncode == 0
-    one = write_config(tmp_path / "one", predictions, None, **changes)
+    one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
     assert train(one).returncode == 0
     # The sum of two terms is the same in any order.
     assert_same_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
@@ -314,34 +339,6 @@ def test_heldout_sequences_must_fit_the_student(run_pipeline, heldout, tmp_path)
     settings = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 16}
     done = train(write_config(tmp_path, short, heldout, student={"settings": settings}))
     assert done.returncode == 2 and f"give it at least {world.MAX_LENGTH}" in done.stderr
-
-
-def test_a_student_like_a_bfloat16_model_is_float32(teachers, predictions, tmp_path):
-    opened = open_predictions(str(predictions))
-    AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece").bfloat16().save_pretrained(tmp_path)
-    config = student_config(StudentConfig(like=str(tmp_path)), opened.vocabulary, opened.max_length)
-    model = build_student(config, 0)
-    assert config.hidden_size == 16 and model.dtype == torch.float32
-
-
-@pytest.mark.parametrize("model_type", ["roberta", "xlm-roberta", "distilbert", "electra"])
-def test_students_of_other_architectures(model_type, predictions):
-    """The training view's loss is that of the plain model, for each architecture."""
-    opened = open_predictions(str(predictions))
-    settings = {"model_type": model_type, "max_position_embeddings": 40}
-    settings |= (
-        {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
-        if model_type == "distilbert"
-        else {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    )
-    config = student_config(StudentConfig(settings=settings), opened.vocabulary, opened.max_length)
-    batch = take(reader(predictions), 1)[0]
-    plain = build_student(config, 0).eval()
-    with torch.no_grad():
-        logits = plain(input_ids=batch.input_ids_BL, attention_mask=batch.attention_mask_BL).logits
-        expected = functional.cross_entropy(logits.flatten(0, 1)[batch.rows_M], batch.labels_M.long(), reduction="none")
-        found = DistilledStudent(build_student(config, 0)).eval()(batch, torch.full((len(batch.labels_M),), 0.5)).mlm_M
-    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_metrics_are_logged(student):

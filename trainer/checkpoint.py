@@ -13,14 +13,16 @@ There are no random states: every micro-batch's dropout is seeded by (seed, step
 import json
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from schemas.errors import UserError, differences
+from schemas.errors import UserError, differences, first_line
 
 FOLDER = "checkpoints"
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -60,8 +62,11 @@ class CheckpointWriter:
         if self._writing:
             try:
                 self._writing.result()
-            except OSError as error:
-                raise UserError(f"{error.filename or self._output}: {error.strerror}; no checkpoint written") from None
+            except (OSError, SafetensorError) as error:
+                raise UserError(
+                    f"{self._output}: no checkpoint written ({first_line(error)}); make room, then run the same command "
+                    "again to go on from the one before"
+                ) from None
             self._writing = None
 
     def close(self) -> None:
@@ -82,14 +87,14 @@ def latest_checkpoint(output: str) -> int | None:
 
 
 def load_state(output: str, step: int) -> dict:
-    """What a checkpoint holds beside tensors."""
-    return json.loads((_folder(output, step) / _STATE).read_text())
+    """What a checkpoint holds beside tensors. UserError where it cannot be read."""
+    return _read(_folder(output, step) / _STATE, lambda path: json.loads(path.read_text()))
 
 
 @torch.no_grad()
 def load_weights(output: str, step: int, model: torch.nn.Module) -> None:
-    """Loads a checkpoint's weights into `model`."""
-    weights = load_file(_folder(output, step) / _WEIGHTS)
+    """Loads a checkpoint's weights into `model`. UserError where it cannot be read."""
+    weights = _read(_folder(output, step) / _WEIGHTS, load_file)
     for name, tensor in _unique(model).items():
         tensor.copy_(_like(tensor, weights[name]))
 
@@ -110,7 +115,7 @@ def load_checkpoint(
         )
     load_weights(output, step, model)
     parameters = dict(model.named_parameters())
-    for name, tensor in load_file(_folder(output, step) / _OPTIMIZER).items():
+    for name, tensor in _read(_folder(output, step) / _OPTIMIZER, load_file).items():
         weight, field = name.rsplit("/", 1)
         parameter = parameters[weight]
         # Step counts are scalars, which no process holds a part of.
@@ -121,24 +126,52 @@ def load_checkpoint(
 
 def _write(output: str, step: int, weights: dict, moments: dict, state: dict, keep: int, best: int | None) -> None:
     final = _folder(output, step)
-    temporary = final.with_name(f".{final.name}.tmp")
     if final.exists():
         # A step has but one set of weights. What can be new is an evaluation of them.
         (renewed := final.with_suffix(".json.tmp")).write_text(json.dumps(state, indent=2))
         renewed.replace(final / _STATE)
         return
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in final.parent.glob(".*.tmp"):
+        # By a run that was killed.
+        shutil.rmtree(left)
+    temporary = _hidden(final)
     temporary.mkdir(parents=True)
     save_file(weights, temporary / _WEIGHTS)
     save_file(moments, temporary / _OPTIMIZER)
     (temporary / _STATE).write_text(json.dumps(state, indent=2))
-    for file in temporary.iterdir():
-        with file.open("rb") as stream:
-            os.fsync(stream.fileno())
+    for path in (*temporary.iterdir(), temporary):
+        _flush(path)
     temporary.rename(final)
+    # The new one must be there before an old one goes, also after a crash of the machine.
+    _flush(final.parent)
     for old in checkpoint_steps(output)[:-keep]:
         if old != best:
-            shutil.rmtree(_folder(output, old))
+            # Hidden first: a kill must not leave a part of it that looks whole.
+            shutil.rmtree(_folder(output, old).rename(_hidden(_folder(output, old))))
+
+
+def _hidden(folder: Path) -> Path:
+    """The name of a checkpoint that is not whole."""
+    return folder.with_name(f".{folder.name}.tmp")
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file's content, or a folder's list of files, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(path: Path, load: Callable[[Path], dict]) -> dict:
+    try:
+        return load(path)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise UserError(
+            f"{path}: cannot be read ({type(error).__name__}: {first_line(error)}); remove the folder {path.parent} to "
+            "go on from the checkpoint before"
+        ) from None
 
 
 def _folder(output: str, step: int) -> Path:

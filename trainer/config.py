@@ -138,7 +138,7 @@ class TrainerConfig(Config):
         None,
         ge=1,
         description="micro-batches an optimizer step, over all processes and a multiple of their number; default one "
-        "each. Set, a run may go on with another number of processes",
+        "for each process that the run begins with. It may go on with fewer or more, as long as they share evenly",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, data order and dropout")
     precision: Literal["auto", "float32", "bfloat16"] = Field(

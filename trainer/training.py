@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from schemas.errors import UserError
 from schemas.manifest import Predictions, open_predictions
 from schemas.vocabulary import Vocabulary
-from trainer.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint
+from trainer.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint, load_state
 from trainer.config import TrainerConfig
 from trainer.evaluation import evaluate, format_evaluation, open_heldout
 from trainer.evaluations import Evaluations
@@ -130,13 +130,14 @@ def _long_lived_uncollected() -> Iterator[None]:
 
 def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     predictions = open_predictions(*config.predictions)
-    _check(config, predictions, runtime)
+    begun = latest_checkpoint(config.output)
+    micro_batches = config.micro_batches or (_micro_batches(config.output, begun) if begun else runtime.world_size)
+    _check(config, predictions, begun is None, micro_batches, runtime)
     heldout = open_heldout(config.heldout, predictions) if config.heldout else None
-    micro_batches = config.micro_batches or runtime.world_size
     lanes = range(runtime.rank, micro_batches, runtime.world_size)
     longest = max(predictions.max_length, heldout.max_length if heldout else 0)
     model = build_student(student_config(config.student, predictions.vocabulary, longest), config.seed)
-    if latest_checkpoint(config.output) is None:
+    if begun is None:
         provenance = initialize(model, config.student, predictions)
         if runtime.is_main:
             print(*provenance, sep="\n", end="\n" * bool(provenance))
@@ -182,6 +183,11 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
         owned_TV,
         identity,
     )
+
+
+def _micro_batches(output: str, step: int) -> int:
+    """How many a step of a run that goes on has: the rows that it would see depend on it."""
+    return load_state(output, step)["identity"]["micro_batches"]
 
 
 def _resume(run: _Run) -> _Progress:
@@ -309,7 +315,7 @@ def owned_tokens(vocabulary: Vocabulary, teachers: list[str]) -> torch.Tensor:
     return torch.stack([torch.from_numpy(vocabulary.teacher_ids[teacher] >= 0) for teacher in teachers])
 
 
-def _check(config: TrainerConfig, predictions: Predictions, runtime: Runtime) -> None:
+def _check(config: TrainerConfig, predictions: Predictions, is_new: bool, micro_batches: int, runtime: Runtime) -> None:
     """What can be known before anything is built. UserError."""
     distillation = config.distillation
     if distillation.distils and not predictions.top_k:
@@ -322,10 +328,11 @@ def _check(config: TrainerConfig, predictions: Predictions, runtime: Runtime) ->
             f"distillation.languages: unknown language {unknown[0]!r}; the predictions have: "
             + ", ".join(predictions.language_names)
         )
-    if latest_checkpoint(config.output) is None:
+    if is_new:
         check_initialization(config.student, predictions)
-    if (config.micro_batches or runtime.world_size) % runtime.world_size:
+    if micro_batches % runtime.world_size:
         raise UserError(
-            f"micro_batches is {config.micro_batches}, which {runtime.world_size} processes cannot share evenly; "
-            f"make it a multiple of {runtime.world_size}, or start another number of processes"
+            f"micro_batches is {micro_batches}, which {runtime.world_size} processes cannot share evenly; "
+            + (f"make it a multiple of {runtime.world_size}, or " if is_new else "")
+            + "start another number of processes"
         )
