@@ -4,11 +4,13 @@ Forward and backward over M masked positions, width H, a vocabulary of V, k pred
 
   ours    `trainer.loss.distillation_loss`
   dense   what a user would write: logits, log_softmax, nll_loss, gather, the top-k and one class for the rest
-  cut     cut-cross-entropy's `linear_cross_entropy` (its torch.compile way where there is no GPU): the MLM loss only
+  cut     cut-cross-entropy's `linear_cross_entropy` (its torch.compile way where there is no GPU): the MLM loss only, and
+          without the projection's bias, for which it has no argument
   liger   Liger's fused linear cross-entropy: the MLM loss only
 
 Peak memory is what was in use beyond the inputs and their gradients, which every way must have. On a GPU torch counts
-it, on a CPU it is the resident set, sampled. The last two run where they are installed and can (both need triton).
+it, on a CPU it is the resident set, sampled. The last two run where they are installed and can: `pip install -r
+benchmarks/requirements.txt` brings them, Liger needs a GPU.
 """
 
 import argparse
@@ -66,7 +68,7 @@ def make_loss(way: str, arguments: argparse.Namespace, device: str) -> tuple[Cal
 
     def cut():
         way = "cce" if device == "cuda" else "torch_compile"
-        return linear_cross_entropy(hidden, weight, labels, bias=bias, reduction="sum", impl=way)
+        return linear_cross_entropy(hidden, weight, labels, reduction="sum", impl=way)
 
     def liger():
         return LigerFusedLinearCrossEntropyLoss(reduction="sum")(weight, hidden, labels, bias)
@@ -131,7 +133,7 @@ def measure(way: str, arguments: argparse.Namespace) -> dict:
         if device == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - before)
-    gradients = sum(p.grad.numel() * p.grad.element_size() for p in parameters)
+    gradients = sum(p.grad.numel() * p.grad.element_size() for p in parameters if p.grad is not None)
     return {
         "seconds": sorted(seconds[1:])[len(seconds[1:]) // 2],
         "gib": (memory.stop() - gradients) / 2**30,

@@ -26,8 +26,9 @@ from trainer.objective import Objective, sparse_losses
 _CHUNK_LOGITS = 2**26
 # Float32 logits that stay in a core's cache while they are made probabilities.
 _CACHED_LOGITS = 2**19
-# Tokens at a time in the matrix products, so that what they give is still in the cache when it is cast or added.
-_TILE = 2**12
+# Tokens at a time in the matrix products: on a CPU so few that what they give is still in the cache when it is cast or
+# added, on a GPU so many that its kernels take longer than their launch.
+_TILE, _GPU_TILE = 2**12, 2**16
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class _ChunkedLoss(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             # A GPU has room for a copy in `fast`; a CPU casts tile by tile, which takes it less time than the product.
             weight_VH = weight_VH.to(fast) if device != "cpu" else weight_VH
-            tiles = _slices(len(weight_VH), _TILE)
+            tiles = _slices(len(weight_VH), _TILE if device == "cpu" else _GPU_TILE)
             bias = bias_V.to(exact)
             grad_hidden_MH = torch.zeros_like(hidden_MH) if with_gradient else None
             grad_weight_VH = torch.zeros_like(weight_VH, dtype=exact) if with_gradient else None
