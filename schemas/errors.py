@@ -12,17 +12,16 @@ class UserError(Exception):
     """
 
 
-def exit_code_of(command: Callable[[], None]) -> int:
-    """Runs `command` and returns its exit code: 0, 2 after a printed `UserError`, 130 after Ctrl-C."""
+def exit_code_of(command: Callable[[], int | None]) -> int:
+    """Runs `command` and returns its exit code: its own or 0, 2 after a printed `UserError`, 130 after Ctrl-C."""
     try:
-        command()
+        return command() or 0
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
-    return 0
 
 
 def first_line(error: Exception) -> str:

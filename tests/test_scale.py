@@ -83,6 +83,17 @@ def test_sharded_steps_whose_gradient_is_not_finite_are_left_out(predictions, tm
     assert_close_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
 
 
+def test_of_two_processes_one_says_what_is_wrong(predictions, tmp_path):
+    """A file that one of them cannot read: the other has no traceback of its own."""
+    folder = tmp_path / "broken"
+    shutil.copytree(predictions, folder)
+    path = Path(open_predictions(str(folder)).files[0].url)
+    path.write_bytes(path.read_bytes()[:1000])
+    done = train(write_config(tmp_path, folder, None, steps=400, micro_batches=2), *TWO)
+    assert done.returncode == 1 and f"error: {path}: row group" in done.stderr
+    assert "[rank" not in done.stderr
+
+
 def test_checkpointed_gradients_are_the_same(whole, predictions, heldout, tmp_path):
     """With dropout, whose masks must be drawn again as they were."""
     config = write_config(tmp_path, predictions, heldout, gradient_checkpointing=True, **CHANGES)

@@ -1,6 +1,7 @@
 """`python -m trainer CONFIG.yaml`, alone or under torchrun."""
 
 import argparse
+import os
 import sys
 
 from schemas.config import describe_fields, load_config
@@ -27,7 +28,7 @@ def main(arguments: list[str]) -> int:
     return exit_code_of(lambda: _run(options.config))
 
 
-def _run(path: str) -> None:
+def _run(path: str) -> int:
     config = load_config(path, TrainerConfig)
     # Imported late: --help and a bad configuration should not wait for torch.
     from transformers.utils.logging import disable_progress_bar
@@ -42,10 +43,16 @@ def _run(path: str) -> None:
     except Interrupted as interrupted:
         if runtime.is_main:
             print(f"{interrupted}; run the same command again to go on", file=sys.stderr)
-        raise SystemExit(EXIT_SAVED) from None
+        return EXIT_SAVED
     finally:
         stop_runtime()
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not `sys.exit`: threads of torch's gloo outlive the group of processes, and one that lets go of a Python object while
+    # the interpreter is taken down aborts the process. A run that is done would count as failed.
+    os._exit(code)

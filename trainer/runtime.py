@@ -1,7 +1,7 @@
 """Where training runs: device, precision, and the other processes under torchrun."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from schemas.errors import UserError
+from schemas.errors import UserError, first_line
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Runtime:
         # On the CPU, by gloo: a sum of numbers that the host knows must not wait for the GPU.
         total = tensor.to("cpu", copy=True)
         if self.world_size > 1:
-            dist.all_reduce(total)
+            self._together(dist.all_reduce, total)
         return total
 
     def gather(self, value: object) -> list:
@@ -45,7 +45,7 @@ class Runtime:
         values = [value]
         if self.world_size > 1:
             values = [None] * self.world_size
-            dist.all_gather_object(values, value)
+            self._together(dist.all_gather_object, values, value)
         return values
 
     def agree(self, value: int, what: str) -> int:
@@ -60,7 +60,16 @@ class Runtime:
     def barrier(self) -> None:
         """Waits for the other processes."""
         if self.world_size > 1:
-            dist.barrier()
+            self._together(dist.barrier)
+
+    def _together(self, operation: Callable, *arguments) -> None:
+        """Takes part in what all processes do. UserError where another has ended."""
+        try:
+            operation(*arguments)
+        except RuntimeError as error:
+            raise UserError(
+                f"process {self.rank} ends because another one did, whose message says why ({first_line(error)})"
+            ) from None
 
     def parallel(self, module: nn.Module, shards: Iterable[nn.Module] | None = None) -> nn.Module:
         """`module` on the device, with its gradients averaged over processes.
