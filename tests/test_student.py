@@ -67,7 +67,7 @@ def test_students_of_other_architectures(model_type, predictions):
 @pytest.mark.parametrize("model_type, why", [("mobilebert", "not applied to 16 numbers"), ("xmod", "language unknown")])
 def test_an_architecture_that_cannot_be_trained_is_refused(model_type, why, predictions):
     with pytest.raises(UserError, match=f"student: a .*ForMaskedLM cannot be trained here .*{why}"):
-        DistilledStudent(small_model(model_type, open_predictions(str(predictions))))
+        DistilledStudent(small_model(model_type, open_predictions(str(predictions)), hidden_size=32))
 
 
 def test_two_processes_do_not_wait_for_gradients_that_never_come(predictions, tmp_path):
