@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,10 @@ from schemas.manifest import open_predictions
 from tests import world
 from tests.test_reader import reader, take
 from trainer.checkpoint import latest_checkpoint
-from trainer.config import DistillationConfig, OptimizerConfig
+from trainer.config import DistillationConfig, OptimizerConfig, TrainerConfig
+from trainer.metrics import Metrics
 from trainer.optimization import apply_gradients, language_weights, make_optimizer, position_weights
+from trainer.runtime import Runtime
 from trainer.training import owned_tokens
 
 ROOT = Path(__file__).parent.parent
@@ -349,6 +352,18 @@ def test_metrics_are_logged(student):
     for language in world.WORDS:
         assert {f"mlm/{language}", f"kd/{language}", f"heldout_nll/{language}"} <= set(tags)
         assert [event.step for event in events.Scalars(f"mlm/{language}")] == [10, 20, 30, 40]
+
+
+def test_a_log_has_few_lines_of_progress(tmp_path, capsys):
+    """Not ten a second, for a week."""
+    config = TrainerConfig(output=str(tmp_path), predictions="p", student={"like": "m"}, steps=100)
+    metrics = Metrics(config, ["en"], 0, Runtime(0, 1, torch.device("cpu"), torch.float32))
+    for _ in range(100):
+        time.sleep(0.005)
+        metrics.step()
+    metrics.close()
+    progress = capsys.readouterr().err
+    assert "100/100" in progress and progress.count("step/s") <= 2
 
 
 def test_weights_and_biases(predictions, heldout, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import resource
 import secrets
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from trainer.runtime import Runtime
 METRICS_FILE = "metrics.jsonl"
 # Means over masked positions; see `trainer.loss.Losses`.
 _BY_LANGUAGE = ("mlm", "kd", "kl", "accuracy", "teacher_agreement")
+# Between progress lines. A log keeps them all, for as long as the run takes.
+_SECONDS_ON_A_TERMINAL, _SECONDS_IN_A_LOG = 0.1, 10
 
 
 class Metrics:
@@ -47,7 +50,14 @@ class Metrics:
             self._writer = SummaryWriter(str(output / "logs"), purge_step=start + 1)
             self._lines = _reopen(output / METRICS_FILE, start)
             self._wandb = _start_wandb(config) if config.wandb_project else None
-        self._bar = tqdm(total=config.steps, initial=start, desc=output.name, unit="step", disable=not runtime.is_main)
+        self._bar = tqdm(
+            total=config.steps,
+            initial=start,
+            desc=output.name,
+            unit="step",
+            disable=not runtime.is_main,
+            mininterval=_SECONDS_ON_A_TERMINAL if sys.stderr.isatty() else _SECONDS_IN_A_LOG,
+        )
 
     def add(self, batch: Batch, losses: Losses) -> None:
         """Counts one micro-batch; positions whose loss is not finite are left out."""
@@ -98,7 +108,7 @@ class Metrics:
         shown = [
             f"{name} {row['mlm']:.2f}" + (f"/{row['kd']:.2f}" if "kd" in row else "") for name, row in train.items()
         ]
-        self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s")
+        self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s", refresh=False)
 
     def log_evaluation(self, step: int, heldout_sha256: str, evaluation: dict[str, dict], seconds: float) -> None:
         """Writes an evaluation's figures; the `seconds` that it took are none of training."""
