@@ -115,6 +115,7 @@ class DistilledStudent(nn.Module):
             if parameter not in used:
                 parameter.requires_grad_(False)
 
+    @torch.enable_grad()
     def _try(self) -> set[nn.Parameter]:
         """Runs the model on a few tokens; the parameters that its output depends on."""
         ids = torch.zeros(1, min(16, longest_sequence(self.model.config)), dtype=torch.int32)
