@@ -11,6 +11,13 @@ from pipeline.config import PipelineConfig  # noqa: E402
 from tests import world  # noqa: E402
 
 
+def pytest_addoption(parser) -> None:
+    """How large the seeded tests of `tests/system` are; `make fuzz` has the large ones."""
+    parser.addoption("--hostile-lines", type=int, default=500, help="hostile lines, for each family of tokenizers")
+    parser.addoption("--damaged-folders", type=int, default=60, help="damaged folders of predictions")
+    parser.addoption("--fuzz-seed", type=int, default=0, help="decides which")
+
+
 @pytest.fixture(scope="session")
 def teachers(tmp_path_factory) -> Path:
     """A folder with the three tiny teachers."""
