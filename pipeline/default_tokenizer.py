@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import AddedToken, Tokenizer, decoders, models, processors
+from tokenizers.normalizers import Normalizer
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.front_end import RULES, Rule, coverage, fallbacks, normalizer, pre_tokenizer
@@ -53,12 +54,16 @@ def default_tokenizer(
     scores = _scores(segmentations, len(vocabulary))
     covered = coverage(_entries(vocabulary, scores, added, bert=False))
     charsmap = fallbacks(covered, [teacher.normalizer for teacher in teachers if teacher.normalizer is not None])
-    unigrams = {bert: _unigram(vocabulary, scores, added, bert) for bert in (False, True)}
+    entries = {bert: _entries(vocabulary, scores, added, bert) for bert in (False, True)}
+    unigrams = {bert: _unigram(vocabulary, scores, written) for bert, written in entries.items()}
 
     def tokenizer_by(rule: Rule) -> Tokenizer:
-        tokenizer = unigrams[rule.bert]
+        tokenizer = Tokenizer(unigrams[rule.bert])
         tokenizer.normalizer = normalizer(rule, covered, charsmap)
         tokenizer.pre_tokenizer = pre_tokenizer(rule)
+        tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
+        placed = [token for merged, token in sorted(added.items()) if entries[rule.bert][merged] == token.content]
+        tokenizer.add_tokens(_distinct(placed, tokenizer.normalizer))
         return tokenizer
 
     best = max(_admissible(vocabulary), key=lambda rule: _agreement(tokenizer_by(rule), segmentations))
@@ -126,14 +131,22 @@ def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int,
     }
 
 
-def _unigram(vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], bert: bool) -> Tokenizer:
-    written = _entries(vocabulary, scores, added, bert)
-    entries = zip(written, scores.tolist(), strict=True)
+def _distinct(added: list[AddedToken], normalizer: Normalizer) -> list[AddedToken]:
+    """The added tokens that a normalized text can hold: none that becomes nothing, or what an earlier one is.
+
+    Runs of spaces, for example, which many byte-level teachers have. tokenizers panics where a pattern is empty.
+    """
+    by_form: dict[str, AddedToken] = {}
+    for token in added:
+        form = normalizer.normalize_str(token.content)
+        if form.strip():
+            by_form.setdefault(form, token)
+    return list(by_form.values())
+
+
+def _unigram(vocabulary: Vocabulary, scores: np.ndarray, written: list[str]) -> models.Unigram:
     unknown = vocabulary.roles.index("unknown") if "unknown" in vocabulary.roles else None
-    tokenizer = Tokenizer(models.Unigram(list(entries), unk_id=unknown, byte_fallback=True))
-    tokenizer.add_tokens([token for merged, token in sorted(added.items()) if written[merged] == token.content])
-    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
-    return tokenizer
+    return models.Unigram(list(zip(written, scores.tolist(), strict=True)), unk_id=unknown, byte_fallback=True)
 
 
 def _entries(vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], bert: bool) -> list[str]:
@@ -155,7 +168,13 @@ def _entries(vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedT
                         entries[rival] = unreachable(rival)
             elif role == LITERAL and token.startswith("##") and is_isolated(token[2:]):
                 entries[merged] = token[2:]
-    taken = set(entries)
+    # A teacher may have an ordinary token written as a special one of ours: that string is the special token's.
+    special = set(SPECIAL_TOKENS.values())
+    entries = [
+        unreachable(merged) if entry in special and role not in SPECIAL_TOKENS else entry
+        for merged, (entry, role) in enumerate(zip(entries, vocabulary.roles, strict=True))
+    ]
+    taken = set(entries) | special
     for merged, token in added.items():
         if token.content not in taken:
             entries[merged] = token.content

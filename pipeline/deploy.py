@@ -5,40 +5,78 @@
 """
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.default_tokenizer import default_tokenizer
+from pipeline.fast_tokenizer import tokenizer_faults
 from pipeline.words import WORDS_FILE, write_words
 from schemas.errors import UserError, first_line
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
 from schemas.storage import filesystem, join, write_bytes
 from schemas.vocabulary import Vocabulary
 
+_TRIED_WORDS = 1000
 
-def deploy_tokenizers(
-    folder: str, remapped: dict[str, PreTrainedTokenizerFast], vocabulary: Vocabulary, words: pa.Table
-) -> None:
-    """Writes the teachers' tokenizers, the default one and the words it was fitted to.
+
+@dataclass(frozen=True)
+class StudentTokenizers:
+    """All tokenizers of a folder, tried: `teachers` by name and `default`, with merged ids, and `words`."""
+
+    teachers: dict[str, PreTrainedTokenizerFast]
+    default: PreTrainedTokenizerFast
+    words: pa.Table
+
+
+def make_tokenizers(
+    remapped: dict[str, PreTrainedTokenizerFast], vocabulary: Vocabulary, words: pa.Table
+) -> StudentTokenizers:
+    """Fits the default tokenizer, and tries all: saved, loaded again and run on the commonest words.
 
     With a single teacher the default is that teacher's own.
 
     Args:
       remapped: by teacher, with merged ids; one for every teacher of `vocabulary`.
+      words: how the teachers segment words (`pipeline.words`).
+
+    Raises:
+      UserError: one cannot be made or loaded, or would be another once it is loaded.
     """
+    texts = words["word"].slice(0, _TRIED_WORDS).to_pylist()
     for name, tokenizer in remapped.items():
-        write_tokenizer(join(folder, TEACHER_TOKENIZERS, name), tokenizer)
-    write_words(join(folder, WORDS_FILE), words)
+        _try(f"teacher {name!r}: its tokenizer with merged ids", tokenizer, texts)
     if len(remapped) == 1:
         (default,) = remapped.values()
-    else:
+        return StudentTokenizers(remapped, default, words)
+    with tokenizer_faults("the default tokenizer cannot be made"):
         length = min(tokenizer.model_max_length for tokenizer in remapped.values())
         # In the vocabulary's order, whatever the order in which a run came by them.
         backends = [remapped[name].backend_tokenizer for name in vocabulary.teacher_ids]
         default = default_tokenizer(vocabulary, words, backends, length)
-    write_tokenizer(join(folder, DEFAULT_TOKENIZER), default)
+    _try("the default tokenizer", default, texts)
+    return StudentTokenizers(remapped, default, words)
+
+
+def _try(what: str, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> None:
+    """UserError where `tokenizer` fails, or gives other ids once it was saved and loaded."""
+    with tokenizer_faults(f"{what} fails"), tempfile.TemporaryDirectory() as scratch:
+        tokenizer.save_pretrained(scratch)
+        loaded = AutoTokenizer.from_pretrained(scratch)
+        expected = tokenizer(texts)["input_ids"] if texts else []
+        for text, ids, again in zip(texts, expected, loaded(texts)["input_ids"] if texts else [], strict=True):
+            if ids != again or tokenizer.decode(ids) != loaded.decode(ids):
+                raise UserError(f"{what} is another when it is saved and loaded: {text!r} gives {again}, not {ids}")
+
+
+def deploy_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
+    """Writes the teachers' tokenizers, the words, and at last the default tokenizer."""
+    for name, tokenizer in tokenizers.teachers.items():
+        write_tokenizer(join(folder, TEACHER_TOKENIZERS, name), tokenizer)
+    write_words(join(folder, WORDS_FILE), tokenizers.words)
+    write_tokenizer(join(folder, DEFAULT_TOKENIZER), tokenizers.default)
 
 
 def deployed_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTrainedTokenizerFast]:

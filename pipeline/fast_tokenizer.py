@@ -8,6 +8,8 @@ else it is what transformers makes of `vocab.txt` or `vocab.json` and `merges.tx
 """
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tokenizers import Tokenizer, models
@@ -19,6 +21,20 @@ from pipeline.sentencepiece_model import from_sentencepiece
 from schemas.errors import UserError, first_line
 
 ROLE_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
+
+
+@contextmanager
+def tokenizer_faults(what: str) -> Iterator[None]:
+    """Turns whatever a tokenizer's files make transformers or tokenizers raise into a UserError on `what`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # tokenizers raises plain Exceptions, and its panics are not even that.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UserError(f"{what}: {first_line(error)}") from None
 
 
 def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast:

@@ -13,6 +13,8 @@ import numpy as np
 from tokenizers import Tokenizer
 from transformers import AddedToken, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from schemas.errors import UserError
+
 _SPECIALS = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
 
 
@@ -105,3 +107,13 @@ def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -
     for own, token in own_added.items():
         assert to_merged[own] < 0 or remapped.convert_tokens_to_ids(token.content) == to_merged[own], token
     return remapped
+
+
+def check_remapped(
+    tokenizer: PreTrainedTokenizerBase, remapped: PreTrainedTokenizerBase, to_merged: np.ndarray, texts: list[str]
+) -> None:
+    """UserError where `remapped` does not give the ids of `tokenizer`, mapped, for a text, or decodes them otherwise."""
+    pairs = zip(texts, *(one(texts)["input_ids"] if texts else [] for one in (tokenizer, remapped)), strict=True)
+    for text, ids, merged in pairs:
+        if to_merged[ids].tolist() != merged or tokenizer.decode(ids) != remapped.decode(merged):
+            raise UserError(f"its tokenizer cannot be kept exactly with merged ids: it would differ for {text[:80]!r}")

@@ -21,13 +21,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.commit import collect_manifest
 from pipeline.config import PipelineConfig
-from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
+from pipeline.deploy import StudentTokenizers, deploy_tokenizers, deployed_tokenizers, make_tokenizers
+from pipeline.fast_tokenizer import tokenizer_faults
 from pipeline.estimate import Estimate, check_sample, estimate
 from pipeline.merge import merge
 from pipeline.plan import deal, plan_shards, plan_text
 from pipeline.progress import run_progress
 from pipeline.provenance import Run, check_output, claim_output, describe_run
-from pipeline.remap_tokenizer import remap_tokenizer
+from pipeline.remap_tokenizer import check_remapped, remap_tokenizer
 from pipeline.sample import sample_records
 from pipeline.shards import Shard
 from pipeline.teacher_tokenizer import TeacherTokenizer, load_tokenizer
@@ -35,10 +36,16 @@ from pipeline.teachers import load_teacher
 from pipeline.words import SAMPLE_BYTES, WORDS_FILE, count_words, read_words, without
 from pipeline.worker import PredictShards
 from schemas.errors import UserError
-from schemas.manifest import MANIFEST_FILE, Manifest, open_predictions, write_manifest
+from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, open_predictions, write_manifest
 from schemas.storage import filesystem, join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
+# Of the tokenizers' files the one that is written last.
+_LAST_DEPLOYED = f"{DEFAULT_TOKENIZER}/tokenizer_config.json"
+# Lines of which a teacher's tokenizer with merged ids must give the same tokens.
+_COMPARED_LINES = 1000
+# Of each language, when tokenizers are only tried.
+_DRY_SAMPLE_BYTES = 2**18
 _WORKERS_ERROR = re.compile(r"UserError: (.+?)(?: \[while running .*|\n|$)")
 
 
@@ -85,8 +92,10 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
     missing = [shard for shard in shards if shard.path not in present]
     if len(missing) < len(shards):
         print(f"{len(shards) - len(missing)} of {len(shards)} shards are already there", file=sys.stderr)
-    is_finished = MANIFEST_FILE in present and not missing
     write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
+    if _LAST_DEPLOYED not in present:
+        # Before any teacher runs: nothing that can fail earlier may cost its predictions.
+        deploy_tokenizers(config.output, _make_tokenizers(config, prepared, SAMPLE_BYTES))
     if missing and _is_dataflow(options) and options.view_as(GoogleCloudOptions).template_location:
         process(missing, config, prepared.run, options)
         return None
@@ -95,8 +104,7 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
             process(missing, config, prepared.run, options)
 
     manifest = collect_manifest(config, prepared.run, shards)
-    if not is_finished:
-        _deploy(config, prepared)
+    if missing or MANIFEST_FILE not in present:
         write_manifest(config.output, manifest)
     return manifest
 
@@ -105,6 +113,7 @@ def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]
     """Checks everything that `run_pipeline` would, writes nothing, and estimates what each language would take."""
     _, prepared = _check(config, beam_arguments)
     check_output(config.output, prepared.run)
+    _make_tokenizers(config, prepared, _DRY_SAMPLE_BYTES)
 
     def with_teacher(name: str, groups: Iterable[list[Shard]]) -> list[Estimate]:
         # In a function of its own, so that the teacher is gone before the next is loaded.
@@ -138,22 +147,23 @@ def _base(config: PipelineConfig) -> Vocabulary:
     return earlier.vocabulary
 
 
-def _deploy(config: PipelineConfig, prepared: Prepared) -> None:
-    """Writes the tokenizers, also those of the folder that this run extends."""
-    tokenizers, vocabulary = prepared.tokenizers, prepared.vocabulary
-    remapped = {
-        name: remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name)) for name, tokenizer in tokenizers.items()
-    }
-    words = []
+def _make_tokenizers(config: PipelineConfig, prepared: Prepared, sample_bytes: int) -> StudentTokenizers:
+    """All tokenizers, fitted to a sample of each language, those of the folder that this run extends included."""
+    vocabulary, remapped, words = prepared.vocabulary, {}, []
+    for name, tokenizer in prepared.tokenizers.items():
+        with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
+            remapped[name] = remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name))
     for group in prepared.groups:
-        name = group[0].teacher
-        texts = [record.text for record in sample_records(group, SAMPLE_BYTES).records if not record.fault]
-        words.append(count_words(group[0].language, tokenizers[name], texts, vocabulary.to_merged(name)))
+        language, name = group[0].language, group[0].teacher
+        texts = [record.text for record in sample_records(group, sample_bytes).records if not record.fault]
+        with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
+            words.append(count_words(language, prepared.tokenizers[name], texts, vocabulary.to_merged(name)))
+            check_remapped(prepared.tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), texts[:_COMPARED_LINES])
     if prepared.base:
         remapped = deployed_tokenizers(config.extends, prepared.base) | remapped
         earlier = read_words(join(config.extends, WORDS_FILE))
         words.insert(0, without(earlier, {(group[0].language, group[0].teacher) for group in prepared.groups}))
-    deploy_tokenizers(config.output, remapped, vocabulary, pa.concat_tables(words))
+    return make_tokenizers(remapped, vocabulary, pa.concat_tables(words))
 
 
 def process(shards: list[Shard], config: PipelineConfig, run: Run, options: PipelineOptions) -> None:

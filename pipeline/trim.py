@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from pipeline.deploy import deploy_tokenizers, deployed_tokenizers
+from pipeline.deploy import deploy_tokenizers, deployed_tokenizers, make_tokenizers
 from pipeline.provenance import RUN_FILE
 from pipeline.remap_tokenizer import remap_tokenizer
 from pipeline.row_files import encode_rows, read_receipt
@@ -77,6 +77,13 @@ def trim(predictions: Predictions, output: str, like: str | None = None, min_pre
     present = list_files(output)
     if RUN_FILE in present:
         raise UserError(f"{output}: holds a run of the pipeline; choose another output")
+    words = read_words(join(like or predictions.newest, WORDS_FILE))
+    if like:
+        remapped = deployed_tokenizers(like, target)
+    else:
+        remapped = {name: remap_tokenizer(tokenizer, table) for name, tokenizer in tokenizers.items()}
+        words = trim_words(words, table)
+    made = make_tokenizers(remapped, trimmed, words)
     records = list(
         _each(
             predictions.files,
@@ -85,13 +92,7 @@ def trim(predictions: Predictions, output: str, like: str | None = None, min_pre
         )
     )
     write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
-    words = read_words(join(like or predictions.newest, WORDS_FILE))
-    if like:
-        remapped = deployed_tokenizers(like, target)
-    else:
-        remapped = {name: remap_tokenizer(tokenizer, table) for name, tokenizer in tokenizers.items()}
-        words = trim_words(words, table)
-    deploy_tokenizers(output, remapped, trimmed, words)
+    deploy_tokenizers(output, made)
     write_manifest(output, _with_files(manifest, trimmed, records))
     return {
         "tokens": len(vocabulary),
