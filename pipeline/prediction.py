@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -17,9 +16,11 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from pipeline.config import TeacherConfig
+from pipeline.forward import Forward
+from pipeline.teacher_model import longest_sequence
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from pipeline.top_k import log_normalizer, top_k
-from schemas.errors import UserError, first_line
+from schemas.errors import UserError
 from schemas.ragged import batches_by_length, pad, ranges
 
 # By device: padded tokens a batch, and logits held at once, [M, V].
@@ -51,69 +52,50 @@ class Predictions:
 
 
 class Predictor:
-    """A teacher ready to predict. Its vocabulary head runs at masked positions only.
-
-    A forward hook hands the model's own head the encoder's output at those positions
-    instead of all of it, so every architecture keeps its own head code. Whether that is
-    the same as the full forward is tried out first; where it is not, the full forward
-    is run.
+    """A teacher ready to predict, by `pipeline.forward`.
 
     On a CPU `threads` batches are predicted at a time, each by one thread: what comes
     out then depends neither on the number of cores nor on how processes share them.
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: TeacherTokenizer, config: TeacherConfig, top_k: int, threads: int = 1
+        self,
+        model: PreTrainedModel,
+        tokenizer: TeacherTokenizer,
+        config: TeacherConfig,
+        top_k: int,
+        threads: int = 1,
+        max_length: int = 128,
     ):
         device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, device)
         self._device = device
         self._kind = "cpu" if device.type == "cpu" else "other"
-        self._model = model.to(device, self.dtype).eval()
-        self._pad = tokenizer.roles["pad"]
         self._top_k = top_k
         self._threads = threads if device.type == "cpu" else 1
-        # Rows of the head that no token of the tokenizer stands for (padding of the
-        # vocabulary) count in the normaliser but are never among the top-k.
-        rows = self._model.get_input_embeddings().num_embeddings
+        self._pad = tokenizer.roles["pad"]
+        # Tried in float32, where rounding does not hide what differs, and then run as configured.
+        self._forward = try_forward(model.to(device).eval(), tokenizer, device, max_length)
+        self._warn(f"teacher {tokenizer.name!r} ({type(model).__name__})")
+        model.to(self.dtype)
+        # Columns that no token of the tokenizer stands for (padding of the vocabulary) count in the
+        # normaliser but are never among the top-k.
         tokens = np.fromiter(tokenizer.tokens, np.int64)
-        self._nameless = torch.from_numpy(np.setdiff1d(np.arange(rows), tokens)).to(device)
-        self._vocabulary = rows
-        # What the hook keeps is each thread's own, set only while it predicts. The hook must not refer to this
-        # object, which refers to the model: in a cycle both would outlive their last user.
-        self._wanted = threading.local()
-        self._hook = self._model.base_model.register_forward_hook(partial(_keep_rows, self._wanted))
-        if fault := self._fault_of_hook(np.sort(tokens)):
-            self._hook.remove()
-            self._hook = None
-            logging.getLogger(__name__).warning(
-                "teacher %r (%s): its head is run at every position, which is slower, since masked positions alone %s",
-                tokenizer.name,
-                type(model).__name__,
-                fault,
-            )
+        self._nameless = torch.from_numpy(np.setdiff1d(np.arange(self._forward.vocabulary), tokens)).to(device)
 
-    @torch.inference_mode()
-    def _fault_of_hook(self, tokens: np.ndarray) -> str:
-        """Compares with the full forward on a small padded batch; empty where both agree."""
-        lengths = np.array([5, 8])
-        ids = tokens[np.linspace(0, len(tokens) - 1, lengths.sum()).astype(np.int64)]
-        ids_BL, inside_BL = pad(ids, lengths, self._pad)
-        rows_M = np.array([1, 3, 8, 11, 14])
-        with _one_thread(self._device):
-            full_MV = self._full_logits(ids_BL, inside_BL, rows_M).float()
-            try:
-                found_MV = self._logits(ids_BL, inside_BL, rows_M).float()
-            except Exception as error:  # Whatever an unknown architecture makes of it.
-                return f"failed ({type(error).__name__}: {first_line(error)})"
-        if found_MV.shape != full_MV.shape:
-            return f"gave {tuple(found_MV.shape)} logits"
-        # Rounding alone, which on a GPU depends on the shape; a wrong row differs by the logits' own size.
-        tolerance = 0.02 * full_MV.abs().max() if self.dtype != torch.float32 else 1e-3 * full_MV.abs().max()
-        difference = (found_MV - full_MV).abs().max()
-        return (
-            "" if difference <= tolerance or full_MV.isnan().any() else f"gave logits that differ by {difference:.3g}"
-        )
+    def _warn(self, where: str) -> None:
+        """Says where the model cannot be run in the cheapest way."""
+        log = logging.getLogger(__name__)
+        if fault := self._forward.head_everywhere:
+            log.warning(
+                "%s: its head is run at every position, which is slower, since masked positions alone %s", where, fault
+            )
+        if moved := self._forward.padding_reaches:
+            log.warning(
+                "%s: batches hold rows of one length only, which is slower, since padding moves its logits by %.3g",
+                where,
+                moved,
+            )
 
     def predict(
         self,
@@ -147,7 +129,7 @@ class Predictor:
             index_M = ranges(first[batch], counts[batch])
             row_M = np.repeat(np.arange(len(batch)), counts[batch])
             column_M = targets[index_M] - np.repeat(starts[batch], counts[batch])
-            label, ids, logprobs = self._forward(ids_BL, inside_BL, row_M * ids_BL.shape[1] + column_M, labels[index_M])
+            label, ids, logprobs = self._predict_batch(ids_BL, inside_BL, row_M * ids_BL.shape[1] + column_M, labels[index_M])
             finite = np.isfinite(label) & np.isfinite(logprobs).all(1)
             if not finite.all():
                 raise NotFinite(int(index_M[~finite][0]))
@@ -168,15 +150,22 @@ class Predictor:
         return result
 
     def _batches(self, lengths: np.ndarray, counts: np.ndarray, batch_tokens: int | None) -> list[np.ndarray]:
-        limit = _LOGITS[self._kind] // self._vocabulary
+        limit = max(1, _LOGITS[self._kind] // self._forward.vocabulary)
         batch_tokens = batch_tokens or _BATCH_TOKENS[self._kind]
-        if self._hook is None:
+        if self._forward.head_everywhere:
             batch_tokens = min(batch_tokens, limit)
-        return batches_by_length(lengths, np.arange(len(lengths)), batch_tokens, counts, max(1, limit))
+        groups = [np.arange(len(lengths))]
+        if self._forward.padding_reaches:
+            groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        return [
+            group[batch]
+            for group in groups
+            for batch in batches_by_length(lengths[group], np.arange(len(group)), batch_tokens, counts[group], limit)
+        ]
 
     @torch.inference_mode()
-    def _forward(self, ids_BL, inside_BL, rows_M, labels_M) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        logits_MV = (self._logits if self._hook else self._full_logits)(ids_BL, inside_BL, rows_M)
+    def _predict_batch(self, ids_BL, inside_BL, rows_M, labels_M) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        logits_MV = self._forward.logits(ids_BL, inside_BL, rows_M)
         normalizer_M = log_normalizer(logits_MV)
         labels_M = torch.from_numpy(labels_M.astype(np.int64)).to(self._device)
         label_M = logits_MV.gather(1, labels_M[:, None])[:, 0].float() - normalizer_M
@@ -192,9 +181,7 @@ class Predictor:
         """float32 [M, V]: all log-probabilities at `positions` of one sequence, predicted by itself, unpadded."""
         inside_BL = np.ones((1, len(input_ids)), bool)
         with _one_thread(self._device):
-            logits_MV = (self._logits if self._hook else self._full_logits)(
-                input_ids[None].astype(np.int64), inside_BL, positions.astype(np.int64)
-            )
+            logits_MV = self._forward.logits(input_ids[None], inside_BL, positions.astype(np.int64))
             return logits_MV.float().log_softmax(-1).cpu().numpy()
 
     @torch.inference_mode()
@@ -208,35 +195,19 @@ class Predictor:
         counts = []
         for heads in (0, 1):
             with FlopCounterMode(display=False) as counter:
-                self._logits(row_BL, inside_BL, np.zeros(heads, np.int64))
+                self._forward.logits(row_BL, inside_BL, np.zeros(heads, np.int64))
             counts.append(counter.get_total_flops())
         encoder, head = counts[0], counts[1] - counts[0]
         return round(encoder * lengths.sum() / length + head * masked)
 
-    def _logits(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
-        """[M, V] logits at `rows_M`, indices into the flattened batch, by the head at those rows only."""
-        self._wanted.rows_M = torch.from_numpy(rows_M).to(self._device)
-        try:
-            return self._run(ids_BL, inside_BL)[0]
-        finally:
-            self._wanted.rows_M = None
 
-    def _full_logits(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
-        """The same by the head at all positions."""
-        return self._run(ids_BL, inside_BL).flatten(0, 1)[torch.from_numpy(rows_M).to(self._device)]
-
-    def _run(self, ids_BL: np.ndarray, inside_BL: np.ndarray) -> torch.Tensor:
-        return self._model(
-            input_ids=torch.from_numpy(ids_BL).to(self._device),
-            attention_mask=torch.from_numpy(inside_BL.astype(np.int64)).to(self._device),
-        ).logits
-
-
-def _keep_rows(wanted: threading.local, module, arguments, output):
-    rows_M = getattr(wanted, "rows_M", None)
-    if rows_M is not None:
-        output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[rows_M][None]
-    return output
+def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: torch.device, max_length: int) -> Forward:
+    """The model's forward pass for rows of up to `max_length` tokens, tried. UserError as in `Forward.try_out`."""
+    forward = Forward(model, device, tokenizer.roles["pad"])
+    with _one_thread(device):
+        where = f"teacher {tokenizer.name!r} ({type(model).__name__})"
+        forward.try_out(where, tokenizer.ordinary_ids, min(max_length, longest_sequence(model)))
+    return forward
 
 
 # Of the whole process, as the number of threads is: also of two teachers one predicts at a time.

@@ -3,10 +3,12 @@
 import hashlib
 import json
 
+import torch
 from pydantic import BaseModel
 
 from pipeline.config import RUNTIME_FIELDS, PipelineConfig
 from pipeline.plan import TextPlan
+from pipeline.prediction import try_forward
 from pipeline.teacher_model import check_model, load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError, differences
@@ -58,6 +60,7 @@ def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherToken
     model = load_model(name, teacher) if config.top_k else None
     if model:
         check_model(tokenizer, model, config.top_k, config.max_length)
+        try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
     return TeacherRecord(
         model=teacher.model,
         revision=teacher.revision,

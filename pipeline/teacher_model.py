@@ -62,7 +62,7 @@ def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int,
         raise UserError(
             f"{where}: top_k is {top_k}, but its vocabulary has {len(tokenizer.tokens)} tokens; lower top_k"
         )
-    limit = min(tokenizer.hf.model_max_length, _positions(model))
+    limit = min(tokenizer.hf.model_max_length, longest_sequence(model))
     if max_length > limit:
         raise UserError(f"{where}: max_length is {max_length}, but it reads at most {limit} tokens; lower max_length")
 
@@ -83,7 +83,7 @@ def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel | No
 _INCIDENTAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_commit_hash"}
 
 
-def _positions(model: PreTrainedModel) -> int:
+def longest_sequence(model: PreTrainedModel) -> int:
     """The longest sequence its learned positions allow."""
     for name, module in model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):

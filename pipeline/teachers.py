@@ -56,7 +56,7 @@ def load_teacher(
     threads = config.threads or threads or os.cpu_count() or 1
     return Teacher(
         tokenizer=tokenizer,
-        predictor=Predictor(model, tokenizer, teacher, config.top_k, threads) if model else None,
+        predictor=Predictor(model, tokenizer, teacher, config.top_k, threads, config.max_length) if model else None,
         to_merged=vocabulary.to_merged(name),
         to_own=vocabulary.teacher_ids[name],
         vocabulary_sha256=vocabulary.sha256,

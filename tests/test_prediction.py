@@ -24,6 +24,7 @@ class Tokenizer:
     name = "t"
     tokens = {own: str(own) for own in range(90)}
     roles = {"pad": 1, "mask": 4}
+    ordinary_ids = np.arange(5, 90, dtype=np.int32)
 
 
 def tiny(model_type: str):
@@ -193,7 +194,7 @@ def test_a_teacher_is_gone_with_its_last_user(without_collector):
 
 def test_of_two_teachers_one_predicts_at_a_time(monkeypatch):
     """How many threads an operation has is the process's, so one that ends would change it for the other."""
-    forward, lock, busy, most = Predictor._forward, threading.Lock(), Counter(), []
+    forward, lock, busy, most = Predictor._predict_batch, threading.Lock(), Counter(), []
 
     def watched(self, *arguments):
         with lock:
@@ -205,7 +206,7 @@ def test_of_two_teachers_one_predicts_at_a_time(monkeypatch):
             with lock:
                 busy[self] -= 1
 
-    monkeypatch.setattr(Predictor, "_forward", watched)
+    monkeypatch.setattr(Predictor, "_predict_batch", watched)
     before = torch.get_num_threads()
     predictors = [Predictor(tiny("bert"), Tokenizer(), FLOAT32, TOP_K, threads=2) for _ in range(2)]
     shards = [

@@ -1,0 +1,148 @@
+"""A teacher's forward pass, run in the cheapest way that is exact for its architecture.
+
+Legend: B batch, L padded length, M masked positions, V the teacher's vocabulary.
+"""
+
+import threading
+from functools import partial
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from schemas.errors import UserError, first_line
+from schemas.ragged import pad
+
+# A row of so many tokens is tried alone, beside a row one longer, and beside one of the longest.
+_SHORT = 7
+# float32 keeps 24 bits; sums of some thousand terms in another order lose some eight of them. A row or a padding token
+# in the wrong place changes logits by parts of their own size.
+_TOLERANCE = 2.0**-16
+
+
+class Forward:
+    """Logits of a masked LM at chosen positions.
+
+    A forward hook hands the model's own head the encoder's output at those positions
+    instead of all of it, so every architecture keeps its own head code. Some architectures
+    cannot be run so, and in some padding reaches the other tokens (through convolutions,
+    Fourier transforms or pooling): `try_out` finds out which.
+
+    Attributes:
+      head_everywhere: why the head is run at all positions; empty where it is not.
+      padding_reaches: how far padding moves the logits of other tokens; 0 where it does not,
+        else the rows of a batch must have one length.
+      vocabulary: V, the columns of the logits.
+    """
+
+    def __init__(self, model: PreTrainedModel, device: torch.device, pad_id: int):
+        self._model = model
+        self._device = device
+        self._pad_id = pad_id
+        self.head_everywhere = ""
+        self.padding_reaches = 0.0
+        self.vocabulary = 0
+        # What the hook keeps is each thread's own, set only while it predicts. The hook must not refer to this
+        # object, which refers to the model: in a cycle both would outlive their last user.
+        self._wanted = threading.local()
+        self._hook = model.base_model.register_forward_hook(partial(_keep_rows, self._wanted))
+
+    def logits(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
+        """[M, V] at `rows_M`, indices into the flattened batch."""
+        return (self._everywhere if self.head_everywhere else self._at_rows)(ids_BL, inside_BL, rows_M)
+
+    @torch.inference_mode()
+    def try_out(self, where: str, tokens: np.ndarray, longest: int) -> None:
+        """Finds out how the model may be run, on a few tokens, in float32.
+
+        Args:
+          where: names the teacher in errors.
+          tokens: ordinary ids of the teacher's own to try it with.
+          longest: tokens of the longest row that it will be given.
+
+        Raises:
+          UserError: it does not run on token ids and an attention mask, or gives something other than the same
+            finite [B, L, V] logits each time.
+        """
+        sizes = [min(size, longest) for size in (_SHORT, _SHORT + 1, longest)]
+        # Different tokens, so that what is mixed up shows.
+        row = np.resize(tokens[np.linspace(0, len(tokens) - 1, longest).astype(np.int64)], longest)
+        short, every = row[-sizes[0] :], np.arange(sizes[0])
+        alone = self._first(where, short[None], every)
+        self.vocabulary = alone.shape[1]
+        tolerance = _TOLERANCE * float(alone.abs().max())
+        # In each the first row is the short one, padded to the other's length.
+        batches = [_batch(short, row[:size], self._pad_id) for size in sizes]
+        for ids_BL, inside_BL in batches:
+            rows_M = np.arange(ids_BL.size)[inside_BL.ravel()]
+            # A token of NaN is found when it is met, with the example that has it.
+            logits_MV, again_MV = (self._everywhere(ids_BL, inside_BL, rows_M).nan_to_num() for _ in range(2))
+            if not torch.equal(logits_MV, again_MV):
+                raise UserError(f"{where}: its model gives other predictions each time that it is run; it cannot be used")
+            moved = float((logits_MV[: len(every)] - alone).abs().max())
+            if moved > tolerance:
+                self.padding_reaches = max(self.padding_reaches, moved)
+        self.head_everywhere = self._fault_of_head(*batches[0], tolerance)
+
+    def close(self) -> None:
+        """Leaves the model as it was."""
+        self._hook.remove()
+
+    def _first(self, where: str, ids_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
+        """Float logits of a first try. UserError where they are none."""
+        try:
+            output = self._output(ids_BL, np.ones(ids_BL.shape, bool))
+            logits = getattr(output, "logits", None)
+            shape = tuple(getattr(logits, "shape", ()))
+        except Exception as error:  # Whatever an unknown architecture makes of it.
+            raise UserError(
+                f"{where}: its model does not run on token ids and an attention mask alone "
+                f"({type(error).__name__}: {first_line(error)})"
+            ) from None
+        if len(shape) != 3 or shape[:2] != ids_BL.shape:
+            raise UserError(f"{where}: its model gives no logits at each token (their shape is {shape})")
+        logits = logits.flatten(0, 1)[torch.from_numpy(rows_M).to(self._device)].float()
+        if not torch.isfinite(logits).all():
+            raise UserError(f"{where}: its model gives NaN or infinite logits; its weights are damaged")
+        return logits
+
+    def _fault_of_head(self, ids_BL: np.ndarray, inside_BL: np.ndarray, tolerance: float) -> str:
+        """How the head at some positions alone differs from the same positions of all; empty where it does not."""
+        rows_M = np.array([1, 3, ids_BL.shape[1], ids_BL.size - 1]) % ids_BL.size
+        expected_MV = self._everywhere(ids_BL, inside_BL, rows_M).float()
+        try:
+            logits_MV = self._at_rows(ids_BL, inside_BL, rows_M).float()
+        except Exception as error:
+            return f"failed ({type(error).__name__}: {first_line(error)})"
+        if logits_MV.shape != expected_MV.shape:
+            return f"gave {tuple(logits_MV.shape)} logits"
+        difference = float((logits_MV - expected_MV).abs().max())
+        return f"gave logits that differ by {difference:.3g}" if difference > tolerance else ""
+
+    def _at_rows(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
+        self._wanted.rows_M = torch.from_numpy(rows_M).to(self._device)
+        try:
+            return self._output(ids_BL, inside_BL).logits[0]
+        finally:
+            self._wanted.rows_M = None
+
+    def _everywhere(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
+        logits_BLV = self._output(ids_BL, inside_BL).logits
+        return logits_BLV.flatten(0, 1)[torch.from_numpy(rows_M).to(self._device)]
+
+    def _output(self, ids_BL: np.ndarray, inside_BL: np.ndarray):
+        return self._model(
+            input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device),
+            attention_mask=torch.from_numpy(inside_BL.astype(np.int64)).to(self._device),
+        )
+
+
+def _batch(short: np.ndarray, other: np.ndarray, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    return pad(np.concatenate([short, other]), np.array([len(short), len(other)]), pad_id)
+
+
+def _keep_rows(wanted: threading.local, module, arguments, output):
+    rows_M = getattr(wanted, "rows_M", None)
+    if rows_M is not None:
+        output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[rows_M][None]
+    return output
