@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test test-slow demo clean
+.PHONY: test test-slow fuzz demo clean
 
 # The environment is made anew whenever requirements.txt changes.
 $(VENV)/.installed: requirements.txt
@@ -15,6 +15,9 @@ test: $(VENV)/.installed
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
+
+fuzz: $(VENV)/.installed
+	$(BIN)/python -m pytest tests/system --hostile-lines 10000 --damaged-folders 1000
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.demo
