@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
-from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase
 
 from schemas.errors import UserError
@@ -71,9 +71,10 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
     lead = _lead(where, tokenizer)
     original = SentencePieceProcessor(model_file=file)
     result.normalizer = normalizers.Sequence([*lead, *_normalizers(proto, original)])
-    result.pre_tokenizer = pre_tokenizers.Metaspace(
-        prepend_scheme="always" if proto.normalizer_spec.add_dummy_prefix else "never", split=spec.split_by_whitespace
-    )
+    scheme = "always" if proto.normalizer_spec.add_dummy_prefix else "never"
+    result.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=scheme, split=spec.split_by_whitespace)
+    to_text = decoders.Metaspace(prepend_scheme=scheme)
+    result.decoder = decoders.Sequence([decoders.ByteFallback(), to_text]) if spec.byte_fallback else to_text
     for probe in _PROBES:
         expected = [own_ids[number] for number in original.encode(normalizers.Sequence(lead).normalize_str(probe))]
         if result.encode(probe).ids != expected:
