@@ -53,6 +53,7 @@ def make_teachers(count: int, tokens: int) -> list[TeacherTokenizer]:
                 family=family,
                 tokens=dict(enumerate(strings)),
                 roles=ROLES,
+                pad_id=ROLES["pad"],
                 prefix=(0,),
                 suffix=(2,),
                 added=frozenset(range(5)),

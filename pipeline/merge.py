@@ -65,6 +65,8 @@ def merge(teachers: list[TeacherTokenizer], identity: str = "family", base: Voca
                 f"teacher {teacher.name!r}: the vocabulary that this run extends was made with another tokenizer of "
                 "that name, or was trimmed; give this one another name"
             )
+    # Where every teacher pads with a token that means something else, none has one for padding alone.
+    merged.setdefault(Identity("pad", SPECIAL_TOKENS["pad"].encode()), len(merged))
     teacher_ids = {}
     for name, own_by_merged in columns.items():
         ids = np.full(len(merged), -1, np.int32)

@@ -73,7 +73,7 @@ class Predictor:
         self._kind = "cpu" if device.type == "cpu" else "other"
         self._top_k = top_k
         self._threads = threads if device.type == "cpu" else 1
-        self._pad = tokenizer.roles["pad"]
+        self._pad = tokenizer.pad_id
         # Tried in float32, where rounding does not hide what differs, and then run as configured.
         self._forward = try_forward(model.to(device).eval(), tokenizer, device, max_length)
         self._warn(f"teacher {tokenizer.name!r} ({type(model).__name__})")
@@ -203,7 +203,7 @@ class Predictor:
 
 def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: torch.device, max_length: int) -> Forward:
     """The model's forward pass for rows of up to `max_length` tokens, tried. UserError as in `Forward.try_out`."""
-    forward = Forward(model, device, tokenizer.roles["pad"])
+    forward = Forward(model, device, tokenizer.pad_id)
     with _one_thread(device):
         where = f"teacher {tokenizer.name!r} ({type(model).__name__})"
         forward.try_out(where, tokenizer.ordinary_ids, min(max_length, longest_sequence(model)))

@@ -88,8 +88,14 @@ def _remap_post_processor(processor: dict[str, Any] | None, to_merged: np.ndarra
             processor[end] = [token, int(to_merged[own])]
 
 
-def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -> PreTrainedTokenizerFast:
-    """`tokenizer` with merged ids, as a class that loads `tokenizer.json` as it is."""
+def remap_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray, pad_id: int | None = None
+) -> PreTrainedTokenizerFast:
+    """`tokenizer` with merged ids, as a class that loads `tokenizer.json` as it is.
+
+    Args:
+      pad_id: the merged id to pad with, where the tokenizer's own padding token may be another one.
+    """
     state = remap_state(json.loads(tokenizer.backend_tokenizer.to_str()), to_merged)
     own_added: dict[int, AddedToken] = tokenizer.added_tokens_decoder
     specials = {}
@@ -98,6 +104,8 @@ def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -
         if own is not None:
             # As an AddedToken, so that flags such as <mask>'s lstrip survive.
             specials[name] = own_added.get(own, getattr(tokenizer, name))
+    if pad_id is not None and to_merged[tokenizer.pad_token_id] != pad_id:
+        specials["pad_token"] = _add_pad(state, pad_id)
     remapped = PreTrainedTokenizerFast(
         tokenizer_object=Tokenizer.from_str(json.dumps(state)),
         model_max_length=tokenizer.model_max_length,
@@ -107,6 +115,24 @@ def remap_tokenizer(tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray) -
     for own, token in own_added.items():
         assert to_merged[own] < 0 or remapped.convert_tokens_to_ids(token.content) == to_merged[own], token
     return remapped
+
+
+def _add_pad(state: dict[str, Any], pad_id: int) -> AddedToken:
+    """Gives a `tokenizer.json` state a token for padding alone."""
+    vocabulary = state["model"]["vocab"]
+    is_unigram = isinstance(vocabulary, list)
+    taken, content = {entry for entry, _ in vocabulary} if is_unigram else vocabulary, "<pad>"
+    while content in taken:
+        content = f"<{content}>"
+    if is_unigram:
+        lowest = min(score for _, score in vocabulary)
+        vocabulary += [[unreachable(merged), lowest] for merged in range(len(vocabulary), pad_id + 1)]
+        vocabulary[pad_id] = [content, lowest]
+    else:
+        vocabulary[content] = pad_id
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    state["added_tokens"].append({"id": pad_id, "content": content, **flags})
+    return AddedToken(content, normalized=False, special=True)
 
 
 def check_remapped(

@@ -152,7 +152,7 @@ def _make_tokenizers(config: PipelineConfig, prepared: Prepared, sample_bytes: i
     vocabulary, remapped, words = prepared.vocabulary, {}, []
     for name, tokenizer in prepared.tokenizers.items():
         with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
-            remapped[name] = remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name))
+            remapped[name] = remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name), vocabulary.id_of("pad"))
     for group in prepared.groups:
         language, name = group[0].language, group[0].teacher
         texts = [record.text for record in sample_records(group, sample_bytes).records if not record.fault]

@@ -20,7 +20,9 @@ class TeacherTokenizer:
 
     Attributes:
       tokens: own id -> the tokenizer's string, for every token it has.
-      roles: special role (`pad`, `unknown`, `start`, `end`, `mask`) -> own id.
+      roles: special role (`pad`, `unknown`, `start`, `end`, `mask`) -> own id; `pad` only where the
+        padding token has no other role.
+      pad_id: what its model is given as padding.
       prefix, suffix: the special ids that frame one sequence.
       added: own ids of added tokens, special or not, which no family's rules describe.
     """
@@ -30,6 +32,7 @@ class TeacherTokenizer:
     family: str
     tokens: dict[int, str] = field(repr=False)
     roles: dict[str, int]
+    pad_id: int
     prefix: tuple[int, ...]
     suffix: tuple[int, ...]
     added: frozenset[int] = field(repr=False)
@@ -77,28 +80,48 @@ def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
         hf=tokenizer,
         family=_family(where, tokenizer),
         tokens={own: token for token, own in tokenizer.get_vocab().items()},
-        roles=_roles(tokenizer),
+        roles=_roles(where, tokenizer, prefix, suffix),
+        pad_id=tokenizer.pad_token_id,
         prefix=prefix,
         suffix=suffix,
         added=frozenset(tokenizer.added_tokens_decoder),
     )
 
 
-def _roles(tokenizer: PreTrainedTokenizerBase) -> dict[str, int]:
-    """Each special role to one own id; an id that serves two roles keeps the first."""
-    candidates = {
-        "mask": [tokenizer.mask_token_id],
-        "pad": [tokenizer.pad_token_id],
-        "unknown": [tokenizer.unk_token_id],
-        "start": [tokenizer.cls_token_id, tokenizer.bos_token_id],
-        "end": [tokenizer.sep_token_id, tokenizer.eos_token_id],
+def _roles(
+    where: str, tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...], suffix: tuple[int, ...]
+) -> dict[str, int]:
+    """Each special role to one own id, and no id to two roles.
+
+    Some teachers have one token for two (EuroBERT pads with its end, GPT-2's kind starts, ends and is
+    unknown by one): it has the role in which it stands in sequences, and padding never is one.
+    """
+    if tokenizer.mask_token_id in [
+        getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "cls", "sep", "bos", "eos")
+    ]:
+        raise UserError(f"{where}: its mask token, {tokenizer.mask_token!r}, is another special token too")
+    start = _framing(prefix, tokenizer.cls_token_id, tokenizer.bos_token_id)
+    end = _framing(suffix, tokenizer.sep_token_id, tokenizer.eos_token_id)
+    if start == end and start in suffix and start not in prefix:
+        start = None
+    claims = {
+        "mask": tokenizer.mask_token_id,
+        "start": start,
+        "end": end,
+        "unknown": tokenizer.unk_token_id,
+        "pad": tokenizer.pad_token_id,
     }
     roles: dict[str, int] = {}
-    for role, ids in candidates.items():
-        own = next((own for own in ids if own is not None), None)
+    for role, own in claims.items():
         if own is not None and own not in roles.values():
             roles[role] = own
     return roles
+
+
+def _framing(frame: tuple[int, ...], *candidates: int | None) -> int | None:
+    """Of several tokens for one role the one that sequences are framed with, else the first."""
+    known = [own for own in candidates if own is not None]
+    return next((own for own in known if own in frame), known[0] if known else None)
 
 
 def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], tuple[int, ...]]:

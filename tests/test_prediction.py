@@ -24,6 +24,7 @@ class Tokenizer:
     name = "t"
     tokens = {own: str(own) for own in range(90)}
     roles = {"pad": 1, "mask": 4}
+    pad_id = 1
     ordinary_ids = np.arange(5, 90, dtype=np.int32)
 
 
