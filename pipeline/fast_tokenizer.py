@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import cached_file
 
+from pipeline.character_tokenizer import from_characters
 from pipeline.config import TeacherConfig
 from pipeline.sentencepiece_model import from_sentencepiece
 from schemas.errors import UserError, first_line
@@ -106,6 +107,8 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrain
 def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: dict[str, int]) -> Tokenizer:
     """The fast tokenizer of one that comes without a tokenizer.json."""
     kind = type(tokenizer).__name__
+    if kind == "EsmTokenizer":
+        return from_characters(tokenizer)
     if not tokenizer.is_fast:
         raise UserError(
             f"{where}: {kind} exists in Python code only, which a student's tokenizer could not be made from; "

@@ -3,20 +3,34 @@
 Tokens are one if they stand for the same bytes at the same place in a word. Each
 family writes that in its own way; here are the rules (`␣` is a space):
 
-| merged token       | bytes   | WordPiece | Unigram  | byte-level BPE | why                               |
-| ------------------ | ------- | --------- | -------- | -------------- | --------------------------------- |
-| word `▁the`        | `the`   | `the`     | `▁the`   | `Ġthe`         | starts a word                     |
-| continuation `ing` | `ing`   | `##ing`   | `ing`    | `ing`          | goes on with a word               |
-| continuation `the` | `the`   | `##the`   | `the`    | `the`          | mid-word: not `▁the`              |
-| continuation `,`   | `,`     | `,`       | `,`      | `,`            | see *isolated* below              |
-| word `▁,`          | `,`     | -         | `▁,`     | `Ġ,`           | a comma after a space             |
-| continuation `我`  | `我`    | `我`      | `我`     | `æĪĳ`          | see *isolated* below              |
-| literal `##,`      | -       | `##,`     | -        | -              | BERT's pre-tokenizer never makes it|
-| word `▁`           | (none)  | -         | `▁`      | `Ġ`            | a lone space                      |
-| word `▁▁`          | `␣`     | -         | `▁▁`     | `ĠĠ`           | two spaces                        |
-| continuation `<0xE6>` | `E6` | -         | `<0xE6>` | `æ`            | a byte that is no whole character |
-| `<mask>` (a role)  | -       | `[MASK]`  | `<mask>` | `<mask>`       | special tokens unify by role      |
-| literal `[unused7]`| -       | `[unused7]`| -       | -              | only its string is known          |
+| merged token       | bytes   | WordPiece | Unigram  | byte-level BPE | `</w>` BPE | why                       |
+| ------------------ | ------- | --------- | -------- | -------------- | ---------- | ------------------------- |
+| word `▁the`        | `the`   | `the`     | `▁the`   | `Ġthe`         | `the</w>`  | starts a word             |
+| continuation `ing` | `ing`   | `##ing`   | `ing`    | `ing`          | `ing`      | goes on with a word       |
+| continuation `the` | `the`   | `##the`   | `the`    | `the`          | `the`      | mid-word: not `▁the`      |
+| continuation `,`   | `,`     | `,`       | `,`      | `,`            | `,</w>`    | see *isolated* below      |
+| word `▁,`          | `,`     | -         | `▁,`     | `Ġ,`           | -          | a comma after a space     |
+| continuation `我`  | `我`    | `我`      | `我`     | `æĪĳ`          | `我</w>`   | see *isolated* below      |
+| literal `##,`      | -       | `##,`     | -        | -              | `,`        | its pre-tokenizer never makes it|
+| word `▁`           | (none)  | -         | `▁`      | `Ġ`            | -          | a lone space              |
+| word `▁▁`          | `␣`     | -         | `▁▁`     | `ĠĠ`           | -          | two spaces                |
+| continuation `<0xE6>` | `E6` | -         | `<0xE6>` | `æ`            | -          | a byte that is no whole character |
+| `<mask>` (a role)  | -       | `[MASK]`  | `<mask>` | `<mask>`       | `<mask>`   | special tokens unify by role |
+| literal `[unused7]`| -       | `[unused7]`| -       | -              | -          | only its string is known  |
+
+A WordPiece without `##` over bytes (HPLT's BERTs) is written as byte-level BPE is.
+
+`</w>` says where a word *ends*, not where it starts: `the</w>` is the word, or the end of a
+longer one; `the` starts one or stands within. They unify with what they are most often:
+`the</w>` with the whole word, since common words are one token, and `the`, which is never
+a word, with the continuation. So every word that a teacher keeps whole is one token for
+all, and each letter has both forms.
+
+Vocabularies of words (WordLevel) go by WordPiece's rules; those of characters (ESM's amino
+acids) are continuations, since no space stands between them, and their longer tokens literal.
+
+A BPE that writes spaces as `▁` but puts none before a text (Gemma, mmBERT) has the
+continuation for a text's first word, as byte-level BPE without a prefix space has.
 
 *Isolated* characters: BERT's pre-tokenizer makes every punctuation and every Chinese
 character a word of its own, so a WordPiece `,` or `我` does not say whether a space
@@ -38,7 +52,8 @@ from typing import NamedTuple
 
 WORD, CONTINUATION, LITERAL = "word", "continuation", "literal"
 WORDPIECE, SENTENCEPIECE, BYTE_LEVEL = "wordpiece", "sentencepiece", "byte-level"
-SPACE_MARK = "▁"
+WORD_END, WORD_LEVEL, CHARACTERS = "word-end", "word-level", "characters"
+SPACE_MARK, WORD_END_MARK = "▁", "</w>"
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 _BYTES_ONLY = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
@@ -115,6 +130,26 @@ def byte_level_identity(token: str) -> Identity:
     return Identity(WORD, surface[1:]) if surface.startswith(b" ") else Identity(CONTINUATION, surface)
 
 
+def word_end_identity(token: str) -> Identity:
+    """The identity of a token of a BPE that marks where words end (`</w>`)."""
+    text = token.removesuffix(WORD_END_MARK)
+    if not text:
+        return Identity(LITERAL, token.encode())
+    if text == token:
+        return Identity(LITERAL if is_isolated(text) else CONTINUATION, text.encode())
+    return Identity(CONTINUATION if is_isolated(text) else WORD, text.encode())
+
+
+def word_level_identity(token: str) -> Identity:
+    """The identity of a token that is a whole word."""
+    return Identity(CONTINUATION if is_isolated(token) else WORD, token.encode())
+
+
+def character_identity(token: str) -> Identity:
+    """The identity of a token of a vocabulary of characters."""
+    return Identity(CONTINUATION if len(token) == 1 else LITERAL, token.encode())
+
+
 def string_identity(token: str) -> Identity:
     """Plain string identity, whatever the family."""
     return Identity(LITERAL, token.encode())
@@ -124,6 +159,9 @@ FAMILIES = {
     WORDPIECE: wordpiece_identity,
     SENTENCEPIECE: sentencepiece_identity,
     BYTE_LEVEL: byte_level_identity,
+    WORD_END: word_end_identity,
+    WORD_LEVEL: word_level_identity,
+    CHARACTERS: character_identity,
 }
 
 

@@ -67,11 +67,16 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
         model["vocab"] = kept | added_ids
     if "merges" in model:
         model["merges"] = [
-            pair for pair in map(list, model["merges"]) if {*pair, "".join(pair)} <= model["vocab"].keys()
+            pair for pair in map(list, model["merges"]) if {*pair, merged_piece(model, *pair)} <= model["vocab"].keys()
         ]
     _remap_post_processor(state["post_processor"], to_merged)
     state["padding"] = state["truncation"] = None
     return state
+
+
+def merged_piece(model: dict[str, Any], left: str, right: str) -> str:
+    """What a BPE model (of a `tokenizer.json`) merges two pieces into."""
+    return left + right.removeprefix(model.get("continuing_subword_prefix") or "")
 
 
 def _remap_post_processor(processor: dict[str, Any] | None, to_merged: np.ndarray) -> None:

@@ -10,7 +10,15 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.config import TeacherConfig
 from pipeline.fast_tokenizer import fast_tokenizer
-from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
+from pipeline.identity import (
+    BYTE_LEVEL,
+    CHARACTERS,
+    SENTENCEPIECE,
+    WORD_END,
+    WORD_END_MARK,
+    WORD_LEVEL,
+    WORDPIECE,
+)
 from schemas.errors import UserError
 
 
@@ -142,17 +150,25 @@ def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, .
 def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """Which rules of `pipeline.identity` describe the tokenizer's strings."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    kind = state["model"].get("type") or ("WordPiece" if "continuing_subword_prefix" in state["model"] else "")
+    model = state["model"]
+    kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "")
     parts = {part["type"] for part in _parts(state["pre_tokenizer"]) + _parts(state["decoder"])}
-    if kind == "WordPiece" and state["model"]["continuing_subword_prefix"] == "##":
+    prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+    is_byte_level = "ByteLevel" in parts
+    if kind in ("WordPiece", "BPE") and prefix == "##" and not (suffix or is_byte_level):
         return WORDPIECE
-    if kind == "BPE" and "ByteLevel" in parts:
+    if kind in ("WordPiece", "BPE") and is_byte_level and not (prefix or suffix):
         return BYTE_LEVEL
+    if kind == "BPE" and suffix == WORD_END_MARK and not (prefix or is_byte_level):
+        return WORD_END
     if kind in ("Unigram", "BPE") and "Metaspace" in parts | {_replaces_space(state["normalizer"])}:
         return SENTENCEPIECE
+    if kind == "WordLevel":
+        ordinary = model["vocab"].keys() - {token.content for token in tokenizer.added_tokens_decoder.values()}
+        return CHARACTERS if 2 * sum(len(token) == 1 for token in ordinary) > len(ordinary) else WORD_LEVEL
     raise UserError(
-        f"{where}: its tokenizer ({kind or 'unknown model'}) is neither WordPiece with ##, "
-        "SentencePiece nor byte-level BPE"
+        f"{where}: its tokenizer ({kind or 'unknown model'}) is neither WordPiece with ## or over bytes, SentencePiece, "
+        "byte-level BPE, BPE with </w>, nor a vocabulary of words or characters"
     )
 
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.identity import byte_alphabet
-from pipeline.remap_tokenizer import is_filler
+from pipeline.remap_tokenizer import is_filler, merged_piece
 from schemas.ragged import flatten
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
@@ -62,14 +62,13 @@ def kept_tokens(
             # The unknown penalty of a Unigram model hangs on its lowest score.
             scores = {own: score for own, (entry, score) in enumerate(model["vocab"]) if not is_filler(entry)}
             kept[min(scores, key=scores.get)] = True
-        if "merges" not in model:
             continue
         ids = model["vocab"]
         if "ByteLevel" in json.dumps([state["pre_tokenizer"], state["decoder"]]):
             kept[[ids[character] for character in byte_alphabet() if character in ids]] = True
         # Latest merges first, so that a kept token keeps its pieces, and they theirs.
-        for left, right in reversed(model["merges"]):
-            if kept[ids[left + right]]:
+        for left, right in reversed(model.get("merges", [])):
+            if kept[ids[merged_piece(model, left, right)]]:
                 kept[[ids[left], ids[right]]] = True
     return kept
 
