@@ -1,20 +1,36 @@
 """The student: any `AutoModelForMaskedLM` architecture over the merged vocabulary."""
 
+import re
+from collections.abc import Iterator
+
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
 from schemas.errors import UserError
-from schemas.vocabulary import Vocabulary
+from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 from trainer.attention import use_masks_as_given
 from trainer.collate import Batch
 from trainer.config import StudentConfig
 from trainer.loss import Losses, Ownership, distillation_loss
 from trainer.objective import Objective
 
-# The transformers configuration's names of the special ids, by role.
-_NO_SHAPE = {"model_type", "dtype", "torch_dtype", "transformers_version", "architectures", "_name_or_path"}
-_SPECIAL_IDS = {"pad_token_id": "pad", "bos_token_id": "start", "eos_token_id": "end"}
+# What a model's configuration says beside its shape.
+_NO_SHAPE = {
+    "model_type",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "architectures",
+    "tokenizer_class",
+    "_name_or_path",
+}
+# A configuration names a special id `<name>_token_id`, in XLM's family also `<name>_index`; here by name the role.
+_ROLES = {"pad": "pad", "bos": "start", "cls": "start", "eos": "end", "sep": "end", "mask": "mask", "unk": "unknown"}
+_ANY_ID = re.compile(rf"(?P<name>.+)_token_id|(?P<index>{'|'.join(_ROLES)})_index")
+# Only where a family uses them at all: BART's starts its decoder with the end token, and may force it to come last.
+_OPTIONAL_ROLES = {"decoder_start": "end", "forced_bos": "start", "forced_eos": "end"}
 
 
 def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: int) -> PreTrainedConfig:
@@ -23,8 +39,7 @@ def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: in
     Raises:
       UserError: an unknown model type, field or value, or positions for fewer than `max_length` tokens.
     """
-    special_ids = {field: vocabulary.id_of(role) for field, role in _SPECIAL_IDS.items() if role in vocabulary.roles}
-    settings = {**config.settings, **special_ids, "vocab_size": len(vocabulary)}
+    settings = dict(config.settings)
     model_type = settings.pop("model_type", None)
     try:
         if config.like is not None:
@@ -36,6 +51,7 @@ def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: in
         if unknown := [field for field in config.settings if field not in known]:
             raise UserError(f"student.settings.{unknown[0]}: a {model_type} configuration has no such field")
         result = AutoConfig.for_model(model_type, **settings)
+        _set_vocabulary(result, vocabulary)
     except UserError:
         raise
     except Exception as error:
@@ -48,6 +64,37 @@ def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: in
             f"sequences have up to {max_length} tokens: give it at least {positions}"
         )
     return result
+
+
+def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
+    """Sets the vocabulary's size, and every field that holds the id of a special token, in nested configurations too.
+
+    None where the vocabulary has no such token.
+    """
+    ids = {role: vocabulary.id_of(role) for role in SPECIAL_ROLES if role in vocabulary.roles}
+    # These three, transformers asks of every model, also of one whose configuration does not list them.
+    for name in ("pad", "bos", "eos"):
+        setattr(config, f"{name}_token_id", ids.get(_ROLES[name]))
+    for part in _parts(config):
+        for field, value in list(vars(part).items()):
+            if found := _ANY_ID.fullmatch(field):
+                name = found["name"] or found["index"]
+                role = _ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
+                try:
+                    setattr(part, field, ids.get(role))
+                except StrictDataclassFieldValidationError:
+                    # A place for an image, say, that may not be None. No text gives the padding id.
+                    setattr(part, field, ids["pad"])
+        if hasattr(part, "vocab_size"):
+            part.vocab_size = len(vocabulary)
+
+
+def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    """A configuration and those that it holds."""
+    yield config
+    for value in vars(config).values():
+        if isinstance(value, PreTrainedConfig):
+            yield from _parts(value)
 
 
 def longest_sequence(config: PreTrainedConfig) -> int:
