@@ -4,15 +4,18 @@
 `_tokenizers/default` is for any text; `_words.parquet` is what the latter was fitted to.
 """
 
+import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.default_tokenizer import default_tokenizer
-from pipeline.fast_tokenizer import tokenizer_faults
+from pipeline.fast_tokenizer import ROLE_NAMES, tokenizer_faults
+from pipeline.remap_tokenizer import fill_vocabulary
 from pipeline.words import WORDS_FILE, write_words
 from schemas.errors import UserError, first_line
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
@@ -20,15 +23,18 @@ from schemas.storage import filesystem, join, write_bytes
 from schemas.vocabulary import Vocabulary
 
 _TRIED_WORDS = 1000
+_STATE, _SETTINGS = "tokenizer.json", "tokenizer_config.json"
+_KEPT_SETTINGS = {*ROLE_NAMES, "model_max_length", "clean_up_tokenization_spaces"}
 
 
 @dataclass(frozen=True)
 class StudentTokenizers:
-    """All tokenizers of a folder, tried: `teachers` by name and `default`, with merged ids, and `words`."""
+    """All tokenizers of a folder, tried: `teachers` by name and `default`, with merged ids of `size`; and `words`."""
 
     teachers: dict[str, PreTrainedTokenizerFast]
     default: PreTrainedTokenizerFast
     words: pa.Table
+    size: int
 
 
 def make_tokenizers(
@@ -47,23 +53,23 @@ def make_tokenizers(
     """
     texts = words["word"].slice(0, _TRIED_WORDS).to_pylist()
     for name, tokenizer in remapped.items():
-        _try(f"teacher {name!r}: its tokenizer with merged ids", tokenizer, texts)
+        _try(f"teacher {name!r}: its tokenizer with merged ids", tokenizer, len(vocabulary), texts)
     if len(remapped) == 1:
         (default,) = remapped.values()
-        return StudentTokenizers(remapped, default, words)
+        return StudentTokenizers(remapped, default, words, len(vocabulary))
     with tokenizer_faults("the default tokenizer cannot be made"):
         length = min(tokenizer.model_max_length for tokenizer in remapped.values())
         # In the vocabulary's order, whatever the order in which a run came by them.
         backends = [remapped[name].backend_tokenizer for name in vocabulary.teacher_ids]
         default = default_tokenizer(vocabulary, words, backends, length)
-    _try("the default tokenizer", default, texts)
-    return StudentTokenizers(remapped, default, words)
+    _try("the default tokenizer", default, len(vocabulary), texts)
+    return StudentTokenizers(remapped, default, words, len(vocabulary))
 
 
-def _try(what: str, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> None:
+def _try(what: str, tokenizer: PreTrainedTokenizerFast, size: int, texts: list[str]) -> None:
     """UserError where `tokenizer` fails, or gives other ids once it was saved and loaded."""
     with tokenizer_faults(f"{what} fails"), tempfile.TemporaryDirectory() as scratch:
-        tokenizer.save_pretrained(scratch)
+        write_tokenizer(scratch, tokenizer, size)
         loaded = AutoTokenizer.from_pretrained(scratch)
         expected = tokenizer(texts)["input_ids"] if texts else []
         for text, ids, again in zip(texts, expected, loaded(texts)["input_ids"] if texts else [], strict=True):
@@ -74,9 +80,9 @@ def _try(what: str, tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> Non
 def deploy_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
     """Writes the teachers' tokenizers, the words, and at last the default tokenizer."""
     for name, tokenizer in tokenizers.teachers.items():
-        write_tokenizer(join(folder, TEACHER_TOKENIZERS, name), tokenizer)
+        write_tokenizer(join(folder, TEACHER_TOKENIZERS, name), tokenizer, tokenizers.size)
     write_words(join(folder, WORDS_FILE), tokenizers.words)
-    write_tokenizer(join(folder, DEFAULT_TOKENIZER), tokenizers.default)
+    write_tokenizer(join(folder, DEFAULT_TOKENIZER), tokenizers.default, tokenizers.size)
 
 
 def deployed_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTrainedTokenizerFast]:
@@ -84,12 +90,36 @@ def deployed_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTra
     return {name: read_tokenizer(join(folder, TEACHER_TOKENIZERS, name)) for name in vocabulary.teacher_ids}
 
 
-def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast) -> None:
-    """Saves a tokenizer in the Hugging Face layout to any fsspec URL."""
+def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast, size: int = 0) -> None:
+    """Saves a tokenizer in the Hugging Face layout to any fsspec URL, such that transformers 4 and 5 load it alike.
+
+    Args:
+      size: it is filled up to so many entries (`fill_vocabulary`).
+    """
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
-        for file in sorted(Path(scratch).iterdir()):
-            write_bytes(join(folder, file.name), file.read_bytes())
+        state = json.loads((Path(scratch) / _STATE).read_bytes())
+        settings = json.loads((Path(scratch) / _SETTINGS).read_bytes())
+    fill_vocabulary(state, size)
+    write_bytes(join(folder, _STATE), _json(state, separators=(",", ":")))
+    write_bytes(join(folder, _SETTINGS), _json(_plain_settings(settings, state), indent=2, sort_keys=True))
+
+
+def _plain_settings(settings: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
+    """The settings beside the `tokenizer.json` state that count, as transformers 4 would write them."""
+    plain = {name: value for name, value in settings.items() if name in _KEPT_SETTINGS}
+    plain["tokenizer_class"] = "PreTrainedTokenizerFast"
+    # Transformers 4 would make token types too, which DistilBERT, say, does not take.
+    plain["model_input_names"] = ["input_ids", "attention_mask"]
+    if "extra_special_tokens" in settings:
+        plain["additional_special_tokens"] = settings["extra_special_tokens"]
+    # Transformers 4 would change the pre-tokenizer into what it finds here.
+    prefixed = (state["pre_tokenizer"] or {}).get("add_prefix_space")
+    return plain if prefixed is None else plain | {"add_prefix_space": prefixed}
+
+
+def _json(value: dict[str, Any], **layout: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, **layout).encode() + b"\n"
 
 
 def read_tokenizer(folder: str) -> PreTrainedTokenizerFast:

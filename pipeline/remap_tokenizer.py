@@ -7,6 +7,7 @@ post-processor) is carried over untouched; only ids change. The result is a plai
 
 import copy
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -18,20 +19,21 @@ from schemas.errors import UserError
 _SPECIALS = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
 
 
-_FILLER = "\uffff"
+_FILLER = re.compile("\uffff \\d+")
 
 
 def unreachable(merged: int) -> str:
-    """A Unigram entry for a merged id that no text should give.
+    """The vocabulary's entry for a merged id that no text gives.
 
-    U+FFFF is a noncharacter, which no interchanged text should hold.
+    No model sees a space, since every family cuts text at spaces or writes them otherwise (`▁`, `Ġ`); so none can look
+    this entry up, nor a part of a word that it would be. U+FFFF, a noncharacter, tells it from what a teacher may have.
     """
-    return f"{_FILLER}{merged}{_FILLER}"
+    return f"\uffff {merged}"
 
 
 def is_filler(entry: str) -> bool:
     """Whether `unreachable` made it."""
-    return entry.startswith(_FILLER)
+    return _FILLER.fullmatch(entry) is not None
 
 
 def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
@@ -63,7 +65,11 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
         if model.get("unk_id") is not None:
             model["unk_id"] = int(to_merged[model["unk_id"]])
     else:
-        kept = {token: int(to_merged[own]) for token, own in model["vocab"].items() if to_merged[own] >= 0}
+        kept = {
+            token: int(to_merged[own])
+            for token, own in model["vocab"].items()
+            if to_merged[own] >= 0 and not is_filler(token)
+        }
         model["vocab"] = kept | added_ids
     if "merges" in model:
         model["merges"] = [
@@ -77,6 +83,21 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
 def merged_piece(model: dict[str, Any], left: str, right: str) -> str:
     """What a BPE model (of a `tokenizer.json`) merges two pieces into."""
     return left + right.removeprefix(model.get("continuing_subword_prefix") or "")
+
+
+def fill_vocabulary(state: dict[str, Any], size: int) -> None:
+    """Adds an entry that no text gives to a `tokenizer.json` state, for each id below `size` that it lacks.
+
+    The tokenizer's length is then `size`: a token that is added to it gets that id, and
+    `model.resize_token_embeddings(len(tokenizer))` cuts no row off. It segments as before.
+    """
+    vocabulary = state["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        lowest = min(score for _, score in vocabulary)
+        vocabulary += [[unreachable(merged), lowest] for merged in range(len(vocabulary), size)]
+    else:
+        missing = np.setdiff1d(np.arange(size), list(vocabulary.values()))
+        vocabulary |= {unreachable(merged): merged for merged in missing.tolist()}
 
 
 def _remap_post_processor(processor: dict[str, Any] | None, to_merged: np.ndarray) -> None:

@@ -14,6 +14,7 @@ from trainer.checkpoint import checkpoint_steps, latest_checkpoint, load_state, 
 from trainer.config import TrainerConfig
 from trainer.metrics import heldout_figures
 from trainer.model_card import model_card
+from trainer.older_names import add_older_names
 from trainer.student import build_student, longest_sequence, student_config
 
 EVALUATION_FILE, CARD_FILE = "evaluation.json", "README.md"
@@ -52,6 +53,7 @@ def export_checkpoint(
         raise UserError(f"{config.output}: the checkpoint of step {step} is of another run ({changed})")
     model = build_student(student_config(config.student, predictions.vocabulary, predictions.max_length), config.seed)
     load_weights(config.output, step, model)
+    add_older_names(model.config)
     model.save_pretrained(folder)
     limit = longest_sequence(model.config)
     _copy(join(predictions.newest, DEFAULT_TOKENIZER), Path(folder), limit)
