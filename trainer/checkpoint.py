@@ -3,7 +3,7 @@
     checkpoints/00000500/
       model.safetensors      the student's weights, by name
       optimizer.safetensors  AdamW's moments and step counts, `<weight's name>/<field>`
-      state.json             step, identity, reader, schedule, skipped steps, evaluations
+      state.json             step, identity, the student's configuration, reader, schedule, skipped steps, evaluations
 
 They are the same however many processes the run has and whether they shard it.
 
@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from schemas.errors import UserError, differences, first_line
+from schemas.errors import UserError, first_line
 
 FOLDER = "checkpoints"
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -99,20 +99,8 @@ def load_weights(output: str, step: int, model: torch.nn.Module) -> None:
         tensor.copy_(_like(tensor, weights[name]))
 
 
-def load_checkpoint(
-    output: str, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, identity: dict
-) -> dict:
-    """Loads a checkpoint into `model` and `optimizer`; returns its state.
-
-    Raises:
-      UserError: the checkpoint is of another configuration or vocabulary; says which fields differ.
-    """
-    state = load_state(output, step)
-    if changed := differences(state["identity"], identity):
-        raise UserError(
-            f"{_folder(output, step)}: is a checkpoint of another run ({changed}); remove the output folder or choose "
-            "another"
-        )
+def load_checkpoint(output: str, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """Loads a checkpoint's tensors into `model` and `optimizer`. UserError where they cannot be read."""
     load_weights(output, step, model)
     parameters = dict(model.named_parameters())
     for name, tensor in _read(_folder(output, step) / _OPTIMIZER, load_file).items():
@@ -121,7 +109,6 @@ def load_checkpoint(
         # Step counts are scalars, which no process holds a part of.
         tensor = _like(parameter, tensor) if tensor.shape == parameter.shape else tensor
         optimizer.state[parameter][field] = tensor.to(parameter.device)
-    return state
 
 
 def _write(output: str, step: int, weights: dict, moments: dict, state: dict, keep: int, best: int | None) -> None:

@@ -13,25 +13,36 @@ class Evaluations:
       step: of the last one.
       best_step, best_nll: of the best one, whose mean over languages of the held-out negative
         log-likelihood (nats) is the lowest; None before the first.
-      since_best: how many came after it.
+      planned_nll: the lowest of the planned ones. One at the end of a run that is not due by itself would not have been
+        made had the run been longer, so it does not count towards when to stop.
+      since_best: how many planned ones came after that.
     """
 
     heldout_sha256: str | None
     step: int | None = None
     best_step: int | None = None
     best_nll: float | None = None
+    planned_nll: float | None = None
     since_best: int = 0
 
-    def add(self, step: int, evaluation: dict[str, dict]) -> None:
+    def add(self, step: int, evaluation: dict[str, dict], is_planned: bool = True) -> None:
         """Counts an evaluation, `trainer.evaluation.evaluate`'s."""
         nll = sum(row["nll"] for row in evaluation.values()) / len(evaluation)
         self.step = step
-        # A NaN is never better, and always worse.
-        if self.best_nll is None or nll < self.best_nll or math.isnan(self.best_nll):
-            self.best_step, self.best_nll, self.since_best = step, nll, 0
+        if _is_better(nll, self.best_nll):
+            self.best_step, self.best_nll = step, nll
+        if not is_planned:
+            return
+        if _is_better(nll, self.planned_nll):
+            self.planned_nll, self.since_best = nll, 0
         else:
             self.since_best += 1
 
     def have_run_out(self, patience: int | None) -> bool:
         """Whether the last `patience` evaluations were no better than the best."""
         return patience is not None and self.since_best >= patience
+
+
+def _is_better(nll: float, best: float | None) -> bool:
+    """A NaN is never better, and always worse."""
+    return best is None or nll < best or math.isnan(best)

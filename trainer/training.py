@@ -16,6 +16,7 @@ from schemas.manifest import Predictions, open_predictions
 from schemas.vocabulary import Vocabulary
 from trainer.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint, load_state
 from trainer.config import TrainerConfig
+from trainer.continuation import check_continuation
 from trainer.evaluation import evaluate, format_evaluation, open_heldout
 from trainer.evaluations import Evaluations
 from trainer.export import export_checkpoint, read_evaluation
@@ -87,11 +88,15 @@ class _Progress:
         """Whether there is nothing more to train."""
         return self.step >= config.steps or self.evaluations.have_run_out(config.patience)
 
+    def plans_evaluation(self, config: TrainerConfig) -> bool:
+        """Whether an evaluation is due now, however many steps come after this one."""
+        return bool(config.evaluate_every and self.step % config.evaluate_every == 0)
+
     def must_evaluate(self, config: TrainerConfig) -> bool:
-        """Whether an evaluation is due now."""
+        """Whether an evaluation is due now, also as the last one."""
         if not self.step or not config.heldout or self.evaluations.step == self.step:
             return False
-        return self.is_over(config) or bool(config.evaluate_every and self.step % config.evaluate_every == 0)
+        return self.is_over(config) or self.plans_evaluation(config)
 
 
 def train(config: TrainerConfig, runtime: Runtime) -> None:
@@ -131,8 +136,19 @@ def _long_lived_uncollected() -> Iterator[None]:
 def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     predictions = open_predictions(*config.predictions)
     begun = latest_checkpoint(config.output)
-    micro_batches = config.micro_batches or (_micro_batches(config.output, begun) if begun else runtime.world_size)
-    _check(config, predictions, begun is None, micro_batches, runtime)
+    state = load_state(config.output, begun) if begun else None
+    # How many a step of a run that goes on has: the rows that it would see depend on it.
+    micro_batches = config.micro_batches or (state["identity"]["micro_batches"] if state else runtime.world_size)
+    _check(config, predictions, state is None, micro_batches, runtime)
+    identity = {
+        "vocabulary_sha256": predictions.vocabulary.sha256,
+        "manifest_sha256": predictions.sha256,
+        "precision_used": str(runtime.dtype),
+        **config.model_dump(mode="json", exclude=_INCIDENTAL),
+        "micro_batches": micro_batches,
+    }
+    if state:
+        check_continuation(config, begun, state["identity"], identity)
     heldout = open_heldout(config.heldout, predictions) if config.heldout else None
     lanes = range(runtime.rank, micro_batches, runtime.world_size)
     longest = max(predictions.max_length, heldout.max_length if heldout else 0)
@@ -162,13 +178,6 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     owned_TV = None
     if config.distillation.normalize == "teacher":
         owned_TV = owned_tokens(predictions.vocabulary, reader.teachers).to(runtime.device)
-    identity = {
-        "vocabulary_sha256": predictions.vocabulary.sha256,
-        "manifest_sha256": predictions.sha256,
-        "precision_used": str(runtime.dtype),
-        **config.model_dump(mode="json", exclude=_INCIDENTAL),
-        "micro_batches": micro_batches,
-    }
     return _Run(
         config,
         runtime,
@@ -185,11 +194,6 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     )
 
 
-def _micro_batches(output: str, step: int) -> int:
-    """How many a step of a run that goes on has: the rows that it would see depend on it."""
-    return load_state(output, step)["identity"]["micro_batches"]
-
-
 def _resume(run: _Run) -> _Progress:
     """Loads the newest checkpoint, if any."""
     output = run.config.output
@@ -197,7 +201,8 @@ def _resume(run: _Run) -> _Progress:
     step = run.runtime.agree(latest_checkpoint(output) or 0, f"checkpoints in {output}")
     if not step:
         return progress
-    state = load_checkpoint(output, step, run.student.model, run.optimizer, run.identity)
+    load_checkpoint(output, step, run.student.model, run.optimizer)
+    state = load_state(output, step)
     run.scheduler.load_state_dict(state["scheduler"])
     for group, rate in zip(run.optimizer.param_groups, run.scheduler.get_last_lr(), strict=True):
         group["lr"] = rate
@@ -271,7 +276,7 @@ def _train_steps(run: _Run, progress: _Progress, metrics: Metrics, checkpoints: 
 def _evaluate(run: _Run, progress: _Progress, metrics: Metrics) -> None:
     before = time.monotonic()
     result = evaluate(run.student, run.heldout, run.config.batch_tokens, run.runtime)
-    progress.evaluations.add(progress.step, result)
+    progress.evaluations.add(progress.step, result, progress.plans_evaluation(run.config))
     metrics.log_evaluation(progress.step, run.heldout.sha256, result, time.monotonic() - before)
 
 
