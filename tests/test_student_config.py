@@ -1,5 +1,7 @@
 """The student's configuration: every family's special ids are merged ids."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from transformers import MODEL_FOR_MASKED_LM_MAPPING, AutoConfig, AutoModelForMa
 
 from schemas.vocabulary import Vocabulary
 from trainer.config import StudentConfig
-from trainer.student import student_config
+from trainer.student import config_from_json, config_to_json, student_config
 
 CONFIGS = {config.model_type: config for config in MODEL_FOR_MASKED_LM_MAPPING}
 # Merged ids that no family has by default; no unknown token.
@@ -49,9 +51,20 @@ def test_every_special_id_is_a_merged_one(model_type, tmp_path):
             if role in BY_NAME:
                 assert value == BY_NAME[role], name
             else:
-                # BART's start of the decoder and its like; an image's place; XLM's unknown token, which may not be None.
+                # BART's start of the decoder; an image's place; XLM's unknown token, which may not be None.
                 assert value is None or value in SPECIAL.values(), name
         assert {value for name, value in fields(found).items() if name.rpartition(".")[2] == "vocab_size"} == {9}
+
+
+@pytest.mark.parametrize("model_type", CONFIGS)
+def test_a_configuration_is_made_again_from_a_checkpoint(model_type):
+    """Also with an attention that its settings chose."""
+    for chosen in ({}, {"attn_implementation": "eager"}):
+        settings = {"model_type": model_type} | chosen
+        config = student_config(StudentConfig(settings=settings), make_vocabulary(), 8)
+        again = config_from_json(json.loads(json.dumps(config_to_json(config))))
+        assert type(again) is type(config) and again.to_dict() == config.to_dict()
+        assert again._attn_implementation == config._attn_implementation == chosen.get("attn_implementation")
 
 
 def test_families_that_have_more_special_ids_than_three():

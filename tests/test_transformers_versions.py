@@ -1,4 +1,4 @@
-"""What is exported means the same to transformers 4.57 as to the version that wrote it, and tokens can be added to it."""
+"""What is exported means the same to transformers 4.57 as to the version that wrote it, and takes further tokens."""
 
 import json
 import os
@@ -31,7 +31,8 @@ OLDER = ["transformers==4.57.6", "tokenizers==0.22.2", "huggingface_hub==0.36.2"
 LINES = [
     *CORPUS[:6],
     *(line for language in world.WORDS for line in world.sentences(language, 5)),
-    "The", " a", "a ", "  a  b\t\n", "don't , do n't . ( x )", "New York and <ent>, [unused7]", "<mask> x <mask>y[MASK]",
+    "The", " a", "a ", "  a  b\t\n", "don't , do n't . ( x )", "New York and <ent>, [unused7]", "<mask> x <mask>y",
+    "[MASK] x",
     # What ids of other teachers' tokens are written as.
     "\uffff 12", "\uffff", "\uffff12\uffff", "a\uffff 30", "\uffff", "",
 ]  # fmt: skip
@@ -89,7 +90,7 @@ def students(predictions, tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory) -> dict[str, tuple]:
-    """By folder, the size of its vocabulary: teachers of every family with all kinds of added tokens, and the default."""
+    """By folder vocabulary size and ids: teachers of every family with all kinds of added tokens, and the default."""
     folder = tmp_path_factory.mktemp("tokenizers")
     teachers = []
     for name in ("wordpiece", "unigram", "bpe", "bpe-unprefixed"):

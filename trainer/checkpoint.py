@@ -3,7 +3,7 @@
     checkpoints/00000500/
       model.safetensors      the student's weights, by name
       optimizer.safetensors  AdamW's moments and step counts, `<weight's name>/<field>`
-      state.json             step, identity, the student's configuration, reader, schedule, skipped steps, evaluations
+      state.json             step, identity, student's configuration, reader, schedule, skipped steps, evaluations
 
 They are the same however many processes the run has and whether they shard it.
 

@@ -17,7 +17,13 @@ class StudentConfig(Config):
     """The student's shape, and where its weights start from; default at random."""
 
     like: str | None = Field(None, description="local folder or hub id of a model whose shape to take")
-    revision: str | None = Field(None, description="branch, tag or commit of `like`")
+    start_from: str | None = Field(
+        None,
+        description="what the student goes on from, shape and weights: local folder or hub id of an earlier student "
+        "whose vocabulary the predictions' extends, or a teacher, by its name in the predictions. Rows of tokens that "
+        "it lacks start at random, or see embeddings_from_teachers",
+    )
+    revision: str | None = Field(None, description="branch, tag or commit of `like` or `start_from`")
     encoder_from: str | None = Field(
         None,
         description="teacher, by its name in the predictions, whose layers, positions and head transform the student "
@@ -36,8 +42,14 @@ class StudentConfig(Config):
 
     @model_validator(mode="after")
     def _shape(self):
-        if self.like is None and "model_type" not in self.settings:
-            raise ValueError("give `like` (a model whose shape to take) or `settings` with a `model_type`")
+        if self.start_from is not None:
+            for field in ("like", "settings", "encoder_from"):
+                if getattr(self, field):
+                    raise ValueError(f"`start_from` gives the whole student, shape and weights: leave out `{field}`")
+        elif self.like is None and "model_type" not in self.settings:
+            raise ValueError(
+                "give `like` (a model whose shape to take), `settings` with a `model_type`, or `start_from`"
+            )
         return self
 
 

@@ -19,14 +19,14 @@ def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dic
     if changed and not differences(theirs | {"steps": 0}, ours | {"steps": 0}):
         if by := _planned_by_steps(config):
             raise UserError(
-                f"{config.output}: {changed}, but {by} goes by the number of steps from the first one on, so these would "
-                "not be the weights of one such run; put steps back, or begin another run from what this one exported, "
-                f"in another output, with student: {{start_from: {config.output}}}"
+                f"{config.output}: {changed}, but {by} goes by the number of steps from the first one on, so this "
+                "would be no such run; put steps back, or begin another run from what this one exported, in another "
+                f"output, with student: {{start_from: {config.output}}}"
             )
         if step > config.steps:
             raise UserError(
-                f"{config.output}: steps is {config.steps}, but it is at step {step} already; give it more, or export an "
-                "earlier checkpoint by `python -m trainer.export`"
+                f"{config.output}: steps is {config.steps}, but it is at step {step} already; give it more, or export "
+                "an earlier checkpoint by `python -m trainer.export`"
             )
     elif changed:
         raise UserError(

@@ -10,12 +10,13 @@ from schemas.config import load_config
 from schemas.errors import UserError, differences, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
 from schemas.storage import filesystem, join, write_bytes
+from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 from trainer.checkpoint import checkpoint_steps, latest_checkpoint, load_state, load_weights
 from trainer.config import TrainerConfig
 from trainer.metrics import heldout_figures
 from trainer.model_card import model_card
 from trainer.older_names import add_older_names
-from trainer.student import build_student, longest_sequence, student_config
+from trainer.student import build_student, config_from_json, longest_sequence
 
 EVALUATION_FILE, CARD_FILE = "evaluation.json", "README.md"
 
@@ -36,7 +37,7 @@ def export_checkpoint(
 
     `AutoModelForMaskedLM` and `AutoTokenizer` load `folder`; the tokenizer there is for
     text of any language. `AutoTokenizer.from_pretrained(folder, subfolder="tokenizers/<language>")`
-    segments a language exactly as its (first) teacher does, in merged ids.
+    segments a language exactly as its (first) teacher does, in merged ids. `_vocabulary.parquet` says which those are.
 
     Args:
       heldout_sha256: what the figures to report were measured on.
@@ -47,14 +48,16 @@ def export_checkpoint(
     Raises:
       UserError: the checkpoint is of another student or another vocabulary.
     """
-    theirs = load_state(config.output, step)["identity"]
+    state = load_state(config.output, step)
+    theirs = state["identity"]
     ours = {"vocabulary_sha256": predictions.vocabulary.sha256, "student": config.student.model_dump(mode="json")}
     if changed := differences({key: theirs[key] for key in ours}, ours):
         raise UserError(f"{config.output}: the checkpoint of step {step} is of another run ({changed})")
-    model = build_student(student_config(config.student, predictions.vocabulary, predictions.max_length), config.seed)
+    model = build_student(config_from_json(state["configuration"]), config.seed)
     load_weights(config.output, step, model)
     add_older_names(model.config)
     model.save_pretrained(folder)
+    write_vocabulary(join(folder, VOCABULARY_FILE), predictions.vocabulary)
     limit = longest_sequence(model.config)
     _copy(join(predictions.newest, DEFAULT_TOKENIZER), Path(folder), limit)
     for language in predictions.language_names:

@@ -1,56 +1,71 @@
-"""A student that starts from its teachers' weights instead of random ones."""
+"""A student that starts from its teachers' weights, or an earlier student's, instead of random ones."""
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from schemas.errors import UserError, first_line
-from schemas.manifest import Predictions, TeacherRecord
+from schemas.manifest import Predictions
 from trainer.config import StudentConfig
 from trainer.encoder_copy import copy_encoder
+from trainer.start import Start
 from trainer.token_average import TokenAverage
 
 
-def check_initialization(config: StudentConfig, predictions: Predictions) -> None:
-    """What can be known without loading a teacher. UserError."""
+def check_initialization(config: StudentConfig, predictions: Predictions, start: Start | None = None) -> None:
+    """What can be known without loading a model. UserError."""
     teachers = predictions.teachers
     if config.encoder_from is not None and config.encoder_from not in teachers:
         raise UserError(
             f"student.encoder_from: there is no teacher {config.encoder_from!r}; the predictions have: "
             + ", ".join(sorted(teachers))
         )
-    for name in _needed(config, predictions):
+    needed = _needed(config, predictions, start)
+    if start and start.name in teachers:
+        needed.append(start.name)
+    for name in needed:
         # A hub id is never written like this, and transformers would look for it there all the same.
         model = teachers[name].model
         if model.startswith(("/", "./", "../", "~")) and not Path(model).is_dir():
             raise UserError(
                 f"teacher {name!r}: there is no folder {model} on this machine, where the predictions' manifest says "
-                "that it lies; put it there, or leave out student.encoder_from and student.embeddings_from_teachers"
+                "that it lies; put it there, or leave out what takes weights of it (student.encoder_from, "
+                "student.embeddings_from_teachers, student.start_from)"
             )
 
 
-def initialize(student: PreTrainedModel, config: StudentConfig, predictions: Predictions) -> list[str]:
-    """Overwrites weights of the student with those of teachers, one of which is in memory at a time.
+def initialize(
+    student: PreTrainedModel, config: StudentConfig, predictions: Predictions, start: Start | None = None
+) -> list[str]:
+    """Overwrites weights of the student with those of teachers or of `start`, one of which is in memory at a time.
 
-    What no teacher gives stays as it is. Nothing is drawn at random, and the result depends on the
-    arguments and the teachers' weights alone.
+    What nothing gives stays as it is. Nothing is drawn at random, and the result depends on the
+    arguments and the weights that are taken alone.
 
     Args:
-      student: over the merged vocabulary of `predictions`, on the CPU.
+      student: over the merged vocabulary of `predictions`, on the CPU; of `start`'s shape where there is one.
 
     Returns:
       Lines to print: what came from where.
 
     Raises:
-      UserError: a teacher cannot be loaded, or does not fit.
+      UserError: a model cannot be loaded, or does not fit.
     """
-    average = TokenAverage(student, predictions.vocabulary) if config.embeddings_from_teachers else None
+    average = TokenAverage(student, predictions.vocabulary) if config.embeddings_from_teachers or start else None
     teachers = predictions.teachers
     lines = []
-    for name in _needed(config, predictions):
-        teacher = _load_teacher(name, teachers[name])
+    if start:
+        model = _load_model(f"student.start_from: {start.name}", start.model, start.revision, start.tokens)
+        lines.append(copy_encoder(student, model, start.name))
+        average.settle(model, torch.from_numpy(start.rows_V).long())
+        del model
+    for name in _needed(config, predictions, start):
+        record = teachers[name]
+        where = f"teacher {name!r} ({record.model})"
+        teacher = _load_model(where, record.model, record.revision, record.vocabulary_size)
         if name == config.encoder_from:
             lines.append(copy_encoder(student, teacher, name))
         if average:
@@ -60,25 +75,30 @@ def initialize(student: PreTrainedModel, config: StudentConfig, predictions: Pre
     return lines + (average.finish() if average else [])
 
 
-def _needed(config: StudentConfig, predictions: Predictions) -> list[str]:
+def _needed(config: StudentConfig, predictions: Predictions, start: Start | None) -> list[str]:
     """The teachers to load, that of the encoder first: it is the likeliest not to fit."""
     wanted = {config.encoder_from} if config.encoder_from is not None else set()
     if config.embeddings_from_teachers:
-        wanted |= predictions.teachers.keys() & predictions.vocabulary.teacher_ids.keys()
+        is_open_V = start.rows_V < 0 if start else np.ones(len(predictions.vocabulary), bool)
+        owners = {name for name, ids in predictions.vocabulary.teacher_ids.items() if (is_open_V & (ids >= 0)).any()}
+        wanted |= predictions.teachers.keys() & owners
     return sorted(wanted, key=lambda name: (name != config.encoder_from, name))
 
 
-def _load_teacher(name: str, record: TeacherRecord) -> PreTrainedModel:
-    """A teacher in float32 on the CPU, from safetensors, running no code of its own. UserError where it cannot be."""
-    where = f"teacher {name!r} ({record.model})"
+def _load_model(where: str, model: str, revision: str | None, tokens: int) -> PreTrainedModel:
+    """A masked LM in float32 on the CPU, from safetensors, running no code of its own.
+
+    Raises:
+      UserError: it cannot be loaded, or has fewer rows than `tokens`.
+    """
     try:
         # Loading may draw random numbers, which must not change those of the run.
         with torch.random.fork_rng(devices=[]):
-            model, report = AutoModelForMaskedLM.from_pretrained(
-                record.model,
+            loaded, report = AutoModelForMaskedLM.from_pretrained(
+                model,
                 # Named, since only then does transformers find the hub's own safetensors
                 # conversion of a repository that has none.
-                revision=record.revision or "main",
+                revision=revision or "main",
                 trust_remote_code=False,
                 use_safetensors=True,
                 dtype=torch.float32,
@@ -88,10 +108,10 @@ def _load_teacher(name: str, record: TeacherRecord) -> PreTrainedModel:
         raise UserError(f"{where}: its model cannot be loaded: {first_line(error)}") from None
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more)")
-    rows = model.get_input_embeddings().num_embeddings
-    if rows < record.vocabulary_size:
+    rows = loaded.get_input_embeddings().num_embeddings
+    if rows < tokens:
         raise UserError(
-            f"{where}: its embedding has {rows} rows, but by the predictions' manifest it has "
-            f"{record.vocabulary_size} tokens; put back the teacher that made them"
+            f"{where}: its embedding has {rows} rows, but its vocabulary has {tokens} tokens; put back the model that "
+            "belongs to it"
         )
-    return model
+    return loaded

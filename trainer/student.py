@@ -1,5 +1,6 @@
 """The student: any `AutoModelForMaskedLM` architecture over the merged vocabulary."""
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -15,6 +16,7 @@ from trainer.collate import Batch
 from trainer.config import StudentConfig
 from trainer.loss import Losses, Ownership, distillation_loss
 from trainer.objective import Objective
+from trainer.start import Start
 
 # What a model's configuration says beside its shape.
 _NO_SHAPE = {
@@ -33,17 +35,23 @@ _ANY_ID = re.compile(rf"(?P<name>.+)_token_id|(?P<index>{'|'.join(_ROLES)})_inde
 _OPTIONAL_ROLES = {"decoder_start": "end", "forced_bos": "start", "forced_eos": "end"}
 
 
-def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: int) -> PreTrainedConfig:
+def student_config(
+    config: StudentConfig, vocabulary: Vocabulary, max_length: int, start: Start | None = None
+) -> PreTrainedConfig:
     """The student's transformers configuration, over the merged vocabulary.
+
+    Args:
+      start: what it goes on from, whose shape it has.
 
     Raises:
       UserError: an unknown model type, field or value, or positions for fewer than `max_length` tokens.
     """
     settings = dict(config.settings)
     model_type = settings.pop("model_type", None)
+    like, revision = (start.model, start.revision) if start else (config.like, config.revision)
     try:
-        if config.like is not None:
-            shape = AutoConfig.from_pretrained(config.like, revision=config.revision)
+        if like is not None:
+            shape = AutoConfig.from_pretrained(like, revision=revision, trust_remote_code=False)
             model_type = model_type or shape.model_type
             # The shape, not the precision that its checkpoint happens to be stored in.
             settings = {key: value for key, value in shape.to_diff_dict().items() if key not in _NO_SHAPE} | settings
@@ -57,13 +65,32 @@ def student_config(config: StudentConfig, vocabulary: Vocabulary, max_length: in
     except Exception as error:
         # Whatever transformers makes of a user's settings, they are the user's to mend.
         raise UserError(f"student: {_one_line(error)}") from None
-    if longest_sequence(result) < max_length:
-        positions = result.max_position_embeddings + max_length - longest_sequence(result)
+    if start and (shifted := longest_sequence(shape) - longest_sequence(result)):
+        # It reads as many tokens as before, from whichever id RoBERTa's family counts positions.
+        result.max_position_embeddings += shifted
+    check_length(result, max_length)
+    return result
+
+
+def check_length(config: PreTrainedConfig, max_length: int) -> None:
+    """UserError where a student of this configuration cannot read so many tokens."""
+    if longest_sequence(config) < max_length:
+        positions = config.max_position_embeddings + max_length - longest_sequence(config)
         raise UserError(
-            f"student.settings.max_position_embeddings is {result.max_position_embeddings}, but the predictions' "
+            f"student.settings.max_position_embeddings is {config.max_position_embeddings}, but the predictions' "
             f"sequences have up to {max_length} tokens: give it at least {positions}"
         )
-    return result
+
+
+def config_to_json(config: PreTrainedConfig) -> dict:
+    """A configuration as JSON values, from which `config_from_json` makes it again without what it was made from."""
+    # That of its attention transformers would leave out.
+    return json.loads(config.to_json_string(use_diff=False)) | {"attn_implementation": config._attn_implementation}
+
+
+def config_from_json(fields: dict) -> PreTrainedConfig:
+    """Undoes `config_to_json`."""
+    return AutoConfig.for_model(**fields)
 
 
 def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:

@@ -12,6 +12,7 @@ class TokenAverage:
 
     These are the embedding's rows, the vocabulary projection's where the student does not tie it
     to the embedding, and the projection's bias. Rows of tokens that no teacher gives stay as they are.
+    What the student goes on from gives its rows as they are: no teacher's are averaged with them.
     """
 
     def __init__(self, student: PreTrainedModel, vocabulary: Vocabulary):
@@ -20,18 +21,27 @@ class TokenAverage:
         self._targets = _rows_of(student, self._untied)
         self._vocabulary = vocabulary
         self._owners_V = torch.zeros(len(vocabulary), dtype=torch.int32)
+        self._is_settled_V = torch.zeros(len(vocabulary), dtype=torch.bool)
         self._gave: dict[str, torch.Tensor] = {}
         self._other_widths: dict[str, str] = {}
 
     @torch.no_grad()
+    def settle(self, start: PreTrainedModel, rows_V: torch.Tensor) -> None:
+        """Takes rows of `start`, of the student's shape: for each merged token its row `rows_V`, none where -1."""
+        settled = (rows_V >= 0).nonzero()[:, 0]
+        for target, source in zip(self._targets, _rows_of(start, self._untied), strict=True):
+            target[settled] = source[rows_V[settled]]
+        self._is_settled_V[settled] = True
+
+    @torch.no_grad()
     def add(self, name: str, teacher: PreTrainedModel) -> None:
-        """Adds the rows of the tokens that the teacher `name` owns, if they are as wide as the student's."""
+        """Adds the rows of the unsettled tokens that the teacher `name` owns, if they are as wide as the student's."""
         sources = _rows_of(teacher, self._untied)
         if any(source.shape[1:] != ours.shape[1:] for source, ours in zip(sources, self._targets, strict=True)):
             self._other_widths[name] = _widths(sources)
             return
         own_V = torch.from_numpy(self._vocabulary.teacher_ids[name]).long()
-        owned = (own_V >= 0).nonzero()[:, 0]
+        owned = ((own_V >= 0) & ~self._is_settled_V).nonzero()[:, 0]
         if own_V.max() >= len(sources[0]):
             raise UserError(
                 f"teacher {name!r}: the merged vocabulary has its ids up to {own_V.max()}, but its model has only "
@@ -52,7 +62,7 @@ class TokenAverage:
         Raises:
           UserError: no teacher's rows are as wide as the student's.
         """
-        if not self._gave:
+        if self._other_widths and not self._gave:
             widths = ", ".join(f"{name}: {width}" for name, width in self._other_widths.items())
             raise UserError(
                 f"student.embeddings_from_teachers: the student's rows are {_widths(self._targets)} wide, the "
@@ -65,7 +75,9 @@ class TokenAverage:
         counts = [
             f"{int((self._owners_V[owned] == 1).sum()):,} from {name} alone" for name, owned in self._gave.items()
         ]
-        random = int((self._owners_V == 0).sum())
+        if settled := int(self._is_settled_V.sum()):
+            counts.insert(0, f"{settled:,} as they were")
+        random = int((~self._is_settled_V & (self._owners_V == 0)).sum())
         return [
             f"token rows: {', '.join(counts)}, {len(shared):,} averaged over several teachers, {random:,} random",
             *(f"token rows: none from {name}, {width} wide" for name, width in self._other_widths.items()),

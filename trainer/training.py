@@ -26,7 +26,15 @@ from trainer.optimization import accumulate_gradients, apply_gradients, language
 from trainer.reader import Reader
 from trainer.runtime import Runtime
 from trainer.skipped import SkippedSteps
-from trainer.student import DistilledStudent, build_student, student_config
+from trainer.start import Start, find_start
+from trainer.student import (
+    DistilledStudent,
+    build_student,
+    check_length,
+    config_from_json,
+    config_to_json,
+    student_config,
+)
 
 # What may change between a run and its continuation, since no weight depends on it.
 _INCIDENTAL = {
@@ -59,6 +67,7 @@ class _Run:
       lanes: those of this process, of `micro_batches` in all.
       parallel: the student, whose gradients are averaged over processes.
       owned_TV: bool, which teacher has which token; None where the student is normalised over all.
+      configuration: the student's (`config_to_json`).
       identity: everything that decides the weights.
     """
 
@@ -73,6 +82,7 @@ class _Run:
     optimizer: torch.optim.Optimizer
     scheduler: LRScheduler
     owned_TV: torch.Tensor | None
+    configuration: dict
     identity: dict
 
 
@@ -139,7 +149,8 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     state = load_state(config.output, begun) if begun else None
     # How many a step of a run that goes on has: the rows that it would see depend on it.
     micro_batches = config.micro_batches or (state["identity"]["micro_batches"] if state else runtime.world_size)
-    _check(config, predictions, state is None, micro_batches, runtime)
+    start = find_start(config.student, predictions) if state is None else None
+    _check(config, predictions, state is None, start, micro_batches, runtime)
     identity = {
         "vocabulary_sha256": predictions.vocabulary.sha256,
         "manifest_sha256": predictions.sha256,
@@ -152,9 +163,16 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     heldout = open_heldout(config.heldout, predictions) if config.heldout else None
     lanes = range(runtime.rank, micro_batches, runtime.world_size)
     longest = max(predictions.max_length, heldout.max_length if heldout else 0)
-    model = build_student(student_config(config.student, predictions.vocabulary, longest), config.seed)
-    if begun is None:
-        provenance = initialize(model, config.student, predictions)
+    if state:
+        # What it was made from need not be there any more.
+        configuration = state["configuration"]
+        check_length(shape := config_from_json(configuration), longest)
+    else:
+        shape = student_config(config.student, predictions.vocabulary, longest, start)
+        configuration = config_to_json(shape)
+    model = build_student(shape, config.seed)
+    if state is None:
+        provenance = initialize(model, config.student, predictions, start)
         if runtime.is_main:
             print(*provenance, sep="\n", end="\n" * bool(provenance))
     student = DistilledStudent(model)
@@ -190,6 +208,7 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
         optimizer,
         scheduler,
         owned_TV,
+        configuration,
         identity,
     )
 
@@ -287,6 +306,7 @@ def _save(run: _Run, progress: _Progress, checkpoints: CheckpointWriter) -> None
     state = {
         "step": progress.step,
         "identity": run.identity,
+        "configuration": run.configuration,
         "reader": {"version": states[0]["version"], "lanes": lanes},
         "scheduler": run.scheduler.state_dict(),
         "skipped_steps": progress.skipped_steps,
@@ -320,7 +340,14 @@ def owned_tokens(vocabulary: Vocabulary, teachers: list[str]) -> torch.Tensor:
     return torch.stack([torch.from_numpy(vocabulary.teacher_ids[teacher] >= 0) for teacher in teachers])
 
 
-def _check(config: TrainerConfig, predictions: Predictions, is_new: bool, micro_batches: int, runtime: Runtime) -> None:
+def _check(
+    config: TrainerConfig,
+    predictions: Predictions,
+    is_new: bool,
+    start: Start | None,
+    micro_batches: int,
+    runtime: Runtime,
+) -> None:
     """What can be known before anything is built. UserError."""
     distillation = config.distillation
     if distillation.distils and not predictions.top_k:
@@ -334,7 +361,7 @@ def _check(config: TrainerConfig, predictions: Predictions, is_new: bool, micro_
             + ", ".join(predictions.language_names)
         )
     if is_new:
-        check_initialization(config.student, predictions)
+        check_initialization(config.student, predictions, start)
     if micro_batches % runtime.world_size:
         raise UserError(
             f"micro_batches is {micro_batches}, which {runtime.world_size} processes cannot share evenly; "

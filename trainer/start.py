@@ -1,0 +1,72 @@
+"""What a student goes on from: an earlier student whose vocabulary this one extends, or one of the teachers."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from transformers.utils import cached_file
+
+from schemas.errors import UserError, first_line
+from schemas.manifest import Predictions
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
+from trainer.config import StudentConfig
+
+
+@dataclass(frozen=True)
+class Start:
+    """A masked LM whose rows are known to be tokens of the merged vocabulary of V tokens.
+
+    Attributes:
+      name: as it was given.
+      model, revision: local folder or hub id.
+      tokens: how many it has; its embedding may have more rows.
+      rows_V: int32, the row of each merged token there, -1 where it has none.
+    """
+
+    name: str
+    model: str
+    revision: str | None
+    tokens: int
+    rows_V: np.ndarray
+
+
+def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
+    """What `config` says to go on from, if anything.
+
+    Raises:
+      UserError: it is neither a teacher nor an exported student, or its vocabulary is none that this one extends.
+    """
+    name = config.start_from
+    if name is None:
+        return None
+    vocabulary = predictions.vocabulary
+    if name in vocabulary.teacher_ids and name in predictions.teachers:
+        record = predictions.teachers[name]
+        return Start(name, record.model, record.revision, record.vocabulary_size, vocabulary.teacher_ids[name])
+    earlier = _vocabulary_of(config, sorted(predictions.teachers))
+    if not vocabulary.extends(earlier):
+        raise UserError(
+            f"student.start_from: the vocabulary of {name} ({len(earlier):,} tokens, {earlier.sha256}) is no part of "
+            f"that of {predictions.newest} ({len(vocabulary):,} tokens, {vocabulary.sha256}); run the pipeline for the "
+            "latter with `extends: <the folder that the student was trained on>`"
+        )
+    rows_V = np.full(len(vocabulary), -1, np.int32)
+    rows_V[: len(earlier)] = np.arange(len(earlier))
+    return Start(name, name, config.revision, len(earlier), rows_V)
+
+
+def _vocabulary_of(config: StudentConfig, teachers: list[str]) -> Vocabulary:
+    """The merged vocabulary that lies beside an exported student's weights. UserError where none does."""
+    where = f"student.start_from: {config.start_from}"
+    mend = f"give the folder or hub id of an exported student, or one of the teachers: {', '.join(teachers)}"
+    try:
+        file = cached_file(
+            config.start_from, VOCABULARY_FILE, revision=config.revision, _raise_exceptions_for_missing_entries=False
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: cannot be read ({first_line(error)}); {mend}") from None
+    if file is None:
+        raise UserError(
+            f"{where}: has no {VOCABULARY_FILE}, so which tokens its rows stand for is unknown; {mend} "
+            "(`python -m trainer.export` exports a run that goes on still)"
+        )
+    return read_vocabulary(file)
