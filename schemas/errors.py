@@ -1,7 +1,14 @@
 """The one kind of exception that is the user's to mend."""
 
+import re
 import sys
 from collections.abc import Callable
+
+# What a terminal or a reader may take for something else than text: control characters and escape sequences, line and
+# paragraph separators, marks and overrides of the writing direction, and halves of surrogate pairs.
+_UNPRINTABLE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 class UserError(Exception):
@@ -17,11 +24,16 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     try:
         return command() or 0
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def printable(text: str) -> str:
+    """`text` on one line, as a terminal may show it wherever it came from: what is no plain text is escaped."""
+    return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 def first_line(error: Exception) -> str:

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.config import Config
+from schemas.names import Name
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
 Value = bool | int | float | str | None
@@ -24,7 +25,7 @@ class StudentConfig(Config):
         "it lacks start at random, or see embeddings_from_teachers",
     )
     revision: str | None = Field(None, description="branch, tag or commit of `like` or `start_from`")
-    encoder_from: str | None = Field(
+    encoder_from: Name | None = Field(
         None,
         description="teacher, by its name in the predictions, whose layers, positions and head transform the student "
         "starts from: one of the same family and width, and at least as deep (evenly spread layers are taken)",
@@ -62,7 +63,7 @@ class SamplingConfig(Config):
         le=1,
         description="languages are drawn by p^alpha of their masked positions: 1 as they come, 0 evenly",
     )
-    languages: list[str] | None = Field(None, description="only these languages; default all in the predictions")
+    languages: list[Name] | None = Field(None, description="only these languages; default all in the predictions")
     shuffle_rows: int = Field(8192, ge=1, description="rows held at once to mix and to group by length")
 
 
@@ -81,7 +82,7 @@ class DistillationConfig(Config):
         None, ge=0, le=1, description="lambda at the last step (1 to 0 is teacher annealing); default constant"
     )
     schedule: Literal["linear", "cosine"] = Field("linear", description="how lambda goes from the one to the other")
-    languages: dict[str, LanguageWeight] = Field({}, description="languages that have a lambda of their own")
+    languages: dict[Name, LanguageWeight] = Field({}, description="languages that have a lambda of their own")
     confidence: float = Field(
         0,
         ge=0,

@@ -1,0 +1,27 @@
+"""Names of languages and teachers: they become file names, columns and table cells, so they are nothing else."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+_MOST = 100
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{_MOST - 1}}}")
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` may name a language or a teacher; no path but a plain file name is such a name."""
+    return _NAME.fullmatch(text) is not None
+
+
+def _checked(text: str) -> str:
+    if not is_name(text):
+        shown = text if len(text) <= _MOST else text[:_MOST] + "..."
+        raise ValueError(
+            f"{shown!r} cannot be a name: letters A-Z, digits, `_`, `.` and `-`, a letter or digit first, "
+            f"at most {_MOST} of them"
+        )
+    return text
+
+
+Name = Annotated[str, AfterValidator(_checked)]
