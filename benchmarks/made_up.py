@@ -14,9 +14,10 @@ from schemas.manifest import (
     Masking,
     TeacherRecord,
     VocabularyRecord,
+    read_footer,
     write_manifest,
 )
-from schemas.rows import ROW_SCHEMA, footer
+from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE, Vocabulary, write_vocabulary
 
 TOP_K, MAX_LENGTH, ROW_GROUP_ROWS, FILE_ROWS = 8, 128, 2048, 16_384
@@ -38,8 +39,9 @@ def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: in
             table = _make_rows(name, min(FILE_ROWS, rows // languages - start), vocabulary_size, random)
             path = f"{name}/teacher/{number:05d}.parquet"
             (Path(folder) / path).parent.mkdir(parents=True, exist_ok=True)
-            content = encode_rows(table, footer(TOP_K, vocabulary.sha256, "{}"), ROW_GROUP_ROWS)
+            content = encode_rows(table, TOP_K, vocabulary.sha256, "made up", "{}", ROW_GROUP_ROWS)
             (Path(folder) / path).write_bytes(content)
+            footer = read_footer(f"{folder}/{path}")
             groups = [len(part) for part in table.to_batches(ROW_GROUP_ROWS)]
             tokens_written, masked = (len(table[c].combine_chunks().values) for c in ("input_ids", "masked_positions"))
             files.append(
@@ -51,6 +53,8 @@ def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: in
                     row_groups=groups,
                     tokens=tokens_written,
                     masked_positions=masked,
+                    size=footer.size,
+                    footer_sha256=footer.sha256,
                 )
             )
     written = {name: sum(file.rows for file in files if file.language == name) for name in names}
@@ -58,6 +62,7 @@ def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: in
         folder,
         Manifest(
             schema_version=SCHEMA_VERSION,
+            run="made up",
             top_k=TOP_K,
             seed=0,
             max_length=MAX_LENGTH,

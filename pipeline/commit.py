@@ -9,6 +9,7 @@ from pipeline.shards import Shard
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
 from schemas.manifest import AuditRecord, FileRecord, LanguageRecord, Manifest, Masking, read_footer
+from schemas.rows import check_footer
 from schemas.storage import join, list_files
 
 
@@ -25,21 +26,19 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
         url = join(config.output, shard.path)
         if shard.path not in present:
             raise UserError(f"{url}: was not written; rerun the same command to write what is missing")
-        metadata = read_footer(url)
-        receipt = read_receipt(metadata)
-        if receipt.run != run.fingerprint:
-            raise UserError(
-                f"{url}: written by run {receipt.run[:12]}, not by this run, {run.fingerprint[:12]}; "
-                "remove it and rerun"
-            )
+        footer = read_footer(url)
+        check_footer(url, footer.metadata.metadata, config.top_k, run.vocabulary.sha256, run.fingerprint)
+        receipt = read_receipt(footer.metadata)
         file = FileRecord(
             path=shard.path,
             language=shard.language,
             teacher=shard.teacher,
             rows=receipt.rows,
-            row_groups=[metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)],
+            row_groups=footer.row_groups,
             tokens=receipt.tokens,
             masked_positions=receipt.masked_positions,
+            size=footer.size,
+            footer_sha256=footer.sha256,
         )
         return file, receipt
 
@@ -55,6 +54,7 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
     return Manifest(
         schema_version=SCHEMA_VERSION,
         top_k=config.top_k,
+        run=run.fingerprint,
         seed=config.seed,
         max_length=config.max_length,
         # Rounded, since 1 - 0.8 - 0.1 is not 0.1 in binary.

@@ -19,12 +19,14 @@ Split float16 would be smaller still, but DuckDB 2.0 cannot read it.
 
 import io
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from pipeline.audit import AuditSums
-from schemas.rows import RECEIPT_KEY
+from schemas.ragged import flatten
+from schemas.rows import RECEIPT_KEY, footer
 
 
 class Receipt(BaseModel):
@@ -33,7 +35,6 @@ class Receipt(BaseModel):
     `dtype` is what the teacher was run in, empty where none was.
     """
 
-    run: str
     records: int
     used: int
     rejected: dict[str, int]
@@ -44,12 +45,18 @@ class Receipt(BaseModel):
     audit: AuditSums = AuditSums()
 
 
-def encode_rows(rows: pa.Table, metadata: dict[str, str], row_group_rows: int) -> bytes:
-    """One Parquet file of predictions (`schemas.rows`), with `metadata` in its footer."""
+def encode_rows(
+    rows: pa.Table, top_k: int, vocabulary_sha256: str, run: str, receipt: str, row_group_rows: int
+) -> bytes:
+    """One Parquet file of predictions; `schemas.rows.footer` has the arguments that go into its footer."""
+    ends = np.cumsum(np.append(0, flatten(rows["labels"])[2]))
+    borders = ends[np.append(np.arange(0, len(rows), row_group_rows), len(rows))]
+    metadata = footer(top_k, vocabulary_sha256, run, np.diff(borders).tolist(), receipt)
     buffer = io.BytesIO()
     pq.write_table(
         rows.replace_schema_metadata(metadata),
         buffer,
+        write_page_checksum=True,
         compression="zstd",
         compression_level=6,
         row_group_size=row_group_rows,

@@ -22,7 +22,7 @@ from pipeline.segments import Sequences, make_sequences
 from pipeline.teachers import Teacher
 from pipeline.text import Record, TextRange, read_records
 from schemas.errors import UserError
-from schemas.rows import ROW_SCHEMA, footer
+from schemas.rows import ROW_SCHEMA
 from schemas.storage import join, write_bytes
 
 REJECTS_FOLDER = "_rejects"
@@ -81,7 +81,7 @@ def process_shard(
     """Reads a shard's text and commits its rejects and then its Parquet file.
 
     Args:
-      run: fingerprint of everything that decides the rows; kept in the receipt.
+      run: fingerprint of everything that decides the rows; kept in the footer.
       progress: called while predicting with (tokens done, tokens in all, rows in all).
 
     Raises:
@@ -102,7 +102,6 @@ def process_shard(
     table = make_rows(shard, sequences, config, teacher, progress)
     reasons = [reason for _, reason in rejects]
     receipt = Receipt(
-        run=run,
         records=used + len(rejects),
         used=used,
         rejected={reason: reasons.count(reason) for reason in sorted(set(reasons))},
@@ -118,8 +117,10 @@ def process_shard(
             for record, reason in rejects
         ]
         write_bytes(join(config.output, shard.rejects_path), "".join(lines).encode())
-    metadata = footer(config.top_k, teacher.vocabulary_sha256, receipt.model_dump_json())
-    write_bytes(join(config.output, shard.path), encode_rows(table, metadata, config.row_group_rows))
+    content = encode_rows(
+        table, config.top_k, teacher.vocabulary_sha256, run, receipt.model_dump_json(), config.row_group_rows
+    )
+    write_bytes(join(config.output, shard.path), content)
     return receipt
 
 

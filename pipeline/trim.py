@@ -8,6 +8,7 @@ No teacher runs again.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -17,7 +18,6 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from pipeline.deploy import deploy_tokenizers, deployed_tokenizers, make_tokenizers
@@ -26,7 +26,7 @@ from pipeline.remap_tokenizer import remap_tokenizer
 from pipeline.row_files import encode_rows, read_receipt
 from pipeline.trimming import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from pipeline.words import WORDS_FILE, read_words
-from schemas.errors import UserError, exit_code_of, first_line
+from schemas.errors import UserError, exit_code_of
 from schemas.manifest import (
     FileRecord,
     Manifest,
@@ -38,14 +38,14 @@ from schemas.manifest import (
     write_manifest,
 )
 from schemas.ragged import flatten
-from schemas.rows import ROW_SCHEMA, check_footer, footer
-from schemas.storage import filesystem, join, list_files, write_bytes
+from schemas.row_groups import read_row_group
+from schemas.rows import ROW_SCHEMA, check_footer
+from schemas.storage import join, list_files, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
 Result = TypeVar("Result")
 # Files read or written at once.
 _THREADS = 4
-_COUNTED = ["input_ids", "masked_positions", "labels", "topk_ids"]
 
 
 def trim(predictions: Predictions, output: str, like: str | None = None, min_predicted: int = 1) -> dict:
@@ -66,7 +66,7 @@ def trim(predictions: Predictions, output: str, like: str | None = None, min_pre
     kept = _tokens_of(target, like, vocabulary) if target else None
     tokenizers = deployed_tokenizers(predictions.newest, vocabulary)
     usage = sum(
-        _each(predictions.files, "counting", lambda file: count_usage(_read(file, _COUNTED), len(vocabulary))),
+        _each(predictions.files, "counting", lambda file: count_usage(_read(file), len(vocabulary))),
         Usage(np.zeros(len(vocabulary), np.int64), np.zeros(len(vocabulary), np.int64)),
     )
     if kept is None:
@@ -84,16 +84,17 @@ def trim(predictions: Predictions, output: str, like: str | None = None, min_pre
         remapped = {name: remap_tokenizer(tokenizer, table) for name, tokenizer in tokenizers.items()}
         words = trim_words(words, table)
     made = make_tokenizers(remapped, trimmed, words)
+    run = _run_of(predictions, trimmed)
     records = list(
         _each(
             predictions.files,
             "writing",
-            lambda file: _trim_file(file, output, file.record.path in present, trimmed.sha256, table, unknown),
+            lambda file: _trim_file(file, output, file.record.path in present, trimmed.sha256, run, table, unknown),
         )
     )
     write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
     deploy_tokenizers(output, made)
-    write_manifest(output, _with_files(manifest, trimmed, records))
+    write_manifest(output, _with_files(manifest, trimmed, run, records))
     return {
         "tokens": len(vocabulary),
         "kept": len(trimmed),
@@ -146,7 +147,13 @@ def _join_manifests(predictions: Predictions) -> Manifest:
     )
 
 
-def _with_files(manifest: Manifest, vocabulary: Vocabulary, files: list[FileRecord]) -> Manifest:
+def _run_of(predictions: Predictions, vocabulary: Vocabulary) -> str:
+    """The fingerprint of the trimmed run: of those it was made from, and of its vocabulary."""
+    parts = [*(manifest.run for manifest in predictions.manifests), vocabulary.sha256]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _with_files(manifest: Manifest, vocabulary: Vocabulary, run: str, files: list[FileRecord]) -> Manifest:
     """`manifest` over another vocabulary, with its files as they were written."""
     languages = [
         record.model_copy(
@@ -155,17 +162,24 @@ def _with_files(manifest: Manifest, vocabulary: Vocabulary, files: list[FileReco
         for record in manifest.languages
     ]
     record = VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256)
-    return manifest.model_copy(update={"vocabulary": record, "files": files, "languages": languages})
+    changes = {"vocabulary": record, "run": run, "trimmed": True, "files": files, "languages": languages}
+    return manifest.model_copy(update=changes)
 
 
 def _trim_file(
-    file: PredictionFile, output: str, is_there: bool, vocabulary_sha256: str, table: np.ndarray, unknown: int
+    file: PredictionFile,
+    output: str,
+    is_there: bool,
+    vocabulary_sha256: str,
+    run: str,
+    table: np.ndarray,
+    unknown: int,
 ) -> FileRecord:
     """Writes one file over the trimmed vocabulary, unless it is there; returns its record."""
     url = join(output, file.record.path)
-    source = read_receipt(read_footer(file.url))
+    source = read_receipt(read_footer(file.url).metadata)
     if not is_there:
-        rows = trim_rows(_read(file, ROW_SCHEMA.names), table, unknown, file.top_k)
+        rows = trim_rows(_read(file), table, unknown, file.top_k)
         receipt = source.model_copy(
             update={
                 "rows": len(rows),
@@ -173,19 +187,23 @@ def _trim_file(
                 "masked_positions": len(flatten(rows["labels"])[0]),
             }
         )
-        metadata = footer(file.top_k, vocabulary_sha256, receipt.model_dump_json())
-        write_bytes(url, encode_rows(rows, metadata, max([1, *file.record.row_groups])))
-    written = read_footer(url)
-    check_footer(url, written.metadata, file.top_k, vocabulary_sha256)
-    receipt = read_receipt(written)
-    if (receipt.run, receipt.records, receipt.used) != (source.run, source.records, source.used):
+        content = encode_rows(
+            rows, file.top_k, vocabulary_sha256, run, receipt.model_dump_json(), max([1, *file.record.row_groups])
+        )
+        write_bytes(url, content)
+    footer = read_footer(url)
+    check_footer(url, footer.metadata.metadata, file.top_k, vocabulary_sha256, run)
+    receipt = read_receipt(footer.metadata)
+    if (receipt.records, receipt.used) != (source.records, source.used):
         raise UserError(f"{url}: was trimmed from another run; remove it, or choose another output")
     return file.record.model_copy(
         update={
             "rows": receipt.rows,
-            "row_groups": [written.row_group(i).num_rows for i in range(written.num_row_groups)],
+            "row_groups": footer.row_groups,
             "tokens": receipt.tokens,
             "masked_positions": receipt.masked_positions,
+            "size": footer.size,
+            "footer_sha256": footer.sha256,
         }
     )
 
@@ -199,15 +217,10 @@ def _tokens_of(target: Vocabulary, like: str, vocabulary: Vocabulary) -> np.ndar
     return kept
 
 
-def _read(file: PredictionFile, columns: list[str]) -> pa.Table:
-    fs, path = filesystem(file.url)
-    try:
-        with fs.open(path, "rb") as stream:
-            parquet = pq.ParquetFile(stream)
-            check_footer(file.url, parquet.metadata.metadata, file.top_k, file.vocabulary_sha256)
-            return parquet.read(columns)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file.url}: cannot be read ({first_line(error)}); remove it and rerun the pipeline") from None
+def _read(file: PredictionFile) -> pa.Table:
+    """All rows of a file. All columns, so that what is wrong is found before anything is written."""
+    groups = [read_row_group(file, group) for group in range(len(file.record.row_groups))]
+    return pa.concat_tables([ROW_SCHEMA.empty_table(), *(group.replace_schema_metadata() for group in groups)])
 
 
 def _each(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:

@@ -111,7 +111,7 @@ def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, in
 def write_words(url: str, words: pa.Table) -> None:
     """Writes a table of words to `url`, atomically."""
     buffer = io.BytesIO()
-    pq.write_table(words, buffer, compression="zstd")
+    pq.write_table(words, buffer, compression="zstd", write_page_checksum=True)
     write_bytes(url, buffer.getvalue())
 
 
@@ -119,6 +119,7 @@ def read_words(url: str) -> pa.Table:
     """Reads what `write_words` wrote. UserError where it is missing or foreign."""
     try:
         content = io.BytesIO(read_bytes(url))
-        return pq.read_table(content, use_threads=False, pre_buffer=False).cast(WORDS_SCHEMA)
+        table = pq.read_table(content, use_threads=False, pre_buffer=False, page_checksum_verification=True)
+        return table.cast(WORDS_SCHEMA)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{url}: no table of words ({first_line(error)}); rerun the pipeline that wrote it") from None

@@ -10,21 +10,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
-from schemas.errors import UserError, first_line
+from schemas.errors import UserError, printable
 from schemas.manifest import PredictionFile, Predictions
 from schemas.ragged import flatten
-from schemas.rows import check_footer
-from schemas.storage import filesystem
+from schemas.row_groups import read_row_group
 from schemas.vocabulary import Vocabulary
 
 _HEAD = "language|teacher|rows|records|used|rejected|tokens|masked|bytes/masked|top-1|log p(label)|reasons".split("|")
 _TEXT_COLUMNS = ("language", "teacher", "reasons")
 _BYTES = re.compile(r"(▁?)((?:<0x[0-9A-F]{2}>)+)")
-# A line feed or an escape sequence within a token would spoil the terminal.
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 codecs.register_error("mergedistill.bytes", lambda error: (_written(error.object[error.start : error.end]), error.end))
 
@@ -58,7 +53,7 @@ class Figures:
 def measure(predictions: Predictions, language: str | None = None) -> dict[tuple[str, str], Figures]:
     """Figures by (language, teacher), in the manifests' order.
 
-    Holds one row group at a time, and of it only what the figures need. With top_k 0
+    Holds one row group at a time. With top_k 0
     `agreed` and `logprob` stay 0.
 
     Raises:
@@ -86,7 +81,7 @@ def summarize(predictions: Predictions, language: str | None = None) -> str:
     ]
     teachers = {name: record for manifest in predictions.manifests for name, record in manifest.teachers.items()}
     for name, record in teachers.items():
-        lines.append(f"teacher {name}: {record.model} ({record.family}, {record.vocabulary_size:,} tokens)")
+        lines.append(f"teacher {name}: {printable(record.model)} ({printable(record.family)}, {record.vocabulary_size:,} tokens)")
     rows = [_HEAD, *([*key, *_cells(figures, predictions.top_k)] for key, figures in found.items())]
     if len(found) > 1:
         rows.append(["total", "", *_cells(sum(found.values(), Figures()), predictions.top_k)])
@@ -111,11 +106,10 @@ def inspect_row(predictions: Predictions, number: int, language: str | None = No
         numbered = f", numbered 0 to {total - 1}" if total else ""
         raise UserError(f"--row {number}: {whose} has {total} row{'s' * (total != 1)}{numbered}")
     file, group, offset = _locate(files, number)
-    (table,) = _read(file, [group])
-    (row,) = table.slice(offset, 1).to_pylist()
+    (row,) = read_row_group(file, group).slice(offset, 1).to_pylist()
     lines = [
         f"row {number:,} of {total:,} in {whose}",
-        f"example {row['example_id']}, teacher {row['teacher']}",
+        f"example {printable(row['example_id'])}, teacher {row['teacher']}",
         f"{len(row['input_ids'])} tokens, {len(row['labels'])} masked positions",
         "",
         _text(predictions.vocabulary, row),
@@ -153,26 +147,14 @@ def _locate(files: Iterable[PredictionFile], number: int) -> tuple[PredictionFil
     raise AssertionError("the caller checks the number")
 
 
-def _read(file: PredictionFile, groups: Iterable[int], columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """Row groups of one file, one at a time."""
-    fs, path = filesystem(file.url)
-    try:
-        with fs.open(path, "rb") as stream:
-            parquet = pq.ParquetFile(stream)
-            check_footer(file.url, parquet.metadata.metadata, file.top_k, file.vocabulary_sha256)
-            for group in groups:
-                yield parquet.read_row_group(group, columns=columns)
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file.url}: cannot be read ({first_line(error)}); remove it and rerun the pipeline") from None
-
-
 def _measure_file(file: PredictionFile) -> Figures:
-    fs, path = filesystem(file.url)
     record = file.record
-    found = Figures(record.rows, record.tokens, record.masked_positions, bytes=fs.size(path))
-    if file.top_k:
-        for table in _read(file, range(len(record.row_groups)), ["labels", "label_logprobs", "topk_ids"]):
-            labels_M, logprobs_M, ids = (flatten(table[name])[0] for name in table.column_names)
+    found = Figures(record.rows, record.tokens, record.masked_positions, bytes=record.size)
+    # All columns, since a summary is of what was checked.
+    for group in range(len(record.row_groups)):
+        table = read_row_group(file, group)
+        if file.top_k:
+            labels_M, logprobs_M, ids = (flatten(table[name])[0] for name in ("labels", "label_logprobs", "topk_ids"))
             found.agreed += int((ids.reshape(-1, file.top_k)[:, 0] == labels_M).sum())
             found.logprob += float(logprobs_M.sum(dtype=np.float64))
     return found
@@ -187,7 +169,7 @@ def _cells(figures: Figures, top_k: int) -> list[str]:
         f"{figures.bytes / masked:.1f}" if masked else "-",
         f"{figures.agreed / masked:.1%}" if masked and top_k else "-",
         f"{figures.logprob / masked:.3f}" if masked and top_k else "-",
-        "; ".join(f"{reason}: {count:,}" for reason, count in figures.rejected.most_common()),
+        "; ".join(f"{printable(reason)}: {count:,}" for reason, count in figures.rejected.most_common()),
     ]
 
 
@@ -247,16 +229,12 @@ def _describe(vocabulary: Vocabulary, row: dict, place: int, top_k: int) -> Iter
 
 
 def _shown(vocabulary: Vocabulary, token: int) -> str:
-    return _printable(vocabulary.tokens[token])
+    return printable(vocabulary.tokens[token])
 
 
 def _decoded(run: bytes) -> str:
-    return _printable(run.decode(errors="mergedistill.bytes"))
+    return printable(run.decode(errors="mergedistill.bytes"))
 
 
 def _written(values: bytes) -> str:
     return "".join(f"<0x{value:02X}>" for value in values)
-
-
-def _printable(text: str) -> str:
-    return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode(), text)

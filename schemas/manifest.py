@@ -6,37 +6,54 @@ listed file is complete.
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Annotated
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from fsspec.implementations.local import LocalFileSystem
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas import SCHEMA_VERSION
-from schemas.errors import UserError
+from schemas.errors import UserError, first_line
+from schemas.names import Name
+from schemas.rows import MASKED_KEY, ROW_SCHEMA
 from schemas.storage import filesystem, join, list_files, reaching, read_bytes, write_bytes
-from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
+from schemas.vocabulary import FIXED_COLUMNS, VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 MANIFEST_FILE = "_manifest.json"
 # Tokenizers with merged ids, in the Hugging Face layout: one a teacher, and one for any text.
 TEACHER_TOKENIZERS = "_tokenizers/teachers"
 DEFAULT_TOKENIZER = "_tokenizers/default"
+_FOOTER_BYTES = 2**16
+
+
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # A manifest may come from anywhere: what is written otherwise than here is refused, not converted.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Masking(_Record):
     """How positions were chosen and what stands there. Shares, not percentages."""
 
-    rate: float
-    mask: float
-    random: float
-    keep: float
-    copies: int
+    rate: Share
+    mask: Share
+    random: Share
+    keep: Share
+    copies: Annotated[int, Field(ge=1)]
     whole_words: bool = False
+
+    @model_validator(mode="after")
+    def _sum(self):
+        if abs(self.mask + self.random + self.keep - 1) > 1e-9:
+            raise ValueError("mask, random and keep do not add up to 1")
+        return self
 
 
 class TeacherRecord(_Record):
@@ -45,28 +62,42 @@ class TeacherRecord(_Record):
     model: str
     revision: str | None
     family: str
-    languages: list[str]
-    vocabulary_size: int
+    languages: list[Name]
+    vocabulary_size: Count
     fingerprint: str
 
 
 class VocabularyRecord(_Record):
     """The merged vocabulary's size and sha256."""
 
-    size: int
+    size: Count
     sha256: str
 
 
 class FileRecord(_Record):
-    """One Parquet file. `path` is relative to the folder; `row_groups` are rows each."""
+    """One Parquet file. `path` is relative to the folder: `language/teacher/NUMBER.parquet`; `row_groups` are rows
+    each; `size` is in bytes, and `footer_sha256` of the file's last bytes, from the footer on."""
 
     path: str
-    language: str
-    teacher: str
-    rows: int
-    row_groups: list[int]
-    tokens: int
-    masked_positions: int
+    language: Name
+    teacher: Name
+    rows: Count
+    row_groups: list[Count]
+    tokens: Count
+    masked_positions: Count
+    size: Count
+    footer_sha256: str
+
+    @model_validator(mode="after")
+    def _adds_up(self):
+        number = self.path.removeprefix(f"{self.language}/{self.teacher}/")
+        if not re.fullmatch(r"[0-9]{1,18}\.parquet", number):
+            raise ValueError(f"path {self.path!r} is not {self.language}/{self.teacher}/NUMBER.parquet")
+        if sum(self.row_groups) != self.rows:
+            raise ValueError(f"{self.path}: rows is {self.rows}, but its row groups have {sum(self.row_groups)}")
+        if self.masked_positions > self.tokens or self.rows > self.tokens:
+            raise ValueError(f"{self.path}: more rows or masked positions than tokens")
+        return self
 
 
 class AuditRecord(_Record):
@@ -82,8 +113,8 @@ class AuditRecord(_Record):
       accuracy: share of positions where the first prediction is the label.
     """
 
-    rows: int
-    positions: int
+    rows: Count
+    positions: Count
     kl: float
     kl_top_k: float
     tail_mass: float
@@ -95,30 +126,65 @@ class LanguageRecord(_Record):
     records read: each was either used (it is in one or more rows) or rejected. `dtypes`
     are what the teacher was run in."""
 
-    language: str
-    teacher: str
-    records: int
-    used: int
-    rejected: dict[str, int]
-    rows: int
+    language: Name
+    teacher: Name
+    records: Count
+    used: Count
+    rejected: dict[str, Count]
+    rows: Count
     dtypes: list[str] = []
     audit: AuditRecord | None = None
 
+    @model_validator(mode="after")
+    def _adds_up(self):
+        if self.used + sum(self.rejected.values()) != self.records:
+            raise ValueError(f"{self.language} ({self.teacher}): used and rejected records are not all of them")
+        return self
+
 
 class Manifest(_Record):
-    """Everything a reader needs to trust a folder of predictions."""
+    """Everything a reader needs to trust a folder of predictions.
+
+    `run` is the fingerprint of all that decided the rows; every file's footer has it too.
+    `trimmed` says that predictions may lie outside the vocabulary.
+    """
 
     schema_version: int
-    top_k: int
-    seed: int
-    max_length: int
+    run: str
+    trimmed: bool = False
+    top_k: Annotated[int, Field(ge=0, lt=2**31)]
+    seed: Count
+    max_length: Annotated[int, Field(ge=1, lt=2**31)]
     masking: Masking
     packing: bool = False
     identity: str = "family"
-    teachers: dict[str, TeacherRecord]
+    teachers: dict[Name, TeacherRecord]
     vocabulary: VocabularyRecord
     languages: list[LanguageRecord]
     files: list[FileRecord]
+
+    @model_validator(mode="after")
+    def _adds_up(self):
+        if wrong := self.teachers.keys() & set(FIXED_COLUMNS):
+            raise ValueError(f"a teacher cannot be called {min(wrong)!r}")
+        rows = {(record.language, record.teacher): record.rows for record in self.languages}
+        if len(rows) < len(self.languages):
+            raise ValueError("languages: a language and teacher are there twice")
+        for language, teacher in rows:
+            if teacher not in self.teachers or language not in self.teachers[teacher].languages:
+                raise ValueError(f"languages: {language} is none that a teacher {teacher!r} teaches")
+        if len({file.path for file in self.files}) < len(self.files):
+            raise ValueError("files: a file is there twice")
+        for file in self.files:
+            pair = (file.language, file.teacher)
+            if pair not in rows:
+                raise ValueError(f"{file.path}: languages has no record of it")
+            rows[pair] -= file.rows
+            if file.tokens > file.rows * self.max_length:
+                raise ValueError(f"{file.path}: more tokens than its rows can have")
+        if wrong := [f"{language} ({teacher})" for (language, teacher), left in rows.items() if left]:
+            raise ValueError(f"{wrong[0]}: rows are not those of its files")
+        return self
 
     @property
     def sha256(self) -> str:
@@ -142,29 +208,34 @@ def read_manifest(folder: str) -> Manifest:
         content = json.loads(read_bytes(url))
     except FileNotFoundError:
         raise UserError(f"{url}: not found; the pipeline writes it last, so run (or rerun) it to the end") from None
-    except ValueError as error:
-        raise UserError(f"{url}: not JSON ({error})") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{url}: not JSON ({first_line(error)})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise UserError(
-            f"{url}: schema version {version}, but this program reads version {SCHEMA_VERSION}; "
+            f"{url}: schema version {str(version)[:50]}, but this program reads version {SCHEMA_VERSION}; "
             "rerun the pipeline into a new folder"
         )
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
-        raise UserError(f"{url}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
+        place = "".join(f"{part}: "[:100] for part in [".".join(map(str, fault["loc"]))] if part)
+        raise UserError(f"{url}: {place}{fault['msg'].removeprefix('Value error, ')}") from None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PredictionFile:
-    """One Parquet file: where it lies and what its footer must say."""
+    """One Parquet file: where it lies, and what the manifest says of it and of its folder."""
 
     url: str
     record: FileRecord
-    top_k: int
-    vocabulary_sha256: str
+    manifest: Manifest
+
+    @property
+    def top_k(self) -> int:
+        """Predictions a masked position."""
+        return self.manifest.top_k
 
 
 @dataclass(frozen=True)
@@ -207,7 +278,7 @@ class Predictions:
     def files(self) -> list[PredictionFile]:
         """All files, folder by folder."""
         return [
-            PredictionFile(join(folder, file.path), file, manifest.top_k, manifest.vocabulary.sha256)
+            PredictionFile(join(folder, file.path), file, manifest)
             for folder, manifest in zip(self.folders, self.manifests, strict=True)
             for file in manifest.files
         ]
@@ -272,17 +343,101 @@ def _check_folder(folder: str, manifest: Manifest, vocabulary: Vocabulary) -> No
             f"{join(folder, VOCABULARY_FILE)}: sha256 {vocabulary.sha256}, but the manifest says "
             f"{manifest.vocabulary.sha256}; the vocabulary is from another run"
         )
+    if fault := _fault(manifest, vocabulary):
+        raise UserError(f"{join(folder, MANIFEST_FILE)}: {fault}; rerun the pipeline that wrote it")
     present = list_files(folder)
     for file in manifest.files:
+        url = join(folder, file.path)
         if file.path not in present:
-            raise UserError(f"{join(folder, file.path)}: listed in the manifest but missing; rerun the pipeline")
+            raise UserError(f"{url}: listed in the manifest but missing; rerun the pipeline")
+        if present[file.path] != file.size:
+            raise UserError(
+                f"{url}: has {present[file.path]:,} bytes, but the manifest says {file.size:,}; "
+                "remove the file and rerun the pipeline"
+            )
 
 
-def read_footer(url: str) -> pq.FileMetaData:
+def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:
+    """What the manifest says that does not fit the vocabulary."""
+    if manifest.vocabulary.size != len(vocabulary):
+        return f"vocabulary.size is {manifest.vocabulary.size}, but it has {len(vocabulary)} tokens"
+    if manifest.top_k > len(vocabulary):
+        return f"top_k is {manifest.top_k}, more than the {len(vocabulary)} tokens of the vocabulary"
+    for name, teacher in manifest.teachers.items():
+        if name not in vocabulary.teacher_ids:
+            return f"teachers.{name}: the vocabulary does not know it"
+        known = int((vocabulary.teacher_ids[name] >= 0).sum())
+        if known > teacher.vocabulary_size or known < teacher.vocabulary_size and not manifest.trimmed:
+            return f"teachers.{name}: vocabulary_size is {teacher.vocabulary_size}, but the vocabulary has {known} of it"
+    return None
+
+
+class Footer:
+    """What a Parquet file of predictions ends in.
+
+    Attributes:
+      metadata: parsed.
+      size: of the file, in bytes.
+      sha256: of the footer as it is written, the file's last bytes.
+    """
+
+    def __init__(self, metadata: pq.FileMetaData, size: int, sha256: str):
+        self.metadata, self.size, self.sha256 = metadata, size, sha256
+
+    @cached_property
+    def row_groups(self) -> list[int]:
+        """Rows of each row group."""
+        return [self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups)]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return self.metadata.schema.to_arrow_schema()
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """Tokens of each row group: its lists of tokens have no nulls and are not empty."""
+        column = ROW_SCHEMA.names.index("input_ids")
+        return [self.metadata.row_group(group).column(column).num_values for group in range(len(self.row_groups))]
+
+    @cached_property
+    def masked_positions(self) -> list[int]:
+        """Masked positions of each row group, as the footer says. ValueError or KeyError where it does not."""
+        counts = json.loads(self.metadata.metadata[MASKED_KEY.encode()])
+        if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"{MASKED_KEY} is no list of counts")
+        return counts
+
+    def values_of(self, group: int, column: str) -> set[str] | None:
+        """The least and the greatest value of a column of strings in a row group; None where they are unknown."""
+        statistics = self.metadata.row_group(group).column(ROW_SCHEMA.names.index(column)).statistics
+        return {statistics.min, statistics.max} if statistics and statistics.has_min_max else None
+
+
+def read_footer(url: str) -> Footer:
     """The Parquet footer of `url`; UserError where it is truncated or no Parquet at all."""
-    fs, path = filesystem(url)
     try:
-        with fs.open(path, "rb") as file:
-            return pq.read_metadata(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{url}: not a whole Parquet file ({error}); remove it and rerun the pipeline") from None
+        return load_footer(url)
+    except FileNotFoundError:
+        raise UserError(f"{url}: the file is not there; rerun the pipeline") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{url}: not a whole Parquet file ({first_line(error)}); remove it and rerun the pipeline") from None
+
+
+def load_footer(url: str) -> Footer:
+    """The same with whatever the file system and Arrow raise."""
+    fs, path = filesystem(url)
+    # No cache: it would fetch more, and that of gcsfs waits for ever for the rest of a file that became shorter.
+    options = {} if isinstance(fs, LocalFileSystem) else {"cache_type": "none"}
+    with fs.open(path, "rb", **options) as file:
+        size = file.seek(0, 2)
+        # One request gives most footers whole.
+        length = min(size, _FOOTER_BYTES)
+        file.seek(size - length)
+        tail = file.read(length)
+        # Its length and a magic number come last.
+        needed = int.from_bytes(tail[-8:-4], "little") + 8
+        if length < needed <= size:
+            file.seek(size - needed)
+            tail = file.read(needed)
+    return Footer(pq.read_metadata(pa.BufferReader(tail)), size, hashlib.sha256(tail[-needed:]).hexdigest())

@@ -17,6 +17,9 @@ Legend: L length of the sequence, M masked positions, K top-k.
 | `topk_logprobs`    | list<float16>   | [M*K] | descending; log-softmax over the teacher's     |
 |                    |                 |       | whole vocabulary at temperature 1, in nats     |
 
+No value is null. Log-probabilities are at most 0, without a tolerance: the normaliser is the
+greatest logit plus the logarithm of a sum that is at least 1, and rounding keeps the order.
+
 Where the vocabulary was trimmed, predictions outside it have id -1 and log-probability
 -inf, in their place: their mass is part of the tail.
 
@@ -33,9 +36,13 @@ An example with L = 6, M = 2, K = 2, ids shown as tokens:
     topk_logprobs                -0.7 -1.1     -0.9 -1.2
 
 Both id columns are in the merged id space of `_vocabulary.parquet` beside the data.
-Every file's footer repeats the schema version, k and the vocabulary's sha256 (keys
-below), so that a file that strayed from another run is recognised.
+Every file's footer repeats the schema version, k, the vocabulary's sha256 and the run's
+fingerprint (keys below), so that a file that strayed from another run is recognised, and
+says how many masked positions each row group has. The manifest has the footer's sha256,
+and every page its own checksum: so nothing in a file changes unseen.
 """
+
+import json
 
 import pyarrow as pa
 
@@ -60,30 +67,40 @@ _PREFIX = "mergedistill."
 VERSION_KEY = _PREFIX + "schema_version"
 TOP_K_KEY = _PREFIX + "top_k"
 VOCABULARY_KEY = _PREFIX + "vocabulary_sha256"
+RUN_KEY = _PREFIX + "run"
+MASKED_KEY = _PREFIX + "masked_positions"
 RECEIPT_KEY = _PREFIX + "receipt"
 
 
-def footer(top_k: int, vocabulary_sha256: str, receipt: str) -> dict[str, str]:
-    """The key-value metadata of one Parquet file; `receipt` is the writer's own JSON."""
+def footer(top_k: int, vocabulary_sha256: str, run: str, masked_positions: list[int], receipt: str) -> dict[str, str]:
+    """The key-value metadata of one Parquet file.
+
+    Args:
+      run: the run's fingerprint, which the manifest repeats.
+      masked_positions: of each row group.
+      receipt: the writer's own JSON.
+    """
     return {
         VERSION_KEY: str(SCHEMA_VERSION),
         TOP_K_KEY: str(top_k),
         VOCABULARY_KEY: vocabulary_sha256,
+        RUN_KEY: run,
+        MASKED_KEY: json.dumps(masked_positions),
         RECEIPT_KEY: receipt,
     }
 
 
-def check_footer(path: str, metadata: dict[bytes, bytes] | None, top_k: int, vocabulary_sha256: str) -> None:
+def check_footer(path: str, metadata: dict[bytes, bytes] | None, top_k: int, vocabulary_sha256: str, run: str) -> None:
     """Refuses a Parquet file that does not belong to the manifest beside it.
 
     Raises:
       UserError: naming the file, the key, and both values.
     """
     found = metadata or {}
-    for key, expected in footer(top_k, vocabulary_sha256, "").items():
-        value = found.get(key.encode(), b"(missing)").decode()
-        if key != RECEIPT_KEY and value != expected:
+    for key, expected in footer(top_k, vocabulary_sha256, run, [], "").items():
+        value = found.get(key.encode(), b"(missing)").decode(errors="backslashreplace")
+        if key not in (MASKED_KEY, RECEIPT_KEY) and value != expected:
             raise UserError(
-                f"{path}: {key} is {value}, but the manifest says {expected}; "
+                f"{path}: {key} is {value[:100]}, but the manifest says {expected}; "
                 "this file is from another run: remove it, or point at the right folder"
             )

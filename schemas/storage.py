@@ -61,13 +61,13 @@ def join(folder: str, *names: str) -> str:
     return "/".join([folder.rstrip("/"), *names])
 
 
-def list_files(folder: str) -> set[str]:
-    """The paths, relative to `folder`, of all files now below it, whatever an earlier listing said."""
+def list_files(folder: str) -> dict[str, int]:
+    """The paths, relative to `folder`, and sizes of all files now below it, whatever an earlier listing said."""
     fs, root = filesystem(folder)
     # Of this folder alone: without the listing that another file is in, opening it costs two requests more.
     fs.invalidate_cache(root)
     prefix = root.rstrip("/") + "/"
-    return {path.removeprefix(prefix) for path in fs.find(root)}
+    return {path.removeprefix(prefix): info["size"] for path, info in fs.find(root, detail=True).items()}
 
 
 def read_bytes(url: str) -> bytes:

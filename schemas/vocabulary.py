@@ -25,11 +25,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import UserError
+from schemas.errors import UserError, first_line
+from schemas.names import is_name
 from schemas.storage import read_bytes, write_bytes
 
 VOCABULARY_FILE = "_vocabulary.parquet"
 SPECIAL_ROLES = ("pad", "unknown", "start", "end", "mask")
+TEXT_ROLES = ("word", "continuation", "literal")
 FIXED_COLUMNS = ("id", "token", "role")
 
 
@@ -98,21 +100,23 @@ def write_vocabulary(url: str, vocabulary: Vocabulary) -> None:
     for teacher, own in vocabulary.teacher_ids.items():
         columns[teacher] = pa.array(own, pa.int32(), mask=own < 0)
     buffer = io.BytesIO()
-    pq.write_table(pa.table(columns), buffer, compression="zstd")
+    pq.write_table(pa.table(columns), buffer, compression="zstd", write_page_checksum=True)
     write_bytes(url, buffer.getvalue())
 
 
 def read_vocabulary(url: str) -> Vocabulary:
-    """Reads what `write_vocabulary` wrote. UserError where the file is missing or foreign."""
+    """Reads what `write_vocabulary` wrote, and checks it. UserError where the file is missing, foreign or damaged."""
     try:
         # One small table needs no threads, which could outlive a command that stops at once.
-        table = pq.read_table(io.BytesIO(read_bytes(url)), use_threads=False, pre_buffer=False)
+        table = pq.read_table(
+            io.BytesIO(read_bytes(url)), use_threads=False, pre_buffer=False, page_checksum_verification=True
+        )
     except FileNotFoundError:
         raise UserError(f"{url}: there is no merged vocabulary; run the pipeline first") from None
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{url}: not a Parquet file ({error})") from None
-    if missing := [name for name in FIXED_COLUMNS if name not in table.column_names]:
-        raise UserError(f"{url}: not a merged vocabulary: no column {missing[0]}")
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise UserError(f"{url}: not a Parquet file ({first_line(error)})") from None
+    if fault := _fault(table):
+        raise UserError(f"{url}: not a merged vocabulary: {fault}; rerun the pipeline that wrote it")
     return Vocabulary(
         tokens=table["token"].to_pylist(),
         roles=table["role"].to_pylist(),
@@ -122,3 +126,37 @@ def read_vocabulary(url: str) -> Vocabulary:
             if name not in FIXED_COLUMNS
         },
     )
+
+
+def _fault(table: pa.Table) -> str | None:
+    """What is wrong with a table that should be a vocabulary."""
+    names = table.column_names
+    if missing := [name for name in FIXED_COLUMNS if name not in names]:
+        return f"no column {missing[0]}"
+    teachers = [name for name in names if name not in FIXED_COLUMNS]
+    if len(set(names)) < len(names) or not all(map(is_name, teachers)):
+        return "two columns of one name, or a name that no teacher can have"
+    for name in names:
+        expected = pa.string() if name in ("token", "role") else pa.int32()
+        if table.schema.field(name).type != expected:
+            return f"column {name} is {table.schema.field(name).type}, not {expected}"
+        if name in FIXED_COLUMNS and table[name].null_count:
+            return f"column {name} has nulls"
+    if not np.array_equal(table["id"].to_numpy(), np.arange(len(table))):
+        return "ids are not 0, 1, 2, ..."
+    try:
+        tokens, roles = table["token"].to_pylist(), table["role"].to_pylist()
+    except UnicodeDecodeError:
+        return "a token is not UTF-8"
+    if unknown := set(roles) - {*SPECIAL_ROLES, *TEXT_ROLES}:
+        return f"unknown role {min(unknown)[:50]!r}"
+    if len(set(zip(roles, tokens, strict=True))) < len(table):
+        return "a token is there twice"
+    for role in SPECIAL_ROLES:
+        if not (role in ("pad", "mask")) <= roles.count(role) <= 1:
+            return f"{roles.count(role)} {role} tokens"
+    for name in teachers:
+        ids = table[name].drop_null().to_numpy()
+        if len(ids) and ids.min() < 0 or len(np.unique(ids)) < len(ids):
+            return f"an id of teacher {name} is negative, or there twice"
+    return None

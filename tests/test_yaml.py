@@ -56,7 +56,7 @@ REFUSED = {
     "tilde": (BASE.replace("[fr]", "[~]"), 'c.yaml:3: .*`~` is nothing .*"~"'),
     "empty": (BASE.replace("output: y", "output:"), "c.yaml:1: output: is empty"),
     "path as a language": (BASE.replace("fr", "../../x"), "c.yaml:3: teachers.*'../../x' cannot be a name"),
-    "path as a teacher": (BASE.replace("t: ", "../t: "), "'../t' cannot be a name"),
+    "path as a teacher": (BASE.replace("  t: ", "  ../t: "), "'../t' cannot be a name"),
     "long name": (BASE.replace("fr", "f" * 101), "cannot be a name"),
     "name with a line end": (BASE.replace("{fr:", '{"fr\\n":'), "cannot be a name"),
 }  # fmt: skip

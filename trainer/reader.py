@@ -17,19 +17,14 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import UserError, first_line
-from schemas.manifest import PredictionFile, Predictions
-from schemas.rows import check_footer
-from schemas.storage import filesystem, reaching
+from schemas import row_groups
+from schemas.errors import UserError
+from schemas.manifest import Footer, PredictionFile, Predictions, load_footer
 from trainer.collate import Batch, Columns, Origins, Piece, columns_read, make_batches
 from trainer.config import SamplingConfig
 from trainer.futures import when_all
@@ -41,58 +36,23 @@ def read_row_group(file: PredictionFile, group: int, top_k: int) -> Columns:
     """One row group of one file; with `top_k` 0 without the teacher's predictions.
 
     Raises:
-      UserError: the file is truncated, foreign or from another run, or the storage does not answer; names the
-        file and the row group.
+      UserError: as `schemas.row_groups.read_row_group`.
     """
-    return Columns.of(_read(file, group, columns_read(top_k)), top_k)
+    return Columns.of(row_groups.read_row_group(file, group, columns_read(top_k), _metadata), top_k)
 
 
 def example_ids(origins: Origins, rows: Sequence[int]) -> list[str]:
     """The example ids of some of a batch's rows, read from its files."""
     pieces, groups = origins.piece_B[rows].tolist(), {}
     for piece in set(pieces):
-        groups[piece] = _read(*origins.groups[piece], ["example_id"])["example_id"]
+        file, group = origins.groups[piece]
+        groups[piece] = row_groups.read_row_group(file, group, ["example_id"], _metadata)["example_id"]
     return [groups[piece][row].as_py() for piece, row in zip(pieces, origins.row_B[rows].tolist(), strict=True)]
 
 
-def _read(file: PredictionFile, group: int, columns: list[str]) -> pa.Table:
-    where = f"{file.url}: row group {group}"
-    try:
-        with reaching(where):
-            metadata = _metadata(file.url)
-            check_footer(where, metadata.metadata, file.top_k, file.vocabulary_sha256)
-            found = [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)]
-            if found != file.record.row_groups:
-                raise UserError(
-                    f"{where}: the file has row groups of {found} rows, but the manifest says "
-                    f"{file.record.row_groups}; this file is from another run: remove it and rerun the pipeline"
-                )
-            with _open(file.url) as stream:
-                # To ask for all columns at once saves requests; of a local file it would only cost a copy.
-                with pq.ParquetFile(stream, metadata=metadata, pre_buffer=not isinstance(stream, str)) as parquet:
-                    # Row groups are read side by side, so each by one thread.
-                    return parquet.read_row_group(group, columns=columns, use_threads=False)
-    except FileNotFoundError:
-        raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"{where} cannot be read ({type(error).__name__}: {first_line(error)}); "
-            "remove the file and rerun the pipeline"
-        ) from None
-
-
 @lru_cache(maxsize=4096)
-def _metadata(url: str) -> pq.FileMetaData:
-    with _open(url) as stream:
-        return pq.read_metadata(stream)
-
-
-def _open(url: str) -> AbstractContextManager:
-    """What Arrow reads from: locally the path, without Python in between."""
-    fs, path = filesystem(url)
-    # Arrow asks for a row group's columns at once. A cache would fetch more, and that of gcsfs waits for ever for
-    # the rest of a file that became shorter.
-    return nullcontext(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb", cache_type="none")
+def _metadata(url: str) -> Footer:
+    return load_footer(url)
 
 
 @dataclass(frozen=True)

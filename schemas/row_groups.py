@@ -1,0 +1,121 @@
+"""Reading row groups of predictions: the one way in, for training, inspection and trimming alike.
+
+Nothing that is read is believed: the footer must be the one that the manifest says, every page must have its
+checksum, and the rows must be what `schemas.validation` says.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import UserError, first_line
+from schemas.manifest import Footer, PredictionFile, load_footer
+from schemas.rows import ROW_SCHEMA, check_footer
+from schemas.storage import filesystem, reaching
+from schemas.validation import Expected, find_fault
+
+_UNREADABLE = (OSError, ValueError, LookupError, OverflowError, pa.ArrowException)
+
+
+def read_row_group(
+    file: PredictionFile, group: int, columns: list[str] | None = None, load: Callable[[str], Footer] = load_footer
+) -> pa.Table:
+    """One row group, checked; all columns by default.
+
+    Args:
+      load: reads a file's footer; give one that remembers where many row groups are read.
+
+    Raises:
+      UserError: the file is truncated, damaged, foreign or from another run, or the storage does not answer; names the
+        file, the row group, and the example where it is one row that is at fault.
+    """
+    where = f"{file.url}: row group {group}"
+    rows, footer = _read(where, file, group, columns, load)
+    if fault := find_fault(rows, _expected(file, footer, group)):
+        example = "" if fault.row is None else f"example {_example_id(where, file, group, fault.row, load)}: "
+        raise UserError(f"{where}: {example}{fault.text}; remove the file and rerun the pipeline")
+    return rows
+
+
+def _read(
+    where: str, file: PredictionFile, group: int, columns: list[str] | None, load: Callable[[str], Footer]
+) -> tuple[pa.Table, Footer]:
+    try:
+        with reaching(where):
+            footer = load(file.url)
+            _check_file(where, file, footer, group)
+            with _open(file.url) as stream:
+                # To ask for all columns at once saves requests; of a local file it would only cost a copy.
+                with pq.ParquetFile(
+                    stream,
+                    metadata=footer.metadata,
+                    pre_buffer=not isinstance(stream, str),
+                    page_checksum_verification=True,
+                ) as parquet:
+                    # Row groups are read side by side, so each by one thread.
+                    return parquet.read_row_group(group, columns=columns, use_threads=False), footer
+    except FileNotFoundError:
+        raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
+    except MemoryError:
+        raise UserError(f"{where}: there is not enough memory to read it; free some, or run on a larger machine") from None
+    except _UNREADABLE as error:
+        raise UserError(
+            f"{where} cannot be read ({type(error).__name__}: {first_line(error)}); "
+            "remove the file and rerun the pipeline"
+        ) from None
+
+
+def _check_file(where: str, file: PredictionFile, footer: Footer, group: int) -> None:
+    """Refuses a file that is not the manifest's, by its footer. UserError."""
+    record, manifest = file.record, file.manifest
+    check_footer(where, footer.metadata.metadata, manifest.top_k, manifest.vocabulary.sha256, manifest.run)
+    if footer.row_groups != record.row_groups:
+        raise UserError(
+            f"{where}: the file has row groups of {footer.row_groups} rows, but the manifest says "
+            f"{record.row_groups}; this file is from another run: remove it and rerun the pipeline"
+        )
+    if not footer.schema.equals(ROW_SCHEMA):
+        raise UserError(f"{where}: its columns are not those of predictions; remove the file and rerun the pipeline")
+    counts = (sum(footer.tokens), sum(footer.masked_positions), len(footer.masked_positions))
+    said = {name: footer.values_of(group, name) for name in ("language", "teacher")}
+    if (
+        (footer.size, footer.sha256) != (record.size, record.footer_sha256)
+        or counts != (record.tokens, record.masked_positions, len(record.row_groups))
+        or any(values != {getattr(record, name)} for name, values in said.items() if record.row_groups[group])
+    ):
+        raise UserError(
+            f"{where}: this is not the file that the manifest lists: it was changed or is from another run; "
+            "remove it and rerun the pipeline"
+        )
+
+
+def _expected(file: PredictionFile, footer: Footer, group: int) -> Expected:
+    record, manifest = file.record, file.manifest
+    return Expected(
+        record.language,
+        record.teacher,
+        manifest.top_k,
+        manifest.vocabulary.size,
+        manifest.max_length,
+        manifest.trimmed,
+        footer.tokens[group],
+        footer.masked_positions[group],
+    )
+
+
+def _example_id(where: str, file: PredictionFile, group: int, row: int, load: Callable[[str], Footer]) -> str:
+    try:
+        return _read(where, file, group, ["example_id"], load)[0]["example_id"][row].as_py()
+    except (UserError, ValueError):
+        return f"in row {row}"
+
+
+def _open(url: str) -> AbstractContextManager:
+    """What Arrow reads from: locally the path, without Python in between."""
+    fs, path = filesystem(url)
+    # Arrow asks for a row group's columns at once. A cache would fetch more, and that of gcsfs waits for ever for
+    # the rest of a file that became shorter.
+    return nullcontext(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb", cache_type="none")

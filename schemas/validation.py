@@ -1,0 +1,209 @@
+"""What rows must be (`schemas.rows`), checked a row group at a time in a few passes over its values.
+
+Legend: N rows, L length of a sequence, M masked positions, K top-k, V merged vocabulary.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# Bits of float16: a number's are ordered like its magnitude, and the negative ones lie above all others.
+_HALF_INFINITY = 0x7C00
+_HALF_NEGATIVE_INFINITY = 0xFC00
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What the manifest and the footer say of a row group.
+
+    Attributes:
+      size: V.
+      trimmed: predictions may lie outside the vocabulary.
+      tokens, masked_positions: in the row group.
+    """
+
+    language: str
+    teacher: str
+    top_k: int
+    size: int
+    max_length: int
+    trimmed: bool
+    tokens: int
+    masked_positions: int
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong, and the number of the row, where it is one row that is at fault."""
+
+    row: int | None
+    text: str
+
+
+class _Bad(Exception):
+    """Carries a `Fault` out of the checks."""
+
+    def __init__(self, row: int | None, text: str):
+        self.fault = Fault(row, text)
+
+
+class _Lists:
+    """A list column: `values` of all rows end to end, row n's from `offsets[n]` to `offsets[n + 1]`."""
+
+    def __init__(self, name: str, column: pa.ChunkedArray):
+        array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
+        if array.null_count or array.values.null_count:
+            raise _Bad(None, f"{name} has nulls")
+        self.name = name
+        offsets = array.offsets.to_numpy()
+        self.offsets = offsets - offsets[0] if offsets[0] else offsets
+        self.values = array.values.to_numpy()[offsets[0] : offsets[-1]]
+
+    def fail(self, is_bad: np.ndarray, text: str) -> None:
+        """Raises the fault of the first value that `is_bad` (bool, by value)."""
+        place = int(is_bad.argmax())
+        raise _Bad(self.row_of(place), f"{self.name} {text}: {self.values[place]}")
+
+    def row_of(self, place: int) -> int:
+        return int(np.searchsorted(self.offsets, place, "right")) - 1
+
+    def check_ids(self, size: int) -> None:
+        # As unsigned numbers the negative ones are the greatest.
+        ids = self.values.view(np.uint32)
+        if ids.max(initial=0) >= size:
+            self.fail(ids >= size, f"outside the vocabulary of {size}")
+
+    def check_lengths(self, ends: np.ndarray, text: str) -> None:
+        """Refuses rows that do not end at `ends` (int [N])."""
+        is_bad = self.offsets[1:] != ends
+        if is_bad.any():
+            raise _Bad(int(is_bad.argmax()), f"{self.name} has not {text}")
+
+
+def find_fault(rows: pa.Table, expected: Expected) -> Fault | None:
+    """What is wrong with a row group; None where it is as it must be.
+
+    Args:
+      rows: with any of the columns of `ROW_SCHEMA`, but with `masked_positions` where it has `labels`, and with
+        `labels` where it has the teacher's columns. What the columns that are there can tell is checked.
+    """
+    try:
+        _check(rows, expected)
+    except _Bad as bad:
+        return bad.fault
+    return None
+
+
+def _check(rows: pa.Table, expected: Expected) -> None:
+    columns = {}
+    for name in rows.column_names:
+        if pa.types.is_list(rows[name].type):
+            columns[name] = _Lists(name, rows[name])
+        elif rows[name].null_count:
+            raise _Bad(None, f"{name} has nulls")
+    for name in {"language", "teacher"} & {*rows.column_names}:
+        is_right = pc.equal(rows[name], getattr(expected, name))
+        if not pc.all(is_right, min_count=0).as_py():
+            row = pc.index(is_right, False).as_py()
+            raise _Bad(row, f"{name} is {rows[name][row].as_py()[:100]!r}, not {getattr(expected, name)!r}")
+    if ids := columns.get("input_ids"):
+        _check_sequences(ids, expected)
+        if positions := columns.get("masked_positions"):
+            _check_positions(positions, np.diff(ids.offsets), expected)
+    if labels := columns.get("labels"):
+        ends = columns["masked_positions"].offsets[1:]
+        labels.check_lengths(ends, "a label for each masked position")
+        labels.check_ids(expected.size)
+        _check_teacher(columns, ends, expected)
+
+
+def _check_sequences(ids: _Lists, expected: Expected) -> None:
+    lengths = np.diff(ids.offsets)
+    if len(lengths) and not (lengths.min() >= 1 and lengths.max() <= expected.max_length):
+        row = int(((lengths < 1) | (lengths > expected.max_length)).argmax())
+        raise _Bad(row, f"has {lengths[row]} tokens, not 1 to {expected.max_length}")
+    ids.check_ids(expected.size)
+    if len(ids.values) != expected.tokens:
+        raise _Bad(None, f"has {len(ids.values)} tokens, not {expected.tokens}")
+
+
+def _check_positions(positions: _Lists, lengths: np.ndarray, expected: Expected) -> None:
+    offsets, values = positions.offsets, positions.values
+    filled = np.flatnonzero(np.diff(offsets))
+    first, last = offsets[filled], offsets[filled + 1] - 1
+    # Ascending, so that the first and the last of each row say that all are inside.
+    falls = values[1:] <= values[:-1]
+    falls[last[:-1]] = False
+    if falls.any():
+        positions.fail(np.append(False, falls), "does not ascend")
+    is_outside = (values[first] < 0) | (values[last] >= lengths[filled])
+    if is_outside.any():
+        row = int(filled[is_outside.argmax()])
+        raise _Bad(row, f"{positions.name} lies outside the row of {lengths[row]} tokens")
+    if len(values) != expected.masked_positions:
+        raise _Bad(None, f"has {len(values)} masked positions, not {expected.masked_positions}")
+
+
+def _check_teacher(columns: dict[str, _Lists], ends: np.ndarray, expected: Expected) -> None:
+    top_k = expected.top_k
+    if label := columns.get("label_logprobs"):
+        label.check_lengths(ends if top_k else ends * 0, "a log-probability for each label of a teacher")
+        # Whether in order or not, no comparison with NaN is true.
+        values = label.values
+        if len(values) and not (values.max() <= 0 and values.min() > -np.inf):
+            label.fail(~((values <= 0) & (values > -np.inf)), "is no finite log-probability")
+    ids, logprobs = columns.get("topk_ids"), columns.get("topk_logprobs")
+    for column in (ids, logprobs):
+        if column:
+            column.check_lengths(ends * top_k, f"{top_k} predictions for each masked position")
+    is_trimmed = bool(ids) and expected.trimmed and ids.values.min(initial=0) < 0
+    if ids and not is_trimmed:
+        ids.check_ids(expected.size)
+    if logprobs and not (not is_trimmed and _descend(logprobs.values.view(np.uint16), top_k)):
+        _check_predictions(ids, logprobs, expected)
+    elif is_trimmed:
+        _check_predictions(ids, logprobs, expected)
+
+
+def _descend(bits: np.ndarray, top_k: int) -> bool:
+    """Whether float16 log-probabilities, by their bits, are finite, at most 0 and descend within each K."""
+    if not len(bits):
+        return True
+    # Zero and then the negative numbers ascend in their bits as they descend.
+    if bits.max() >= _HALF_NEGATIVE_INFINITY or bits.view(np.int16).max() > 0:
+        return False
+    rises = bits[1:] < bits[:-1]
+    return np.count_nonzero(rises) == np.count_nonzero(rises[top_k - 1 :: top_k])
+
+
+def _check_predictions(ids: _Lists | None, logprobs: _Lists | None, expected: Expected) -> None:
+    """The same in full: -1 and -inf stand for each other where the vocabulary was trimmed, and order is among the rest."""
+    is_outside = None
+    if ids:
+        is_outside = (ids.values == -1) & expected.trimmed
+        is_bad = ids.values.view(np.uint32) >= expected.size
+        is_bad &= ~is_outside
+        if is_bad.any():
+            ids.fail(is_bad, f"outside the vocabulary of {expected.size}")
+    if not logprobs:
+        return
+    bits = logprobs.values.view(np.uint16)
+    magnitude = bits & 0x7FFF
+    is_infinite = bits == _HALF_NEGATIVE_INFINITY
+    if is_outside is None:
+        is_outside = is_infinite & expected.trimmed
+    is_bad = (is_infinite != is_outside) | (magnitude >= _HALF_INFINITY) & ~is_infinite
+    # Bits of a positive number, which has no sign and is not zero.
+    is_bad |= (bits == magnitude) & (magnitude > 0)
+    if is_bad.any():
+        logprobs.fail(is_bad, "is no log-probability")
+    ordered = np.where(is_outside, np.uint16(0), magnitude).reshape(-1, expected.top_k)
+    highest = ordered[:, 0].copy()
+    for column in range(1, expected.top_k):
+        is_bad = (ordered[:, column] < highest) & ~is_outside.reshape(ordered.shape)[:, column]
+        if is_bad.any():
+            place = int(is_bad.argmax()) * expected.top_k + column
+            raise _Bad(logprobs.row_of(place), f"topk_logprobs do not descend: {logprobs.values[place]}")
+        np.maximum(highest, ordered[:, column], out=highest)
