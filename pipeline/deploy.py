@@ -19,7 +19,8 @@ from pipeline.remap_tokenizer import fill_vocabulary
 from pipeline.words import WORDS_FILE, write_words
 from schemas.errors import UserError, first_line
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
-from schemas.storage import filesystem, join, write_bytes
+from schemas.storage import join, write_bytes
+from schemas.tokenizer_files import read_tokenizer_files
 from schemas.vocabulary import Vocabulary
 
 _TRIED_WORDS = 1000
@@ -123,11 +124,12 @@ def _json(value: dict[str, Any], **layout: Any) -> bytes:
 
 
 def read_tokenizer(folder: str) -> PreTrainedTokenizerFast:
-    """Loads a tokenizer in the Hugging Face layout from any fsspec URL. UserError where there is none."""
-    fs, root = filesystem(folder)
+    """Loads a tokenizer in the Hugging Face layout from any fsspec URL, none of its code. UserError where it cannot."""
+    files = read_tokenizer_files(folder)
     with tempfile.TemporaryDirectory() as scratch:
+        for name, content in files.items():
+            (Path(scratch) / name).write_bytes(content)
         try:
-            fs.get(root.rstrip("/") + "/", scratch, recursive=True)
-            return AutoTokenizer.from_pretrained(scratch)
+            return AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
         except Exception as error:  # tokenizers raises nothing more specific
             raise UserError(f"{folder}: no tokenizer ({first_line(error)}); rerun the pipeline that wrote it") from None

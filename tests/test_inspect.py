@@ -9,7 +9,6 @@ import sys
 import fsspec
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -18,9 +17,9 @@ from schemas.__main__ import main
 from schemas.errors import UserError
 from schemas.inspect import inspect_row, measure, summarize, surface
 from schemas.manifest import MANIFEST_FILE, open_predictions
-from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import VOCABULARY_FILE
 from tests import world
+from tests.system.damage import edit_manifest, rewrite
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +52,6 @@ def table(printed: str) -> pd.DataFrame:
     # Reasons are last, and often empty; the total has no teacher.
     lines = [line if line[0] != "total" else ["total", "", *line[1:]] for line in lines]
     return pd.DataFrame([line + [""] * (len(head) - len(line)) for line in lines], columns=head).set_index("language")
-
-
-def edit_manifest(folder, **changes) -> None:
-    content = json.loads((folder / MANIFEST_FILE).read_text())
-    (folder / MANIFEST_FILE).write_text(json.dumps(content | changes))
 
 
 def test_summary(predictions, frame, manifest):
@@ -99,16 +93,13 @@ def test_one_language(predictions, frame):
 
 
 def test_reasons_and_a_language_without_rows(predictions, manifest, copied):
-    """Two records of the same language and teacher, as joined folders have, are one line."""
-    empty = {"language": "xx", "teacher": "en-wordpiece", "records": 3, "used": 0, "rows": 0}
-    edit_manifest(
-        copied,
-        languages=[
-            *manifest["languages"],
-            empty | {"rejected": {"empty": 2, "not UTF-8": 1}},
-            empty | {"rejected": {"empty": 3}},
-        ],
-    )
+    empty = {"language": "xx", "teacher": "en-wordpiece", "records": 6, "used": 0, "rows": 0}
+
+    def add(content: dict) -> None:
+        content["teachers"]["en-wordpiece"]["languages"].append("xx")
+        content["languages"].append(empty | {"rejected": {"empty": 5, "not UTF-8": 1}})
+
+    edit_manifest(copied, add)
     opened = open_predictions(str(copied))
     row = table(summarize(opened)).loc["xx"]
     assert (row.rows, row.records, row.used, row.rejected, row.masked) == ("0", "6", "0", "6", "0")
@@ -183,13 +174,6 @@ def test_surface(predictions):
     assert any(token.startswith("<0x") for token in vocabulary.token)
 
 
-def rewrite(url, **columns) -> None:
-    """Replaces columns of a Parquet file, keeping its footer."""
-    old = pq.read_table(url)
-    new = {name: columns.get(name, old[name]) for name in ROW_SCHEMA.names}
-    pq.write_table(pa.table(new, schema=ROW_SCHEMA.with_metadata(old.schema.metadata)), url, row_group_size=32)
-
-
 def test_odd_tokens(copied, manifest, tokens):
     """Bytes are decoded where they are whole, trimmed predictions are named, and control characters are escaped."""
     path = copied / manifest["files"][0]["path"]
@@ -204,8 +188,10 @@ def test_odd_tokens(copied, manifest, tokens):
     labels, probabilities = rows["labels"].to_pylist(), rows["label_logprobs"].to_pylist()
     labels[0], probabilities[0] = labels[0][:1], probabilities[0][:1]
     guesses[0], logprobs[0] = [-1, *guesses[0][1:8]], [np.float16(-np.inf), *logprobs[0][1:8]]
+    edit_manifest(copied, lambda content: content.update(trimmed=True))
     rewrite(
-        path,
+        copied,
+        manifest["files"][0]["path"],
         input_ids=ids,
         masked_positions=positions,
         labels=labels,
@@ -221,9 +207,11 @@ def test_odd_tokens(copied, manifest, tokens):
 
 
 def test_trimmed_predictions_never_agree(copied, manifest):
+    edit_manifest(copied, lambda content: content.update(trimmed=True))
     for file in manifest["files"]:
-        ids = pq.read_table(copied / file["path"], columns=["topk_ids"])["topk_ids"]
-        rewrite(copied / file["path"], topk_ids=[[-1] * len(each) for each in ids.to_pylist()])
+        ids = pq.read_table(copied / file["path"], columns=["topk_ids"])["topk_ids"].to_pylist()
+        outside = [[np.float16(-np.inf)] * len(row) for row in ids]
+        rewrite(copied, file["path"], topk_ids=[[-1] * len(row) for row in ids], topk_logprobs=outside)
     assert all(figures.agreed == 0 for figures in measure(open_predictions(str(copied))).values())
 
 
@@ -262,14 +250,14 @@ def test_one_row_needs_one_row_group(predictions, manifest, copied):
     content[4:start] = b"\xff" * (start - 4)
     (copied / first["path"]).write_bytes(content)
     for file in others:
-        (copied / file["path"]).write_bytes(b"PAR1")
+        (copied / file["path"]).write_bytes(b"PAR1" * (file["size"] // 4) + b"1" * (file["size"] % 4))
     number = first["row_groups"][0]
     expected = inspect_row(open_predictions(str(predictions)), number)
     opened = open_predictions(str(copied))
     assert inspect_row(opened, number).splitlines()[1:] == expected.splitlines()[1:]
-    with pytest.raises(UserError, match=f"{first['path']}: cannot be read"):
+    with pytest.raises(UserError, match=f"{first['path']}: row group 0 cannot be read"):
         summarize(opened)
-    with pytest.raises(UserError, match=f"{others[0]['path']}: cannot be read"):
+    with pytest.raises(UserError, match=f"{others[0]['path']}: row group 0 cannot be read"):
         inspect_row(opened, first["rows"])
 
 
@@ -295,11 +283,30 @@ def test_errors_are_one_line(predictions, frame, tmp_path, capsys):
 def test_a_file_from_another_run(run_pipeline, predictions, manifest, copied, tmp_path):
     other = run_pipeline(tmp_path / "other", top_k=2)
     path = manifest["files"][0]["path"]
-    shutil.copyfile(other / path, copied / path)
     opened = open_predictions(str(copied))
+    shutil.copyfile(other / path, copied / path)
     for look in (lambda: summarize(opened), lambda: inspect_row(opened, 0)):
         with pytest.raises(UserError, match="top_k is 2, but the manifest says 8"):
             look()
+    with pytest.raises(UserError, match=f"{path}: has .* bytes, but the manifest says"):
+        open_predictions(str(copied))
+
+
+def test_what_a_folder_says_is_escaped(copied, manifest):
+    def change(content: dict) -> None:
+        content["teachers"]["en-wordpiece"]["model"] = "\x1b[2Jmodel\nteacher"
+        content["languages"][0]["rejected"]["\u202ereason"] = 1
+        content["languages"][0]["records"] += 1
+
+    edit_manifest(copied, change)
+    rows = pq.ParquetFile(copied / manifest["files"][0]["path"]).read()
+    names = ["\x1b]0;name\x07", *rows["example_id"].to_pylist()[1:]]
+    rewrite(copied, manifest["files"][0]["path"], example_id=names)
+    opened = open_predictions(str(copied))
+    printed = summarize(opened) + inspect_row(opened, 0)
+    assert not set(printed) & set("\x1b\x07\u202e")
+    for escaped in (r"\x1b[2Jmodel\nteacher", r"\u202ereason: 1", r"example \x1b]0;name\x07, teacher"):
+        assert escaped in printed
 
 
 def test_it_needs_little(predictions):

@@ -19,7 +19,7 @@ from pipeline.row_files import encode_rows
 from schemas import storage
 from schemas.errors import UserError
 from schemas.manifest import open_predictions
-from schemas.rows import footer
+from schemas.rows import RUN_KEY
 from tests import gcs
 from tests.test_pipeline import files
 from tests.test_reader import equal, reader, take
@@ -167,7 +167,8 @@ def rewritten(content: bytes, vocabulary_sha256: str | None = None, group_rows: 
     """Other rows, or in other row groups, or under another vocabulary."""
     table = pq.read_table(io.BytesIO(content))
     known = table.schema.metadata[b"mergedistill.vocabulary_sha256"].decode()
-    return encode_rows(table[:rows], footer(8, vocabulary_sha256 or known, "{}"), group_rows)
+    run = table.schema.metadata[RUN_KEY.encode()].decode()
+    return encode_rows(table[:rows], 8, vocabulary_sha256 or known, run, "{}", group_rows)
 
 
 BROKEN = {

@@ -9,7 +9,8 @@ from pathlib import Path
 from schemas.config import load_config
 from schemas.errors import UserError, differences, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
-from schemas.storage import filesystem, join, write_bytes
+from schemas.storage import join, write_bytes
+from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 from trainer.checkpoint import checkpoint_steps, latest_checkpoint, load_state, load_weights
 from trainer.config import TrainerConfig
@@ -78,14 +79,13 @@ def read_evaluation(folder: str) -> Evaluation | None:
 
 def _copy(source: str, target: Path, limit: int) -> None:
     """Copies a tokenizer's files; it learns that the student reads at most `limit` tokens."""
-    fs, path = filesystem(source)
+    files = read_tokenizer_files(source)
+    settings = read_settings(source, files)
+    length = settings.get("model_max_length")
+    settings["model_max_length"] = min(length, limit) if isinstance(length, int | float) else limit
+    files[CONFIG_FILE] = json.dumps(settings, indent=2, ensure_ascii=False).encode()
     target.mkdir(parents=True, exist_ok=True)
-    for file in fs.ls(path, detail=False):
-        name, content = file.rsplit("/", 1)[-1], fs.cat_file(file)
-        if name == "tokenizer_config.json":
-            settings = json.loads(content)
-            settings["model_max_length"] = min(settings["model_max_length"], limit)
-            content = json.dumps(settings, indent=2, ensure_ascii=False).encode()
+    for name, content in files.items():
         (target / name).write_bytes(content)
 
 

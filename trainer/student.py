@@ -27,6 +27,7 @@ _NO_SHAPE = {
     "architectures",
     "tokenizer_class",
     "_name_or_path",
+    "auto_map",
 }
 # A configuration names a special id `<name>_token_id`, in XLM's family also `<name>_index`; here by name the role.
 _ROLES = {"pad": "pad", "bos": "start", "cls": "start", "eos": "end", "sep": "end", "mask": "mask", "unk": "unknown"}

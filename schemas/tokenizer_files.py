@@ -1,0 +1,58 @@
+"""The files of a tokenizer in the Hugging Face layout, read from a folder that is not to be trusted."""
+
+import json
+import os
+
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import UserError, first_line
+from schemas.storage import filesystem, join, reaching
+
+CONFIG_FILE = "tokenizer_config.json"
+# All that `save_pretrained` writes of a fast tokenizer; whatever else lies there is left there.
+_FILES = ("tokenizer.json", CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
+# Some ten times the largest that are published.
+_MOST_BYTES = 2**29
+
+
+def read_tokenizer_files(folder: str) -> dict[str, bytes]:
+    """The content of each file of the tokenizer in `folder` (a path or URL), by name.
+
+    Raises:
+      UserError: no tokenizer, a file that is enormous or that a link takes from elsewhere, or a tokenizer that names
+        Python code of its own.
+    """
+    fs, root = filesystem(folder)
+    files = {}
+    try:
+        with reaching(folder):
+            for name in _FILES:
+                path = join(root, name)
+                if not fs.exists(path):
+                    continue
+                if isinstance(fs, LocalFileSystem) and os.path.realpath(path) != join(os.path.realpath(root), name):
+                    raise UserError(f"{join(folder, name)}: is a link to another place; put the file itself there")
+                if fs.size(path) > _MOST_BYTES:
+                    raise UserError(f"{join(folder, name)}: more than {_MOST_BYTES:,} bytes are no tokenizer")
+                files[name] = fs.cat_file(path)
+    except OSError as error:
+        raise UserError(f"{folder}: no tokenizer ({first_line(error)}); rerun the pipeline that wrote it") from None
+    if missing := [name for name in _FILES[:2] if name not in files]:
+        raise UserError(f"{folder}: no tokenizer (there is no {missing[0]}); rerun the pipeline that wrote it")
+    if "auto_map" in read_settings(folder, files):
+        raise UserError(
+            f"{join(folder, CONFIG_FILE)}: names Python code of its own (`auto_map`), which is never run; "
+            "remove that entry, or rerun the pipeline that wrote the folder"
+        )
+    return files
+
+
+def read_settings(folder: str, files: dict[str, bytes]) -> dict:
+    """`tokenizer_config.json`. UserError where it is no JSON object."""
+    try:
+        settings = json.loads(files[CONFIG_FILE])
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{join(folder, CONFIG_FILE)}: not JSON ({first_line(error)})") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{join(folder, CONFIG_FILE)}: not a JSON object")
+    return settings
