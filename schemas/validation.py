@@ -132,13 +132,13 @@ def _check_sequences(ids: _Lists, expected: Expected) -> None:
 def _check_positions(positions: _Lists, lengths: np.ndarray, expected: Expected) -> None:
     offsets, values = positions.offsets, positions.values
     filled = np.flatnonzero(np.diff(offsets))
-    first, last = offsets[filled], offsets[filled + 1] - 1
+    first, last = offsets.take(filled), offsets.take(filled + 1) - 1
     # Ascending, so that the first and the last of each row say that all are inside.
     falls = values[1:] <= values[:-1]
     falls[last[:-1]] = False
     if falls.any():
         positions.fail(np.append(False, falls), "does not ascend")
-    is_outside = (values[first] < 0) | (values[last] >= lengths[filled])
+    is_outside = (values.take(first) < 0) | (values.take(last) >= lengths.take(filled))
     if is_outside.any():
         row = int(filled[is_outside.argmax()])
         raise _Bad(row, f"{positions.name} lies outside the row of {lengths[row]} tokens")

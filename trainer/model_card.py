@@ -1,7 +1,10 @@
 """The model card of an exported student: what is known of it, and what its makers have to add."""
 
+import re
+
 import yaml
 
+from schemas.errors import printable
 from schemas.manifest import Predictions
 from trainer.config import TrainerConfig
 
@@ -50,7 +53,7 @@ def model_card(
 
 def _teachers(predictions: Predictions) -> str:
     rows = [
-        [name, t.model, t.revision or "", t.family, " ".join(t.languages), f"{t.vocabulary_size:,}"]
+        [name, _text(t.model), _text(t.revision or ""), _text(t.family), " ".join(t.languages), f"{t.vocabulary_size:,}"]
         for name, t in predictions.teachers.items()
     ]
     return _table(["teacher", "model", "revision", "tokenizer", "languages", "vocabulary"], rows)
@@ -72,6 +75,11 @@ def _results(evaluation: dict[str, dict]) -> str:
         for language, row in evaluation.items()
     ]
     return _table(["language", "accuracy", "NLL", "teacher's accuracy", "teacher's NLL", "positions"], rows)
+
+
+def _text(value: str) -> str:
+    """A cell that shows `value` as it is, whatever Markdown or HTML it may look like."""
+    return re.sub(r"[\\`\[\]<>|&!]", lambda match: f"&#{ord(match[0])};", printable(value))
 
 
 def _table(header: list[str], rows: list[list[str]]) -> str:

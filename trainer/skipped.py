@@ -3,7 +3,7 @@
 import torch
 from tqdm import tqdm
 
-from schemas.errors import UserError
+from schemas.errors import UserError, printable
 from trainer.collate import Batch, Origins
 from trainer.loss import Losses
 from trainer.reader import example_ids
@@ -50,7 +50,7 @@ class SkippedSteps:
                     "look at these rows, lower the learning rate, or set precision: float32"
                 )
             if self._runtime.is_main:
-                tqdm.write(f"warning: {message}")
+                tqdm.write(f"warning: {printable(message)}")
         self._steps.clear()
         self._batches.clear()
 

@@ -52,7 +52,7 @@ def student_config(
     like, revision = (start.model, start.revision) if start else (config.like, config.revision)
     try:
         if like is not None:
-            shape = AutoConfig.from_pretrained(like, revision=revision, trust_remote_code=False)
+            shape = _shape_of(like, revision)
             model_type = model_type or shape.model_type
             # The shape, not the precision that its checkpoint happens to be stored in.
             settings = {key: value for key, value in shape.to_diff_dict().items() if key not in _NO_SHAPE} | settings
@@ -123,6 +123,18 @@ def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
     for value in vars(config).values():
         if isinstance(value, PreTrainedConfig):
             yield from _parts(value)
+
+
+def _shape_of(model: str, revision: str | None) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UserError(
+            f"student.like: {model} is of a kind that needs Python code of its own, which is never run here; "
+            "choose a model of a kind that transformers has"
+        ) from None
 
 
 def longest_sequence(config: PreTrainedConfig) -> int:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from schemas.errors import UserError
+from schemas.errors import UserError, printable
 from schemas.manifest import Predictions, open_predictions
 from schemas.vocabulary import Vocabulary
 from trainer.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint, load_state
@@ -174,7 +174,7 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     if state is None:
         provenance = initialize(model, config.student, predictions, start)
         if runtime.is_main:
-            print(*provenance, sep="\n", end="\n" * bool(provenance))
+            print(*map(printable, provenance), sep="\n", end="\n" * bool(provenance))
     student = DistilledStudent(model)
     if config.gradient_checkpointing:
         student.checkpoint_gradients()
