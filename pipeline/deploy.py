@@ -71,7 +71,7 @@ def _try(what: str, tokenizer: PreTrainedTokenizerFast, size: int, texts: list[s
     """UserError where `tokenizer` fails, or gives other ids once it was saved and loaded."""
     with tokenizer_faults(f"{what} fails"), tempfile.TemporaryDirectory() as scratch:
         write_tokenizer(scratch, tokenizer, size)
-        loaded = AutoTokenizer.from_pretrained(scratch)
+        loaded = AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
         expected = tokenizer(texts)["input_ids"] if texts else []
         for text, ids, again in zip(texts, expected, loaded(texts)["input_ids"] if texts else [], strict=True):
             if ids != again or tokenizer.decode(ids) != loaded.decode(ids):
