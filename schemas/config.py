@@ -133,7 +133,9 @@ def _check_scalar(where: str, node: yaml.ScalarNode) -> None:
     kind, value = _KINDS[node.tag], node.value
     pattern = _WRITTEN.get(kind)
     if pattern and not pattern.fullmatch(value):
-        raise UserError(f"{where}: {_short(value)} is {kind} to YAML, in an unusual form; write it plainly, or quote it")
+        raise UserError(
+            f"{where}: {_short(value)} is {kind} to YAML, in an unusual form; write it plainly, or quote it"
+        )
     if kind == "an integer" and len(value) > _MOST_DIGITS:
         raise UserError(f"{where}: an integer of {len(value):,} digits")
     if kind in ("true or false", "nothing") and node.tag != yaml.SafeLoader("").resolve(

@@ -368,7 +368,7 @@ def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:
             return f"teachers.{name}: the vocabulary does not know it"
         known = int((vocabulary.teacher_ids[name] >= 0).sum())
         if known > teacher.vocabulary_size or known < teacher.vocabulary_size and not manifest.trimmed:
-            return f"teachers.{name}: vocabulary_size is {teacher.vocabulary_size}, but the vocabulary has {known} of it"
+            return f"teachers.{name}: vocabulary_size is {teacher.vocabulary_size}, but the vocabulary has {known}"
     return None
 
 
@@ -421,7 +421,9 @@ def read_footer(url: str) -> Footer:
     except FileNotFoundError:
         raise UserError(f"{url}: the file is not there; rerun the pipeline") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{url}: not a whole Parquet file ({first_line(error)}); remove it and rerun the pipeline") from None
+        raise UserError(
+            f"{url}: not a whole Parquet file ({first_line(error)}); remove it and rerun the pipeline"
+        ) from None
 
 
 def load_footer(url: str) -> Footer:

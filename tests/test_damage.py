@@ -1,4 +1,4 @@
-"""Damaged folders of predictions: trainer, inspect and trim refuse what would change what is trained on, in one line."""
+"""Damaged folders of predictions: all who read them refuse, in one line, what would change what is trained on."""
 
 import itertools
 import json
@@ -82,7 +82,8 @@ def test_the_example_is_named(predictions, tmp_path):
     opened = open_predictions(str(copy))
     (file,) = [other for other in opened.files if other.record.path == file.record.path]
     example = rows["example_id"][row].as_py()
-    said = f"{file.url}: row group 1: example {example}: labels outside the vocabulary of {len(opened.vocabulary)}: 1000000"
+    size = len(opened.vocabulary)
+    said = f"{file.url}: row group 1: example {example}: labels outside the vocabulary of {size}: 1000000"
     assert refusal(lambda: read_row_group(file, 1, 8)).startswith(said)
     # Also where the teacher's columns are not read.
     assert refusal(lambda: read_row_group(file, 1, 0)).startswith(said)

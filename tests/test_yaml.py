@@ -78,7 +78,8 @@ def test_what_people_write_is_read(tmp_path):
     path = tmp_path / "c.yaml"
     files = "&files [a.txt, '2020-01-02', \"no\"]"
     path.write_text(
-        f"output: y\nteachers:\n  t: {{model: m, languages: [fr, 'no'], revision: null}}\ntext: {{fr: {files}, 'no': *files}}\n"
+        "output: y\nteachers:\n  t: {model: m, languages: [fr, 'no'], revision: null}\n"
+        f"text: {{fr: {files}, 'no': *files}}\n"
         "masking: {rate: 2e-1, mask: .5, random: 0.1}\nseed: 1_000\nmax_rejected: 1.\npacking: yes\n"
     )
     config = load_config(str(path), PipelineConfig)
