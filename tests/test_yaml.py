@@ -67,10 +67,10 @@ def test_one_line_at_once(case, tmp_path):
     content, message = REFUSED[case]
     path = tmp_path / "c.yaml"
     path.write_text(content)
-    before = time.monotonic()
+    before = time.process_time()
     with pytest.raises(UserError, match=message) as raised:
         load_config(str(path), PipelineConfig)
-    assert time.monotonic() - before < 3 and len(str(raised.value)) < 1000
+    assert time.process_time() - before < 3 and len(str(raised.value)) < 1000
     assert "\n" not in printable(str(raised.value))
 
 
