@@ -18,6 +18,7 @@ from transformers.utils import cached_file
 
 from pipeline.character_tokenizer import from_characters
 from pipeline.config import TeacherConfig
+from pipeline.loading import loading_fault
 from pipeline.sentencepiece_model import from_sentencepiece
 from schemas.errors import UserError, first_line
 
@@ -101,7 +102,7 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrain
             )
         except Exception as error:  # some fail in unforeseen ways on files that are not in their layout
             errors.append(error)
-    raise UserError(f"{where}: its tokenizer cannot be loaded: {first_line(errors[0])}")
+    raise UserError(f"{where}: its tokenizer cannot be loaded: {loading_fault(errors[0], config)}")
 
 
 def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: dict[str, int]) -> Tokenizer:

@@ -3,6 +3,7 @@
 Legend: B batch, L padded length, M masked positions, V the teacher's vocabulary.
 """
 
+import operator
 import threading
 from functools import partial
 
@@ -31,7 +32,9 @@ class Forward:
     Attributes:
       head_everywhere: why the head is run at all positions; empty where it is not.
       padding_reaches: how far padding moves the logits of other tokens; 0 where it does not,
-        else the rows of a batch must have one length.
+        else the rows of a batch must have one length, and are run without an attention mask.
+      concurrent: whether several threads may run it at a time: not where it writes to its own modules
+        (a Funnel, LTG-BERT), whose rows they would mix.
       vocabulary: V, the columns of the logits.
     """
 
@@ -41,6 +44,7 @@ class Forward:
         self._pad_id = pad_id
         self.head_everywhere = ""
         self.padding_reaches = 0.0
+        self.concurrent = True
         self.vocabulary = 0
         # What the hook keeps is each thread's own, set only while it predicts. The hook must not refer to this
         # object, which refers to the model: in a cycle both would outlive their last user.
@@ -61,27 +65,42 @@ class Forward:
           longest: tokens of the longest row that it will be given.
 
         Raises:
-          UserError: it does not run on token ids and an attention mask, or gives something other than the same
-            finite [B, L, V] logits each time.
+          UserError: it does not run on token ids, gives something other than the same finite [B, L, V] logits
+            each time, or predicts from what precedes a token alone.
         """
         sizes = [min(size, longest) for size in (_SHORT, _SHORT + 1, longest)]
         # Different tokens, so that what is mixed up shows.
         row = np.resize(tokens[np.linspace(0, len(tokens) - 1, longest).astype(np.int64)], longest)
         short, every = row[-sizes[0] :], np.arange(sizes[0])
         alone = self._first(where, short[None], every)
+        # A row of the same first token and the same length.
+        other = np.append(short[:1], np.resize(np.roll(tokens, len(tokens) // 3), len(short) - 1))
+        if len(short) > 1 and torch.equal(alone[0], self._first(where, other[None], every)[0]):
+            raise UserError(
+                f"{where}: what it predicts does not depend on the tokens that follow, so it is no masked LM, or its "
+                f"attention does not work on a {self._device.type}"
+            )
         self.vocabulary = alone.shape[1]
         tolerance = _TOLERANCE * float(alone.abs().max())
         # In each the first row is the short one, padded to the other's length.
         batches = [_batch(short, row[:size], self._pad_id) for size in sizes]
+        reaches = 0.0
+        # What is written at the first run of a length only, as caches are, is written by now.
+        before = _state(self._model)
         for ids_BL, inside_BL in batches:
             rows_M = np.arange(ids_BL.size)[inside_BL.ravel()]
             # A token of NaN is found when it is met, with the example that has it.
-            logits_MV, again_MV = (self._everywhere(ids_BL, inside_BL, rows_M).nan_to_num() for _ in range(2))
+            try:
+                logits_MV, again_MV = (self._everywhere(ids_BL, inside_BL, rows_M).nan_to_num() for _ in range(2))
+            except Exception:  # It takes no attention mask, or not one of two rows.
+                reaches = np.inf
+                break
             if not torch.equal(logits_MV, again_MV):
                 raise UserError(f"{where}: its model gives other predictions each time that it is run; it cannot be used")
-            moved = float((logits_MV[: len(every)] - alone).abs().max())
-            if moved > tolerance:
-                self.padding_reaches = max(self.padding_reaches, moved)
+            reaches = max(reaches, float((logits_MV[: len(every)] - alone).abs().max()))
+        if reaches > tolerance:
+            self.padding_reaches = reaches
+        self.concurrent = _same(before, _state(self._model))
         self.head_everywhere = self._fault_of_head(*batches[0], tolerance)
 
     def close(self) -> None:
@@ -91,12 +110,12 @@ class Forward:
     def _first(self, where: str, ids_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
         """Float logits of a first try. UserError where they are none."""
         try:
-            output = self._output(ids_BL, np.ones(ids_BL.shape, bool))
+            output = self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device))
             logits = getattr(output, "logits", None)
             shape = tuple(getattr(logits, "shape", ()))
         except Exception as error:  # Whatever an unknown architecture makes of it.
             raise UserError(
-                f"{where}: its model does not run on token ids and an attention mask alone "
+                f"{where}: its model does not run on token ids alone "
                 f"({type(error).__name__}: {first_line(error)})"
             ) from None
         if len(shape) != 3 or shape[:2] != ids_BL.shape:
@@ -131,14 +150,28 @@ class Forward:
         return logits_BLV.flatten(0, 1)[torch.from_numpy(rows_M).to(self._device)]
 
     def _output(self, ids_BL: np.ndarray, inside_BL: np.ndarray):
-        return self._model(
-            input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device),
-            attention_mask=torch.from_numpy(inside_BL.astype(np.int64)).to(self._device),
-        )
+        mask = {}
+        if not self.padding_reaches:
+            mask["attention_mask"] = torch.from_numpy(inside_BL.astype(np.int64)).to(self._device)
+        return self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device), **mask)
 
 
 def _batch(short: np.ndarray, other: np.ndarray, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
     return pad(np.concatenate([short, other]), np.array([len(short), len(other)]), pad_id)
+
+
+def _state(model: torch.nn.Module) -> list:
+    """Whatever a forward pass may write to the modules."""
+    return [
+        value
+        for module in model.modules()
+        for part in (vars(module), module._buffers, module._modules)
+        for value in part.values()
+    ]
+
+
+def _same(before: list, after: list) -> bool:
+    return len(before) == len(after) and all(map(operator.is_, before, after))
 
 
 def _keep_rows(wanted: threading.local, module, arguments, output):

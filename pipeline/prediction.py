@@ -72,10 +72,10 @@ class Predictor:
         self._device = device
         self._kind = "cpu" if device.type == "cpu" else "other"
         self._top_k = top_k
-        self._threads = threads if device.type == "cpu" else 1
         self._pad = tokenizer.pad_id
         # Tried in float32, where rounding does not hide what differs, and then run as configured.
         self._forward = try_forward(model.to(device).eval(), tokenizer, device, max_length)
+        self._threads = threads if device.type == "cpu" and self._forward.concurrent else 1
         self._warn(f"teacher {tokenizer.name!r} ({type(model).__name__})")
         model.to(self.dtype)
         # Columns that no token of the tokenizer stands for (padding of the vocabulary) count in the

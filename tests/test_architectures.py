@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from pipeline.config import TeacherConfig
-from pipeline.forward import Forward
-from pipeline.prediction import Predictor
-from pipeline.teacher_model import longest_row
+from pipeline.prediction import Predictor, try_forward
+from pipeline.teacher_model import longest_sequence
 from schemas.errors import UserError
 from tests.architectures import LONGEST, MODEL_TYPES, VOCABULARY, tiny
 
 MATRIX = Path(__file__).parents[1] / "docs" / "architectures.md"
 FLOAT32 = TeacherConfig(model="", languages=["en"], dtype="float32")
 TOP_K = 5
+CPU = torch.device("cpu")
 # The logits are of about 10, and float32 keeps 24 bits of each number of the sums that they are made of.
 ROUNDING = 10 * 2**-24 * 2**8
 
@@ -26,6 +26,8 @@ class Tokenizer:
     name = "t"
     tokens = {own: str(own) for own in range(VOCABULARY - 10)}
     roles = {"pad": 1, "mask": 4}
+    pad_id = 1
+    ordinary_ids = np.arange(5, 90, dtype=np.int32)
 
 
 def ragged(count: int = 24):
@@ -48,11 +50,11 @@ def plain(model, ids, lengths) -> torch.Tensor:
 def outcome(model_type: str) -> str:
     """What the matrix says of an architecture."""
     try:
-        forward = Forward(tiny(model_type), Tokenizer)
+        forward = try_forward(tiny(model_type), Tokenizer, CPU, 48)
     except UserError as refusal:
         return "refused: " + str(refusal).split("): ", 1)[1]
-    batches = "one length a batch" if forward.padding else "padded batches"
-    return f"exact, {batches}, head at {'every position' if forward.head else 'masked positions only'}"
+    batches = "one length a batch" if forward.padding_reaches else "padded batches"
+    return f"exact, {batches}, head at {'every position' if forward.head_everywhere else 'masked positions only'}"
 
 
 def matrix() -> dict[str, str]:
@@ -96,24 +98,24 @@ def test_the_same_bits_by_any_number_of_threads(model_type):
 
 @pytest.mark.parametrize(("model_type", "longest"), [("big_bird", 56), ("reformer", 64), ("yoso", LONGEST + 2)])
 def test_rows_that_are_too_long_to_be_exact(model_type, longest):
-    assert longest_row(tiny(model_type)) == longest
+    assert longest_sequence(tiny(model_type)) == longest
 
 
 def test_padding_that_reaches_tokens_is_told(caplog):
     Predictor(tiny("fnet"), Tokenizer, FLOAT32, TOP_K)
-    assert "batches have rows of one length only, which is slower, since padding gives logits that differ" in caplog.text
+    assert "batches hold rows of one length only, which is slower, since padding moves its logits" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("model_type", "settings", "message"),
     [
         ("bert", {"is_decoder": True}, "does not depend on the tokens that follow, so it is no masked LM"),
-        ("reformer", {"lsh_attn_chunk_length": 4, "local_attn_chunk_length": 32}, "other logits each time"),
-        ("xmod", {"default_language": None}, "fails on a few tokens: ValueError: Input language unknown"),
+        ("reformer", {"lsh_attn_chunk_length": 4, "local_attn_chunk_length": 32}, "other predictions each time"),
+        ("xmod", {"default_language": None}, "does not run on token ids alone .ValueError: Input language unknown"),
     ],
 )
 def test_what_cannot_be_exact_is_refused(model_type, settings, message, monkeypatch):
-    monkeypatch.setattr("pipeline.forward.longest_row", lambda model: 40)
+    monkeypatch.setattr("pipeline.prediction.longest_sequence", lambda model: 40)
     with pytest.raises(UserError, match=message) as refusal:
-        Forward(tiny(model_type, **settings), Tokenizer)
+        try_forward(tiny(model_type, **settings), Tokenizer, CPU, 40)
     assert "\n" not in str(refusal.value)
