@@ -20,7 +20,7 @@ from pipeline.forward import Forward
 from pipeline.teacher_model import longest_sequence
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from pipeline.top_k import log_normalizer, top_k
-from schemas.errors import UserError
+from schemas.errors import UserError, first_line
 from schemas.ragged import batches_by_length, pad, ranges
 
 # By device: padded tokens a batch, and logits held at once, [M, V].
@@ -78,6 +78,14 @@ class Predictor:
         self._threads = threads if device.type == "cpu" and self._forward.concurrent else 1
         self._warn(f"teacher {tokenizer.name!r} ({type(model).__name__})")
         model.to(self.dtype)
+        try:
+            self.log_distributions(tokenizer.ordinary_ids[:4], np.arange(1))
+        except Exception as error:  # Not every operation exists in every precision: Fourier transforms, say.
+            name = str(self.dtype).removeprefix("torch.")
+            raise UserError(
+                f"teacher {tokenizer.name!r} ({type(model).__name__}): it does not run in {name} on {device.type} "
+                f"({first_line(error)}); set `dtype: float32` for it"
+            ) from None
         # Columns that no token of the tokenizer stands for (padding of the vocabulary) count in the
         # normaliser but are never among the top-k.
         tokens = np.fromiter(tokenizer.tokens, np.int64)

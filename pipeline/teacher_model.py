@@ -162,7 +162,8 @@ def longest_sequence(model: PreTrainedModel) -> int:
     if config.model_type == "reformer":
         limits.append(min(config.local_attn_chunk_length, config.lsh_attn_chunk_length))
     for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, torch.nn.Embedding):
+        # I-BERT's is an embedding of its own kind.
+        if name.endswith("position_embeddings") and hasattr(module, "weight") and hasattr(module, "padding_idx"):
             # RoBERTa's family starts counting after the padding index.
-            limits.append(module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1))
+            limits.append(len(module.weight) - (0 if module.padding_idx is None else module.padding_idx + 1))
     return min(limits)

@@ -96,9 +96,15 @@ def test_the_same_bits_by_any_number_of_threads(model_type):
     assert (results[0].topk_logprobs == results[1].topk_logprobs).all()
 
 
-@pytest.mark.parametrize(("model_type", "longest"), [("big_bird", 56), ("reformer", 64), ("yoso", LONGEST + 2)])
+@pytest.mark.parametrize(("model_type", "longest"), [("big_bird", 56), ("reformer", 64), ("yoso", LONGEST + 2), ("ibert", LONGEST)])
 def test_rows_that_are_too_long_to_be_exact(model_type, longest):
     assert longest_sequence(tiny(model_type)) == longest
+
+
+def test_a_precision_that_it_does_not_run_in():
+    config = TeacherConfig(model="", languages=["en"], dtype="bfloat16")
+    with pytest.raises(UserError, match="does not run in bfloat16 on cpu .*; set `dtype: float32` for it"):
+        Predictor(tiny("fnet"), Tokenizer, config, TOP_K)
 
 
 def test_padding_that_reaches_tokens_is_told(caplog):
