@@ -115,7 +115,7 @@ def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int,
 
 
 def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel | None) -> str:
-    """sha256 over the tokenizer, the model's configuration and its every weight, and code of its own, wherever they came from."""
+    """sha256 over the tokenizer, the model's configuration, its every weight and code of its own."""
     if model is None:
         return tokenizer.fingerprint
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _INCIDENTAL}

@@ -96,7 +96,9 @@ def test_the_same_bits_by_any_number_of_threads(model_type):
     assert (results[0].topk_logprobs == results[1].topk_logprobs).all()
 
 
-@pytest.mark.parametrize(("model_type", "longest"), [("big_bird", 56), ("reformer", 64), ("yoso", LONGEST + 2), ("ibert", LONGEST)])
+@pytest.mark.parametrize(
+    ("model_type", "longest"), [("big_bird", 56), ("reformer", 64), ("yoso", LONGEST + 2), ("ibert", LONGEST)]
+)
 def test_rows_that_are_too_long_to_be_exact(model_type, longest):
     assert longest_sequence(tiny(model_type)) == longest
 
