@@ -2,11 +2,11 @@
 
 import argparse
 import logging
-import sys
 
 from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config
 from schemas.errors import UserError, exit_code_of
+from schemas.process import run_command
 
 
 def main(arguments: list[str]) -> int:
@@ -87,4 +87,4 @@ def _load(path: str) -> PipelineConfig:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

@@ -8,7 +8,6 @@ report says how often it does, on text that should be held out.
 import argparse
 import json
 import re
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -24,6 +23,7 @@ from pipeline.text import plan_file, read_records
 from pipeline.words import tokens_of_spans
 from schemas.errors import UserError, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
+from schemas.process import run_command
 from schemas.storage import join, write_bytes
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
@@ -183,4 +183,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

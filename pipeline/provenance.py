@@ -13,7 +13,7 @@ from pipeline.teacher_model import check_model, load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError, differences
 from schemas.manifest import MANIFEST_FILE, TeacherRecord, VocabularyRecord
-from schemas.storage import create_bytes, join, list_files, read_bytes
+from schemas.storage import create_bytes, join, list_files, read_bytes, write_bytes
 from schemas.vocabulary import Vocabulary
 
 RUN_FILE = "_run.json"
@@ -76,13 +76,16 @@ def claim_output(output: str, run: Run) -> None:
 
     Of two runs that claim an empty folder at once, one gets it.
     """
-    check_output(output, run)
-    if not create_bytes(join(output, RUN_FILE), run.model_dump_json(indent=2).encode() + b"\n"):
-        check_output(output, run)
+    if check_output(output, run):
+        return
+    claim = run.model_dump_json(indent=2).encode() + b"\n"
+    if not create_bytes(join(output, RUN_FILE), claim) and not check_output(output, run):
+        # What a kill left of a claim, where it could not be written at once.
+        write_bytes(join(output, RUN_FILE), claim)
 
 
-def check_output(output: str, run: Run) -> None:
-    """UserError where the folder holds another run, or predictions that are no run's."""
+def check_output(output: str, run: Run) -> bool:
+    """Whether the folder is this run's already. UserError where it holds another run, or predictions that are no run's."""
     try:
         found = json.loads(read_bytes(join(output, RUN_FILE)))
     except FileNotFoundError:
@@ -90,6 +93,10 @@ def check_output(output: str, run: Run) -> None:
             raise UserError(
                 f"{output}: holds predictions that another command wrote (trimmed ones?); choose another output"
             ) from None
-        return
+        return False
+    except ValueError:
+        # Half-written by a process that was killed before it did anything else.
+        return False
     if changed := differences(found, json.loads(run.model_dump_json())):
         raise UserError(f"{output}: holds another run ({changed}); remove the folder or choose another output")
+    return True

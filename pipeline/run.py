@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import (
 )
 from fsspec.implementations.local import LocalFileSystem
 
+import pipeline.processes  # noqa: F401  (registers itself with Beam)
 from pipeline.commit import collect_manifest
 from pipeline.config import PipelineConfig
 from pipeline.deploy import StudentTokenizers, deploy_tokenizers, deployed_tokenizers, make_tokenizers
@@ -36,6 +37,7 @@ from pipeline.teachers import load_teacher
 from pipeline.words import SAMPLE_BYTES, WORDS_FILE, count_words, read_words, without
 from pipeline.worker import PredictShards
 from schemas.errors import UserError
+from schemas.lock import owning
 from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, open_predictions, write_manifest
 from schemas.storage import filesystem, join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
@@ -83,8 +85,13 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
 
     Raises:
       UserError: bad input, found before any shard is processed, or the output folder
-        holds another run.
+        holds another run, or is being written by another process.
     """
+    with owning(config.output):
+        return _run_owned(config, beam_arguments)
+
+
+def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
     options, prepared = _check(config, beam_arguments)
     shards = prepared.shards
     claim_output(config.output, prepared.run)
@@ -169,9 +176,9 @@ def _make_tokenizers(config: PipelineConfig, prepared: Prepared, sample_bytes: i
 def process(shards: list[Shard], config: PipelineConfig, run: Run, options: PipelineOptions) -> None:
     """The Beam pipeline: small descriptions go in, each shard's file is written inside."""
     try:
-        with beam.Pipeline(options=options) as pipeline:
+        with beam.Pipeline(options=options) as job:
             (
-                pipeline
+                job
                 | "Describe shards" >> beam.Create(deal(shards))
                 | "Spread over workers" >> beam.Reshuffle()
                 | "Predict and write" >> beam.ParDo(PredictShards(config, run, threads_a_process(options)))

@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -27,6 +26,7 @@ from pipeline.row_files import encode_rows, read_receipt
 from pipeline.trimming import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from pipeline.words import WORDS_FILE, read_words
 from schemas.errors import UserError, exit_code_of
+from schemas.lock import owning
 from schemas.manifest import (
     FileRecord,
     Manifest,
@@ -37,6 +37,7 @@ from schemas.manifest import (
     read_footer,
     write_manifest,
 )
+from schemas.process import run_command
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_group
 from schemas.rows import ROW_SCHEMA, check_footer
@@ -246,7 +247,8 @@ def _run(options: argparse.Namespace) -> None:
     sources = [os.path.normpath(folder) for folder in [*options.folders, options.like] if folder]
     if os.path.normpath(options.output) in sources:
         raise UserError(f"--output {options.output}: is one of the folders to read; choose another")
-    found = trim(open_predictions(*options.folders), options.output, options.like, options.min_predicted)
+    with owning(options.output):
+        found = trim(open_predictions(*options.folders), options.output, options.like, options.min_predicted)
     print(format_report(found, options.hidden_size))
     if options.json:
         write_bytes(options.json, json.dumps(found, indent=2).encode() + b"\n")
@@ -280,4 +282,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

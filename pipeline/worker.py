@@ -12,6 +12,7 @@ from pipeline.provenance import Run
 from pipeline.row_files import Receipt
 from pipeline.shards import Shard, process_shard
 from pipeline.teachers import Pool, Teacher, load_teacher
+from schemas.errors import naming_exhaustion
 from schemas.storage import join
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
@@ -38,7 +39,8 @@ class PredictShards(beam.DoFn):
         for shard in lot:
             key = (shard.teacher, self._fingerprints[shard.teacher], self._run)
             load = partial(self._load, shard.teacher)
-            with _SHARDS, _TEACHERS.use(key, load, self._config.teachers_in_memory) as teacher:
+            use = _TEACHERS.use(key, load, self._config.teachers_in_memory)
+            with naming_exhaustion(), _SHARDS, use as teacher:
                 progress = partial(shard_progress, shard.path)
                 receipt = process_shard(shard, self._config, self._run, teacher, progress)
             _count(shard.language, receipt)

@@ -1,11 +1,11 @@
 """`python -m schemas inspect FOLDER`: predictions as people read them."""
 
 import argparse
-import sys
 
 from schemas.errors import exit_code_of
 from schemas.inspect import inspect_row, summarize
 from schemas.manifest import open_predictions
+from schemas.process import run_command
 
 _LEGEND = """\
 the summary's columns:
@@ -47,4 +47,4 @@ def _run(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

@@ -1,8 +1,10 @@
 """The one kind of exception that is the user's to mend."""
 
+import errno
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 # What a terminal or a reader may take for something else than text: control characters and escape sequences, line and
 # paragraph separators, marks and overrides of the writing direction, and halves of surrogate pairs.
@@ -22,7 +24,8 @@ class UserError(Exception):
 def exit_code_of(command: Callable[[], int | None]) -> int:
     """Runs `command` and returns its exit code: its own or 0, 2 after a printed `UserError`, 130 after Ctrl-C."""
     try:
-        return command() or 0
+        with naming_exhaustion():
+            return command() or 0
     except UserError as error:
         print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
@@ -36,8 +39,58 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
+@contextmanager
+def naming_exhaustion() -> Iterator[None]:
+    """Turns what is raised where memory, a disk or the temporary folder gave out into a UserError that says so."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if message := _memory(error) or _disk(error):
+            raise UserError(message) from None
+        raise
+
+
+def _memory(error: BaseException) -> str:
+    """Says that memory is used up, where that is what `error` means. Arrow's error is a MemoryError too."""
+    said = _quoted(error)
+    words = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "bad_alloc")
+    of_torch = type(error).__name__ == "OutOfMemoryError"
+    if not (of_torch or isinstance(error, MemoryError) or any(word in str(error) for word in words)):
+        return ""
+    return (
+        f"out of memory ({said}); lower batch_tokens, in the pipeline also shard_bytes, teachers_in_memory or the number "
+        "of workers, in the trainer also sampling.shuffle_rows or readers, then run the same command again to go on"
+    )
+
+
+def _disk(error: BaseException) -> str:
+    """Says that a disk is full or that there is no temporary folder, where that is what `error` means."""
+    said = _quoted(error)
+    if "No usable temporary directory" in said:
+        return f"{said}; set TMPDIR to a folder that exists, can be written and has room"
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if not (is_full or "No space left on device" in str(error)):
+        return ""
+    return (
+        f"no room on a disk ({said}); make room there (TMPDIR says where temporary files go), then run the same command "
+        "again to go on"
+    )
+
+
 def first_line(error: Exception) -> str:
-    """The first line of what a library's exception says, to be quoted in a `UserError`."""
+    """The first line of what a library's exception says, to be quoted in a `UserError`.
+
+    Raises:
+      UserError: memory was used up, so that what was being read or made is not at fault.
+    """
+    if message := _memory(error):
+        raise UserError(message) from None
+    return _quoted(error)
+
+
+def _quoted(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
 
 

@@ -1,7 +1,9 @@
 """Files on any fsspec URL (local paths, gs://...), written atomically."""
 
+import contextlib
 import logging
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +17,7 @@ from schemas.errors import UserError, first_line
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 # A request to Cloud Storage that hears nothing for so long is made again, a few times.
 SILENCE_SECONDS = 60.0
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
@@ -94,7 +97,8 @@ def create_bytes(url: str, content: bytes) -> bool:
     """Like `write_bytes`, but leaves a file that is already there, and says whether it wrote.
 
     Of several writers at once one succeeds, where the filesystem can tell them apart:
-    locally and on Google Cloud Storage.
+    locally and on Google Cloud Storage. Where a local filesystem has no hard links, a kill
+    may leave a part of the file.
     """
     fs, path = filesystem(url)
     try:
@@ -102,6 +106,11 @@ def create_bytes(url: str, content: bytes) -> bool:
             temporary = _temporary(path, content)
             try:
                 os.link(temporary, path)
+            except FileExistsError:
+                return False
+            except OSError:
+                # exFAT, gcsfuse, some network drives.
+                _create_in_place(path, content)
             finally:
                 os.unlink(temporary)
         else:
@@ -111,13 +120,37 @@ def create_bytes(url: str, content: bytes) -> bool:
     return True
 
 
-def _temporary(path: str, content: bytes) -> str:
-    """Writes a complete file beside `path` and gives its path."""
-    folder, name = os.path.split(path)
+def make_folder(folder: str) -> None:
+    """Makes a local folder and those above it, where they are not there. UserError where that cannot be."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another output") from None
+
+
+def remove_temporaries(folder: str) -> None:
+    """Removes what writes that were killed, or had no room, left below a local folder. Its owner alone may do so."""
+    for parent, _, names in os.walk(folder):
+        for name in filter(_TEMPORARY.fullmatch, names):
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(parent, name))
+
+
+def _create_in_place(path: str, content: bytes) -> None:
+    with open(path, "xb") as file:
+        try:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        except OSError:
+            os.unlink(path)
+            raise
+
+
+def _temporary(path: str, content: bytes) -> str:
+    """Writes a complete file beside `path` and gives its path."""
+    folder, name = os.path.split(path)
+    make_folder(folder)
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, not a file; choose another name")
     temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
@@ -127,5 +160,7 @@ def _temporary(path: str, content: bytes) -> str:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
         raise UserError(f"{path}: cannot be written ({error.strerror}); make room, or choose another output") from None
     return temporary

@@ -1,15 +1,12 @@
 """`python -m trainer CONFIG.yaml`, alone or under torchrun."""
 
 import argparse
-import os
 import sys
 
 from schemas.config import describe_fields, load_config
 from schemas.errors import exit_code_of
+from schemas.process import EXIT_AGAIN, run_command
 from trainer.config import TrainerConfig
-
-# EX_TEMPFAIL of sysexits.h: try again later.
-EXIT_SAVED = 75
 
 
 def main(arguments: list[str]) -> int:
@@ -43,16 +40,11 @@ def _run(path: str) -> int:
     except Interrupted as interrupted:
         if runtime.is_main:
             print(f"{interrupted}; run the same command again to go on", file=sys.stderr)
-        return EXIT_SAVED
+        return EXIT_AGAIN
     finally:
         stop_runtime()
     return 0
 
 
 if __name__ == "__main__":
-    code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Not `sys.exit`: threads of torch's gloo outlive the group of processes, and one that lets go of a Python object while
-    # the interpreter is taken down aborts the process. A run that is done would count as failed.
-    os._exit(code)
+    run_command(main)

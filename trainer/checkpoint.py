@@ -12,6 +12,7 @@ There are no random states: every micro-batch's dropout is seeded by (seed, step
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from schemas.errors import UserError, first_line
+from schemas.storage import write_bytes
 
 FOLDER = "checkpoints"
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
@@ -115,12 +117,9 @@ def _write(output: str, step: int, weights: dict, moments: dict, state: dict, ke
     final = _folder(output, step)
     if final.exists():
         # A step has but one set of weights. What can be new is an evaluation of them.
-        (renewed := final.with_suffix(".json.tmp")).write_text(json.dumps(state, indent=2))
-        renewed.replace(final / _STATE)
+        write_bytes(str(final / _STATE), json.dumps(state, indent=2).encode())
         return
-    for left in final.parent.glob(".*.tmp"):
-        # By a run that was killed.
-        shutil.rmtree(left)
+    remove_partial(output)
     temporary = _hidden(final)
     temporary.mkdir(parents=True)
     save_file(weights, temporary / _WEIGHTS)
@@ -135,6 +134,13 @@ def _write(output: str, step: int, weights: dict, moments: dict, state: dict, ke
         if old != best:
             # Hidden first: a kill must not leave a part of it that looks whole.
             shutil.rmtree(_folder(output, old).rename(_hidden(_folder(output, old))))
+
+
+def remove_partial(output: str) -> None:
+    """Removes what is left of checkpoints that a killed run, or a full disk, did not let become whole."""
+    for left in (Path(output) / FOLDER).glob(".*.tmp"):
+        if re.fullmatch(r"\.\d+\.tmp", left.name):
+            shutil.rmtree(left)
 
 
 def _hidden(folder: Path) -> Path:

@@ -2,13 +2,13 @@
 
 import argparse
 import json
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from schemas.config import load_config
 from schemas.errors import UserError, differences, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
+from schemas.process import run_command
 from schemas.storage import join, write_bytes
 from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
@@ -125,4 +125,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run_command(main)

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from schemas.errors import UserError, first_line
+from schemas.storage import write_bytes
 from trainer.collate import Batch
 from trainer.config import TrainerConfig
 from trainer.loss import Losses
@@ -181,9 +182,9 @@ def heldout_figures(output: str, step: int, heldout_sha256: str | None) -> dict[
 
 def _reopen(path: Path, start: int):
     """The file, with its lines up to step `start`, open for more."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     kept = [json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= start]
-    path.write_text("".join(kept))
+    # At once: a kill must not cost the lines that were there.
+    write_bytes(str(path), "".join(kept).encode())
     return path.open("a")
 
 

@@ -1,20 +1,25 @@
 """The training loop."""
 
 import gc
+import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from schemas.errors import UserError, printable
+from schemas.errors import UserError, differences, printable
+from schemas.lock import owning
 from schemas.manifest import Predictions, open_predictions
+from schemas.process import deferring
+from schemas.storage import join, read_bytes, write_bytes
 from schemas.vocabulary import Vocabulary
-from trainer.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint, load_state
+from trainer.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint, load_state, remove_partial
 from trainer.config import TrainerConfig
 from trainer.continuation import check_continuation
 from trainer.evaluation import evaluate, format_evaluation, open_heldout
@@ -55,8 +60,11 @@ _INCIDENTAL = {
 }
 
 
+RUN_FILE = "run.json"
+
+
 class Interrupted(Exception):
-    """The run was asked to end (SIGTERM), and has saved where it was."""
+    """The run was asked to end (SIGTERM, SIGHUP), and has saved where it was."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +122,22 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
 
     Raises:
       UserError: the configuration does not fit the predictions, found before training.
-      Interrupted: SIGTERM came; the same command goes on from there.
+      Interrupted: SIGTERM or SIGHUP came; the same command goes on from there.
     """
+    # The other processes do nothing before the first has told them, at the first that they do together.
+    with owning(config.output) if runtime.is_main else nullcontext():
+        _train_owned(config, runtime)
+
+
+def _train_owned(config: TrainerConfig, runtime: Runtime) -> None:
+    runtime.barrier()
+    if runtime.is_main:
+        remove_partial(config.output)
     run = _prepare(config, runtime)
     with closing(run.reader):
         progress = _resume(run)
+        if runtime.is_main:
+            _claim(run, progress)
         if progress.is_over(config) and _is_exported(config, progress):
             if runtime.is_main:
                 print(f"{config.output}: finished at step {progress.step}, nothing to do")
@@ -126,7 +145,8 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
         metrics = Metrics(config, run.reader.languages, progress.step, runtime)
         writer = CheckpointWriter(config.output, config.keep_checkpoints, runtime.is_main)
         with closing(metrics), closing(writer) as checkpoints, _long_lived_uncollected():
-            _train_steps(run, progress, metrics, checkpoints)
+            with deferring((signal.SIGTERM, signal.SIGHUP)) as signals:
+                _train_steps(run, progress, metrics, checkpoints, signals)
     if runtime.is_main:
         _export(config, run.predictions, progress)
     runtime.barrier()
@@ -233,12 +253,25 @@ def _resume(run: _Run) -> _Progress:
     return progress
 
 
-def _train_steps(run: _Run, progress: _Progress, metrics: Metrics, checkpoints: CheckpointWriter) -> None:
-    """Trains from where `progress` is to the last step, and moves it there."""
+def _claim(run: _Run, progress: _Progress) -> None:
+    """Writes which run the output folder is of. UserError where another began there, which has no checkpoint yet."""
+    path = join(run.config.output, RUN_FILE)
+    # By default there are as many as the run has processes when it takes its first step.
+    claim = run.identity | {"micro_batches": run.config.micro_batches}
+    if not progress.step and Path(path).exists():
+        if changed := differences(json.loads(read_bytes(path)), claim):
+            raise UserError(
+                f"{run.config.output}: holds another run ({changed}); remove the folder or choose another output"
+            )
+    write_bytes(path, json.dumps(claim, indent=2).encode() + b"\n")
+
+
+def _train_steps(
+    run: _Run, progress: _Progress, metrics: Metrics, checkpoints: CheckpointWriter, signals: list[int]
+) -> None:
+    """Trains from where `progress` is to the last step, and moves it there. Ends sooner when `signals` has any."""
     config, runtime = run.config, run.runtime
     skipped = SkippedSteps(config.max_skipped_steps, progress.skipped_steps, runtime)
-    signals: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: signals.append(number))
     reader = iter(run.reader)
     run.student.train()
     if progress.must_evaluate(config):

@@ -1,0 +1,154 @@
+"""One owner for each output folder, for as long as a command writes there."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import UserError
+from schemas.storage import create_bytes, filesystem, make_folder, remove_temporaries
+
+LOCK_FILE, LEASE_FILE = ".lock", ".lease"
+_UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
+
+
+@contextmanager
+def owning(output: str) -> Iterator[None]:
+    """Owns the folder `output`, which is made where there is none, and removes what killed runs left half-written there.
+
+    The kernel's lock on `.lock` ends with its process, however that ends. Where a filesystem has no such locks, the file
+    `.lease` names the owner; it is taken over when that process of this machine is gone. An object store is not
+    locked: two launchers of one run write the same bytes there, and `_run.json`, which one of them creates, tells
+    different runs apart.
+
+    Raises:
+      UserError: another process owns it; says which, on what machine and since when.
+    """
+    fs, path = filesystem(output)
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    folder = Path(path)
+    made = not folder.exists()
+    make_folder(path)
+    try:
+        with _locked(folder, output):
+            remove_temporaries(path)
+            yield
+    finally:
+        if made:
+            # A command that was refused leaves nothing behind.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+@contextmanager
+def _locked(folder: Path, output: str) -> Iterator[None]:
+    path = folder / LOCK_FILE
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise UserError(f"{output}: cannot be written ({error.strerror}); choose another output") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _is_at(path, descriptor):
+                break
+            # Its last owner removed it just now.
+            os.close(descriptor)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(_refusal(output, _read(path))) from None
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in _UNSUPPORTED:
+                raise
+            with contextlib.suppress(FileNotFoundError):
+                path.unlink()
+            with _leased(folder / LEASE_FILE, output):
+                yield
+            return
+    try:
+        os.truncate(descriptor, 0)
+        os.write(descriptor, _owner())
+        yield
+    finally:
+        # Removed before it is let go of: whoever has opened it meanwhile finds another file here, or none.
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        os.close(descriptor)
+
+
+@contextmanager
+def _leased(path: Path, output: str) -> Iterator[None]:
+    ours = _owner()
+    while not create_bytes(str(path), ours):
+        owner = _read(path)
+        if not _is_dead(owner):
+            raise UserError(f"{_refusal(output, owner)}; if that process is gone, remove {path}")
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
+
+
+def _owner() -> bytes:
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    return json.dumps({"host": socket.gethostname(), "boot": _boot(), "pid": os.getpid(), "since": since}).encode()
+
+
+def _boot() -> str:
+    """Differs after each start of the machine, where that can be known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _read(path: Path) -> dict:
+    """Who owns it; empty where that is not, or not wholly, written."""
+    try:
+        owner = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return owner if isinstance(owner, dict) and {"host", "boot", "pid", "since"} <= owner.keys() else {}
+
+
+def _is_dead(owner: dict) -> bool:
+    """Whether the process of a lease is known to be gone. A half-written lease is that of a killed one."""
+    if not owner:
+        return True
+    if owner["host"] != socket.gethostname():
+        return False
+    if owner["boot"] != _boot():
+        return True
+    try:
+        os.kill(owner["pid"], 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False
+
+
+def _refusal(output: str, owner: dict) -> str:
+    by = "process {pid} on {host}, since {since}".format(**owner) if owner else "another process"
+    return f"{output}: is being written by {by}; wait for it to end, or choose another output"

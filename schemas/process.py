@@ -1,0 +1,83 @@
+"""How a command of ours ends when it is asked to: at once, with a word, whatever it was doing.
+
+Everything is written so that a kill loses nothing that was finished. So nothing needs to be unwound, and nothing
+can swallow the signal: not a library's `except`, nor a thread that the interpreter would wait for.
+"""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+# EX_TEMPFAIL of sysexits.h: try again later.
+EXIT_AGAIN = 75
+EXIT_CTRL_C = 130
+_WORDS = "stopped; run the same command again to go on"
+_CODES = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
+
+
+def run_command(main: Callable[[list[str]], int]) -> NoReturn:
+    """Runs `main` on the command line's arguments and ends the process with its exit code.
+
+    Ctrl-C ends it with code 130, SIGTERM and SIGHUP with 75, after one line. A signal that was ignored from the start,
+    as by nohup, still is.
+    """
+    _end_on_signals()
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Not `sys.exit`, which waits for threads: some of Beam's never end after an error, and those of torch's gloo abort
+    # the process when they let go of a Python object while the interpreter is taken down.
+    os._exit(code)
+
+
+@contextmanager
+def deferring(numbers: tuple[int, ...]) -> Iterator[list[int]]:
+    """Meanwhile the signals `numbers` only add to the list that this gives."""
+    received: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: received.append(number))
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_on_signals() -> None:
+    readable, writable = os.pipe()
+    os.set_blocking(writable, False)
+    for number in _CODES:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _left_to_watcher)
+    # The main thread may be in a library's code for minutes, where it would not hear a signal.
+    signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
+    threading.Thread(target=_watch, args=(readable,), daemon=True).start()
+
+
+def _left_to_watcher(number: int, frame: object) -> None:
+    """The handler of a signal that ends the process."""
+
+
+def _watch(readable: int) -> None:
+    while numbers := os.read(readable, 64):
+        for number in numbers:
+            # Others belong to whoever handles them now.
+            if signal.getsignal(number) is _left_to_watcher:
+                _end(_CODES[number])
+
+
+def _end(code: int) -> NoReturn:
+    # What was printed is still in a buffer when the output is a file. A terminal that takes no more is not waited for.
+    flushing = threading.Thread(target=sys.stdout.flush, daemon=True)
+    flushing.start()
+    flushing.join(1.0)
+    # On a line of its own, after "^C" and progress bars; by the descriptor, whose lock no other thread can hold.
+    os.write(2, f"\n{_WORDS}\n".encode())
+    os._exit(code)
