@@ -1,0 +1,130 @@
+"""Commands that are doubled, signalled or starved, in real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.test_pipeline import files
+from tests.test_training import start, train, write_config
+
+
+
+def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def workers_of(folder: Path) -> list[int]:
+    """Processes of Beam's workers that were started with this folder's TMPDIR, which marks them."""
+    marked = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and b"pipeline.processes" in (entry / "cmdline").read_bytes():
+                if f"TMPDIR={folder}".encode() in (entry / "environ").read_bytes():
+                    marked.append(int(entry.name))
+        except OSError:
+            continue
+    return marked
+
+
+def begin(settings: dict, folder: Path, *options: str) -> subprocess.Popen:
+    folder.mkdir(exist_ok=True)
+    (folder / "c.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    command = [sys.executable, "-m", "pipeline", str(folder / "c.yaml"), *options]
+    environment = os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+
+
+needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
+
+
+@needs_proc
+def test_a_worker_process_that_dies_ends_the_run_and_a_rerun_goes_on(pipeline_settings, predictions, tmp_path):
+    settings = pipeline_settings(tmp_path / "p")
+    process = begin(settings, tmp_path / "t", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    wait_for(lambda: len(workers_of(tmp_path / "t")) == 2, process)
+    os.kill(workers_of(tmp_path / "t")[0], signal.SIGKILL)
+    errors = process.communicate(timeout=60)[1]
+    assert process.returncode == 2 and "Traceback" not in errors, errors
+    assert errors.count("error: a worker process died (SIGKILL), probably since memory was used up") == 1
+    assert not workers_of(tmp_path / "t")
+    again = begin(settings, tmp_path / "t")
+    assert not again.communicate(timeout=120)[1].count("error:") and again.returncode == 0
+    assert files(tmp_path / "p") == files(predictions)
+
+
+@needs_proc
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_a_signal_ends_the_run_and_its_workers(number, code, pipeline_settings, tmp_path):
+    settings = pipeline_settings(tmp_path / "p")
+    process = begin(settings, tmp_path / "t", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
+    wait_for(lambda: len(workers_of(tmp_path / "t")) == 2, process)
+    process.send_signal(number)
+    errors = process.communicate(timeout=10)[1]
+    assert process.returncode == code and "Traceback" not in errors
+    assert errors.rstrip().splitlines()[-1] == "stopped; run the same command again to go on"
+    time.sleep(1)
+    assert not workers_of(tmp_path / "t")
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75), (signal.SIGHUP, 75)], ids=lambda value: str(value)
+)
+@pytest.mark.parametrize("work", ["while True: pass", "time.sleep(60)", "threading.Lock().acquire(), lock.acquire()"])
+def test_nothing_swallows_a_signal(number, code, work):
+    program = f"""
+import threading, time
+from schemas.process import run_command
+def main(arguments):
+    lock = threading.Lock()
+    lock.acquire()
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("begun", flush=True)
+    while True:
+        try:
+            {work}
+        except BaseException:
+            pass
+run_command(main)
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(number)
+    assert process.communicate(timeout=5)[1].strip() == "stopped; run the same command again to go on"
+    assert process.returncode == code
+
+
+def test_what_was_ignored_from_the_start_still_is():
+    """As under nohup."""
+    program = (
+        "import os, signal; signal.signal(signal.SIGHUP, signal.SIG_IGN); from schemas.process import run_command; "
+        "run_command(lambda _: os.kill(os.getpid(), signal.SIGHUP) or __import__('time').sleep(0.3) or 7)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 7
+
+
+def test_of_two_trainers_the_second_is_refused_and_takes_over_when_the_first_is_dead(predictions, tmp_path):
+    config = write_config(tmp_path, predictions, None, steps=100_000, checkpoint_every=100_000, log_every=1)
+    first = start(config)
+    metrics = tmp_path / "student" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text(), first)
+    other = write_config(tmp_path / "other", predictions, None, output=str(tmp_path / "student"), seed=5, steps=100_000)
+    refused = train(other)
+    assert refused.returncode == 2 and f"is being written by process {first.pid} on " in refused.stderr
+    first.kill()
+    first.communicate()
+    # It has no checkpoint yet, and still is the first's.
+    refused = train(other)
+    assert refused.returncode == 2 and "holds another run (seed was 0, now 5)" in refused.stderr
+    again = start(config)
+    wait_for(lambda: metrics.read_text(), again)
+    again.send_signal(signal.SIGHUP)
+    assert "run the same command again to go on" in again.communicate(timeout=60)[1] and again.returncode == 75
