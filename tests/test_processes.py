@@ -111,7 +111,7 @@ def test_what_was_ignored_from_the_start_still_is():
     assert subprocess.run([sys.executable, "-c", program]).returncode == 7
 
 
-def test_of_two_trainers_the_second_is_refused_and_takes_over_when_the_first_is_dead(predictions, tmp_path):
+def test_of_two_trainers_the_second_is_refused_also_when_the_first_is_dead(predictions, tmp_path):
     config = write_config(tmp_path, predictions, None, steps=100_000, checkpoint_every=100_000, log_every=1)
     first = start(config)
     metrics = tmp_path / "student" / "metrics.jsonl"
@@ -124,7 +124,3 @@ def test_of_two_trainers_the_second_is_refused_and_takes_over_when_the_first_is_
     # It has no checkpoint yet, and still is the first's.
     refused = train(other)
     assert refused.returncode == 2 and "holds another run (seed was 0, now 5)" in refused.stderr
-    again = start(config)
-    wait_for(lambda: metrics.read_text(), again)
-    again.send_signal(signal.SIGHUP)
-    assert "run the same command again to go on" in again.communicate(timeout=60)[1] and again.returncode == 75
