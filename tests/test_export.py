@@ -14,7 +14,9 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from schemas.manifest import open_predictions
 from tests.test_training import ROOT, assert_same_weights, start, train, write_config
 from trainer.checkpoint import checkpoint_steps
+from trainer.config import TrainerConfig
 from trainer.evaluations import Evaluations
+from trainer.export import export_checkpoint, read_evaluation
 
 
 def export(config: Path, *options: str) -> subprocess.CompletedProcess:
@@ -199,3 +201,25 @@ def test_the_best_is_the_first_of_the_lowest(measured, best, stops):
 def test_what_needs_evaluations_says_so(changes, message, predictions, heldout, tmp_path):
     done = train(write_config(tmp_path, predictions, changes.pop("heldout", heldout), **changes))
     assert done.returncode == 2 and message in done.stderr
+
+
+def test_an_export_that_is_cut_short_does_not_look_whole(stopped, predictions, tmp_path, monkeypatch):
+    """Also over an earlier one, whose tokenizers it may have replaced."""
+    shutil.copytree(stopped.parent / "student", tmp_path / "to", ignore=shutil.ignore_patterns("checkpoints", "logs"))
+    config = TrainerConfig.model_validate(yaml.safe_load(stopped.read_text()))
+    best = checkpoint_steps(config.output)[0]
+    for cut in ("trainer.export.load_weights", "trainer.export._copy", "trainer.export.model_card"):
+        with monkeypatch.context() as patch:
+
+            def fail(*_):
+                raise KeyboardInterrupt
+
+            patch.setattr(cut, fail)
+            with pytest.raises(KeyboardInterrupt):
+                export_checkpoint(config, open_predictions(str(predictions)), best, None, str(tmp_path / "to"))
+        is_untouched = cut.endswith("load_weights")
+        assert (tmp_path / "to" / "config.json").exists() is is_untouched
+        assert (read_evaluation(str(tmp_path / "to")) is not None) is is_untouched
+    export_checkpoint(config, open_predictions(str(predictions)), best, None, str(tmp_path / "to"))
+    assert_same_weights(stopped.parent / "student", tmp_path / "to")
+    assert not list((tmp_path / "to").glob(".*"))

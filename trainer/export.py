@@ -2,11 +2,13 @@
 
 import argparse
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from schemas.config import load_config
 from schemas.errors import UserError, differences, exit_code_of
+from schemas.lock import owning
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
 from schemas.process import run_command
 from schemas.storage import join, write_bytes
@@ -20,6 +22,7 @@ from trainer.older_names import add_older_names
 from trainer.student import build_student, config_from_json, longest_sequence
 
 EVALUATION_FILE, CARD_FILE = "evaluation.json", "README.md"
+_CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ def export_checkpoint(
     segments a language exactly as its (first) teacher does, in merged ids. `_vocabulary.parquet` says which those are.
 
     Args:
+      folder: owned by this process (`schemas.lock`).
       heldout_sha256: what the figures to report were measured on.
 
     Returns:
@@ -57,7 +61,15 @@ def export_checkpoint(
     model = build_student(config_from_json(state["configuration"]), config.seed)
     load_weights(config.output, step, model)
     add_older_names(model.config)
-    model.save_pretrained(folder)
+    # Without its configuration nothing loads the folder: an export that is cut short must not look whole.
+    for name in (EVALUATION_FILE, _CONFIG_FILE):
+        (Path(folder) / name).unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export.", suffix=".tmp", dir=folder) as scratch:
+        model.save_pretrained(scratch)
+        settings = (Path(scratch) / _CONFIG_FILE).read_bytes()
+        (Path(scratch) / _CONFIG_FILE).unlink()
+        for file in Path(scratch).iterdir():
+            file.replace(Path(folder) / file.name)
     write_vocabulary(join(folder, VOCABULARY_FILE), predictions.vocabulary)
     limit = longest_sequence(model.config)
     _copy(join(predictions.newest, DEFAULT_TOKENIZER), Path(folder), limit)
@@ -67,6 +79,7 @@ def export_checkpoint(
     evaluation = Evaluation(step, heldout_sha256, heldout_figures(config.output, step, heldout_sha256))
     card = model_card(config, predictions, step, model.num_parameters(), evaluation.languages)
     write_bytes(join(folder, CARD_FILE), card.encode())
+    write_bytes(join(folder, _CONFIG_FILE), settings)
     write_bytes(join(folder, EVALUATION_FILE), json.dumps(asdict(evaluation), indent=2).encode() + b"\n")
     return evaluation
 
@@ -106,7 +119,8 @@ def _export(options: argparse.Namespace) -> None:
     config = load_config(options.config, TrainerConfig)
     step = _step(config.output, options.checkpoint)
     heldout_sha256 = load_state(config.output, latest_checkpoint(config.output))["evaluations"]["heldout_sha256"]
-    export_checkpoint(config, open_predictions(*config.predictions), step, heldout_sha256, options.to)
+    with owning(options.to):
+        export_checkpoint(config, open_predictions(*config.predictions), step, heldout_sha256, options.to)
     print(f"{options.to}: the student after step {step}")
 
 
