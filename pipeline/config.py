@@ -8,6 +8,9 @@ from schemas.config import Config
 from schemas.names import Name
 from schemas.vocabulary import FIXED_COLUMNS
 
+# As much text as a shard has: a whole book, and no more than a process holds anyway.
+MAX_RECORD_BYTES = 4 * 2**20
+
 
 class TeacherConfig(Config):
     """One pre-trained masked LM."""
@@ -95,6 +98,12 @@ class PipelineConfig(Config):
         128, ge=4, description="tokens a sequence, special tokens included; longer records are split"
     )
     min_length: int = Field(4, ge=1, description="records of fewer tokens (without special ones) are rejected")
+    max_record_bytes: int = Field(
+        MAX_RECORD_BYTES,
+        ge=1,
+        description="longer records (lines, JSON lines or Parquet values) are rejected, as no text but a mistake; the "
+        "default is a whole book, and what a process holds of a shard anyway",
+    )
     packing: bool = Field(
         False,
         description="fill sequences with consecutive records, the teacher's separator between them, up to max_length",

@@ -26,7 +26,7 @@ def plan_text(config: PipelineConfig) -> TextPlan:
             language: dict(
                 zip(
                     [file.source for file in found],
-                    pool.map(lambda file: plan_file(file, config.shard_bytes, parts), found),
+                    pool.map(lambda file: plan_file(file, config.shard_bytes, parts, config.max_record_bytes), found),
                     strict=True,
                 )
             )
@@ -51,7 +51,7 @@ def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
             first = 0
             for index, part in enumerate(parts):
                 audit_rows = _share(config.audit_rows, index, len(parts))
-                shards.append(Shard(language, name, index, part, first, limit, total, audit_rows))
+                shards.append(Shard(language, name, index, part, first, limit, total, audit_rows, config.max_record_bytes))
                 first += part.records
     return shards
 

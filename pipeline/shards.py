@@ -42,6 +42,7 @@ class Shard:
       first: its first record's number among all of the language's.
       limit, total: `limit` of the language's `total` records are read, evenly spread.
       audit_rows: how many of its rows are audited.
+      max_record_bytes: longer records are rejected.
     """
 
     language: str
@@ -52,6 +53,7 @@ class Shard:
     limit: int
     total: int
     audit_rows: int
+    max_record_bytes: int
 
     @property
     def path(self) -> str:
@@ -65,7 +67,7 @@ class Shard:
 
     def read(self) -> Iterator[Record]:
         """Its records, less those that a limit leaves out. UserError as in `read_records`."""
-        for record in read_records(self.part):
+        for record in read_records(self.part, self.max_record_bytes):
             number = self.first + record.number - self.part.first_record
             if (number + 1) * self.limit // self.total > number * self.limit // self.total:
                 yield record

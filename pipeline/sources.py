@@ -1,11 +1,16 @@
 """Finding the text: files, folders, globs and URLs, and what each file's name says of its format."""
 
 import glob
+import os
 import posixpath
+import re
 from dataclasses import dataclass
 
+from fsspec.implementations.local import LocalFileSystem
+
 from schemas.errors import UserError
-from schemas.storage import filesystem
+from schemas.paths import masked
+from schemas.storage import filesystem, join
 
 # The suffix of a compressed file, and Arrow's name of the codec.
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -30,17 +35,27 @@ class TextFile:
     @property
     def codec(self) -> str | None:
         """How it is compressed, in Arrow's words; None where it is not."""
-        return CODECS.get(posixpath.splitext(self.url)[1])
+        return CODECS.get(posixpath.splitext(self._name)[1])
 
     @property
     def is_parquet(self) -> bool:
         """Whether its records are the rows of a Parquet file."""
-        return self.url.endswith(".parquet")
+        return self._name.endswith(".parquet")
 
     @property
     def is_json_lines(self) -> bool:
         """Whether its lines are JSON objects, compressed or not."""
-        return self.url.removesuffix(posixpath.splitext(self.url)[1] if self.codec else "").endswith(_JSON_LINES)
+        return self._name.removesuffix(posixpath.splitext(self._name)[1] if self.codec else "").endswith(_JSON_LINES)
+
+    @property
+    def shown(self) -> str:
+        """`url` as messages give it, without secrets."""
+        return masked(self.url)
+
+    @property
+    def _name(self) -> str:
+        """What endings are looked for in: in any case, and before the query of a URL."""
+        return (re.sub(r"\?[^/?]*=.*", "", self.url) if "://" in self.url else self.url).lower()
 
 
 def find_files(language: str, patterns: list[str], field: str = "text") -> list[TextFile]:
@@ -52,28 +67,62 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
       UserError: a pattern matches nothing, or two files would share a source name.
     """
     files: dict[str, TextFile] = {}
+    taken: set[str] = set()
     for pattern in patterns:
         fs, path = filesystem(pattern)
-        if glob.has_magic(path):
+        is_local = isinstance(fs, LocalFileSystem)
+        if glob.has_magic(path) and not fs.exists(path):
+            base, rest = _without_magic(path, is_local)
             # Not fs.isfile, which is False also where it was only unable to ask.
-            found = [match for match, info in fs.glob(path, detail=True).items() if info["type"] == "file"]
+            matches = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
+            found = [match for match, info in matches.items() if info["type"] == "file" or os.path.isfile(match)]
         else:
-            found = fs.find(path)  # A folder's files, or the file itself.
-        base = path if fs.isdir(path) else posixpath.dirname(path)
-        while glob.has_magic(base):
-            base = posixpath.dirname(base)
+            base = path if fs.isdir(path) else posixpath.dirname(path)
+            found = _walk(path) if is_local and base == path else fs.find(path)
         found = [match for match in found if match == path or not _is_hidden(posixpath.relpath(match, base))]
         if not found:
-            raise UserError(f"text.{language}: no file matches {pattern!r}")
+            raise UserError(f"text.{language}: no file matches {masked(pattern)!r}")
         for match in found:
-            file = TextFile(fs.unstrip_protocol(match), posixpath.relpath(match, base), field)
+            if not match.isprintable() and match != match.encode("utf-8", "replace").decode():
+                raise UserError(f"text.{language}: the name {ascii(match)} is not UTF-8; rename the file")
+            # One file by two patterns, or by two names, is read once.
+            identity = os.path.realpath(match) if is_local else fs.unstrip_protocol(match)
+            if identity in taken:
+                continue
+            taken.add(identity)
+            file = TextFile(fs.unstrip_protocol(match), masked(posixpath.relpath(match, base)), field)
             if file.source in files:
                 raise UserError(
-                    f"text.{language}: {files[file.source].url} and {file.url} are both called {file.source!r} "
+                    f"text.{language}: {files[file.source].shown} and {file.shown} are both called {file.source!r} "
                     "in example ids; rename one, or put both below one pattern"
                 )
             files[file.source] = file
     return [files[source] for source in sorted(files)]
+
+
+def _without_magic(path: str, is_local: bool) -> tuple[str, str]:
+    """A glob as the folder that it is taken in, and the rest. Local folders that exist are no globs, whatever their name."""
+    base = posixpath.dirname(path)
+    while glob.has_magic(base) and not (is_local and os.path.isdir(base)):
+        base = posixpath.dirname(base)
+    return base, path[len(base) :].lstrip("/")
+
+
+def _walk(folder: str) -> list[str]:
+    """All files below a local folder. Links are followed, but every real folder is visited once, by its own name first."""
+    files, folders, links, visited = [], [folder], [], set()
+    while folders or links:
+        current = folders.pop() if folders else links.pop(0)
+        if (real := os.path.realpath(current)) in visited:
+            continue
+        visited.add(real)
+        for entry in sorted(os.scandir(current), key=lambda entry: entry.name):
+            if entry.is_dir():
+                (links if entry.is_symlink() else folders).append(f"{current.rstrip('/')}/{entry.name}")
+            elif entry.is_file():
+                files.append(f"{current.rstrip('/')}/{entry.name}")
+    # A file's own name before a link to it.
+    return sorted(files, key=lambda file: (os.path.islink(file), file))
 
 
 def _is_hidden(path: str) -> bool:

@@ -6,23 +6,30 @@ without reading what comes before it, except in a compressed file, which has to 
 decompressed up to the range.
 """
 
+import codecs
 import hashlib
 import json
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from typing import BinaryIO, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.config import MAX_RECORD_BYTES
+from pipeline.encodings import HEAD_BYTES, check_text
 from pipeline.sources import TextFile
 from schemas.errors import UserError, first_line
 from schemas.storage import filesystem
 
-INVALID_UTF8, INVALID_JSON, EMPTY = "invalid UTF-8", "invalid JSON", "empty"
+INVALID_UTF8, INVALID_JSON, EMPTY, TOO_LONG = "invalid UTF-8", "invalid JSON", "empty", "too long"
 _BLOCK = 2**22
+_BATCH_ROWS = 2**14
 
 
 @dataclass(frozen=True)
@@ -60,21 +67,37 @@ class Record(NamedTuple):
     fault: str = ""
 
 
-def plan_file(file: TextFile, shard_bytes: int, pool: Executor) -> FilePlan:
+def plan_file(
+    file: TextFile, shard_bytes: int, pool: Executor, max_record_bytes: int = MAX_RECORD_BYTES
+) -> FilePlan:
     """Cuts a file into ranges of some `shard_bytes` of text; an empty file has none.
 
     Reads it once, in bounded memory, its parts in parallel. The fingerprint is sha256
     over the sha256 of each part.
 
     Raises:
-      UserError: the file is truncated, not what its name says, or has no such column.
+      UserError: the file is truncated, not what its name says, no UTF-8, or has no such column.
     """
     try:
         if file.is_parquet:
-            return _plan_parquet(file, shard_bytes, pool)
+            return _plan_parquet(file, shard_bytes, pool, max_record_bytes)
+        _check_head(file)
         return _plan_lines(file, shard_bytes, pool)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file.url}: cannot be read ({first_line(error)})") from None
+        raise UserError(f"{file.shown}: cannot be read ({first_line(error)})") from None
+
+
+def _check_head(file: TextFile) -> None:
+    if file.codec:
+        with _open(file) as stream:
+            head = b"".join(_take(stream, HEAD_BYTES))
+    else:
+        head = b"".join(_read(file, 0, HEAD_BYTES))
+    check_text(file.shown, head)
+    if file.is_json_lines and head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+        raise UserError(
+            f"{file.shown}: is one JSON array, not a JSON object a line; convert it, e.g. `jq -c '.[]' OLD > NEW`"
+        )
 
 
 class _Cut(NamedTuple):
@@ -115,22 +138,27 @@ def _plan_lines(file: TextFile, shard_bytes: int, pool: Executor) -> FilePlan:
     )
 
 
-def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor) -> FilePlan:
+def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor, max_record_bytes: int) -> FilePlan:
     """Small row groups are read together; large ones are cut by rows, since their text's bytes are not indexed."""
     fs, path = filesystem(file.url)
     with fs.open(path, "rb") as stream:
         parquet = pq.ParquetFile(stream)
         schema, metadata = parquet.schema_arrow, parquet.metadata
+    if schema.names.count(file.field) > 1:
+        raise UserError(f"{file.shown}: has {schema.names.count(file.field)} columns called {file.field!r}; rename one")
     kind = schema.field(file.field).type if file.field in schema.names else None
-    if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if kind is None or not _is_text(kind):
         found = "no such column" if kind is None else f"a column of {kind}, not of strings"
-        raise UserError(f"{file.url}: {file.field!r} is {found}; name one in `field`: {', '.join(schema.names)}")
+        raise UserError(f"{file.shown}: {file.field!r} is {found}; name one in `field`: {', '.join(schema.names)}")
     column = next(index for index in range(metadata.num_columns) if metadata.schema.column(index).path == file.field)
     ranges: list[TextRange] = []
     first = row = size = 0
     for group in range(metadata.num_row_groups):
         row += metadata.row_group(group).num_rows
-        size += metadata.row_group(group).column(column).total_uncompressed_size
+        chunk = metadata.row_group(group).column(column)
+        # The bytes in the file say nothing of the text's where values are written once and referred to.
+        is_plain = not any("DICTIONARY" in name or "DELTA" in name for name in chunk.encodings)
+        size += chunk.total_uncompressed_size if is_plain else _text_bytes(file, group, max_record_bytes)
         if row > first and (size >= shard_bytes or group == metadata.num_row_groups - 1):
             count = min(row - first, max(1, size // shard_bytes))
             edges = [first + (row - first) * part // count for part in range(count + 1)]
@@ -140,6 +168,57 @@ def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor) -> FilePlan:
             ]
             first, size = row, 0
     return FilePlan(ranges, _fingerprint(_scan_parts(file, _BLOCK, _BLOCK, pool)))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Strings of every kind of Arrow's, and binary values, which are read as UTF-8."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    is_kind = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(test(kind) for test in (*is_kind, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+
+
+def _text_bytes(file: TextFile, group: int, max_record_bytes: int) -> int:
+    """Bytes of the text of a row group, less that of records that are too long."""
+    fs, path = filesystem(file.url)
+    total = 0
+    with fs.open(path, "rb") as stream:
+        for lengths, places, _ in _batches(_parquet(stream, file.field), [group], file.field):
+            sizes = np.where(lengths <= max_record_bytes, lengths, 0)
+            total += int(sizes[places[places >= 0]].sum())
+    return total
+
+
+def _parquet(stream: BinaryIO, field: str) -> pq.ParquetFile:
+    # As a dictionary, so that a value that is repeated is in memory once.
+    return pq.ParquetFile(stream, read_dictionary=[field], buffer_size=_BLOCK)
+
+
+def _batches(
+    parquet: pq.ParquetFile, groups: list[int], field: str
+) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Array]]:
+    """For a few rows at a time: the bytes of the distinct values, each row's place among them or -1, and the values."""
+    names = parquet.schema_arrow.names
+    column = names.index(field)
+    for group in groups:
+        described = parquet.metadata.row_group(group)
+        chunk = next(
+            described.column(i) for i in range(described.num_columns) if described.column(i).path_in_schema == field
+        )
+        bytes_a_row = max(1, chunk.total_uncompressed_size // max(1, described.num_rows))
+        is_delta = any("DELTA" in name for name in chunk.encodings)
+        rows = 16 if is_delta else max(1, min(_BATCH_ROWS, _BLOCK // bytes_a_row))
+        for batch in parquet.iter_batches(rows, row_groups=[group], columns=[names[column]]):
+            values = batch.column(0)
+            if not pa.types.is_dictionary(values.type):
+                values = values.dictionary_encode()
+            distinct = values.dictionary
+            kind = distinct.type
+            if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+                distinct = distinct.cast(pa.large_binary())
+            lengths = pc.binary_length(distinct).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+            places = values.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            yield lengths, places, distinct
 
 
 def _scan_parts(file: TextFile, first: int, size: int, pool: Executor) -> list[_Cut]:
@@ -166,8 +245,10 @@ def _fingerprint(cuts: list[_Cut]) -> str:
     return hashlib.sha256(b"".join(cut.sha256 for cut in cuts)).hexdigest()
 
 
-def read_records(part: TextRange) -> Iterator[Record]:
+def read_records(part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Record]:
     """The records of a range, in order, those that cannot be used with their fault.
+
+    One of more than `max_record_bytes` is never held in memory as a whole, if it is a line.
 
     Raises:
       UserError: the file is gone, or has another number of records than when it was planned.
@@ -175,20 +256,22 @@ def read_records(part: TextRange) -> Iterator[Record]:
     file = part.file
     try:
         if file.is_parquet:
-            values = _values(part)
+            values = _values(part, max_record_bytes)
         else:
             blocks = _decompressed(part) if file.codec else _read(file, part.start, part.end)
-            values = (
-                (_from_json(line, file.field) if file.is_json_lines else _decode(line)) for line in _lines(blocks)
-            )
+            lines = _lines(blocks, max_record_bytes)
+            if part.start == 0:
+                lines = _without_mark(lines)
+            parse = partial(_from_json, field=file.field) if file.is_json_lines else _decode
+            values = (("", TOO_LONG) if line is None else parse(line) for line in lines)
         number = part.first_record
         for text, fault in values:
             yield Record(number, text, fault or ("" if text and not text.isspace() else EMPTY))
             number += 1
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"{file.url}: cannot be read ({first_line(error)})") from None
+        raise UserError(f"{file.shown}: cannot be read ({first_line(error)})") from None
     if number != part.first_record + part.records:
-        raise UserError(f"{file.url}: changed since the run began; start again with a new output")
+        raise UserError(f"{file.shown}: changed since the run began; start again with a new output")
 
 
 def _decode(line: bytes) -> tuple[str, str]:
@@ -217,37 +300,60 @@ def _from_json(line: bytes, field: str) -> tuple[str, str]:
     return text, ""
 
 
-def _lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """Lines without their ends, from blocks cut anywhere."""
+def _lines(blocks: Iterable[bytes], most: int) -> Iterator[bytes | None]:
+    """Lines without their ends, from blocks cut anywhere; None for one of more than `most` bytes."""
     pending: list[bytes] = []
+    size = 0
+
+    def line() -> bytes | None:
+        whole = b"".join(pending).removesuffix(b"\r")
+        return whole if size <= most + 1 and len(whole) <= most else None
+
     for block in blocks:
         first, *others = block.split(b"\n")
-        pending.append(first)
-        for line in others:
-            yield b"".join(pending).removesuffix(b"\r")
-            pending = [line]
-    if last := b"".join(pending):
-        yield last.removesuffix(b"\r")
+        size += len(first)
+        # One byte more may be the carriage return of the line's end.
+        pending = [*pending, first] if size <= most + 1 else []
+        for other in others:
+            yield line()
+            pending, size = [other], len(other)
+    if size:
+        yield line()
 
 
-def _values(part: TextRange) -> Iterator[tuple[str, str]]:
+def _without_mark(lines: Iterator[bytes | None]) -> Iterator[bytes | None]:
+    """The lines of a file without the byte order mark that it may begin with."""
+    for first in lines:
+        yield first and first.removeprefix(codecs.BOM_UTF8)
+        yield from lines
+
+
+def _values(part: TextRange, most: int) -> Iterator[tuple[str, str]]:
     fs, path = filesystem(part.file.url)
     with fs.open(path, "rb") as stream:
-        parquet = pq.ParquetFile(stream)
+        parquet = _parquet(stream, part.file.field)
         counts = [parquet.metadata.row_group(group).num_rows for group in range(parquet.num_row_groups)]
         starts = [sum(counts[:group]) for group in range(len(counts))]
         groups = [
             group for group, start in enumerate(starts) if start < part.end and part.start < start + counts[group]
         ]
         row = starts[groups[0]] if groups else 0
-        for batch in parquet.iter_batches(row_groups=groups, columns=[part.file.field]):
-            inside = batch.column(0)[max(0, part.start - row) : max(0, part.end - row)]
-            row += len(batch)
-            # As bytes, since a foreign writer's strings need not be UTF-8.
-            for text in inside.cast(pa.large_binary()).to_pylist():
-                yield _decode(text or b"")
+        for lengths, places, distinct in _batches(parquet, groups, part.file.field):
+            inside = places[max(0, part.start - row) : max(0, part.end - row)]
+            row += len(places)
+            decoded: dict[int, tuple[str, str]] = {-1: ("", "")}
+            for place in inside.tolist():
+                if place not in decoded:
+                    decoded[place] = ("", TOO_LONG) if lengths[place] > most else _decode(_bytes(distinct[place]))
+                yield decoded[place]
             if row >= part.end:
                 break
+
+
+def _bytes(value: pa.Scalar) -> bytes:
+    # Not as_py: a foreign writer's strings need not be UTF-8.
+    buffer = value.as_buffer()
+    return buffer.to_pybytes() if buffer else b""
 
 
 def _read(file: TextFile, start: int, end: int) -> Iterator[bytes]:

@@ -12,6 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError, first_line
+from schemas.paths import masked
 
 # What it logs, with a traceback, it raises too. Where a program has set up logging it still does.
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())
@@ -22,6 +23,9 @@ _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The filesystem of `url` and the path within it. UserError for a protocol that is not installed."""
+    if "://" not in url:
+        # Literally, whatever `::` is in its name.
+        return LocalFileSystem(), os.path.abspath(os.path.expanduser(url))
     options = {}
     if url.startswith(("gs://", "gcs://")):
         import aiohttp
@@ -31,7 +35,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     try:
         return fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
-        raise UserError(f"{url}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"{masked(url)}: {masked(first_line(error))}") from None
 
 
 @contextmanager

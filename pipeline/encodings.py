@@ -1,0 +1,107 @@
+"""What a file holds that is called text but is no UTF-8, from its beginning."""
+
+import codecs
+import re
+
+from schemas.errors import UserError
+
+HEAD_BYTES = 2**16
+_MARKS = [
+    (codecs.BOM_UTF32_LE, "UTF-32LE"),
+    (codecs.BOM_UTF32_BE, "UTF-32BE"),
+    (codecs.BOM_UTF16_LE, "UTF-16LE"),
+    (codecs.BOM_UTF16_BE, "UTF-16BE"),
+]
+_FORMATS = [
+    (b"PK\x03\x04", "a zip archive"),
+    (b"%PDF-", "a PDF"),
+    (b"SQLite format 3\0", "an SQLite database"),
+    (b"\x1f\x8b", "gzip, without the ending .gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd, without the ending .zst"),
+    (b"BZh", "bzip2, without the ending .bz2"),
+    (b"\xfd7zXZ\0", "an xz archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"PAR1", "Parquet, without the ending .parquet"),
+    (b"ARROW1", "an Arrow file"),
+]
+_CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
+# A file is refused whose lines are mostly no UTF-8, or many of them; others are rejected line by line.
+_MANY_LINES, _MANY_SHARE = 20, 0.2
+
+
+def check_text(where: str, head: bytes) -> None:
+    """Refuses a file by its first bytes (UserError), naming the encoding or format that it looks like."""
+    for mark, encoding in _MARKS:
+        if head.startswith(mark):
+            raise _encoded(where, encoding)
+    for magic, kind in _FORMATS:
+        if head.startswith(magic) and (magic != b"BZh" or head[4:10] == b"1AY&SY"):
+            raise UserError(f"{where}: looks like {kind}, not UTF-8 text; extract its text, or give the file its ending")
+    # The head may end within a character or a line.
+    lines = head.split(b"\n")[: -1 if len(head) >= HEAD_BYTES and b"\n" in head else None]
+    lines = [line for line in lines if line.strip()]
+    broken = sum(not _is_utf8(line) for line in lines)
+    controls = len(head) - len(head.translate(None, _CONTROL))
+    if len(head) >= 4 and controls > 0.1 * len(head):
+        if encoding := _wide(head):
+            raise _encoded(where, encoding)
+        raise UserError(f"{where}: looks like a binary file, not UTF-8 text; leave it out, or extract its text")
+    if broken > len(lines) / 2 or (broken >= _MANY_LINES and broken > _MANY_SHARE * len(lines)):
+        raise _encoded(where, _wide(head) or _legacy(head))
+
+
+def _encoded(where: str, encoding: str) -> UserError:
+    # With its mark, iconv's bare names drop it.
+    return UserError(
+        f"{where}: looks like {encoding}, not UTF-8; convert it, e.g. `iconv -f {encoding} -t UTF-8 OLD > NEW`"
+    )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        # The last character may be cut where the head is.
+        codecs.getincrementaldecoder("utf-8")().decode(line)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _wide(head: bytes) -> str | None:
+    """UTF-16 or UTF-32 without a mark: the code units of line ends, spaces and ASCII give it away."""
+    for encoding, width in (("UTF-32LE", 4), ("UTF-32BE", 4), ("UTF-16LE", 2), ("UTF-16BE", 2)):
+        whole = head[: len(head) // width * width]
+        try:
+            text = whole.decode(encoding, "strict" if width == 4 else "ignore")
+        except UnicodeDecodeError:
+            continue
+        plain = sum(character.isprintable() or character in "\t\r\n" for character in text)
+        common = sum(character in " \n,.。，、" or character.isdigit() for character in text)
+        if text and plain > 0.95 * len(text) and (common or len(set(text)) > 1 and len(head) < 64):
+            return encoding
+    return None
+
+
+def _legacy(head: bytes) -> str:
+    """The likeliest single- or multi-byte encoding. A guess: the message says `looks like`."""
+    high = [byte for byte in head if byte >= 0x80]
+
+    def share(first: int, last: int) -> float:
+        return sum(first <= byte <= last for byte in high) / max(1, len(high))
+
+    for encoding, script, least in (
+        ("EUC-JP", "\u3040-\u30ff", 0.2),
+        ("SHIFT_JIS", "\u3040-\u30ff", 0.2),
+        ("EUC-KR", "\uac00-\ud7a3", 0.9),
+    ):
+        text = re.sub(r"[\x00-\x7f]", "", head.decode(encoding, "replace"))
+        if len(high) > 0.3 * len(head) and len(re.findall(f"[{script}]", text)) > least * len(text):
+            if text.count("\ufffd") < 0.02 * len(text):
+                return encoding
+    if len(high) < 0.3 * len(head):
+        return "WINDOWS-1252"
+    if share(0xE0, 0xFF) > 0.6:
+        return "WINDOWS-1251"
+    if share(0xC0, 0xDF) > 0.75:
+        return "KOI8-R"
+    text = head.decode("gb18030", "replace")
+    return "GB18030" if text.count("\ufffd") < 0.02 * len(text) else "WINDOWS-1252"
