@@ -7,6 +7,7 @@ from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config
 from schemas.errors import UserError, exit_code_of
 from schemas.process import run_command
+from schemas.secrets import masked
 
 
 def main(arguments: list[str]) -> int:
@@ -59,7 +60,7 @@ def _run(path: str, beam_arguments: list[str]) -> None:
 
     manifest = run_pipeline(config, beam_arguments)
     if not manifest:
-        print(f"{config.output}: the job's template is written; run it, then this command again to finish")
+        print(f"{masked(config.output)}: the job's template is written; run it, then this command again to finish")
         return
     for record in manifest.languages:
         rejected = sum(record.rejected.values())
@@ -74,7 +75,7 @@ def _run(path: str, beam_arguments: list[str]) -> None:
                 f"first guess right {audit.accuracy:.1%}"
             )
     rows = sum(file.rows for file in manifest.files)
-    print(f"{config.output}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens")
+    print(f"{masked(config.output)}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens")
 
 
 def _load(path: str) -> PipelineConfig:

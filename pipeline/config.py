@@ -6,6 +6,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.config import Config
 from schemas.names import Name
+from schemas.paths import PathOrUrl
 from schemas.vocabulary import FIXED_COLUMNS
 
 # As much text as a shard has: a whole book, and no more than a process holds anyway.
@@ -15,7 +16,7 @@ MAX_RECORD_BYTES = 4 * 2**20
 class TeacherConfig(Config):
     """One pre-trained masked LM."""
 
-    model: str = Field(description="local folder or hub id that AutoTokenizer and AutoModelForMaskedLM load")
+    model: PathOrUrl = Field(description="local folder or hub id that AutoTokenizer and AutoModelForMaskedLM load")
     languages: list[Name] = Field(min_length=1, description="the languages it teaches; each is a key of `text`")
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
@@ -30,9 +31,9 @@ class TeacherConfig(Config):
 class TextConfig(Config):
     """One language's text."""
 
-    files: list[str] = Field(
+    files: list[PathOrUrl] = Field(
         min_length=1,
-        description="files, folders, globs or fsspec URLs. By the name's ending a file is JSON lines (.jsonl, .ndjson, "
+        description="files, folders, globs or fsspec URLs; a name that exists is taken literally, whatever its characters. By the name's ending, in any case, a file is JSON lines (.jsonl, .ndjson, "
         ".json), Parquet (.parquet), or UTF-8 text, one record a line; text and JSON lines may be .gz, .bz2 or .zst",
     )
     field: str = Field("text", description="the JSON field or Parquet column that holds the text")
@@ -75,8 +76,8 @@ RUNTIME_FIELDS = {"output", "extends", "teachers", "text", "threads", "teachers_
 class PipelineConfig(Config):
     """Stage one: what to read, who predicts, what to keep."""
 
-    output: str = Field(description="folder or fsspec URL for the predictions")
-    extends: str | None = Field(
+    output: PathOrUrl = Field(description="folder or fsspec URL for the predictions")
+    extends: PathOrUrl | None = Field(
         None,
         description="an earlier run's folder or URL: this run's teachers add to its merged vocabulary, every id of "
         "which stays, so that a student can be trained on both folders",

@@ -7,6 +7,7 @@ report says how often it does, on text that should be held out.
 
 import argparse
 import json
+import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from pipeline.text import plan_file, read_records
 from pipeline.words import tokens_of_spans
 from schemas.errors import UserError, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
+from schemas.paths import check_output_folder, path_option
 from schemas.process import run_command
 from schemas.storage import join, write_bytes
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
@@ -141,7 +143,10 @@ def _lines(language: str, patterns: list[str]) -> Iterator[str]:
 
 
 def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
-    predictions = open_predictions(*folders)
+    if json_url is not None:
+        json_url = path_option(json_url, "--json")
+        check_output_folder(os.path.dirname(json_url))
+    predictions = open_predictions(*(path_option(folder, "FOLDER") for folder in folders))
     taught = {
         name for manifest in predictions.manifests for each in manifest.teachers.values() for name in each.languages
     }
@@ -153,7 +158,7 @@ def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
                 f"--text {pair}: expected LANGUAGE=FILES with one of {', '.join(sorted(taught))}; "
                 "for the languages of a folder that this one extends, give that folder too"
             )
-        text.setdefault(language, []).append(pattern)
+        text.setdefault(language, []).append(path_option(pattern, "--text"))
     found = report(predictions, text)
     print(format_report(found))
     if json_url:

@@ -13,6 +13,7 @@ from pipeline.teacher_model import check_model, load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError, differences
 from schemas.manifest import MANIFEST_FILE, TeacherRecord, VocabularyRecord
+from schemas.secrets import masked
 from schemas.storage import create_bytes, join, list_files, read_bytes, write_bytes
 from schemas.vocabulary import Vocabulary
 
@@ -62,7 +63,7 @@ def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherToken
         check_model(tokenizer, model, config.top_k, config.max_length)
         try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
     return TeacherRecord(
-        model=teacher.model,
+        model=masked(teacher.model),
         revision=teacher.revision,
         family=tokenizer.family,
         languages=teacher.languages,

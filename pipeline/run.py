@@ -39,6 +39,7 @@ from pipeline.worker import PredictShards
 from schemas.errors import UserError
 from schemas.lock import owning
 from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, open_predictions, write_manifest
+from schemas.paths import check_output_folder
 from schemas.storage import filesystem, join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
@@ -135,6 +136,7 @@ def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]
 def _check(config: PipelineConfig, beam_arguments: list[str]) -> tuple[PipelineOptions, Prepared]:
     """Everything that can be known before a teacher runs. UserError."""
     options = beam_options(beam_arguments)
+    check_output_folder(config.output)
     if _is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):
         raise UserError(
             f"output: {config.output} is on this machine, where Dataflow's workers cannot write; give a URL"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
-from schemas.paths import masked
+from schemas.secrets import masked, masked_query
 from schemas.storage import filesystem, join
 
 # The suffix of a compressed file, and Arrow's name of the codec.
@@ -90,7 +90,9 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
             if identity in taken:
                 continue
             taken.add(identity)
-            file = TextFile(fs.unstrip_protocol(match), masked(posixpath.relpath(match, base)), field)
+            source = posixpath.relpath(match, base)
+            source = source if is_local else masked_query(source)
+            file = TextFile(fs.unstrip_protocol(match), source, field)
             if file.source in files:
                 raise UserError(
                     f"text.{language}: {files[file.source].shown} and {file.shown} are both called {file.source!r} "

@@ -15,6 +15,7 @@ from pipeline.config import TeacherConfig
 from pipeline.loading import loading_fault
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError
+from schemas.secrets import masked
 
 _NO_LIMIT = 1_000_000
 # What ELECTRA and DeBERTa-v3 call the head that detects replaced tokens.
@@ -29,7 +30,7 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     Raises:
       UserError: it cannot be loaded, or parts of the head would be made up at random.
     """
-    where = f"teacher {name!r} ({config.model})"
+    where = f"teacher {name!r} ({masked(config.model)})"
     if config.trust_remote_code:
         # transformers 5 reads what `post_init` sets; code written for 4 (HPLT's LTG-BERT) need not have called it.
         PreTrainedModel.all_tied_weights_keys = getattr(PreTrainedModel, "all_tied_weights_keys", {})

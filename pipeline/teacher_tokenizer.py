@@ -20,6 +20,7 @@ from pipeline.identity import (
     WORDPIECE,
 )
 from schemas.errors import UserError
+from schemas.secrets import masked
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
         mask or padding token, or frames sequences with something other than fixed special
         tokens.
     """
-    where = f"teacher {name!r} ({config.model})"
+    where = f"teacher {name!r} ({masked(config.model)})"
     tokenizer = fast_tokenizer(where, config)
     for role in ("mask", "pad"):
         if getattr(tokenizer, f"{role}_token_id") is None:

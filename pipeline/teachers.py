@@ -15,6 +15,7 @@ from pipeline.prediction import Predictor
 from pipeline.teacher_model import load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer, load_tokenizer
 from schemas.errors import UserError
+from schemas.secrets import masked
 from schemas.vocabulary import Vocabulary
 
 
@@ -50,7 +51,7 @@ def load_teacher(
     found = teacher_fingerprint(tokenizer, model)
     if found != fingerprint:
         raise UserError(
-            f"teacher {name!r} ({teacher.model}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
+            f"teacher {name!r} ({masked(teacher.model)}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
             "pin `revision` to a commit"
         )
     threads = config.threads or threads or os.cpu_count() or 1

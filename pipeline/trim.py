@@ -37,6 +37,7 @@ from schemas.manifest import (
     read_footer,
     write_manifest,
 )
+from schemas.paths import check_output_folder, path_option
 from schemas.process import run_command
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_group
@@ -244,6 +245,13 @@ def _positive(value: str) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
+    options.folders = [path_option(folder, "FOLDER") for folder in options.folders]
+    for name in ("output", "like", "json"):
+        if (value := getattr(options, name)) is not None:
+            setattr(options, name, path_option(value, f"--{name}"))
+    check_output_folder(options.output)
+    if options.json:
+        check_output_folder(os.path.dirname(options.json))
     sources = [os.path.normpath(folder) for folder in [*options.folders, options.like] if folder]
     if os.path.normpath(options.output) in sources:
         raise UserError(f"--output {options.output}: is one of the folders to read; choose another")

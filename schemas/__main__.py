@@ -5,6 +5,7 @@ import argparse
 from schemas.errors import exit_code_of
 from schemas.inspect import inspect_row, summarize
 from schemas.manifest import open_predictions
+from schemas.paths import path_option
 from schemas.process import run_command
 
 _LEGEND = """\
@@ -39,7 +40,7 @@ def main(arguments: list[str]) -> int:
 
 
 def _run(options: argparse.Namespace) -> None:
-    predictions = open_predictions(options.folder)
+    predictions = open_predictions(path_option(options.folder, "FOLDER"))
     if options.row is None:
         print(summarize(predictions, options.language))
     else:

@@ -1,24 +1,17 @@
 """What a path means, in configurations and on command lines: a local path or an fsspec URL.
 
 With `://` it is a URL. Without, it is a local path, taken as it is written but for a `~`
-at its beginning. `masked` is how either is shown and stored.
+at its beginning.
 """
 
 import errno
 import os
-import re
 import tempfile
 from typing import Annotated
 
 from pydantic import AfterValidator
 
 from schemas.errors import UserError
-
-_SECRETS = [
-    (re.compile(r"(://)[^/@\s]+@"), r"\1***@"),
-    (re.compile(r"([?&][^=&/\s]+=)[^&\s:'\"]+"), r"\1***"),
-    (re.compile(r"\bhf_[A-Za-z0-9]{16,}"), "hf_***"),
-]
 
 
 def expanded(value: str) -> str:
@@ -42,13 +35,6 @@ def path_option(value: str, option: str) -> str:
         return expanded(value)
     except ValueError as error:
         raise UserError(f"{option}: {error}") from None
-
-
-def masked(url: str) -> str:
-    """`url` without user, password, the values of its query, and tokens of the hub."""
-    for secret, shown in _SECRETS:
-        url = secret.sub(shown, url)
-    return url
 
 
 def check_output_folder(folder: str) -> None:

@@ -12,7 +12,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError, first_line
-from schemas.paths import masked
+from schemas.secrets import masked
 
 # What it logs, with a traceback, it raises too. Where a program has set up logging it still does.
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())

@@ -6,19 +6,20 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.config import Config
 from schemas.names import Name
+from schemas.paths import PathOrUrl
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
 Value = bool | int | float | str | None
 Folders = Annotated[
-    list[str], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(min_length=1)
+    list[PathOrUrl], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(min_length=1)
 ]
 
 
 class StudentConfig(Config):
     """The student's shape, and where its weights start from; default at random."""
 
-    like: str | None = Field(None, description="local folder or hub id of a model whose shape to take")
-    start_from: str | None = Field(
+    like: PathOrUrl | None = Field(None, description="local folder or hub id of a model whose shape to take")
+    start_from: PathOrUrl | None = Field(
         None,
         description="what the student goes on from, shape and weights: local folder or hub id of an earlier student "
         "whose vocabulary the predictions' extends, or a teacher, by its name in the predictions. Rows of tokens that "
@@ -134,7 +135,7 @@ class OptimizerConfig(Config):
 class TrainerConfig(Config):
     """Stage two: from predictions to a student."""
 
-    output: str = Field(description="local folder for the student, its checkpoints and its logs")
+    output: PathOrUrl = Field(description="local folder for the student, its checkpoints and its logs")
     predictions: Folders = Field(
         description="folder or fsspec URL that the pipeline wrote, or a list: a folder, and those that extend it"
     )
