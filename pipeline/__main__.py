@@ -75,7 +75,9 @@ def _run(path: str, beam_arguments: list[str]) -> None:
                 f"first guess right {audit.accuracy:.1%}"
             )
     rows = sum(file.rows for file in manifest.files)
-    print(f"{masked(config.output)}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens")
+    print(
+        f"{masked(config.output)}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens"
+    )
 
 
 def _load(path: str) -> PipelineConfig:

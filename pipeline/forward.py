@@ -96,7 +96,9 @@ class Forward:
                 reaches = np.inf
                 break
             if not torch.equal(logits_MV, again_MV):
-                raise UserError(f"{where}: its model gives other predictions each time that it is run; it cannot be used")
+                raise UserError(
+                    f"{where}: its model gives other predictions each time that it is run; it cannot be used"
+                )
             reaches = max(reaches, float((logits_MV[: len(every)] - alone).abs().max()))
         if reaches > tolerance:
             self.padding_reaches = reaches
@@ -115,8 +117,7 @@ class Forward:
             shape = tuple(getattr(logits, "shape", ()))
         except Exception as error:  # Whatever an unknown architecture makes of it.
             raise UserError(
-                f"{where}: its model does not run on token ids alone "
-                f"({type(error).__name__}: {first_line(error)})"
+                f"{where}: its model does not run on token ids alone ({type(error).__name__}: {first_line(error)})"
             ) from None
         if len(shape) != 3 or shape[:2] != ids_BL.shape:
             raise UserError(f"{where}: its model gives no logits at each token (their shape is {shape})")

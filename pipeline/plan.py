@@ -51,7 +51,9 @@ def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
             first = 0
             for index, part in enumerate(parts):
                 audit_rows = _share(config.audit_rows, index, len(parts))
-                shards.append(Shard(language, name, index, part, first, limit, total, audit_rows, config.max_record_bytes))
+                shards.append(
+                    Shard(language, name, index, part, first, limit, total, audit_rows, config.max_record_bytes)
+                )
                 first += part.records
     return shards
 

@@ -137,7 +137,9 @@ class Predictor:
             index_M = ranges(first[batch], counts[batch])
             row_M = np.repeat(np.arange(len(batch)), counts[batch])
             column_M = targets[index_M] - np.repeat(starts[batch], counts[batch])
-            label, ids, logprobs = self._predict_batch(ids_BL, inside_BL, row_M * ids_BL.shape[1] + column_M, labels[index_M])
+            label, ids, logprobs = self._predict_batch(
+                ids_BL, inside_BL, row_M * ids_BL.shape[1] + column_M, labels[index_M]
+            )
             finite = np.isfinite(label) & np.isfinite(logprobs).all(1)
             if not finite.all():
                 raise NotFinite(int(index_M[~finite][0]))

@@ -23,8 +23,8 @@ import pipeline.processes  # noqa: F401  (registers itself with Beam)
 from pipeline.commit import collect_manifest
 from pipeline.config import PipelineConfig
 from pipeline.deploy import StudentTokenizers, deploy_tokenizers, deployed_tokenizers, make_tokenizers
-from pipeline.fast_tokenizer import tokenizer_faults
 from pipeline.estimate import Estimate, check_sample, estimate
+from pipeline.fast_tokenizer import tokenizer_faults
 from pipeline.merge import merge
 from pipeline.plan import deal, plan_shards, plan_text
 from pipeline.progress import run_progress
@@ -167,7 +167,9 @@ def _make_tokenizers(config: PipelineConfig, prepared: Prepared, sample_bytes: i
         texts = [record.text for record in sample_records(group, sample_bytes).records if not record.fault]
         with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
             words.append(count_words(language, prepared.tokenizers[name], texts, vocabulary.to_merged(name)))
-            check_remapped(prepared.tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), texts[:_COMPARED_LINES])
+            check_remapped(
+                prepared.tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), texts[:_COMPARED_LINES]
+            )
     if prepared.base:
         remapped = deployed_tokenizers(config.extends, prepared.base) | remapped
         earlier = read_words(join(config.extends, WORDS_FILE))

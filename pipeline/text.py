@@ -67,9 +67,7 @@ class Record(NamedTuple):
     fault: str = ""
 
 
-def plan_file(
-    file: TextFile, shard_bytes: int, pool: Executor, max_record_bytes: int = MAX_RECORD_BYTES
-) -> FilePlan:
+def plan_file(file: TextFile, shard_bytes: int, pool: Executor, max_record_bytes: int = MAX_RECORD_BYTES) -> FilePlan:
     """Cuts a file into ranges of some `shard_bytes` of text; an empty file has none.
 
     Reads it once, in bounded memory, its parts in parallel. The fingerprint is sha256

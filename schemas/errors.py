@@ -10,9 +10,7 @@ from schemas.secrets import masked
 
 # What a terminal or a reader may take for something else than text: control characters and escape sequences, line and
 # paragraph separators, marks and overrides of the writing direction, and halves of surrogate pairs.
-_UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
-)
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
 
 class UserError(Exception):

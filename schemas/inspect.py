@@ -82,7 +82,9 @@ def summarize(predictions: Predictions, language: str | None = None) -> str:
     ]
     teachers = {name: record for manifest in predictions.manifests for name, record in manifest.teachers.items()}
     for name, record in teachers.items():
-        lines.append(f"teacher {name}: {printable(record.model)} ({printable(record.family)}, {record.vocabulary_size:,} tokens)")
+        lines.append(
+            f"teacher {name}: {printable(record.model)} ({printable(record.family)}, {record.vocabulary_size:,} tokens)"
+        )
     rows = [_HEAD, *([*key, *_cells(figures, predictions.top_k)] for key, figures in found.items())]
     if len(found) > 1:
         rows.append(["total", "", *_cells(sum(found.values(), Figures()), predictions.top_k)])

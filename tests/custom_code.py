@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 
 from tests import world
 
-CONFIGURATION = '''
+CONFIGURATION = """
 from transformers.configuration_utils import PretrainedConfig
 
 
@@ -19,8 +19,8 @@ class NordConfig(PretrainedConfig):
         self.hidden_size = hidden_size
         self.num_hidden_layers = num_hidden_layers
         self.max_position_embeddings = max_position_embeddings
-'''
-MODELING = '''
+"""
+MODELING = """
 import torch
 from torch import nn
 from transformers.modeling_outputs import MaskedLMOutput
@@ -87,7 +87,7 @@ class NordForMaskedLM(NordModel):
             x = layer(x, hidden.unsqueeze(1))
         logits = self.classifier(x.transpose(0, 1))
         return MaskedLMOutput(logits=logits) if return_dict else (logits,)
-'''
+"""
 
 
 def write_teacher(folder: Path, seed: int = 0) -> None:

@@ -21,7 +21,21 @@ from tests.test_odd_teachers import load
 
 # As ModernBERT and the GPT-NeoX and OLMo lines have them, and pairs that normalization makes equal.
 SPACES = [AddedToken(" " * count, normalized=True, special=False) for count in range(2, 25)]
-PAIRS = ["caf\u00e9", "cafe\u0301", "a\u00a0b", "a b", "\t", "\u3000", "x ", "x", "<mask>", "▁", "▁the", "<0x41>", "\u200b"]
+PAIRS = [
+    "caf\u00e9",
+    "cafe\u0301",
+    "a\u00a0b",
+    "a b",
+    "\t",
+    "\u3000",
+    "x ",
+    "x",
+    "<mask>",
+    "▁",
+    "▁the",
+    "<0x41>",
+    "\u200b",
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +53,9 @@ def make_default(teachers, tmp_path) -> tuple[PreTrainedTokenizerFast, dict]:
     vocabulary = merge(teachers)
     lines = sum((world.sentences(language, 40) for language in world.WORDS), [])
     words = [count_words("x", teacher, lines, vocabulary.to_merged(teacher.name)) for teacher in teachers]
-    remapped = [remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)).backend_tokenizer for teacher in teachers]
+    remapped = [
+        remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)).backend_tokenizer for teacher in teachers
+    ]
     default_tokenizer(vocabulary, pa.concat_tables(words), remapped, 64).save_pretrained(tmp_path)
     return AutoTokenizer.from_pretrained(tmp_path), vocabulary
 
@@ -56,7 +72,9 @@ def test_runs_of_spaces(folders, tmp_path):
 @settings(deadline=None, max_examples=25)
 @given(
     st.lists(
-        st.tuples(st.sampled_from(PAIRS) | st.text(min_size=1, max_size=3), st.booleans(), st.booleans(), st.booleans()),
+        st.tuples(
+            st.sampled_from(PAIRS) | st.text(min_size=1, max_size=3), st.booleans(), st.booleans(), st.booleans()
+        ),
         max_size=12,
     )
 )

@@ -97,7 +97,5 @@ def test_a_shape_with_code_of_its_own(predictions, tmp_path):
 
 def test_a_model_card_shows_names_as_they_are():
     hostile = "a|b <script>[x](http://y) `c`\n# d\x1b"
-    assert _text(hostile) == (
-        r"a&#124;b &#60;script&#62;&#91;x&#93;(http://y) &#96;c&#96;&#92;n# d&#92;x1b"
-    )
+    assert _text(hostile) == (r"a&#124;b &#60;script&#62;&#91;x&#93;(http://y) &#96;c&#96;&#92;n# d&#92;x1b")
     assert _text("org/model-name_v1.0") == "org/model-name_v1.0"

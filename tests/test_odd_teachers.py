@@ -172,7 +172,9 @@ def test_a_sentencepiece_model_alone(spm_pair, text):
     )
     if known == pieces:
         # Once more it gives itself: SentencePiece's normalization is all that a text loses.
-        assert merged.decode(merged(original.decode(pieces), add_special_tokens=False)["input_ids"]) == original.decode(pieces)
+        assert merged.decode(merged(original.decode(pieces), add_special_tokens=False)["input_ids"]) == original.decode(
+            pieces
+        )
 
 
 def test_a_class_that_rebuilds_its_tokenizer_does_not_change_it(tmp_path):

@@ -14,7 +14,6 @@ from tests.test_pipeline import files
 from tests.test_training import start, train, write_config
 
 
-
 def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
@@ -95,7 +94,9 @@ def main(arguments):
             pass
 run_command(main)
 """
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "begun\n"
     process.send_signal(number)
     assert process.communicate(timeout=5)[1].strip() == "stopped; run the same command again to go on"

@@ -10,7 +10,9 @@ from schemas.errors import UserError, exit_code_of, printable
 from trainer.config import TrainerConfig
 
 BASE = "output: y\nteachers:\n  t: {model: m, languages: [fr]}\ntext: {fr: [x.txt]}\n"
-_BOMB = "x0: &x0 [y,y,y,y,y,y,y,y,y]\n" + "".join(f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 9)}]\n" for i in range(1, 10))
+_BOMB = "x0: &x0 [y,y,y,y,y,y,y,y,y]\n" + "".join(
+    f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 9)}]\n" for i in range(1, 10)
+)
 REFUSED = {
     "billion laughs": (_BOMB + BASE, "aliases repeat so much"),
     "billion laughs of sections": (
@@ -105,6 +107,4 @@ def test_what_is_printed_of_an_error_is_escaped(capsys):
 
     assert exit_code_of(fail) == 2
     printed = capsys.readouterr().err
-    assert printed == (
-        "error: a\\x1b[31mred\\nerror: b\\r\\u202eevil\\u2066\\x9b2J\\ud800 नमस्ते 👩‍🚀\n"
-    )
+    assert printed == ("error: a\\x1b[31mred\\nerror: b\\r\\u202eevil\\u2066\\x9b2J\\ud800 नमस्ते 👩‍🚀\n")

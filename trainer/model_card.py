@@ -53,7 +53,14 @@ def model_card(
 
 def _teachers(predictions: Predictions) -> str:
     rows = [
-        [name, _text(t.model), _text(t.revision or ""), _text(t.family), " ".join(t.languages), f"{t.vocabulary_size:,}"]
+        [
+            name,
+            _text(t.model),
+            _text(t.revision or ""),
+            _text(t.family),
+            " ".join(t.languages),
+            f"{t.vocabulary_size:,}",
+        ]
         for name, t in predictions.teachers.items()
     ]
     return _table(["teacher", "model", "revision", "tokenizer", "languages", "vocabulary"], rows)

@@ -13,10 +13,43 @@ _MARKS = [
     "▁", "▁▁the", "Ġ", "Ġthe", "Ċ", "</w>", "the</w>", "@@", "<0x41>", "<0xE6>", "<0x00>", "\uffff7\uffff", "\uffff",
     "|||EMAIL_ADDRESS|||", "<|endoftext|>", "<|padding|>", "{{", "}}", "\\n", "\\x00", "<!--", "-->", "&nbsp;", "%00",
 ]  # fmt: skip
-_SPACES = [" ", "  ", "\t", "\u00a0", "\u2003", "\u3000", "\u200b", "\u2028", "\u2029", "\u0085", "\x0b", "\x0c", "\x1c", "\r"]
-_JOINED = ["e\u0301", "\u0438\u0306", "\u09c7\u09be", "\u304b\u3099", "\u1112\u1161\u11ab", "\u0627\u0655", "\ufb01", "\u1e9b\u0323"]
+_SPACES = [
+    " ",
+    "  ",
+    "\t",
+    "\u00a0",
+    "\u2003",
+    "\u3000",
+    "\u200b",
+    "\u2028",
+    "\u2029",
+    "\u0085",
+    "\x0b",
+    "\x0c",
+    "\x1c",
+    "\r",
+]
+_JOINED = [
+    "e\u0301",
+    "\u0438\u0306",
+    "\u09c7\u09be",
+    "\u304b\u3099",
+    "\u1112\u1161\u11ab",
+    "\u0627\u0655",
+    "\ufb01",
+    "\u1e9b\u0323",
+]
 _EMOJI = ["😀", "\U0001f469\u200d\U0001f4bb", "❤\ufe0f", "🇮🇳", "👍🏽", "\U0001f3f4\U000e0067\U000e0062\U000e007f"]
-_BROKEN = [b"\xff", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\xaf", b"\xf5\x80\x80\x80", b"caf\xe9"]
+_BROKEN = [
+    b"\xff",
+    b"\xc3",
+    b"\xe2\x82",
+    b"\xf0\x9f\x98",
+    b"\xed\xa0\x80",
+    b"\xc0\xaf",
+    b"\xf5\x80\x80\x80",
+    b"caf\xe9",
+]
 _ASSIGNED = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code)) not in ("Cs", "Cn")]
 
 
@@ -41,7 +74,9 @@ def _controls(source: random.Random) -> str:
 
 
 def _run(source: random.Random) -> str:
-    return source.choice(["a", "我", "é", ".", " ", "\u0301", "😀", "\x00", "क्", "<", "[MASK]"]) * source.randint(1, 600)
+    return source.choice(["a", "我", "é", ".", " ", "\u0301", "😀", "\x00", "क्", "<", "[MASK]"]) * source.randint(
+        1, 600
+    )
 
 
 def _marks(source: random.Random) -> str:

@@ -3,8 +3,8 @@
 from collections import Counter
 
 import pandas as pd
-import pytest
 import pyarrow.parquet as pq
+import pytest
 from transformers import AutoTokenizer
 
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, read_manifest
