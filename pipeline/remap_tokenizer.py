@@ -46,7 +46,8 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
     this teacher are filled with entries that no text can match. They have the lowest
     score of the real ones, from which the unknown penalty is derived.
     """
-    state = copy.deepcopy(state)
+    # Copied only where it is changed in place: the rest may be hundreds of thousands of tokens and merges.
+    state = state | {"model": dict(state["model"]), "post_processor": copy.deepcopy(state["post_processor"])}
     state["added_tokens"] = [
         added | {"id": int(to_merged[added["id"]])} for added in state["added_tokens"] if to_merged[added["id"]] >= 0
     ]
@@ -72,8 +73,11 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
         }
         model["vocab"] = kept | added_ids
     if "merges" in model:
+        vocabulary = model["vocab"]
         model["merges"] = [
-            pair for pair in map(list, model["merges"]) if {*pair, merged_piece(model, *pair)} <= model["vocab"].keys()
+            [left, right]
+            for left, right in model["merges"]
+            if left in vocabulary and right in vocabulary and merged_piece(model, left, right) in vocabulary
         ]
     _remap_post_processor(state["post_processor"], to_merged)
     state["padding"] = state["truncation"] = None
