@@ -8,12 +8,15 @@ else it is what transformers makes of `vocab.txt` or `vocab.json` and `merges.tx
 """
 
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer, models
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import cached_file
 
 from pipeline.character_tokenizer import from_characters
@@ -22,6 +25,10 @@ from pipeline.loading import loading_fault
 from pipeline.sentencepiece_model import from_sentencepiece
 from schemas.errors import UserError, first_line
 
+_CONVERT = (
+    "put a tokenizer.json beside its files, from another checkpoint of the same vocabulary or made with the tokenizers "
+    "library (Tokenizer.save) and compared with the original"
+)
 ROLE_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
 
 
@@ -51,10 +58,8 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
     """
     declared = _declared(where, config)
     if file := _file(where, config, "tokenizer.json"):
-        try:
+        with tokenizer_faults(f"{where}: its tokenizer.json cannot be loaded"):
             backend = Tokenizer.from_file(file)
-        except Exception as error:  # tokenizers raises nothing more specific
-            raise UserError(f"{where}: its tokenizer.json cannot be loaded: {first_line(error)}") from None
         named = _named_tokens(where, config, AutoTokenizer, PreTrainedTokenizerFast)
     else:
         named = _named_tokens(where, config, AutoTokenizer)
@@ -66,6 +71,7 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
     missing = [token for _, token in sorted(named.added_tokens_decoder.items()) if token.content not in known]
     backend.add_tokens([token for token in missing if token.content in declared])
     known = backend.get_vocab(with_added_tokens=True)
+    _check_ids(where, known)
     for token, own in declared.items():
         if known.get(token) != own:
             raise UserError(
@@ -86,7 +92,7 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
     roles = {name: added.get(known[token], token) for name in ROLE_NAMES if (token := getattr(named, name)) in known}
     return PreTrainedTokenizerFast(
         tokenizer_object=backend,
-        model_max_length=named.model_max_length,
+        model_max_length=_max_length(where, named.model_max_length),
         clean_up_tokenization_spaces=named.clean_up_tokenization_spaces,
         **roles,
     )
@@ -102,7 +108,31 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrain
             )
         except Exception as error:  # some fail in unforeseen ways on files that are not in their layout
             errors.append(error)
+    if isinstance(errors[0], ImportError):
+        # What needs a package of its own to segment has no fast form: to install it would only be the first step.
+        raise UserError(
+            f"{where}: its tokenizer runs Python code ({first_line(errors[0]).partition('. ')[0]}), which a student's "
+            f"tokenizer could not be made from, installed or not; {_CONVERT}"
+        )
     raise UserError(f"{where}: its tokenizer cannot be loaded: {loading_fault(errors[0], config)}")
+
+
+def _check_ids(where: str, known: dict[str, int]) -> None:
+    """Refuses two tokens with one id, which no map of ids keeps apart."""
+    by_id: dict[int, str] = {}
+    for token, own in known.items():
+        if by_id.setdefault(own, token) != token:
+            first, second = sorted((token, by_id[own]))
+            raise UserError(f"{where}: its tokens {first!r} and {second!r} both have the id {own}; repair its files")
+
+
+def _max_length(where: str, length: Any) -> int:
+    """The most tokens of a sequence, as its files say; the largest number where they say nothing."""
+    if length is None:
+        return VERY_LARGE_INTEGER
+    if isinstance(length, bool) or not isinstance(length, int | float) or not 1 <= length < math.inf:
+        raise UserError(f"{where}: its model_max_length is {length!r}, not a number of tokens; repair its files")
+    return int(length)
 
 
 def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: dict[str, int]) -> Tokenizer:
@@ -113,7 +143,7 @@ def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: d
     if not tokenizer.is_fast:
         raise UserError(
             f"{where}: {kind} exists in Python code only, which a student's tokenizer could not be made from; "
-            "convert it to a tokenizer.json first"
+            f"{_CONVERT}"
         )
     vocabulary = getattr(tokenizer, "vocab_file", None) or tokenizer.init_kwargs.get("vocab_file")
     if not vocabulary:

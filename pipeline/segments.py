@@ -10,6 +10,7 @@ from itertools import chain
 import numpy as np
 
 from pipeline.config import PipelineConfig
+from pipeline.fast_tokenizer import tokenizer_faults
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.ragged import ranges
 
@@ -81,7 +82,8 @@ def _tokenize(
     encode = backend.encode_batch if with_words else backend.encode_batch_fast
     ids, lengths, words, seen = [np.empty(0, np.int32)], [], [np.empty(0, np.int64)], 0
     for start in range(0, len(texts), _TOKENIZE_LINES):
-        encodings = encode(texts[start : start + _TOKENIZE_LINES], add_special_tokens=False)
+        with tokenizer_faults(f"teacher {tokenizer.name!r}: its tokenizer fails on the text"):
+            encodings = encode(texts[start : start + _TOKENIZE_LINES], add_special_tokens=False)
         ids.append(np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32))
         lengths += [len(encoding) for encoding in encodings]
         for encoding in encodings if with_words else ():

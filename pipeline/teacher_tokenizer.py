@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.config import TeacherConfig
-from pipeline.fast_tokenizer import fast_tokenizer
+from pipeline.fast_tokenizer import fast_tokenizer, tokenizer_faults
 from pipeline.identity import (
     BYTE_LEVEL,
     CHARACTERS,
@@ -76,6 +76,12 @@ def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
         tokens.
     """
     where = f"teacher {name!r} ({masked(config.model)})"
+    # Whatever its files make them say: no value of theirs is checked by transformers itself.
+    with tokenizer_faults(f"{where}: its tokenizer cannot be used"):
+        return _load(name, where, config)
+
+
+def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
     tokenizer = fast_tokenizer(where, config)
     for role in ("mask", "pad"):
         if getattr(tokenizer, f"{role}_token_id") is None:

@@ -12,6 +12,10 @@ from schemas.secrets import masked
 # paragraph separators, marks and overrides of the writing direction, and halves of surrogate pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
+# A first line that ends so, or is a heading of pydantic's, says nothing without the next.
+_ANNOUNCES = re.compile(r"(?:[:,(]|\bor|\band)$|^\d+ validation errors? for \S+(?: \S+)?$")
+_LONGEST = 500
+
 
 class UserError(Exception):
     """Bad input. The message is one line that names the place and the mend.
@@ -79,8 +83,11 @@ def _disk(error: BaseException) -> str:
     )
 
 
-def first_line(error: Exception) -> str:
-    """The first line of what a library's exception says, to be quoted in a `UserError`.
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, as one line to be quoted in a `UserError`.
+
+    The first line, with those after it where it only announces them; with the exception's name where a bare value
+    (`KeyError: 'model'`) is all that it says.
 
     Raises:
       UserError: memory was used up, so that what was being read or made is not at fault.
@@ -91,7 +98,13 @@ def first_line(error: Exception) -> str:
 
 
 def _quoted(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = ""
+    while lines and (not said or _ANNOUNCES.search(said)):
+        said = f"{said} {lines.pop(0)}".lstrip()
+    if " " in said:
+        return said[:_LONGEST]
+    return f"{type(error).__name__}: {said}"[:_LONGEST] if said else type(error).__name__
 
 
 def differences(theirs: object, ours: object, most: int = 5) -> str:
