@@ -15,6 +15,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.default_tokenizer import default_tokenizer
 from pipeline.deploy import write_tokenizer
 from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
@@ -100,6 +102,64 @@ def save_default(count: int, tokens: int, folder: str) -> dict:
     return _figures(started, tokens=len(vocabulary), before=before)
 
 
+def measure_teacher(family: str, tokens: int, folder: str) -> list[dict]:
+    """One teacher of `tokens` tokens: its tokenizer loaded, with merged ids, saved and loaded again."""
+    from pipeline.config import TeacherConfig
+    from pipeline.deploy import read_tokenizer
+    from pipeline.remap_tokenizer import remap_tokenizer
+    from pipeline.teacher_tokenizer import load_tokenizer
+
+    save_teacher(family, tokens, folder)
+    config = TeacherConfig(model=folder, languages=["made-up"])
+    teacher, loading = _measured(lambda: load_tokenizer("teacher", config))
+    # All ids move up, as behind another teacher's.
+    to_merged = np.arange(tokens, dtype=np.int32) + tokens
+    remapped, remapping = _measured(lambda: remap_tokenizer(teacher.hf, to_merged))
+    _, saving = _measured(lambda: write_tokenizer(f"{folder}/merged", remapped))
+    _, reloading = _measured(lambda: read_tokenizer(f"{folder}/merged"))
+    steps = {"load": loading, "merged ids": remapping, "save": saving, "load again": reloading}
+    return [{"what": f"{family}: {name}", "tokens": tokens} | step for name, step in steps.items()]
+
+
+def save_teacher(family: str, tokens: int, folder: str) -> None:
+    """A tokenizer of `tokens` made-up tokens in the Hugging Face layout; byte-level BPE with a merge for each."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    if family == WORDPIECE:
+        words = [("##" * (place % 2)) + word for place, word in enumerate(make_words("own", tokens))]
+        strings = [*SPECIALS, *LETTERS, *words]
+        ids = {token: own for own, token in enumerate(list(dict.fromkeys(strings))[:tokens])}
+        backend = Tokenizer(models.WordPiece(ids, unk_token="<unk>", continuing_subword_prefix="##"))
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+    elif family == SENTENCEPIECE:
+        words = [("▁" * (place % 2)) + word for place, word in enumerate(make_words("own", tokens))]
+        strings = [*SPECIALS, *LETTERS, *words]
+        entries = [(token, -float(own)) for own, token in enumerate(list(dict.fromkeys(strings))[:tokens])]
+        backend = Tokenizer(models.Unigram(entries, unk_id=SPECIALS.index("<unk>")))
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
+    else:
+        ids = {token: own for own, token in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+        source, pieces, merges = random.Random("merges"), ["Ġ", *LETTERS], []
+        while len(ids) < tokens:
+            left, right = source.choice(pieces), source.choice(pieces)
+            if left + right not in ids and len(left + right) <= 12 and "Ġ" not in right:
+                ids[left + right] = len(ids)
+                pieces.append(left + right)
+                merges.append((left, right))
+        backend = Tokenizer(models.BPE(ids, merges))
+        backend.pre_tokenizer, backend.decoder = pre_tokenizers.ByteLevel(), decoders.ByteLevel()
+    roles = dict(zip(["cls_token", "pad_token", "sep_token", "unk_token", "mask_token"], SPECIALS, strict=True))
+    PreTrainedTokenizerFast(tokenizer_object=backend, **roles).save_pretrained(folder)
+
+
+def _measured(step) -> tuple:
+    """What `step` gives, and its figures; CPU seconds beside the others, for a machine that is shared."""
+    before, started, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), time.process_time()
+    result = step()
+    return result, _figures(started, before, cpu_seconds=time.process_time() - cpu)
+
+
 def measure_load(folder: str) -> dict:
     """`AutoTokenizer.from_pretrained`, after the imports, and the rate of encoding 2,000 lines."""
     from transformers import AutoTokenizer
@@ -121,17 +181,18 @@ def _figures(started: float, before: int, **more) -> dict:
     return more | {"seconds": seconds, "peak_mib": peak / 1024, "added_mib": (peak - before) / 1024}
 
 
-def _in_own_process(function: str, *arguments) -> dict:
+def _in_own_process(function: str, *arguments):
     code = f"import json; from benchmarks.vocabulary import *; print(json.dumps({function}(*{arguments!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def _show(what: str, found: dict) -> None:
+    cpu = f" ({found['cpu_seconds']:.2f} s of CPU)" if "cpu_seconds" in found else ""
     rate = f"{found['lines_a_second']:12,.0f} lines/s" if "lines_a_second" in found else ""
     print(
         f"{what:46}{found['tokens']:>11,} tokens{found['seconds']:9.2f} s"
-        f"{found['peak_mib']:9,.0f} MiB peak ({found['added_mib']:,.0f} its own){rate}",
+        f"{found['peak_mib']:9,.0f} MiB peak ({found['added_mib']:,.0f} its own){rate}{cpu}",
         flush=True,
     )
 
@@ -144,7 +205,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--load-tokens", type=int, default=78_000, help="of each teacher, for the tokenizer that is loaded"
     )
+    parser.add_argument(
+        "--large", type=int, nargs="*", default=[128_000, 256_000], help="sizes of single teachers (128000 256000)"
+    )
     options = parser.parse_args(arguments)
+    for tokens in options.large:
+        for family in (BYTE_LEVEL, SENTENCEPIECE, WORDPIECE):
+            with tempfile.TemporaryDirectory() as folder:
+                for step in _in_own_process("measure_teacher", family, tokens, folder):
+                    _show(step["what"], step)
     with tempfile.TemporaryDirectory() as scratch:
         theirs, ours = str(Path(scratch) / "theirs"), str(Path(scratch) / "ours")
         union = _in_own_process("measure_union", options.teachers, options.tokens)
