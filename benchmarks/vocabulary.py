@@ -142,8 +142,8 @@ def save_teacher(family: str, tokens: int, folder: str) -> None:
         ids = {token: own for own, token in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
         source, pieces, merges = random.Random("merges"), ["Ġ", *LETTERS], []
         while len(ids) < tokens:
-            left, right = source.choice(pieces), source.choice(pieces)
-            if left + right not in ids and len(left + right) <= 12 and "Ġ" not in right:
+            left, right = source.choice(pieces), source.choice(LETTERS)
+            if left + right not in ids:
                 ids[left + right] = len(ids)
                 pieces.append(left + right)
                 merges.append((left, right))

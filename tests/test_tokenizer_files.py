@@ -181,7 +181,7 @@ def test_an_expression_without_end_is_one_line(files, tmp_path):
     [
         ("\n\n it is so \n more", "it is so"),
         ("One of: \n(1) this or\n(2) that\nmore", "One of: (1) this or (2) that"),
-        ("1 validation error for Config\nname\n  Missing [type=x]", "1 validation error for Config name Missing [type=x]"),
+        ("1 validation error for C\nname\n  Missing [type=x]", "1 validation error for C name Missing [type=x]"),
         ("", "ValueError"),
         ("'model'", "ValueError: 'model'"),
     ],
