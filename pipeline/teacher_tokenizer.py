@@ -140,15 +140,23 @@ def _framing(frame: tuple[int, ...], *candidates: int | None) -> int | None:
 
 
 def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The special ids before and after a sequence, read off two different probes."""
+    """The special ids before and after a sequence, read off several different probes."""
     frames = set()
-    for probe in ("a", "b c"):
-        bare = tokenizer(probe, add_special_tokens=False)["input_ids"]
-        framed = tokenizer(probe)["input_ids"]
-        starts = [i for i in range(len(framed) - len(bare) + 1) if framed[i : i + len(bare)] == bare]
-        if not bare or not starts:
+    backend = tokenizer.backend_tokenizer
+    # Where the vocabulary is no language's (of proteins, say), some of these letters give nothing.
+    for probe in ("a", "b c", "A", "L K"):
+        bare = backend.encode(probe, add_special_tokens=False).ids
+        framed = backend.encode(probe)
+        # Not the first place where the text stands: its tokens may equal the frame's, as an unknown token may.
+        inside = [place for place, special in enumerate(framed.special_tokens_mask) if not special]
+        if not bare:
+            continue
+        start = inside[0] if inside else 0
+        if framed.ids[start : start + len(bare)] != bare or len(inside) != len(bare):
             raise UserError(f"{where}: its tokenizer does not frame a sequence with fixed special tokens")
-        frames.add((tuple(framed[: starts[0]]), tuple(framed[starts[0] + len(bare) :])))
+        frames.add((tuple(framed.ids[:start]), tuple(framed.ids[start + len(bare) :])))
+    if not frames:
+        raise UserError(f"{where}: its tokenizer gives no tokens for plain text")
     if len(frames) != 1:
         raise UserError(f"{where}: its tokenizer frames different texts with different special tokens")
     return frames.pop()

@@ -13,7 +13,7 @@ from schemas.errors import UserError
 from tests.architectures import LONGEST, MODEL_TYPES, VOCABULARY, tiny
 
 MATRIX = Path(__file__).parents[1] / "docs" / "architectures.md"
-FLOAT32 = TeacherConfig(model="", languages=["en"], dtype="float32")
+FLOAT32 = TeacherConfig(model="t", languages=["en"], dtype="float32")
 TOP_K = 5
 CPU = torch.device("cpu")
 # The logits are of about 10, and float32 keeps 24 bits of each number of the sums that they are made of.
@@ -104,7 +104,7 @@ def test_rows_that_are_too_long_to_be_exact(model_type, longest):
 
 
 def test_a_precision_that_it_does_not_run_in():
-    config = TeacherConfig(model="", languages=["en"], dtype="bfloat16")
+    config = TeacherConfig(model="t", languages=["en"], dtype="bfloat16")
     with pytest.raises(UserError, match="does not run in bfloat16 on cpu .*; set `dtype: float32` for it"):
         Predictor(tiny("fnet"), Tokenizer, config, TOP_K)
 

@@ -15,7 +15,7 @@ from pipeline.prediction import NotFinite, Predictor
 from pipeline.top_k import log_normalizer, top_k
 
 TOP_K = 5
-FLOAT32 = TeacherConfig(model="", languages=["en"], dtype="float32")
+FLOAT32 = TeacherConfig(model="t", languages=["en"], dtype="float32")
 
 
 class Tokenizer:

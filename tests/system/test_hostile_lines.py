@@ -1,6 +1,7 @@
 """Hostile lines through the real pipeline: what it stores is, token by token, what the teacher's tokenizer says."""
 
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -11,6 +12,7 @@ from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, read_manifes
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 from tests import world
 from tests.system.hostile import hostile_lines
+from tests.test_families import FAMILIES, teacher
 
 # In ids, of which the frame takes two.
 _SHORTEST = 4
@@ -24,25 +26,34 @@ def lines(request) -> list[bytes]:
 
 
 @pytest.fixture(scope="module")
-def output(lines, run_pipeline, tmp_path_factory):
+def folders(teachers, tmp_path_factory) -> dict[str, Path]:
+    """Tokenizers of every family: the small world's, and the rarer ones."""
+    rarer = {make.__name__: tmp_path_factory.mktemp(make.__name__) for make in FAMILIES}
+    for make in FAMILIES:
+        teacher(rarer[make.__name__], make.__name__, make())
+    return {name: teachers / name for name in world.TEACHERS} | rarer
+
+
+@pytest.fixture(scope="module")
+def output(lines, folders, run_pipeline, tmp_path_factory):
     folder = tmp_path_factory.mktemp("hostile")
     (folder / "hostile.txt").write_bytes(b"\n".join(lines) + b"\n")
     return run_pipeline(
         folder / "predictions",
-        text={language: [str(folder / "hostile.txt")] for language in world.WORDS},
+        teachers={name: {"model": str(model), "languages": [name]} for name, model in folders.items()},
+        text={name: [str(folder / "hostile.txt")] for name in folders},
         top_k=0,
         shard_bytes=2**18,
     )
 
 
-@pytest.mark.parametrize("name", world.TEACHERS)
-def test_rows_are_what_the_teachers_tokenizer_says(name, lines, output, teachers):
-    language = world.TEACHERS[name]
-    original = AutoTokenizer.from_pretrained(teachers / name)
+@pytest.mark.parametrize("name", [*world.TEACHERS, *(make.__name__ for make in FAMILIES)])
+def test_rows_are_what_the_teachers_tokenizer_says(name, lines, output, folders):
+    original = AutoTokenizer.from_pretrained(folders[name])
     vocabulary = read_vocabulary(str(output / VOCABULARY_FILE))
     own_ids, to_merged = vocabulary.teacher_ids[name], vocabulary.to_merged(name)
     remapped = AutoTokenizer.from_pretrained(output / TEACHER_TOKENIZERS / name)
-    rows = pd.concat(pd.read_parquet(file) for file in sorted((output / language).glob("*/*.parquet")))
+    rows = pd.concat(pd.read_parquet(file) for file in sorted((output / name).glob("*/*.parquet")))
     stored: dict[int, list[int]] = {}
     for row in rows.itertuples():
         ids = row.input_ids.copy()
@@ -73,7 +84,7 @@ def test_rows_are_what_the_teachers_tokenizer_says(name, lines, output, teachers
             assert remapped.decode(again) == original.decode(ids), (number, line)
             continue
         assert number not in stored, (number, line)
-    (record,) = [record for record in read_manifest(str(output)).languages if record.language == language]
+    (record,) = [record for record in read_manifest(str(output)).languages if record.language == name]
     assert record.rejected == dict(sorted(expected_rejects.items()))
     assert record.records == len(lines) and record.used == len(stored)
 
