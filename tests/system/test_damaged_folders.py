@@ -1,0 +1,137 @@
+"""Damaged folders of predictions: what would change what is trained on is refused in one line by all that read them."""
+
+import random
+import shutil
+import signal
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.trim import trim
+from schemas.errors import UserError, printable
+from schemas.inspect import inspect_row, measure, summarize
+from schemas.manifest import Predictions, open_predictions
+from schemas.row_groups import read_row_group
+from tests import world
+from tests.system.broken_folders import break_folder
+from tests.system.damage import mutations
+from trainer import reader
+from trainer.collate import columns_read
+
+_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def originals(run_pipeline, text, tmp_path_factory) -> tuple[Path, Path]:
+    """Two runs over one vocabulary, of files of the same names and as good as the same sizes."""
+    folder = tmp_path_factory.mktemp("originals")
+    for language in world.WORDS:
+        lines = (text / f"{language}.txt").read_text(encoding="utf-8").splitlines()[:40]
+        (folder / f"{language}.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    files = {language: [str(folder / f"{language}.txt")] for language in world.WORDS}
+    return tuple(
+        run_pipeline(folder / f"predictions{seed}", text=files, seed=seed, shard_bytes=1024, top_k=2) for seed in (5, 6)
+    )
+
+
+def trained_on(folder: Path, scratch: Path) -> list:
+    """All that the trainer reads: each row group's values, whose they are, and what the ids mean."""
+    reader._metadata.cache_clear()
+    opened = open_predictions(str(folder))
+    values = [
+        (file.record.language, file.record.teacher, *(columns.values(name).tobytes() for name in columns_read(2)))
+        for file in opened.files
+        for columns in (reader.read_row_group(file, group, 2) for group in range(len(file.record.row_groups)))
+    ]
+    return [values, opened.vocabulary.sha256, reader.choose_languages(opened, None)]
+
+
+def inspected(folder: Path, scratch: Path) -> list:
+    opened = open_predictions(str(folder))
+    assert all(line.isprintable() for line in summarize(opened).splitlines())
+    figures = {key: (f.rows, f.tokens, f.masked, f.agreed, f.logprob) for key, f in measure(opened).items()}
+    return [figures, inspect_row(opened, 3).splitlines()[1:]]
+
+
+def trimmed(folder: Path, scratch: Path) -> list:
+    """What the rows say in tokens, whatever ids they have."""
+    trim(open_predictions(str(folder)), str(scratch))
+    opened = open_predictions(str(scratch))
+    return [_in_tokens(opened), opened.language_names]
+
+
+def _in_tokens(opened: Predictions) -> list:
+    written = np.array([f"{r} {t}" for r, t in zip(opened.vocabulary.roles, opened.vocabulary.tokens, strict=True)])
+    tables = [
+        read_row_group(file, group) for file in opened.files for group in range(len(file.record.row_groups))
+    ]
+    tokens = [written[table[name].combine_chunks().values].tolist() for table in tables for name in ("labels", "topk_ids")]
+    return [tokens, [table.drop_columns(["input_ids", "labels", "topk_ids"]).to_pydict() for table in tables]]
+
+
+WAYS = {"training": trained_on, "inspect": inspected, "trim": trimmed}
+
+
+@contextmanager
+def time_limit(seconds: int):
+    def stop(*_):
+        raise TimeoutError
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def outcome_of(way: str, folder: Path, scratch: Path, expected: list) -> str:
+    """refused, harmless, silent, hang, or the exception that was not caught."""
+    try:
+        with time_limit(_SECONDS):
+            return "harmless" if WAYS[way](folder, scratch) == expected else "silent"
+    except TimeoutError:
+        return "hang"
+    except UserError as error:
+        # Printed, it is escaped.
+        return "refused" if len(printable(str(error))) < 3000 else f"unreadable: {str(error)[:300]}"
+    except BaseException as error:  # a panic in Rust is no Exception
+        if isinstance(error, KeyboardInterrupt):
+            raise
+        return f"traceback: {type(error).__name__}: {error}"
+
+
+def test_damage_is_refused_or_harmless(originals, tmp_path, request, capsys):
+    """Whatever is done to a folder, training, inspect and trim refuse it or read from it what was there before."""
+    option = request.config.getoption
+    original, other = originals
+    expected = {way: read(original, tmp_path / f"expected-{way}") for way, read in WAYS.items()}
+    counts, bad = Counter(), []
+    count, seed = option("--damaged-folders"), option("--fuzz-seed")
+    # Every third is sealed again, and must be refused.
+    sealed = mutations(original, seed, count)
+    for number in range(count):
+        folder, scratch = tmp_path / "damaged", tmp_path / "trimmed"
+        shutil.copytree(original, folder)
+        allowed = {"refused"}
+        if number % 3:
+            what = break_folder(folder, other, random.Random(f"{seed} {number}"))
+            allowed.add("harmless")
+        else:
+            what, damage = next(sealed)
+            damage(folder)
+        for way in WAYS:
+            outcome = outcome_of(way, folder, scratch, expected[way])
+            counts[way, outcome.split(":")[0]] += 1
+            if outcome not in allowed:
+                bad.append(f"number {number}, {what}, {way}: {outcome[:300]}")
+        shutil.rmtree(folder)
+        shutil.rmtree(scratch, ignore_errors=True)
+    with capsys.disabled():
+        print(f"\n{dict(counts)}")
+    assert not bad, "\n".join(bad)
+    assert all(counts[way, "refused"] > count // 2 for way in WAYS)
