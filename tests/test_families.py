@@ -17,7 +17,17 @@ from tests import world
 from tests.test_added_tokens import make_default
 
 LINES = world.sentences("en", 150) + world.sentences("ru", 150)
-ODD = ["", " ", "river", "unseen ëß, (x)", "नदी 😀", "  the   sea ", "[MASK] <mask> </w> the</w>", "a\tb\nc", "MKTAYIAK"]
+ODD = [
+    "",
+    " ",
+    "river",
+    "unseen ëß, (x)",
+    "नदी 😀",
+    "  the   sea ",
+    "[MASK] <mask> </w> the</w>",
+    "a\tb\nc",
+    "MKTAYIAK",
+]
 
 
 def hplt() -> Tokenizer:

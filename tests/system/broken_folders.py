@@ -108,7 +108,13 @@ def _text_cell(folder: Path, _: Path, source: random.Random) -> str:
 
 def _type(folder: Path, _: Path, source: random.Random) -> str:
     path, name = _rows_file(folder, source), source.choice(ROW_SCHEMA.names[3:])
-    kinds = [pa.list_(pa.int64()), pa.list_(pa.float64()), pa.large_list(pa.int32()), pa.list_(pa.string()), pa.string()]
+    kinds = [
+        pa.list_(pa.int64()),
+        pa.list_(pa.float64()),
+        pa.large_list(pa.int32()),
+        pa.list_(pa.string()),
+        pa.string(),
+    ]
 
     def change(table: pa.Table) -> pa.Table:
         kind = source.choice(kinds)
@@ -141,7 +147,9 @@ def _columns(folder: Path, _: Path, source: random.Random) -> str:
 
 def _order_of_rows(folder: Path, _: Path, source: random.Random) -> str:
     path = _rows_file(folder, source)
-    change = source.choice([lambda t: t[::-1], lambda t: t[1:], lambda t: pa.concat_tables([t, t[:1]]), lambda t: t[:0]])
+    change = source.choice(
+        [lambda t: t[::-1], lambda t: t[1:], lambda t: pa.concat_tables([t, t[:1]]), lambda t: t[:0]]
+    )
     _rewrite(path, change)
     return path.name
 

@@ -65,10 +65,10 @@ def trimmed(folder: Path, scratch: Path) -> list:
 
 def _in_tokens(opened: Predictions) -> list:
     written = np.array([f"{r} {t}" for r, t in zip(opened.vocabulary.roles, opened.vocabulary.tokens, strict=True)])
-    tables = [
-        read_row_group(file, group) for file in opened.files for group in range(len(file.record.row_groups))
+    tables = [read_row_group(file, group) for file in opened.files for group in range(len(file.record.row_groups))]
+    tokens = [
+        written[table[name].combine_chunks().values].tolist() for table in tables for name in ("labels", "topk_ids")
     ]
-    tokens = [written[table[name].combine_chunks().values].tolist() for table in tables for name in ("labels", "topk_ids")]
     return [tokens, [table.drop_columns(["input_ids", "labels", "topk_ids"]).to_pydict() for table in tables]]
 
 
