@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from pipeline.config import TeacherConfig
@@ -20,6 +20,9 @@ from schemas.secrets import masked
 _NO_LIMIT = 1_000_000
 # What ELECTRA and DeBERTa-v3 call the head that detects replaced tokens.
 _REPLACED_TOKEN_HEADS = ("discriminator_predictions.", "mask_predictions.")
+# Numbers of which a configuration has none larger, by the ends of their names.
+_SIZES = ("layers", "blocks", "groups", "heads", "size", "dim", "d_model")
+_MOST_PARTS, _LARGEST = 10_000, 10_000_000
 # A head may have more rows than there are tokens, to make its size a round number.
 _PADDING_ROWS, _PADDING_SHARE = 128, 0.01
 
@@ -34,19 +37,21 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     if config.trust_remote_code:
         # transformers 5 reads what `post_init` sets; code written for 4 (HPLT's LTG-BERT) need not have called it.
         PreTrainedModel.all_tied_weights_keys = getattr(PreTrainedModel, "all_tied_weights_keys", {})
+    # Named, since only then does transformers find the hub's own safetensors conversion of a repository that has none.
+    source = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
     try:
+        _check_sizes(where, AutoConfig.from_pretrained(config.model, **source).to_dict())
         model, report = AutoModelForMaskedLM.from_pretrained(
             config.model,
-            # Named, since only then does transformers find the hub's own safetensors
-            # conversion of a repository that has none.
-            revision=config.revision or "main",
-            trust_remote_code=config.trust_remote_code,
+            **source,
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
             # Refused below, by name.
             ignore_mismatched_sizes=True,
         )
+    except UserError:
+        raise
     except Exception as error:  # Whatever a library, or the model's own code, makes of the folder.
         raise UserError(f"{where}: its model cannot be loaded: {_reason(error, config)}") from None
     if mismatched := sorted(report["mismatched_keys"]):
@@ -67,6 +72,17 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
             f"would be random; {mend}"
         )
     return model.eval()
+
+
+def _check_sizes(where: str, fields: dict) -> None:
+    """Refuses a configuration that no machine could build, instead of trying for hours. UserError."""
+    for name, value in fields.items():
+        if isinstance(value, dict):
+            _check_sizes(where, value)
+        name = str(name)
+        limit = _MOST_PARTS if name.endswith(("layers", "blocks", "groups")) else _LARGEST
+        if name.endswith(_SIZES) and isinstance(value, int) and value > limit:
+            raise UserError(f"{where}: its config.json says {name}: {value}, which cannot be; repair it")
 
 
 def _reason(error: Exception, config: TeacherConfig) -> str:
