@@ -28,7 +28,7 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
             raise UserError(f"{url}: was not written; rerun the same command to write what is missing")
         footer = read_footer(url)
         check_footer(url, footer.metadata.metadata, config.top_k, run.vocabulary.sha256, run.fingerprint)
-        receipt = read_receipt(footer.metadata)
+        receipt = read_receipt(url, footer.metadata)
         file = FileRecord(
             path=shard.path,
             language=shard.language,

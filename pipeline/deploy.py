@@ -17,7 +17,7 @@ from pipeline.default_tokenizer import default_tokenizer
 from pipeline.fast_tokenizer import ROLE_NAMES, tokenizer_faults
 from pipeline.remap_tokenizer import fill_vocabulary
 from pipeline.words import WORDS_FILE, write_words
-from schemas.errors import UserError, first_line
+from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
 from schemas.storage import join, write_bytes
 from schemas.tokenizer_files import read_tokenizer_files
@@ -129,7 +129,5 @@ def read_tokenizer(folder: str) -> PreTrainedTokenizerFast:
     with tempfile.TemporaryDirectory() as scratch:
         for name, content in files.items():
             (Path(scratch) / name).write_bytes(content)
-        try:
+        with tokenizer_faults(f"{folder}: no tokenizer that can be loaded; rerun the pipeline that wrote it"):
             return AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
-        except Exception as error:  # tokenizers raises nothing more specific
-            raise UserError(f"{folder}: no tokenizer ({first_line(error)}); rerun the pipeline that wrote it") from None

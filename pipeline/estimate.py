@@ -82,7 +82,7 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
         rejected=rejected,
         rows=round(len(sequences.lengths) * copies * scale),
         masked_positions=round(masked * grown),
-        bytes=round(len(encode_rows(table, {}, config.row_group_rows)) * grown),
+        bytes=round(len(encode_rows(table, config.top_k, "", "", "{}", config.row_group_rows)) * grown),
         flops=flops * copies * grown,
         seconds=seconds * grown,
     )

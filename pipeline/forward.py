@@ -71,11 +71,11 @@ class Forward:
         sizes = [min(size, longest) for size in (_SHORT, _SHORT + 1, longest)]
         # Different tokens, so that what is mixed up shows.
         row = np.resize(tokens[np.linspace(0, len(tokens) - 1, longest).astype(np.int64)], longest)
-        short, every = row[-sizes[0] :], np.arange(sizes[0])
-        alone = self._first(where, short[None], every)
+        short, places = row[-sizes[0] :], np.arange(sizes[0])
+        alone = self._first(where, short[None], places)
         # A row of the same first token and the same length.
         other = np.append(short[:1], np.resize(np.roll(tokens, len(tokens) // 3), len(short) - 1))
-        if len(short) > 1 and torch.equal(alone[0], self._first(where, other[None], every)[0]):
+        if len(short) > 1 and torch.equal(alone[0], self._first(where, other[None], places)[0]):
             raise UserError(
                 f"{where}: what it predicts does not depend on the tokens that follow, so it is no masked LM, or its "
                 f"attention does not work on a {self._device.type}"
@@ -92,14 +92,15 @@ class Forward:
             # A token of NaN is found when it is met, with the example that has it.
             try:
                 logits_MV, again_MV = (self._everywhere(ids_BL, inside_BL, rows_M).nan_to_num() for _ in range(2))
-            except Exception:  # It takes no attention mask, or not one of two rows.
+            except Exception as error:  # It takes no attention mask, or not one of two rows.
+                first_line(error)  # Raises where it is only that memory was used up.
                 reaches = np.inf
                 break
             if not torch.equal(logits_MV, again_MV):
                 raise UserError(
                     f"{where}: its model gives other predictions each time that it is run; it cannot be used"
                 )
-            reaches = max(reaches, float((logits_MV[: len(every)] - alone).abs().max()))
+            reaches = max(reaches, float((logits_MV[: len(places)] - alone).abs().max()))
         if reaches > tolerance:
             self.padding_reaches = reaches
         self.concurrent = _same(before, _state(self._model))

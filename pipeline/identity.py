@@ -11,7 +11,8 @@ family writes that in its own way; here are the rules (`␣` is a space):
 | continuation `,`   | `,`     | `,`       | `,`      | `,`            | `,</w>`    | see *isolated* below      |
 | word `▁,`          | `,`     | -         | `▁,`     | `Ġ,`           | -          | a comma after a space     |
 | continuation `我`  | `我`    | `我`      | `我`     | `æĪĳ`          | `我</w>`   | see *isolated* below      |
-| literal `##,`      | -       | `##,`     | -        | -              | `,`        | its pre-tokenizer never makes it|
+| literal `##,`      | -       | `##,`     | -        | -              | -          | BERT's pre-tokenizer never makes it|
+| literal `,`        | -       | -         | -        | -              | `,`        | a mark that ends no word: never made|
 | word `▁`           | (none)  | -         | `▁`      | `Ġ`            | -          | a lone space              |
 | word `▁▁`          | `␣`     | -         | `▁▁`     | `ĠĠ`           | -          | two spaces                |
 | continuation `<0xE6>` | `E6` | -         | `<0xE6>` | `æ`            | -          | a byte that is no whole character |

@@ -1,17 +1,15 @@
 """What a library says of a teacher that it cannot load, as one line."""
 
-import textwrap
-
-from safetensors import SafetensorError
-
 from pipeline.config import TeacherConfig
+from schemas.errors import first_line
 
 
 def loading_fault(error: Exception, config: TeacherConfig) -> str:
-    """Why a part of a teacher cannot be loaded, in one line, with the mend where it is known."""
-    text = " ".join(str(error).split())
-    if "trust_remote_code" in text and not config.trust_remote_code:
+    """Why a part of a teacher cannot be loaded, in one line, with the mend where it is known.
+
+    Raises:
+      UserError: memory was used up.
+    """
+    if "trust_remote_code" in str(error) and not config.trust_remote_code:
         return "it comes with Python code of its own; set `trust_remote_code: true` for it if you trust that code"
-    # What others say makes little sense without their names.
-    speaks = text and isinstance(error, (OSError, ValueError, RuntimeError, SafetensorError))
-    return textwrap.shorten(text if speaks else f"{type(error).__name__}: {text}", 300, placeholder=" ...")
+    return first_line(error)

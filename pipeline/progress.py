@@ -45,7 +45,8 @@ def run_progress(output: str, shards: list[Shard]) -> Iterator[None]:
         for path in pending.keys() & list_files(output):
             shard = pending.pop(path)
             _PREDICTED.pop(path, None)
-            receipt = read_receipt(read_footer(join(output, path)).metadata)
+            url = join(output, path)
+            receipt = read_receipt(url, read_footer(url).metadata)
             counts[shard.language].update(
                 bytes=shard.part.size,
                 rows=receipt.rows,

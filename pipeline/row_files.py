@@ -22,9 +22,10 @@ import io
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from pipeline.audit import AuditSums
+from schemas.errors import UserError, first_line
 from schemas.ragged import flatten
 from schemas.rows import RECEIPT_KEY, footer
 
@@ -72,6 +73,11 @@ def encode_rows(
     return buffer.getvalue()
 
 
-def read_receipt(metadata: pq.FileMetaData) -> Receipt:
-    """The receipt in the footer of a shard's Parquet file."""
-    return Receipt.model_validate_json(metadata.metadata[RECEIPT_KEY.encode()])
+def read_receipt(url: str, metadata: pq.FileMetaData) -> Receipt:
+    """The receipt in the footer of a shard's Parquet file `url`. UserError where it has none."""
+    try:
+        return Receipt.model_validate_json(metadata.metadata[RECEIPT_KEY.encode()])
+    except (KeyError, TypeError, ValidationError) as error:
+        raise UserError(
+            f"{url}: its footer holds no receipt ({first_line(error)}); remove it and rerun the pipeline"
+        ) from None

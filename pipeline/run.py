@@ -61,21 +61,40 @@ class Prepared:
     vocabulary: Vocabulary
     run: Run
     shards: list[Shard]
+    made: StudentTokenizers | None
 
     @property
     def groups(self) -> list[list[Shard]]:
         """The shards of each language and teacher."""
-        return [list(group) for _, group in groupby(self.shards, key=lambda shard: (shard.teacher, shard.language))]
+        return _groups(self.shards)
 
 
-def prepare(config: PipelineConfig) -> Prepared:
-    """Reads all text once, loads and checks every teacher. UserError for any bad input."""
+def _groups(shards: list[Shard]) -> list[list[Shard]]:
+    return [list(group) for _, group in groupby(shards, key=lambda shard: (shard.teacher, shard.language))]
+
+
+def prepare(config: PipelineConfig, sample_bytes: int | None = None) -> Prepared:
+    """Reads all text once, then makes and tries every tokenizer, then loads and tries every teacher's model.
+
+    Args:
+      sample_bytes: of each language, what the tokenizers are fitted to and tried on; None where the
+        output has them already.
+
+    Raises:
+      UserError: any bad input.
+    """
     text = plan_text(config)
+    shards = plan_shards(config, text)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
     base = _base(config) if config.extends else None
     vocabulary = merge(list(tokenizers.values()), config.identity, base)
+    groups = _groups(shards)
+    for group in groups:
+        check_sample(group, tokenizers[group[0].teacher], config)
+    # What takes seconds to fail comes before models, which take minutes to load.
+    made = _make_tokenizers(config, tokenizers, base, vocabulary, groups, sample_bytes) if sample_bytes else None
     run = describe_run(config, tokenizers, vocabulary, text)
-    return Prepared(tokenizers, base, vocabulary, run, plan_shards(config, text))
+    return Prepared(tokenizers, base, vocabulary, run, shards, made)
 
 
 def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
@@ -93,7 +112,8 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
 
 
 def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
-    options, prepared = _check(config, beam_arguments)
+    is_deployed = _LAST_DEPLOYED in list_files(config.output)
+    options, prepared = _check(config, beam_arguments, None if is_deployed else SAMPLE_BYTES)
     shards = prepared.shards
     claim_output(config.output, prepared.run)
     present = list_files(config.output)
@@ -101,9 +121,8 @@ def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | 
     if len(missing) < len(shards):
         print(f"{len(shards) - len(missing)} of {len(shards)} shards are already there", file=sys.stderr)
     write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
-    if _LAST_DEPLOYED not in present:
-        # Before any teacher runs: nothing that can fail earlier may cost its predictions.
-        deploy_tokenizers(config.output, _make_tokenizers(config, prepared, SAMPLE_BYTES))
+    if prepared.made:
+        deploy_tokenizers(config.output, prepared.made)
     if missing and _is_dataflow(options) and options.view_as(GoogleCloudOptions).template_location:
         process(missing, config, prepared.run, options)
         return None
@@ -119,9 +138,8 @@ def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | 
 
 def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]:
     """Checks everything that `run_pipeline` would, writes nothing, and estimates what each language would take."""
-    _, prepared = _check(config, beam_arguments)
+    _, prepared = _check(config, beam_arguments, _DRY_SAMPLE_BYTES)
     check_output(config.output, prepared.run)
-    _make_tokenizers(config, prepared, _DRY_SAMPLE_BYTES)
 
     def with_teacher(name: str, groups: Iterable[list[Shard]]) -> list[Estimate]:
         # In a function of its own, so that the teacher is gone before the next is loaded.
@@ -133,7 +151,9 @@ def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]
     return [each for name, groups in by_teacher for each in with_teacher(name, groups)]
 
 
-def _check(config: PipelineConfig, beam_arguments: list[str]) -> tuple[PipelineOptions, Prepared]:
+def _check(
+    config: PipelineConfig, beam_arguments: list[str], sample_bytes: int | None
+) -> tuple[PipelineOptions, Prepared]:
     """Everything that can be known before a teacher runs. UserError."""
     options = beam_options(beam_arguments)
     check_output_folder(config.output)
@@ -141,10 +161,7 @@ def _check(config: PipelineConfig, beam_arguments: list[str]) -> tuple[PipelineO
         raise UserError(
             f"output: {config.output} is on this machine, where Dataflow's workers cannot write; give a URL"
         )
-    prepared = prepare(config)
-    for group in prepared.groups:
-        check_sample(group, prepared.tokenizers[group[0].teacher], config)
-    return options, prepared
+    return options, prepare(config, sample_bytes)
 
 
 def _base(config: PipelineConfig) -> Vocabulary:
@@ -156,24 +173,29 @@ def _base(config: PipelineConfig) -> Vocabulary:
     return earlier.vocabulary
 
 
-def _make_tokenizers(config: PipelineConfig, prepared: Prepared, sample_bytes: int) -> StudentTokenizers:
+def _make_tokenizers(
+    config: PipelineConfig,
+    tokenizers: dict[str, TeacherTokenizer],
+    base: Vocabulary | None,
+    vocabulary: Vocabulary,
+    groups: list[list[Shard]],
+    sample_bytes: int,
+) -> StudentTokenizers:
     """All tokenizers, fitted to a sample of each language, those of the folder that this run extends included."""
-    vocabulary, remapped, words = prepared.vocabulary, {}, []
-    for name, tokenizer in prepared.tokenizers.items():
+    remapped, words = {}, []
+    for name, tokenizer in tokenizers.items():
         with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
             remapped[name] = remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name), vocabulary.id_of("pad"))
-    for group in prepared.groups:
+    for group in groups:
         language, name = group[0].language, group[0].teacher
         texts = [record.text for record in sample_records(group, sample_bytes).records if not record.fault]
         with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
-            words.append(count_words(language, prepared.tokenizers[name], texts, vocabulary.to_merged(name)))
-            check_remapped(
-                prepared.tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), texts[:_COMPARED_LINES]
-            )
-    if prepared.base:
-        remapped = deployed_tokenizers(config.extends, prepared.base) | remapped
-        earlier = read_words(join(config.extends, WORDS_FILE))
-        words.insert(0, without(earlier, {(group[0].language, group[0].teacher) for group in prepared.groups}))
+            words.append(count_words(language, tokenizers[name], texts, vocabulary.to_merged(name)))
+            check_remapped(tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), texts[:_COMPARED_LINES])
+    if base:
+        remapped = deployed_tokenizers(config.extends, base) | remapped
+        earlier = read_words(join(config.extends, WORDS_FILE), len(base))
+        words.insert(0, without(earlier, {(group[0].language, group[0].teacher) for group in groups}))
     return make_tokenizers(remapped, vocabulary, pa.concat_tables(words))
 
 

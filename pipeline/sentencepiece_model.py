@@ -9,6 +9,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase
 
+from pipeline.remap_tokenizer import unreachable
 from schemas.errors import UserError
 
 # What each family adds to SentencePiece's ids to make room for special tokens of its own.
@@ -125,7 +126,7 @@ def _model(
         comma = type(tokenizer).__name__ == "AlbertTokenizer" and re.search(r"\d,$", matched[own].piece)
         return matched[own].score - (_ALBERT_COMMA if comma else 0)
 
-    entries = [(names.get(own, f"\uffff{own}\uffff"), score(own)) for own in range(max(names) + 1)]
+    entries = [(names.get(own, unreachable(own)), score(own)) for own in range(max(names) + 1)]
     return models.Unigram(entries, unk_id=tokenizer.unk_token_id, byte_fallback=fallback)
 
 

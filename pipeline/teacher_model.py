@@ -15,14 +15,12 @@ from pipeline.config import TeacherConfig
 from pipeline.loading import loading_fault
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError
+from schemas.model_sizes import check_sizes
 from schemas.secrets import masked
 
 _NO_LIMIT = 1_000_000
 # What ELECTRA and DeBERTa-v3 call the head that detects replaced tokens.
 _REPLACED_TOKEN_HEADS = ("discriminator_predictions.", "mask_predictions.")
-# Numbers of which a configuration has none larger, by the ends of their names.
-_SIZES = ("layers", "blocks", "groups", "heads", "size", "dim", "d_model")
-_MOST_PARTS, _LARGEST = 10_000, 10_000_000
 # A head may have more rows than there are tokens, to make its size a round number.
 _PADDING_ROWS, _PADDING_SHARE = 128, 0.01
 
@@ -40,7 +38,7 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     # Named, since only then does transformers find the hub's own safetensors conversion of a repository that has none.
     source = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
     try:
-        _check_sizes(where, AutoConfig.from_pretrained(config.model, **source).to_dict())
+        check_sizes(f"{where}: its config.json", AutoConfig.from_pretrained(config.model, **source).to_dict())
         model, report = AutoModelForMaskedLM.from_pretrained(
             config.model,
             **source,
@@ -74,17 +72,6 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     return model.eval()
 
 
-def _check_sizes(where: str, fields: dict) -> None:
-    """Refuses a configuration that no machine could build, instead of trying for hours. UserError."""
-    for name, value in fields.items():
-        if isinstance(value, dict):
-            _check_sizes(where, value)
-        name = str(name)
-        limit = _MOST_PARTS if name.endswith(("layers", "blocks", "groups")) else _LARGEST
-        if name.endswith(_SIZES) and isinstance(value, int) and value > limit:
-            raise UserError(f"{where}: its config.json says {name}: {value}, which cannot be; repair it")
-
-
 def _reason(error: Exception, config: TeacherConfig) -> str:
     """Why a model cannot be loaded, in one line, with the mend where it is known."""
     folder = Path(config.model)
@@ -95,10 +82,11 @@ def _reason(error: Exception, config: TeacherConfig) -> str:
 
 def _conversion(folder: Path) -> str:
     """The command that makes safetensors of a folder's pickled weights, running no code that they hold."""
-    weights = "pytorch_model.bin" if (folder / "pytorch_model.bin").exists() else "pytorch_model-*.bin"
+    whole = folder / "pytorch_model.bin"
+    files = [whole] if whole.exists() else sorted(folder.glob("pytorch_model-*.bin"))
     code = (
-        "import glob, torch, safetensors.torch as s; "
-        f"s.save_file({{k: t.clone() for f in glob.glob({str(folder / weights)!r}) "
+        "import torch, safetensors.torch as s; "
+        f"s.save_file({{k: t.contiguous().clone() for f in {[str(file) for file in files]!r} "
         "for k, t in torch.load(f, map_location='cpu', weights_only=True).items() if torch.is_tensor(t)}, "
         f"{str(folder / 'model.safetensors')!r}, {{'format': 'pt'}})"
     )

@@ -79,7 +79,7 @@ def trim(predictions: Predictions, output: str, like: str | None = None, min_pre
     present = list_files(output)
     if RUN_FILE in present:
         raise UserError(f"{output}: holds a run of the pipeline; choose another output")
-    words = read_words(join(like or predictions.newest, WORDS_FILE))
+    words = read_words(join(like or predictions.newest, WORDS_FILE), len(target if like else vocabulary))
     if like:
         remapped = deployed_tokenizers(like, target)
     else:
@@ -179,7 +179,7 @@ def _trim_file(
 ) -> FileRecord:
     """Writes one file over the trimmed vocabulary, unless it is there; returns its record."""
     url = join(output, file.record.path)
-    source = read_receipt(read_footer(file.url).metadata)
+    source = read_receipt(file.url, read_footer(file.url).metadata)
     if not is_there:
         rows = trim_rows(_read(file), table, unknown, file.top_k)
         receipt = source.model_copy(
@@ -195,7 +195,7 @@ def _trim_file(
         write_bytes(url, content)
     footer = read_footer(url)
     check_footer(url, footer.metadata.metadata, file.top_k, vocabulary_sha256, run)
-    receipt = read_receipt(footer.metadata)
+    receipt = read_receipt(url, footer.metadata)
     if (receipt.records, receipt.used) != (source.records, source.used):
         raise UserError(f"{url}: was trimmed from another run; remove it, or choose another output")
     return file.record.model_copy(

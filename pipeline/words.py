@@ -115,11 +115,17 @@ def write_words(url: str, words: pa.Table) -> None:
     write_bytes(url, buffer.getvalue())
 
 
-def read_words(url: str) -> pa.Table:
-    """Reads what `write_words` wrote. UserError where it is missing or foreign."""
+def read_words(url: str, size: int) -> pa.Table:
+    """Reads what `write_words` wrote, over `size` merged tokens. UserError where it is missing or foreign."""
     try:
         content = io.BytesIO(read_bytes(url))
         table = pq.read_table(content, use_threads=False, pre_buffer=False, page_checksum_verification=True)
-        return table.cast(WORDS_SCHEMA)
+        words = table.cast(WORDS_SCHEMA)
+        ids = words["ids"].combine_chunks().flatten()
+        if any(words[name].null_count for name in words.column_names) or ids.null_count:
+            raise ValueError("it has nulls")
+        if len(ids) and not 0 <= pc.min(ids).as_py() <= pc.max(ids).as_py() < size:
+            raise ValueError(f"it has ids outside the {size:,} merged tokens")
+        return words
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"{url}: no table of words ({first_line(error)}); rerun the pipeline that wrote it") from None

@@ -90,8 +90,7 @@ class FileRecord(_Record):
 
     @model_validator(mode="after")
     def _adds_up(self):
-        number = self.path.removeprefix(f"{self.language}/{self.teacher}/")
-        if not re.fullmatch(r"[0-9]{1,18}\.parquet", number):
+        if not re.fullmatch(rf"{re.escape(self.language)}/{re.escape(self.teacher)}/[0-9]{{1,18}}\.parquet", self.path):
             raise ValueError(f"path {self.path!r} is not {self.language}/{self.teacher}/NUMBER.parquet")
         if sum(self.row_groups) != self.rows:
             raise ValueError(f"{self.path}: rows is {self.rows}, but its row groups have {sum(self.row_groups)}")
@@ -206,8 +205,10 @@ def read_manifest(folder: str) -> Manifest:
     url = join(folder, MANIFEST_FILE)
     try:
         content = json.loads(read_bytes(url))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{url}: not found; the pipeline writes it last, so run (or rerun) it to the end") from None
+    except IsADirectoryError:
+        raise UserError(f"{url}: is a folder, not a manifest; point at the right folder") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{url}: not JSON ({first_line(error)})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
@@ -220,7 +221,7 @@ def read_manifest(folder: str) -> Manifest:
         return Manifest.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
-        place = "".join(f"{part}: "[:100] for part in [".".join(map(str, fault["loc"]))] if part)
+        place = f"{'.'.join(map(str, fault['loc']))[:100]}: " if fault["loc"] else ""
         raise UserError(f"{url}: {place}{fault['msg'].removeprefix('Value error, ')}") from None
 
 

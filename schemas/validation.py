@@ -164,9 +164,7 @@ def _check_teacher(columns: dict[str, _Lists], ends: np.ndarray, expected: Expec
     is_trimmed = bool(ids) and expected.trimmed and ids.values.min(initial=0) < 0
     if ids and not is_trimmed:
         ids.check_ids(expected.size)
-    if logprobs and not (not is_trimmed and _descend(logprobs.values.view(np.uint16), top_k)):
-        _check_predictions(ids, logprobs, expected)
-    elif is_trimmed:
+    if is_trimmed or (logprobs and not _descend(logprobs.values.view(np.uint16), top_k)):
         _check_predictions(ids, logprobs, expected)
 
 

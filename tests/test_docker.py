@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 # Distributions whose import name differs.
-IMPORT_NAMES = {"PyYAML": "yaml", "apache-beam": "apache_beam"}
+IMPORT_NAMES = {"PyYAML": "yaml", "apache-beam": "apache_beam", "protobuf": "google"}
 
 
 def instructions(stage: str) -> list[tuple[str, str]]:

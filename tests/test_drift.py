@@ -211,8 +211,8 @@ def test_charsmap_is_what_the_table_says():
 
 
 def test_words_add_up(predictions, text):
-    words = read_words(str(predictions / "_words.parquet")).to_pandas()
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
+    words = read_words(str(predictions / "_words.parquet"), len(vocabulary)).to_pandas()
     tokenizers = deployed_tokenizers(str(predictions), vocabulary)
     for name, language in world.TEACHERS.items():
         own = words[words.teacher == name].set_index("word")

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from schemas.errors import UserError, first_line
+from schemas.secrets import masked
 from schemas.storage import write_bytes
 from trainer.collate import Batch
 from trainer.config import TrainerConfig
@@ -163,7 +164,7 @@ def _start_wandb(config: TrainerConfig) -> Any:
             id=path.read_text(),
             resume="allow",
             dir=str(path.parent),
-            config=config.model_dump(mode="json"),
+            config=json.loads(masked(config.model_dump_json())),
         )
     except wandb.Error as error:
         raise UserError(

@@ -5,11 +5,11 @@ import re
 from collections.abc import Iterator
 
 import torch
-from huggingface_hub.errors import StrictDataclassFieldValidationError
 from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
-from schemas.errors import UserError
+from schemas.errors import UserError, first_line
+from schemas.model_sizes import check_sizes
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 from trainer.attention import use_masks_as_given
 from trainer.collate import Batch
@@ -52,7 +52,7 @@ def student_config(
     like, revision = (start.model, start.revision) if start else (config.like, config.revision)
     try:
         if like is not None:
-            shape = _shape_of(like, revision)
+            shape = _shape_of("start_from" if start else "like", like, revision)
             model_type = model_type or shape.model_type
             # The shape, not the precision that its checkpoint happens to be stored in.
             settings = {key: value for key, value in shape.to_diff_dict().items() if key not in _NO_SHAPE} | settings
@@ -65,7 +65,7 @@ def student_config(
         raise
     except Exception as error:
         # Whatever transformers makes of a user's settings, they are the user's to mend.
-        raise UserError(f"student: {_one_line(error)}") from None
+        raise UserError(f"student: {first_line(error)}") from None
     if start and (shifted := longest_sequence(shape) - longest_sequence(result)):
         # It reads as many tokens as before, from whichever id RoBERTa's family counts positions.
         result.max_position_embeddings += shifted
@@ -110,7 +110,7 @@ def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
                 role = _ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
                 try:
                     setattr(part, field, ids.get(role))
-                except StrictDataclassFieldValidationError:
+                except Exception:  # transformers' own check of the field's type, of a package beneath it
                     # A place for an image, say, that may not be None. No text gives the padding id.
                     setattr(part, field, ids["pad"])
         if hasattr(part, "vocab_size"):
@@ -125,14 +125,14 @@ def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
             yield from _parts(value)
 
 
-def _shape_of(model: str, revision: str | None) -> PreTrainedConfig:
+def _shape_of(field: str, model: str, revision: str | None) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise
         raise UserError(
-            f"student.like: {model} is of a kind that needs Python code of its own, which is never run here; "
+            f"student.{field}: {model} is of a kind that needs Python code of its own, which is never run here; "
             "choose a model of a kind that transformers has"
         ) from None
 
@@ -147,15 +147,12 @@ def longest_sequence(config: PreTrainedConfig) -> int:
 
 def build_student(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
     """A float32 student with random weights, a function of its configuration and `seed`."""
+    check_sizes("student: its configuration", config.to_dict())
     torch.manual_seed(seed)
     try:
         return AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
     except Exception as error:
-        raise UserError(f"student: {_one_line(error)}") from None
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"student: {first_line(error)}") from None
 
 
 def _unfit(model: PreTrainedModel, why: str) -> UserError:
@@ -209,7 +206,7 @@ class DistilledStudent(nn.Module):
         try:
             hidden = self._hidden(ids, None, torch.tensor([1]))
         except Exception as error:
-            raise _unfit(self.model, _one_line(error)) from None
+            raise _unfit(self.model, first_line(error)) from None
         if hidden.shape != (1, (width := self.model.get_output_embeddings().in_features)):
             raise _unfit(self.model, f"its vocabulary projection is not applied to {width} numbers a position")
         return _leaves(hidden)

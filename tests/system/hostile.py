@@ -10,7 +10,7 @@ from tests import world
 # What some tokenizer, or our own files, give a meaning to.
 _MARKS = [
     "[MASK]", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "<mask>", "<s>", "</s>", "<pad>", "<unk>", "[unused7]", "##ing", "##",
-    "▁", "▁▁the", "Ġ", "Ġthe", "Ċ", "</w>", "the</w>", "@@", "<0x41>", "<0xE6>", "<0x00>", "\uffff7\uffff", "\uffff",
+    "▁", "▁▁the", "Ġ", "Ġthe", "Ċ", "</w>", "the</w>", "@@", "<0x41>", "<0xE6>", "<0x00>", "\uffff 7", "\uffff7\uffff", "\uffff",
     "|||EMAIL_ADDRESS|||", "<|endoftext|>", "<|padding|>", "{{", "}}", "\\n", "\\x00", "<!--", "-->", "&nbsp;", "%00",
 ]  # fmt: skip
 _SPACES = [
