@@ -14,8 +14,8 @@ import pyarrow as pa
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.default_tokenizer import default_tokenizer
-from pipeline.fast_tokenizer import ROLE_NAMES, tokenizer_faults
-from pipeline.remap_tokenizer import fill_vocabulary
+from pipeline.fast_tokenizer import tokenizer_faults
+from pipeline.remap_tokenizer import ROLE_NAMES, fill_vocabulary
 from pipeline.words import WORDS_FILE, write_words
 from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS

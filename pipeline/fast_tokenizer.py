@@ -22,6 +22,7 @@ from transformers.utils import cached_file
 from pipeline.character_tokenizer import from_characters
 from pipeline.config import TeacherConfig
 from pipeline.loading import loading_fault
+from pipeline.remap_tokenizer import ROLE_NAMES
 from pipeline.sentencepiece_model import from_sentencepiece
 from schemas.errors import UserError, first_line
 
@@ -29,7 +30,6 @@ _CONVERT = (
     "put a tokenizer.json beside its files, from another checkpoint of the same vocabulary or made with the tokenizers "
     "library (Tokenizer.save) and compared with the original"
 )
-ROLE_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
 
 
 @contextmanager

@@ -220,7 +220,7 @@ def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: tor
     return forward
 
 
-# Of the whole process, as the number of threads is: also of two teachers one predicts at a time.
+# The number of threads is the whole process's, so only one teacher predicts at a time.
 _PREDICTING = threading.Lock()
 
 

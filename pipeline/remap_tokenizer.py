@@ -16,7 +16,8 @@ from transformers import AddedToken, PreTrainedTokenizerBase, PreTrainedTokenize
 
 from schemas.errors import UserError
 
-_SPECIALS = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
+# The special tokens of a tokenizer, as transformers names them.
+ROLE_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
 
 
 _FILLER = re.compile("\uffff \\d+")
@@ -59,7 +60,7 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
         placed = {
             int(to_merged[own]): entry
             for own, entry in enumerate(model["vocab"])
-            if to_merged[own] >= 0 and not is_filler(entry[0])
+            if not is_filler(entry[0]) and to_merged[own] >= 0
         }
         placed = {merged: [token, lowest] for token, merged in added_ids.items()} | placed
         model["vocab"] = [placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)]
@@ -69,7 +70,7 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
         kept = {
             token: int(to_merged[own])
             for token, own in model["vocab"].items()
-            if to_merged[own] >= 0 and not is_filler(token)
+            if not is_filler(token) and to_merged[own] >= 0
         }
         model["vocab"] = kept | added_ids
     if "merges" in model:
@@ -129,7 +130,7 @@ def remap_tokenizer(
     state = remap_state(json.loads(tokenizer.backend_tokenizer.to_str()), to_merged)
     own_added: dict[int, AddedToken] = tokenizer.added_tokens_decoder
     specials = {}
-    for name in _SPECIALS:
+    for name in ROLE_NAMES:
         own = getattr(tokenizer, f"{name}_id")
         if own is not None:
             # As an AddedToken, so that flags such as <mask>'s lstrip survive.
@@ -148,7 +149,7 @@ def remap_tokenizer(
 
 
 def _add_pad(state: dict[str, Any], pad_id: int) -> AddedToken:
-    """Gives a `tokenizer.json` state a token for padding alone."""
+    """Gives a `tokenizer.json` state the token for padding alone that `pipeline.merge` has added."""
     vocabulary = state["model"]["vocab"]
     is_unigram = isinstance(vocabulary, list)
     taken, content = {entry for entry, _ in vocabulary} if is_unigram else vocabulary, "<pad>"

@@ -19,6 +19,7 @@ from pipeline.identity import (
     WORD_LEVEL,
     WORDPIECE,
 )
+from pipeline.remap_tokenizer import is_filler
 from schemas.errors import UserError
 from schemas.secrets import masked
 
@@ -86,15 +87,13 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
     for role in ("mask", "pad"):
         if getattr(tokenizer, f"{role}_token_id") is None:
             raise UserError(f"{where}: its tokenizer has no {role} token; a teacher must be a masked LM that has one")
-    # Truncation is ours: a tokenizer.json may carry a length of its own.
-    tokenizer.backend_tokenizer.no_truncation()
-    tokenizer.backend_tokenizer.no_padding()
     prefix, suffix = _frame(where, tokenizer)
     return TeacherTokenizer(
         name=name,
         hf=tokenizer,
         family=_family(where, tokenizer),
-        tokens={own: token for token, own in tokenizer.get_vocab().items()},
+        # A student of ours, as a teacher, has fillers for the tokens of other languages.
+        tokens={own: token for token, own in tokenizer.get_vocab().items() if not is_filler(token)},
         roles=_roles(where, tokenizer, prefix, suffix),
         pad_id=tokenizer.pad_token_id,
         prefix=prefix,

@@ -6,9 +6,12 @@ import pytest
 from hypothesis import given
 from transformers import AutoTokenizer
 
+from pipeline.config import TeacherConfig
 from pipeline.merge import merge
+from pipeline.remap_tokenizer import remap_tokenizer
+from pipeline.teacher_tokenizer import load_tokenizer
 from schemas.errors import UserError
-from schemas.manifest import DEFAULT_TOKENIZER, open_predictions
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 from tests import world
 from tests.test_merge import teacher_lists
@@ -136,3 +139,16 @@ def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, pr
     world.make_teacher("ru-unigram", tmp_path / "t")
     with pytest.raises(UserError, match="teacher 'en-wordpiece': .* another tokenizer of that name"):
         run_pipeline(tmp_path / "q", teachers=teachers, extends=str(earlier))
+
+
+def test_a_student_of_ours_teaches(predictions, tmp_path):
+    """Its tokenizer has fillers for other languages' tokens: they are none of its own."""
+    source = predictions / TEACHER_TOKENIZERS / "en-wordpiece"
+    teacher = load_tokenizer("again", TeacherConfig(model=str(source), languages=["en"]))
+    earlier = read_vocabulary(str(predictions / VOCABULARY_FILE))
+    assert sorted(teacher.tokens) == np.flatnonzero(earlier.teacher_ids["en-wordpiece"] >= 0).tolist()
+    vocabulary = merge([teacher])
+    remapped = remap_tokenizer(teacher.hf, vocabulary.to_merged("again"))
+    for line in world.sentences("en", 20):
+        ids = teacher.hf(line)["input_ids"]
+        assert remapped(line)["input_ids"] == vocabulary.to_merged("again")[ids].tolist()
