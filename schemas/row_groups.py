@@ -59,8 +59,6 @@ def _read(
                     return parquet.read_row_group(group, columns=columns, use_threads=False), footer
     except FileNotFoundError:
         raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
-    except MemoryError:
-        raise UserError(f"{where}: not enough memory to read it; free some, or run on a larger machine") from None
     except _UNREADABLE as error:
         raise UserError(
             f"{where} cannot be read ({type(error).__name__}: {first_line(error)}); "

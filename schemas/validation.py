@@ -104,6 +104,11 @@ def _check(rows: pa.Table, expected: Expected) -> None:
             columns[name] = _Lists(name, rows[name])
         elif rows[name].null_count:
             raise _Bad(None, f"{name} has nulls")
+        else:
+            try:
+                rows[name].validate(full=True)
+            except pa.ArrowInvalid:
+                raise _Bad(None, f"{name} is not UTF-8") from None
     for name in {"language", "teacher"} & {*rows.column_names}:
         is_right = pc.equal(rows[name], getattr(expected, name))
         if not pc.all(is_right, min_count=0).as_py():

@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from pipeline.trim import trim
 from schemas.errors import UserError, printable
-from schemas.inspect import summarize
+from schemas.inspect import inspect_row, summarize
 from schemas.manifest import MANIFEST_FILE, open_predictions
 from tests.system.damage import edit_manifest, mutations, rewrite
 from trainer.reader import _metadata, read_row_group
@@ -137,3 +138,14 @@ def test_predictions_marked_as_trimmed_need_a_trimmed_folder(predictions, tmp_pa
     logprobs = rows["topk_logprobs"].to_pylist()
     rewrite(copy, record.path, topk_ids=ids, topk_logprobs=logprobs)
     assert "topk_logprobs is no log-probability" in refusal(lambda: read_all(copy))
+
+
+def test_text_that_is_not_utf8(predictions, tmp_path):
+    copy = shutil.copytree(predictions, tmp_path / "copy")
+    record = open_predictions(str(copy)).files[0].record
+    names = pq.ParquetFile(copy / record.path).read()["example_id"].to_pylist()
+    broken = pa.array([b"\xff", *(name.encode() for name in names[1:])], pa.binary()).view(pa.string())
+    rewrite(copy, record.path, example_id=broken)
+    opened = open_predictions(str(copy))
+    assert "example_id is not UTF-8" in refusal(lambda: inspect_row(opened, 0))
+    assert "example_id is not UTF-8" in refusal(lambda: trim(opened, str(tmp_path / "trimmed")))
