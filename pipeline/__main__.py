@@ -1,12 +1,17 @@
 """`python -m pipeline CONFIG.yaml [Beam options]`."""
 
+from schemas.process import run_command
+
+if __name__ == "__main__":
+    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    run_command("pipeline.__main__")
+
 import argparse
 import logging
 
 from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config
 from schemas.errors import UserError, exit_code_of
-from schemas.process import run_command
 from schemas.secrets import masked
 
 
@@ -87,7 +92,3 @@ def _load(path: str) -> PipelineConfig:
 
     disable_progress_bar()
     return config
-
-
-if __name__ == "__main__":
-    run_command(main)

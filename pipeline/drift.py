@@ -5,6 +5,12 @@ of any language and must segment without knowing which, so it cannot always agre
 report says how often it does, on text that should be held out.
 """
 
+from schemas.process import run_command
+
+if __name__ == "__main__":
+    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    run_command("pipeline.drift")
+
 import argparse
 import json
 import os
@@ -25,7 +31,6 @@ from pipeline.words import tokens_of_spans
 from schemas.errors import UserError, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
 from schemas.paths import check_output_folder, path_option
-from schemas.process import run_command
 from schemas.storage import join, write_bytes
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
@@ -185,7 +190,3 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
     options = parser.parse_args(arguments)
     return exit_code_of(lambda: _run(options.folders, options.text, options.json))
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -4,6 +4,7 @@ Beam's own handler waits for ever for the answer of a worker that was killed, an
 error. This one ends the run with a line, and no worker outlives the run, however that ends.
 """
 
+import importlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import Subpro
 from google.protobuf import json_format, text_format
 
 _SECONDS = 0.5
+# Named on the command line of each process, where people look for it.
+_WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 
 @WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
@@ -32,7 +35,7 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
         }
         self._closing = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.processes"],
+            [sys.executable, "-m", "pipeline.processes", _WORKER],
             stdin=subprocess.PIPE,
             env=os.environ | environment,
             start_new_session=True,
@@ -47,12 +50,9 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
         super().close()
 
     def stop_worker(self) -> None:
-        """Waits for the end of the process, which has nothing more to do."""
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        """Ends the process, which has nothing more to do: by itself it would take seconds."""
+        self._process.kill()
+        self._process.wait()
 
     def _watch(self) -> None:
         while not self._closing.wait(_SECONDS):
@@ -83,9 +83,7 @@ def _work() -> None:
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
-    from apache_beam.runners.worker.sdk_worker_main import main
-
-    main(sys.argv)
+    importlib.import_module(_WORKER).main(sys.argv)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,12 @@ those. The result is a folder of predictions like any other, in the smaller id s
 No teacher runs again.
 """
 
+from schemas.process import run_command
+
+if __name__ == "__main__":
+    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    run_command("pipeline.trim")
+
 import argparse
 import hashlib
 import json
@@ -38,7 +44,6 @@ from schemas.manifest import (
     write_manifest,
 )
 from schemas.paths import check_output_folder, path_option
-from schemas.process import run_command
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_group
 from schemas.rows import ROW_SCHEMA, check_footer
@@ -287,7 +292,3 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
     options = parser.parse_args(arguments)
     return exit_code_of(lambda: _run(options))
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,12 +1,17 @@
 """`python -m schemas inspect FOLDER`: predictions as people read them."""
 
+from schemas.process import run_command
+
+if __name__ == "__main__":
+    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    run_command("schemas.__main__")
+
 import argparse
 
 from schemas.errors import exit_code_of
 from schemas.inspect import inspect_row, summarize
 from schemas.manifest import open_predictions
 from schemas.paths import path_option
-from schemas.process import run_command
 
 _LEGEND = """\
 the summary's columns:
@@ -45,7 +50,3 @@ def _run(options: argparse.Namespace) -> None:
         print(summarize(predictions, options.language))
     else:
         print(inspect_row(predictions, options.row, options.language))
-
-
-if __name__ == "__main__":
-    run_command(main)

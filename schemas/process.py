@@ -4,11 +4,12 @@ Everything is written so that a kill loses nothing that was finished. So nothing
 can swallow the signal: not a library's `except`, nor a thread that the interpreter would wait for.
 """
 
+import importlib
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
@@ -19,14 +20,14 @@ _WORDS = "stopped; run the same command again to go on"
 _CODES = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
 
 
-def run_command(main: Callable[[list[str]], int]) -> NoReturn:
-    """Runs `main` on the command line's arguments and ends the process with its exit code.
+def run_command(module: str) -> NoReturn:
+    """Imports `module`, runs its `main` on the command line's arguments and ends the process with its exit code.
 
-    Ctrl-C ends it with code 130, SIGTERM and SIGHUP with 75, after one line. A signal that was ignored from the start,
-    as by nohup, still is.
+    Ctrl-C ends it with code 130, SIGTERM and SIGHUP with 75, after one line, during the import too. A signal that was
+    ignored from the start, as by nohup, still is.
     """
     _end_on_signals()
-    code = main(sys.argv[1:])
+    code = importlib.import_module(module).main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
     # Not `sys.exit`, which waits for threads: some of Beam's never end after an error, and those of torch's gloo abort

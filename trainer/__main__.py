@@ -1,11 +1,17 @@
 """`python -m trainer CONFIG.yaml`, alone or under torchrun."""
 
+from schemas.process import run_command
+
+if __name__ == "__main__":
+    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    run_command("trainer.__main__")
+
 import argparse
 import sys
 
 from schemas.config import describe_fields, load_config
 from schemas.errors import exit_code_of
-from schemas.process import EXIT_AGAIN, run_command
+from schemas.process import EXIT_AGAIN
 from trainer.config import TrainerConfig
 
 
@@ -44,7 +50,3 @@ def _run(path: str) -> int:
     finally:
         stop_runtime()
     return 0
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -1,5 +1,11 @@
 """`python -m trainer.export CONFIG.yaml`: any checkpoint as a Hugging Face folder that plain transformers loads."""
 
+from schemas.process import run_command
+
+if __name__ == "__main__":
+    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    run_command("trainer.export")
+
 import argparse
 import json
 import tempfile
@@ -11,7 +17,6 @@ from schemas.errors import UserError, differences, exit_code_of
 from schemas.lock import owning
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
 from schemas.paths import check_output_folder, path_option
-from schemas.process import run_command
 from schemas.storage import join, write_bytes
 from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
@@ -139,7 +144,3 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--to", required=True, metavar="FOLDER", help="where to write the student")
     options = parser.parse_args(arguments)
     return exit_code_of(lambda: _export(options))
-
-
-if __name__ == "__main__":
-    run_command(main)
