@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -132,12 +133,25 @@ def make_folder(folder: str) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another output") from None
 
 
+@contextmanager
+def temporary_folder(folder: str, name: str) -> Iterator[str]:
+    """An empty folder in the local `folder`, removed in the end. What is whole is to be moved out of it."""
+    path = _temporary_name(folder, name)
+    make_folder(path)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def remove_temporaries(folder: str) -> None:
     """Removes what writes that were killed, or had no room, left below a local folder. Its owner alone may do so."""
-    for parent, _, names in os.walk(folder):
+    for parent, folders, names in os.walk(folder):
         for name in filter(_TEMPORARY.fullmatch, names):
             with contextlib.suppress(OSError):
                 os.unlink(os.path.join(parent, name))
+        for name in filter(_TEMPORARY.fullmatch, folders):
+            shutil.rmtree(os.path.join(parent, name), ignore_errors=True)
 
 
 def _create_in_place(path: str, content: bytes) -> None:
@@ -151,13 +165,17 @@ def _create_in_place(path: str, content: bytes) -> None:
             raise
 
 
+def _temporary_name(folder: str, name: str) -> str:
+    return os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+
+
 def _temporary(path: str, content: bytes) -> str:
     """Writes a complete file beside `path` and gives its path."""
     folder, name = os.path.split(path)
     make_folder(folder)
     if os.path.isdir(path):
         raise UserError(f"{path}: is a folder, not a file; choose another name")
-    temporary = os.path.join(folder, f".{name}.{uuid.uuid4().hex}.tmp")
+    temporary = _temporary_name(folder, name)
     try:
         with open(temporary, "wb") as file:
             file.write(content)

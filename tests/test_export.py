@@ -11,6 +11,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
+from schemas.lock import LOCK_FILE, owning
 from schemas.manifest import open_predictions
 from tests.test_training import ROOT, assert_same_weights, start, train, write_config
 from trainer.checkpoint import checkpoint_steps
@@ -201,6 +202,24 @@ def test_the_best_is_the_first_of_the_lowest(measured, best, stops):
 def test_what_needs_evaluations_says_so(changes, message, predictions, heldout, tmp_path):
     done = train(write_config(tmp_path, predictions, changes.pop("heldout", heldout), **changes))
     assert done.returncode == 2 and message in done.stderr
+
+
+def test_what_a_killed_export_left_is_removed_by_the_next(stopped, predictions, tmp_path, monkeypatch):
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    config = TrainerConfig.model_validate(yaml.safe_load(stopped.read_text()))
+    best = checkpoint_steps(config.output)[0]
+    (tmp_path / "to").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("transformers.PreTrainedModel.save_pretrained", killed)
+        # A killed process does not clean up either.
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            export_checkpoint(config, open_predictions(str(predictions)), best, None, str(tmp_path / "to"))
+    assert len(list((tmp_path / "to").iterdir())) == 1
+    with owning(str(tmp_path / "to")):
+        assert [path.name for path in (tmp_path / "to").iterdir()] == [LOCK_FILE]
 
 
 def test_an_export_that_is_cut_short_does_not_look_whole(stopped, predictions, tmp_path, monkeypatch):

@@ -81,6 +81,8 @@ def test_the_next_owner_removes_what_is_half_written_and_nothing_else(tmp_path):
     kept = {".a.tmp", "a.tmp", f".a.{'g' * 32}.tmp"}
     for name in [*kept, f".a.parquet.{'0' * 31}f.tmp"]:
         (tmp_path / "en" / name).write_bytes(b"")
+    (tmp_path / "en" / f".export.{'1' * 32}.tmp" / "deeper").mkdir(parents=True)
+    (tmp_path / "en" / f".export.{'1' * 32}.tmp" / "deeper" / "x").write_bytes(b"")
     with owning(str(tmp_path)):
         assert set(os.listdir(tmp_path / "en")) == kept
 

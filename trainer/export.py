@@ -8,7 +8,6 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from schemas.errors import UserError, differences, exit_code_of
 from schemas.lock import owning
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
 from schemas.paths import check_output_folder, path_option
-from schemas.storage import join, write_bytes
+from schemas.storage import join, temporary_folder, write_bytes
 from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 from trainer.checkpoint import checkpoint_steps, latest_checkpoint, load_state, load_weights
@@ -70,7 +69,7 @@ def export_checkpoint(
     # Without its configuration nothing loads the folder: an export that is cut short must not look whole.
     for name in (EVALUATION_FILE, _CONFIG_FILE):
         (Path(folder) / name).unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export.", suffix=".tmp", dir=folder) as scratch:
+    with temporary_folder(folder, "export") as scratch:
         model.save_pretrained(scratch)
         settings = (Path(scratch) / _CONFIG_FILE).read_bytes()
         (Path(scratch) / _CONFIG_FILE).unlink()
