@@ -69,12 +69,14 @@ def test_threads_give_the_same_bytes(predictions, pipeline_settings, tmp_path):
 
 
 def broken_teacher(teachers, folder):
-    """A copy of the English teacher whose every prediction is NaN."""
-    model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece")
+    """A copy of the English teacher whose predictions are NaN for text with one word, which no trial of it has."""
+    tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
+    # Its output embeddings are its own, or that word's logit would be NaN everywhere.
+    model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece", tie_word_embeddings=False)
     with torch.no_grad():
-        model.get_input_embeddings().weight.fill_(torch.nan)
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("teacher")] = torch.nan
     model.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(teachers / "en-wordpiece").save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     return folder
 
 
