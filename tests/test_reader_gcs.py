@@ -2,7 +2,6 @@
 
 import gc
 import io
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -244,14 +243,12 @@ def test_row_groups_that_are_planned_are_not_all_tried_in_vain(server, down, mon
 @pytest.fixture
 def run(tmp_path):
     """A function that runs the trainer in this process: (name of the run, predictions, held-out) -> (code, output)."""
-    handler = signal.getsignal(signal.SIGTERM)
 
     def run(name: str, predictions, heldout, **changes):
         config = write_config(tmp_path / name, predictions, heldout, **changes)
         return main([str(config)]), tmp_path / name / "student"
 
-    yield run
-    signal.signal(signal.SIGTERM, handler)
+    return run
 
 
 def test_a_run_through_faults_gives_the_local_weights(server, predictions, heldout, run):

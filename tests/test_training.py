@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -218,12 +219,13 @@ def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, 
     spoiled = spoil(predictions, tmp_path / "spoiled", 1)
     monkeypatch.setattr("schemas.row_groups.find_fault", lambda rows, expected: None)
     changes = {"steps": 20, "log_every": 4}
-    handler = signal.getsignal(signal.SIGTERM)
+    handlers = list(map(signal.getsignal, signal.valid_signals()))
 
     def run(name: str, limit: int) -> tuple[int, str]:
         folder = tmp_path / name
         code = main([str(write_config(folder, tmp_path / "spoiled", None, max_skipped_steps=limit, **changes))])
-        signal.signal(signal.SIGTERM, handler)
+        # Training in a process of someone else's leaves that as it was.
+        assert list(map(signal.getsignal, signal.valid_signals())) == handlers
         return code, "".join(capfd.readouterr())
 
     code, printed = run("lenient", 20)
@@ -281,6 +283,22 @@ def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
     assert train(one).returncode == 0
     # The sum of two terms is the same in any order.
     assert_same_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
+
+
+def test_torchrun_starts_again_after_a_process_was_killed(predictions, tmp_path, capsys):
+    """The folder, which nobody else gets meanwhile, is taken over from the killed one at once."""
+    config = write_config(tmp_path, predictions, None, steps=60, checkpoint_every=10, log_every=1)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "-m", "trainer"]
+    process = start(config, *launcher)
+    metrics = tmp_path / "student" / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+    assert main([str(config)]) == 2
+    owner = re.search("is being written by process ([0-9]+) on ", capsys.readouterr().err)
+    os.kill(int(owner[1]), signal.SIGKILL)
+    errors = process.communicate()[1]
+    assert process.returncode == 0 and "being written" not in errors, errors
+    assert steps_of(tmp_path / "student") == list(range(1, 61))
 
 
 def test_processes_share_a_step_evenly(predictions, tmp_path):
