@@ -56,7 +56,7 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
 
     def _watch(self) -> None:
         while not self._closing.wait(_SECONDS):
-            if code := self._process.poll():
+            if (code := self._process.poll()) is not None:
                 self._answer(_describe(code))
 
     def _answer(self, error: str) -> None:
@@ -67,10 +67,11 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
 
 
 def _describe(code: int) -> str:
-    how = f"exit code {code}" if code > 0 else signal.Signals(-code).name
     # As text, like other errors of workers: see `pipeline.run.process`.
+    if code >= 0:
+        return f"UserError: a worker process ended (exit code {code}); what it printed above says why"
     return (
-        f"UserError: a worker process died ({how}), probably since memory was used up; lower --direct_num_workers, "
+        f"UserError: a worker process died ({signal.Signals(-code).name}), probably since memory was used up; lower --direct_num_workers, "
         "batch_tokens, shard_bytes or teachers_in_memory, then run the same command again to go on"
     )
 

@@ -17,6 +17,8 @@ from schemas.errors import UserError
 from schemas.storage import create_bytes, filesystem, make_folder, remove_temporaries
 
 LOCK_FILE, LEASE_FILE = ".lock", ".lease"
+# How long a lease that is written, or taken over, may take to be there for every process.
+_SETTLING_SECONDS = 2.0
 _UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
 
@@ -70,7 +72,7 @@ def _locked(folder: Path, output: str) -> Iterator[None]:
         except OSError as error:
             os.close(descriptor)
             if error.errno not in _UNSUPPORTED:
-                raise
+                raise UserError(f"{output}: cannot be locked ({error.strerror}); choose another output") from None
             with contextlib.suppress(FileNotFoundError):
                 path.unlink()
             with _leased(folder / LEASE_FILE, output):
@@ -90,12 +92,23 @@ def _locked(folder: Path, output: str) -> Iterator[None]:
 @contextmanager
 def _leased(path: Path, output: str) -> Iterator[None]:
     ours = _owner()
+    takes_over = False
     while not create_bytes(str(path), ours):
         owner = _read(path)
+        if not owner:
+            # It is being written just now, unless it stays so.
+            time.sleep(_SETTLING_SECONDS)
+            owner = _read(path)
         if not _is_dead(owner):
             raise UserError(f"{_refusal(output, owner)}; if that process is gone, remove {path}")
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
+        takes_over = True
+    if takes_over:
+        # Another process that takes over from the same dead one may have removed this lease for its own.
+        time.sleep(_SETTLING_SECONDS)
+        if (owner := _read(path)) != json.loads(ours):
+            raise UserError(_refusal(output, owner))
     try:
         yield
     finally:

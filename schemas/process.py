@@ -9,8 +9,10 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import NoReturn
 
 # EX_TEMPFAIL of sysexits.h: try again later.
@@ -27,7 +29,11 @@ def run_command(module: str) -> NoReturn:
     ignored from the start, as by nohup, still is.
     """
     _end_on_signals()
-    code = importlib.import_module(module).main(sys.argv[1:])
+    try:
+        code = importlib.import_module(module).main(sys.argv[1:])
+    except Exception:  # A bug of ours.
+        traceback.print_exc()
+        code = 1
     sys.stdout.flush()
     sys.stderr.flush()
     # Not `sys.exit`, which waits for threads: some of Beam's never end after an error, and those of torch's gloo abort
@@ -75,10 +81,17 @@ def _watch(readable: int) -> None:
 
 
 def _end(code: int) -> NoReturn:
-    # What was printed is still in a buffer when the output is a file. A terminal that takes no more is not waited for.
-    flushing = threading.Thread(target=sys.stdout.flush, daemon=True)
-    flushing.start()
-    flushing.join(1.0)
-    # On a line of its own, after "^C" and progress bars; by the descriptor, whose lock no other thread can hold.
-    os.write(2, f"\n{_WORDS}\n".encode())
+    # What was printed is still in a buffer when the output is a file. The words come on a line of their own, after
+    # "^C" and progress bars; by the descriptor, whose lock no other thread can hold.
+    for say in (sys.stdout.flush, partial(os.write, 2, f"\n{_WORDS}\n".encode())):
+        # A terminal that takes no more is not waited for.
+        saying = threading.Thread(target=_say, args=(say,), daemon=True)
+        saying.start()
+        saying.join(1.0)
     os._exit(code)
+
+
+def _say(say: Callable[[], object]) -> None:
+    # Whoever read it may be gone.
+    with suppress(OSError):
+        say()

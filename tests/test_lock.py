@@ -7,11 +7,14 @@ import os
 import socket
 import subprocess
 import sys
+import time
+from concurrent import futures
 
 import pyarrow as pa
 import pytest
 import torch
 
+from schemas import lock
 from schemas.errors import UserError, exit_code_of, first_line
 from schemas.lock import LEASE_FILE, LOCK_FILE, owning
 from schemas.storage import create_bytes, write_bytes
@@ -23,6 +26,7 @@ def unsupported(*_, **__):
 
 @pytest.fixture(params=["locks", "leases", "leases without links"])
 def kind(request, monkeypatch):
+    monkeypatch.setattr(lock, "_SETTLING_SECONDS", 0.1)
     if request.param != "locks":
         monkeypatch.setattr(fcntl, "flock", unsupported)
     if "without" in request.param:
@@ -64,8 +68,50 @@ def test_a_dead_owner_is_taken_over_from(kind, half, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_of_two_that_take_over_from_a_dead_owner_one_does(tmp_path, monkeypatch):
+    """Also where the second has read the dead one's lease before the first removed that."""
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    monkeypatch.setattr(lock, "_SETTLING_SECONDS", 0.5)
+    (tmp_path / LEASE_FILE).write_text("{")
+    live = json.dumps({"host": "elsewhere", "boot": "b", "pid": 1, "since": "today"})
+
+    def overtake():
+        while lock._read(tmp_path / LEASE_FILE).get("pid") != os.getpid():
+            time.sleep(0.01)
+        (tmp_path / LEASE_FILE).write_text(live)
+
+    with futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(overtake)
+        with pytest.raises(UserError, match="is being written by process 1 on elsewhere"), owning(str(tmp_path)):
+            pass
+    assert (tmp_path / LEASE_FILE).read_text() == live
+
+
+def test_a_lease_that_is_just_being_written_is_no_dead_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(fcntl, "flock", unsupported)
+    monkeypatch.setattr(lock, "_SETTLING_SECONDS", 0.5)
+    (tmp_path / LEASE_FILE).write_text("{")
+    live = json.dumps({"host": "elsewhere", "boot": "b", "pid": 1, "since": "today"})
+    with futures.ThreadPoolExecutor(1) as pool:
+        pool.submit(lambda: time.sleep(0.1) or (tmp_path / LEASE_FILE).write_text(live))
+        with pytest.raises(UserError, match="is being written by process 1 on elsewhere"), owning(str(tmp_path)):
+            pass
+    assert (tmp_path / LEASE_FILE).read_text() == live
+
+
+@pytest.mark.parametrize("error", [errno.EIO, errno.EACCES])
+def test_a_folder_that_cannot_be_locked_is_refused(error, tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(error, "no")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(UserError, match=r"cannot be locked \(no\); choose another output"), owning(str(tmp_path)):
+        pass
+
+
 def test_a_lease_of_another_machine_or_before_a_reboot(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", unsupported)
+    monkeypatch.setattr(lock, "_SETTLING_SECONDS", 0.1)
     owner = {"host": "elsewhere", "boot": "b", "pid": os.getpid(), "since": "today"}
     (tmp_path / LEASE_FILE).write_text(json.dumps(owner))
     with pytest.raises(UserError, match=rf"on elsewhere, .* if that process is gone, remove {tmp_path}/{LEASE_FILE}"):

@@ -112,6 +112,32 @@ def main(arguments):
     assert process.returncode == code
 
 
+def test_a_bug_ends_the_process_whatever_its_threads_do(tmp_path):
+    program = """
+import threading, time
+def main(arguments):
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    raise ValueError("a bug")
+"""
+    process = run_module(program, tmp_path)
+    assert process.communicate(timeout=10)[1].endswith("ValueError: a bug\n") and process.returncode == 1
+
+
+def test_a_signal_ends_a_command_whose_output_nobody_reads(tmp_path):
+    program = """
+import time
+def main(arguments):
+    print("begun", flush=True)
+    time.sleep(60)
+"""
+    process = run_module(program, tmp_path)
+    assert process.stdout.readline() == "begun\n"
+    process.stdout.close()
+    process.stderr.close()
+    process.terminate()
+    assert process.wait(timeout=10) == 75
+
+
 @pytest.mark.parametrize(
     "module", ["pipeline", "pipeline.trim", "pipeline.drift", "trainer", "trainer.export", "schemas"]
 )

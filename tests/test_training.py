@@ -288,7 +288,8 @@ def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
 def test_torchrun_starts_again_after_a_process_was_killed(predictions, tmp_path, capsys):
     """The folder, which nobody else gets meanwhile, is taken over from the killed one at once."""
     config = write_config(tmp_path, predictions, None, steps=60, checkpoint_every=10, log_every=1)
-    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "-m", "trainer"]
+    # Not once: now and then the processes of a restart do not find each other ("Gloo connectFullMesh failed").
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=3", "-m", "trainer"]
     process = start(config, *launcher)
     metrics = tmp_path / "student" / "metrics.jsonl"
     while not metrics.exists() or not metrics.read_text():
