@@ -72,17 +72,21 @@ def test_a_worker_process_that_dies_ends_the_run_and_a_rerun_goes_on(
 
 
 @needs_proc
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_a_signal_ends_the_run_and_its_workers(number, code, pipeline_settings, tmp_path):
-    settings = pipeline_settings(tmp_path / "p")
-    process = begin(settings, tmp_path / "t", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    wait_for(lambda: len(workers_of(tmp_path / "t")) == 2, process)
-    process.send_signal(number)
-    errors = process.communicate(timeout=10)[1]
-    assert process.returncode == code and "Traceback" not in errors
-    assert errors.rstrip().splitlines()[-1] == "stopped; run the same command again to go on"
+def test_a_signal_ends_the_run_and_its_workers(pipeline_settings, tmp_path):
+    options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
+    codes = {signal.SIGINT: 130, signal.SIGTERM: 75}
+    # Both at once, since they take seconds to start.
+    runs = {
+        number: begin(pipeline_settings(tmp_path / f"p{number}"), tmp_path / f"t{number}", *options) for number in codes
+    }
+    for number, process in runs.items():
+        wait_for(lambda number=number: len(workers_of(tmp_path / f"t{number}")) == 2, process)
+        process.send_signal(number)
+        errors = process.communicate(timeout=10)[1]
+        assert process.returncode == codes[number] and "Traceback" not in errors
+        assert errors.rstrip().splitlines()[-1] == "stopped; run the same command again to go on"
     deadline = time.monotonic() + 30
-    while workers_of(tmp_path / "t"):
+    while any(workers_of(tmp_path / f"t{number}") for number in codes):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
