@@ -13,7 +13,6 @@ if __name__ == "__main__":
 
 import argparse
 import json
-import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +29,7 @@ from pipeline.text import plan_file, read_records
 from pipeline.words import tokens_of_spans
 from schemas.errors import UserError, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
-from schemas.paths import check_output_folder, path_option
+from schemas.paths import check_output_file, path_option
 from schemas.storage import join, write_bytes
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
@@ -150,7 +149,7 @@ def _lines(language: str, patterns: list[str]) -> Iterator[str]:
 def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
     if json_url is not None:
         json_url = path_option(json_url, "--json")
-        check_output_folder(os.path.dirname(json_url))
+        check_output_file(json_url)
     predictions = open_predictions(*(path_option(folder, "FOLDER") for folder in folders))
     taught = {
         name for manifest in predictions.manifests for each in manifest.teachers.values() for name in each.languages

@@ -86,13 +86,14 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
             if not match.isprintable() and match != match.encode("utf-8", "replace").decode():
                 raise UserError(f"text.{language}: the name {ascii(match)} is not UTF-8; rename the file")
             # One file by two patterns, or by two names, is read once.
-            identity = os.path.realpath(match) if is_local else fs.unstrip_protocol(match)
+            url = match if is_local else fs.unstrip_protocol(match)
+            identity = os.path.realpath(match) if is_local else url
             if identity in taken:
                 continue
             taken.add(identity)
             source = posixpath.relpath(match, base)
             source = source if is_local else masked_query(source)
-            file = TextFile(fs.unstrip_protocol(match), source, field)
+            file = TextFile(url, source, field)
             if file.source in files:
                 raise UserError(
                     f"text.{language}: {files[file.source].shown} and {file.shown} are both called {file.source!r} "

@@ -43,7 +43,7 @@ from schemas.manifest import (
     read_footer,
     write_manifest,
 )
-from schemas.paths import check_output_folder, path_option
+from schemas.paths import check_output_file, path_option
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_group
 from schemas.rows import ROW_SCHEMA, check_footer
@@ -254,9 +254,8 @@ def _run(options: argparse.Namespace) -> None:
     for name in ("output", "like", "json"):
         if (value := getattr(options, name)) is not None:
             setattr(options, name, path_option(value, f"--{name}"))
-    check_output_folder(options.output)
     if options.json:
-        check_output_folder(os.path.dirname(options.json))
+        check_output_file(options.json)
     sources = [os.path.normpath(folder) for folder in [*options.folders, options.like] if folder]
     if os.path.normpath(options.output) in sources:
         raise UserError(f"--output {options.output}: is one of the folders to read; choose another")

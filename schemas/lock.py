@@ -14,6 +14,7 @@ from pathlib import Path
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
+from schemas.paths import check_output_folder
 from schemas.storage import create_bytes, filesystem, make_folder, remove_temporaries
 
 LOCK_FILE, LEASE_FILE = ".lock", ".lease"
@@ -32,12 +33,13 @@ def owning(output: str) -> Iterator[None]:
     different runs apart.
 
     Raises:
-      UserError: another process owns it; says which, on what machine and since when.
+      UserError: it cannot be written, or another process owns it; says which, on what machine and since when.
     """
     fs, path = filesystem(output)
     if not isinstance(fs, LocalFileSystem):
         yield
         return
+    check_output_folder(output)
     folder = Path(path)
     made = not folder.exists()
     make_folder(path)

@@ -13,20 +13,23 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError, first_line
+from schemas.paths import local_path
 from schemas.secrets import masked
 
 # What it logs, with a traceback, it raises too. Where a program has set up logging it still does.
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())
 # A request to Cloud Storage that hears nothing for so long is made again, a few times.
 SILENCE_SECONDS = 60.0
+_CHAIN = re.compile(r"::\w+://")
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The filesystem of `url` and the path within it. UserError for a protocol that is not installed."""
-    if "://" not in url:
+    local = local_path(url)
+    if local is not None:
         # Literally, whatever `::` is in its name.
-        return LocalFileSystem(), os.path.abspath(os.path.expanduser(url))
+        return LocalFileSystem(), os.path.abspath(local)
     options = {}
     if url.startswith(("gs://", "gcs://")):
         import aiohttp
@@ -34,6 +37,10 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
         # By itself gcsfs waits for ever. A total time would be an error that it does not try again after.
         options["requests_timeout"] = aiohttp.ClientTimeout(sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
     try:
+        if "::" in url and not _CHAIN.search(url):
+            # A name like any other, which fsspec would take for a chain of filesystems.
+            of_protocol = fsspec.get_filesystem_class(url.partition("://")[0])
+            return of_protocol(**of_protocol._get_kwargs_from_urls(url), **options), of_protocol._strip_protocol(url)
         return fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
         raise UserError(f"{masked(url)}: {masked(first_line(error))}") from None

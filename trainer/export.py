@@ -15,7 +15,7 @@ from schemas.config import load_config
 from schemas.errors import UserError, differences, exit_code_of
 from schemas.lock import owning
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
-from schemas.paths import check_output_folder, path_option
+from schemas.paths import path_option
 from schemas.storage import join, temporary_folder, write_bytes
 from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
@@ -123,12 +123,11 @@ def _step(output: str, wanted: str) -> int:
 def _export(options: argparse.Namespace) -> None:
     config = load_config(options.config, TrainerConfig)
     folder = path_option(options.to, "--to")
-    check_output_folder(folder)
     step = _step(config.output, options.checkpoint)
     heldout_sha256 = load_state(config.output, latest_checkpoint(config.output))["evaluations"]["heldout_sha256"]
     with owning(folder):
         export_checkpoint(config, open_predictions(*config.predictions), step, heldout_sha256, folder)
-    print(f"{options.to}: the student after step {step}")
+    print(f"{folder}: the student after step {step}")
 
 
 def main(arguments: list[str]) -> int:

@@ -16,7 +16,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from schemas.errors import UserError, differences, printable
 from schemas.lock import owning
 from schemas.manifest import Predictions, open_predictions
-from schemas.paths import check_output_folder
 from schemas.process import deferring
 from schemas.storage import join, read_bytes, write_bytes
 from schemas.vocabulary import Vocabulary
@@ -165,8 +164,6 @@ def _long_lived_uncollected() -> Iterator[None]:
 
 
 def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
-    if runtime.is_main:
-        check_output_folder(config.output)
     predictions = open_predictions(*config.predictions)
     begun = latest_checkpoint(config.output)
     state = load_state(config.output, begun) if begun else None
