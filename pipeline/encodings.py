@@ -24,6 +24,8 @@ _FORMATS = [
     (b"PAR1", "Parquet, without the ending .parquet"),
     (b"ARROW1", "an Arrow file"),
 ]
+# Such text is ASCII, but for what these sequences begin.
+_ESCAPES = [(b"\x1b$)C", "ISO-2022-KR"), (b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP")]
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 # A file is refused whose lines are mostly no UTF-8, or many of them; others are rejected line by line.
 _MANY_LINES, _MANY_SHARE = 20, 0.2
@@ -33,6 +35,9 @@ def check_text(where: str, head: bytes) -> None:
     """Refuses a file by its first bytes (UserError), naming the encoding or format that it looks like."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
+            raise _encoded(where, encoding)
+    for escape, encoding in _ESCAPES:
+        if escape in head:
             raise _encoded(where, encoding)
     for magic, kind in _FORMATS:
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == b"1AY&SY"):
@@ -53,9 +58,9 @@ def check_text(where: str, head: bytes) -> None:
 
 
 def _encoded(where: str, encoding: str) -> UserError:
-    # With its mark, iconv's bare names drop it.
     return UserError(
-        f"{where}: looks like {encoding}, not UTF-8; convert it, e.g. `iconv -f {encoding} -t UTF-8 OLD > NEW`"
+        f"{where}: looks like {encoding}, not UTF-8; convert it, e.g. `iconv -f {encoding} -t UTF-8 OLD > NEW`, "
+        "and see that its letters come out right"
     )
 
 

@@ -30,6 +30,10 @@ from schemas.storage import filesystem
 INVALID_UTF8, INVALID_JSON, EMPTY, TOO_LONG = "invalid UTF-8", "invalid JSON", "empty", "too long"
 _BLOCK = 2**22
 _BATCH_ROWS = 2**14
+# Values written by what they share with the one before: how long they are is not known before they are read.
+_DELTA_ROWS = 16
+# A page has to be unpacked as a whole. Beyond these a row group holds no text, whose bytes do not repeat so.
+_MOST_UNPACKED, _MOST_RATIO = 2**28, 200
 
 
 @dataclass(frozen=True)
@@ -148,12 +152,17 @@ def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor, max_record_b
     if kind is None or not _is_text(kind):
         found = "no such column" if kind is None else f"a column of {kind}, not of strings"
         raise UserError(f"{file.shown}: {file.field!r} is {found}; name one in `field`: {', '.join(schema.names)}")
-    column = next(index for index in range(metadata.num_columns) if metadata.schema.column(index).path == file.field)
     ranges: list[TextRange] = []
     first = row = size = 0
     for group in range(metadata.num_row_groups):
         row += metadata.row_group(group).num_rows
-        chunk = metadata.row_group(group).column(column)
+        chunk = _chunk(metadata, group, file.field)
+        unpacked, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
+        if unpacked > max(_MOST_UNPACKED, _MOST_RATIO * packed):
+            raise UserError(
+                f"{file.shown}: row group {group} unpacks from {packed:,} to {unpacked:,} bytes, which is no text; "
+                "leave the file out, or write it with fewer rows a row group"
+            )
         # The bytes in the file say nothing of the text's where values are written once and referred to.
         is_plain = not any("DICTIONARY" in name or "DELTA" in name for name in chunk.encodings)
         size += chunk.total_uncompressed_size if is_plain else _text_bytes(file, group, max_record_bytes)
@@ -188,25 +197,33 @@ def _text_bytes(file: TextFile, group: int, max_record_bytes: int) -> int:
 
 
 def _parquet(stream: BinaryIO, field: str) -> pq.ParquetFile:
+    parquet = pq.ParquetFile(stream, buffer_size=_BLOCK)
+    if any(_is_delta(_chunk(parquet.metadata, group, field)) for group in range(parquet.num_row_groups)):
+        # Which Arrow cannot read as a dictionary.
+        return parquet
     # As a dictionary, so that a value that is repeated is in memory once.
-    return pq.ParquetFile(stream, read_dictionary=[field], buffer_size=_BLOCK)
+    return pq.ParquetFile(stream, read_dictionary=[field], buffer_size=_BLOCK, metadata=parquet.metadata)
+
+
+def _chunk(metadata: pq.FileMetaData, group: int, field: str) -> pq.ColumnChunkMetaData:
+    described = metadata.row_group(group)
+    chunks = (described.column(index) for index in range(described.num_columns))
+    return next(chunk for chunk in chunks if chunk.path_in_schema == field)
+
+
+def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
+    return any("DELTA" in name for name in chunk.encodings)
 
 
 def _batches(
     parquet: pq.ParquetFile, groups: list[int], field: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Array]]:
     """For a few rows at a time: the bytes of the distinct values, each row's place among them or -1, and the values."""
-    names = parquet.schema_arrow.names
-    column = names.index(field)
     for group in groups:
-        described = parquet.metadata.row_group(group)
-        chunk = next(
-            described.column(i) for i in range(described.num_columns) if described.column(i).path_in_schema == field
-        )
-        bytes_a_row = max(1, chunk.total_uncompressed_size // max(1, described.num_rows))
-        is_delta = any("DELTA" in name for name in chunk.encodings)
-        rows = 16 if is_delta else max(1, min(_BATCH_ROWS, _BLOCK // bytes_a_row))
-        for batch in parquet.iter_batches(rows, row_groups=[group], columns=[names[column]]):
+        chunk = _chunk(parquet.metadata, group, field)
+        bytes_a_row = max(1, chunk.total_uncompressed_size // max(1, chunk.num_values))
+        rows = _DELTA_ROWS if _is_delta(chunk) else max(1, min(_BATCH_ROWS, _BLOCK // bytes_a_row))
+        for batch in parquet.iter_batches(rows, row_groups=[group], columns=[field]):
             values = batch.column(0)
             if not pa.types.is_dictionary(values.type):
                 values = values.dictionary_encode()

@@ -35,6 +35,8 @@ FRENCH = "le garçon a été très étonné, déjà là\n" * 40
         (JAPANESE, "euc-jp", "EUC-JP"),
         (KOREAN, "euc-kr", "EUC-KR"),
         (CHINESE, "gb18030", "GB18030"),
+        (JAPANESE, "iso2022-jp", "ISO-2022-JP"),
+        (KOREAN, "iso2022-kr", "ISO-2022-KR"),
     ],
 )  # fmt: skip
 def test_other_encodings_are_named(tmp_path, text, encoding, named, suffix):

@@ -4,15 +4,22 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
+import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
+import pipeline.drift
+import pipeline.trim
+import trainer.export
 from pipeline.config import PipelineConfig
 from pipeline.plan import plan_text
 from pipeline.run import run_pipeline
 from pipeline.sources import TextFile, find_files
+from pipeline.text import plan_file, read_records
 from schemas.errors import UserError, exit_code_of
 from schemas.paths import check_output_folder, path_option
 from schemas.secrets import masked
@@ -38,7 +45,19 @@ def test_a_name_that_exists_is_taken_literally(tmp_path, name):
     if "/" in name:
         folder = (tmp_path / name).parent
         assert sources(folder) == sources(folder / "*.txt") == [base]
-    assert [record for _, record, _ in records(plan(tmp_path / name, 10))] == ["one"]
+    found = find_files("en", [f"file://{tmp_path}/{name}"])
+    assert [file.url for file in found] == [str(tmp_path / name)]
+    with ThreadPoolExecutor() as pool:
+        parts = plan_file(found[0], 10, pool).ranges
+    assert [record.text for part in parts for record in read_records(part)] == ["one"]
+
+
+def test_colons_in_a_name_on_another_filesystem_are_no_chain():
+    fsspec.filesystem("memory").pipe_file("/colons/a::b.txt", b"one\n")
+    (file,) = find_files("en", ["memory://colons"])
+    with ThreadPoolExecutor() as pool:
+        (part,) = plan_file(file, 10, pool).ranges
+    assert [record.text for record in read_records(part)] == ["one"]
 
 
 def test_one_file_is_taken_once_however_it_is_spelt(tmp_path, monkeypatch):
@@ -106,6 +125,23 @@ def test_an_output_that_cannot_be_is_refused_before_any_work(pipeline_settings, 
     assert (tmp_path / "file").read_text() == "precious"
 
 
+@pytest.mark.parametrize("name", ["", "file/below", "x" * 230, "/proc/x.json"])
+def test_a_report_that_cannot_be_written_is_refused_before_any_work(predictions, text, tmp_path, name, capsys):
+    (tmp_path / "file").write_text("precious")
+    report = os.path.join(tmp_path, name)
+    assert pipeline.trim.main([str(predictions), "--output", str(tmp_path / "trimmed"), "--json", report]) == 2
+    assert pipeline.drift.main([str(predictions), "--text", f"en={text / 'en.txt'}", "--json", report]) == 2
+    shown = capsys.readouterr()
+    assert [line.startswith("error: ") and "choose another" in line for line in shown.err.splitlines()] == [True] * 2
+    assert not shown.out and not (tmp_path / "trimmed").exists()
+
+
+def test_a_student_is_not_exported_to_a_url(predictions, tmp_path, capsys):
+    (tmp_path / "t.yaml").write_text(yaml.safe_dump(STUDENT | {"output": "o", "predictions": str(predictions)}))
+    assert trainer.export.main([str(tmp_path / "t.yaml"), "--to", "gs://bucket/student"]) == 2
+    assert "must be a local folder" in capsys.readouterr().err
+
+
 def test_an_output_with_colons_is_a_folder_of_that_name(tmp_path):
     (tmp_path / "runs").write_text("precious")
     assert filesystem(f"{tmp_path}/runs::1")[1] == f"{tmp_path}/runs::1"
@@ -136,8 +172,6 @@ def test_secrets_are_masked(url, shown, capsys):
 
 
 def test_a_renewed_signature_is_the_same_file():
-    import fsspec
-
     memory = fsspec.filesystem("memory")
     found = []
     for signature in ("secret", "other"):
@@ -166,8 +200,6 @@ def test_long_records_are_rejected_and_the_others_kept(tmp_path, pipeline_settin
     settings = pipeline_settings(tmp_path / "p", shard_bytes=50, max_record_bytes=100 + 12 * ("json" in name))
     settings["text"]["en"] = [str(tmp_path / name)]
     (found,) = plan_text(PipelineConfig.model_validate(settings))["en"].values()
-    from pipeline.text import read_records
-
     faults = [r.fault for part in found.ranges for r in read_records(part, settings["max_record_bytes"])]
     assert faults == ["", "too long", "", "", "too long"]
 

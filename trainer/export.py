@@ -123,6 +123,8 @@ def _step(output: str, wanted: str) -> int:
 def _export(options: argparse.Namespace) -> None:
     config = load_config(options.config, TrainerConfig)
     folder = path_option(options.to, "--to")
+    if "://" in folder:
+        raise UserError(f"--to {folder}: must be a local folder; copy it to a bucket afterwards")
     step = _step(config.output, options.checkpoint)
     heldout_sha256 = load_state(config.output, latest_checkpoint(config.output))["evaluations"]["heldout_sha256"]
     with owning(folder):
