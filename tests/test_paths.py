@@ -24,7 +24,6 @@ from schemas.errors import UserError, exit_code_of
 from schemas.paths import check_output_folder, path_option
 from schemas.secrets import masked
 from schemas.storage import filesystem
-from tests.test_text import plan, records
 from trainer.config import TrainerConfig
 
 STUDENT = {"student": {"settings": {"model_type": "bert"}}, "steps": 1}

@@ -126,14 +126,18 @@ def test_parquet_without_a_dictionary(tmp_path, encoding):
     texts = [f"the same beginning {number % 7}" for number in range(100)]
     table = pa.table({"n": range(100), "text": texts})
     path = tmp_path / "a.parquet"
-    pq.write_table(table, path, row_group_size=30, use_dictionary=False, column_encoding={"text": encoding, "n": "PLAIN"})
+    pq.write_table(
+        table, path, row_group_size=30, use_dictionary=False, column_encoding={"text": encoding, "n": "PLAIN"}
+    )
     assert records(plan(path, 200)) == [(number, text, "") for number, text in enumerate(texts)]
 
 
 def test_a_parquet_page_that_would_fill_the_memory_is_refused(tmp_path):
     value = pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), pa.array(["x" * (2**28 + 1)]))
     pq.write_table(pa.table({"text": value}), tmp_path / "a.parquet", compression="zstd")
-    with pytest.raises(UserError, match=r"a.parquet: row group 0 unpacks from [\d,]+ to 268,\d+,\d+ bytes, which is no"):
+    with pytest.raises(
+        UserError, match=r"a.parquet: row group 0 unpacks from [\d,]+ to 268,\d+,\d+ bytes, which is no"
+    ):
         plan(tmp_path / "a.parquet", 100)
 
 
