@@ -77,7 +77,7 @@ def _describe(code: int) -> str:
 
 
 def _work() -> None:
-    """Is a worker process, until the one that started it is gone: then this end of the pipe is closed."""
+    """Runs a worker process, which ends when the one that started it does: then this end of the pipe is closed."""
 
     def wait() -> None:
         os.read(0, 1)

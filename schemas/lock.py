@@ -85,7 +85,7 @@ def _locked(folder: Path, output: str) -> Iterator[None]:
         os.write(descriptor, _owner())
         yield
     finally:
-        # Removed before it is let go of: whoever has opened it meanwhile finds another file here, or none.
+        # Removed before it is unlocked: whoever opened it meanwhile then sees that the path is another file, or none.
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         os.close(descriptor)

@@ -10,7 +10,7 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{_MOST - 1}}}")
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` may name a language or a teacher; no path but a plain file name is such a name."""
+    """Whether `text` may name a language or a teacher; a plain file name, and never a path."""
     return _NAME.fullmatch(text) is not None
 
 

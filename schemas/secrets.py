@@ -3,8 +3,8 @@
 import re
 
 _URL = re.compile(r"\w+://[^\s'\"]+")
-# A container of Azure's stands where others have a user. A secret key may hold a slash.
-_USER = re.compile(r"^((?!abfss?:|wasbs?:)\w+://)(?:[^@/]*:[^@]*|[^@/]+)@")
+# A container of Azure's stands where others have a user. A password may hold slashes and `@`; a port is none.
+_USER = re.compile(r"^((?!abfss?:|wasbs?:|az:)\w+://)(?:[^@/]*:(?!\d+/).*@|[^/]*@)")
 _QUERY = re.compile(r"([?&][^=&/]+=)[^&]+")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 

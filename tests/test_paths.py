@@ -158,6 +158,10 @@ def test_an_output_with_colons_is_a_folder_of_that_name(tmp_path):
         ("gs://bucket/a?.txt", "gs://bucket/a?.txt"),
         ("/data/a?b=c/x@y.txt", "/data/a?b=c/x@y.txt"),
         ("s3://key:sec/ret@bucket/a", "s3://***@bucket/a"),
+        ("s3://key:s/e@cret@bucket/a", "s3://***@bucket/a"),
+        ("https://user:p@ss@host/a", "https://***@host/a"),
+        ("https://host:8080/a@b/c", "https://host:8080/a@b/c"),
+        ("az://container@account/a", "az://container@account/a"),
     ],
 )  # fmt: skip
 def test_secrets_are_masked(url, shown, capsys):

@@ -17,7 +17,7 @@ def add_older_names(config: PreTrainedConfig) -> None:
     for kind, name in _THETA.items():
         setattr(config, name, config.rope_parameters[kind]["rope_theta"])
     for every in range(1, len(config.layer_types) + 1):
-        # Layers in any other order, transformers 4 has no way to say.
+        # transformers 4 cannot describe layers in any other order.
         kinds = ["sliding_attention" if layer % every else "full_attention" for layer in range(len(config.layer_types))]
         if kinds == config.layer_types:
             config.global_attn_every_n_layers = every

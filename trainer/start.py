@@ -67,6 +67,6 @@ def _vocabulary_of(config: StudentConfig, teachers: list[str]) -> Vocabulary:
     if file is None:
         raise UserError(
             f"{where}: has no {VOCABULARY_FILE}, so which tokens its rows stand for is unknown; {mend} "
-            "(`python -m trainer.export` exports a run that goes on still)"
+            "(`python -m trainer.export` exports a run that is not finished, too)"
         )
     return read_vocabulary(file)

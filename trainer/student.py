@@ -100,7 +100,7 @@ def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
     None where the vocabulary has no such token.
     """
     ids = {role: vocabulary.id_of(role) for role in SPECIAL_ROLES if role in vocabulary.roles}
-    # These three, transformers asks of every model, also of one whose configuration does not list them.
+    # transformers reads these three of every model, also where the configuration does not list them.
     for name in ("pad", "bos", "eos"):
         setattr(config, f"{name}_token_id", ids.get(_ROLES[name]))
     for part in _parts(config):
