@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 from apache_beam.portability import python_urns
 from apache_beam.portability.api import beam_fn_api_pb2
@@ -63,7 +64,9 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
         """Fails all that the worker was asked, as if it had answered with `error`."""
         for instruction in list(self.control_conn._futures_by_id):
             response = beam_fn_api_pb2.InstructionResponse(instruction_id=instruction, error=error)
-            self.control_conn._futures_by_id.pop(instruction).set(response)
+            # Its own answer may have come after all.
+            if future := self.control_conn._futures_by_id.pop(instruction, None):
+                future.set(response)
 
 
 def _describe(code: int) -> str:
@@ -71,8 +74,8 @@ def _describe(code: int) -> str:
     if code >= 0:
         return f"UserError: a worker process ended (exit code {code}); what it printed above says why"
     return (
-        f"UserError: a worker process died ({signal.Signals(-code).name}), probably since memory was used up; lower --direct_num_workers, "
-        "batch_tokens, shard_bytes or teachers_in_memory, then run the same command again to go on"
+        f"UserError: a worker process died ({signal.Signals(-code).name}), probably since memory was used up; lower "
+        "--direct_num_workers, batch_tokens, shard_bytes or teachers_in_memory, then run the same command again to go on"
     )
 
 
@@ -83,6 +86,12 @@ def _work() -> None:
         os.read(0, 1)
         os._exit(1)
 
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        # Connections to the one that started it break a moment before the pipe does: then there is nothing to report.
+        time.sleep(1.0)
+        threading.__excepthook__(arguments)
+
+    threading.excepthook = report
     threading.Thread(target=wait, daemon=True).start()
     importlib.import_module(_WORKER).main(sys.argv)
 
