@@ -88,7 +88,9 @@ def deploy_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
 
 def deployed_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTrainedTokenizerFast]:
     """The tokenizers with merged ids of all teachers of `vocabulary`, in its order."""
-    return {name: read_tokenizer(join(folder, TEACHER_TOKENIZERS, name)) for name in vocabulary.teacher_ids}
+    return {
+        name: read_tokenizer(join(folder, TEACHER_TOKENIZERS, name), len(vocabulary)) for name in vocabulary.teacher_ids
+    }
 
 
 def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast, size: int = 0) -> None:
@@ -123,11 +125,18 @@ def _json(value: dict[str, Any], **layout: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, **layout).encode() + b"\n"
 
 
-def read_tokenizer(folder: str) -> PreTrainedTokenizerFast:
-    """Loads a tokenizer in the Hugging Face layout from any fsspec URL, none of its code. UserError where it cannot."""
+def read_tokenizer(folder: str, size: int) -> PreTrainedTokenizerFast:
+    """Loads a tokenizer in the Hugging Face layout from any fsspec URL, none of its code.
+
+    Raises:
+      UserError: it cannot be loaded, or has other ids than the `size` merged ones.
+    """
     files = read_tokenizer_files(folder)
     with tempfile.TemporaryDirectory() as scratch:
         for name, content in files.items():
             (Path(scratch) / name).write_bytes(content)
         with tokenizer_faults(f"{folder}: no tokenizer that can be loaded; rerun the pipeline that wrote it"):
-            return AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
+            tokenizer = AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
+    if len(tokenizer) > size or max(tokenizer.all_special_ids, default=0) >= size:
+        raise UserError(f"{folder}: its tokenizer has more tokens than the {size:,} merged ones; rerun the pipeline")
+    return tokenizer

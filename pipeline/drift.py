@@ -99,7 +99,7 @@ def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedToke
 def report(predictions: Predictions, text: dict[str, list[str]]) -> dict:
     """The whole report as JSON values: `languages`, `overlap` and `tokens`."""
     tokenizers = deployed_tokenizers(predictions.newest, predictions.vocabulary)
-    default = read_tokenizer(join(predictions.newest, DEFAULT_TOKENIZER))
+    default = read_tokenizer(join(predictions.newest, DEFAULT_TOKENIZER), len(predictions.vocabulary))
     vocabulary = predictions.vocabulary
     languages = {}
     for language, patterns in text.items():

@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoTokenizer, BertConfig
 
 from pipeline.deploy import read_tokenizer, write_tokenizer
+from pipeline.trim import trim
 from schemas.errors import UserError
 from schemas.manifest import TEACHER_TOKENIZERS, open_predictions
 from tests import world
@@ -41,9 +42,9 @@ def edit(path, **changes) -> None:
 
 
 def test_a_tokenizer_with_code_of_its_own(tokenizer, tmp_path):
-    assert read_tokenizer(str(tokenizer)).mask_token == "[MASK]"
+    assert read_tokenizer(str(tokenizer), 10**6).mask_token == "[MASK]"
     edit(tokenizer / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Slow", "evil.Fast"]})
-    for look in (lambda: read_tokenizer(str(tokenizer)), lambda: _copy(str(tokenizer), tmp_path / "out", 9)):
+    for look in (lambda: read_tokenizer(str(tokenizer), 10**6), lambda: _copy(str(tokenizer), tmp_path / "out", 9)):
         with pytest.raises(UserError, match="tokenizer_config.json: names Python code of its own .*never run"):
             look()
 
@@ -69,7 +70,7 @@ def test_only_tokenizer_files_are_copied(tokenizer, tmp_path):
 def test_a_tokenizer_that_is_none(tokenizer, content):
     (tokenizer / "tokenizer_config.json").write_text(content)
     with pytest.raises(UserError, match="tokenizer"):
-        read_tokenizer(str(tokenizer))
+        read_tokenizer(str(tokenizer), 10**6)
 
 
 def test_a_teachers_code_goes_no_further(tokenizer, tmp_path):
@@ -77,7 +78,7 @@ def test_a_teachers_code_goes_no_further(tokenizer, tmp_path):
     own.init_kwargs["auto_map"] = {"AutoTokenizer": ["evil.Slow", None]}
     write_tokenizer(str(tmp_path / "written"), own)
     assert "auto_map" not in (tmp_path / "written" / "tokenizer_config.json").read_text()
-    assert read_tokenizer(str(tmp_path / "written")).get_vocab() == own.get_vocab()
+    assert read_tokenizer(str(tmp_path / "written"), 10**6).get_vocab() == own.get_vocab()
 
 
 def test_a_shape_with_code_of_its_own(predictions, tmp_path):
@@ -99,3 +100,12 @@ def test_a_model_card_shows_names_as_they_are():
     hostile = "a|b <script>[x](http://y) `c`\n# d\x1b"
     assert _text(hostile) == (r"a&#124;b &#60;script&#62;&#91;x&#93;(http://y) &#96;c&#96;&#92;n# d&#92;x1b")
     assert _text("org/model-name_v1.0") == "org/model-name_v1.0"
+
+
+def test_a_tokenizer_of_more_tokens_than_the_vocabulary_is_refused(predictions, tmp_path):
+    """A special token that its vocabulary lacks gets an id beyond the merged ones when it is loaded."""
+    copy = shutil.copytree(predictions, tmp_path / "copy")
+    path = copy / TEACHER_TOKENIZERS / "en-wordpiece" / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"unk_token": "<other>"}))
+    with pytest.raises(UserError, match="more tokens than the .* merged ones"):
+        trim(open_predictions(str(copy)), str(tmp_path / "trimmed"))
