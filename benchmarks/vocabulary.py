@@ -115,8 +115,8 @@ def measure_teacher(family: str, tokens: int, folder: str) -> list[dict]:
     # All ids move up, as behind another teacher's.
     to_merged = np.arange(tokens, dtype=np.int32) + tokens
     remapped, remapping = _measured(lambda: remap_tokenizer(teacher.hf, to_merged))
-    _, saving = _measured(lambda: write_tokenizer(f"{folder}/merged", remapped))
-    _, reloading = _measured(lambda: read_tokenizer(f"{folder}/merged"))
+    _, saving = _measured(lambda: write_tokenizer(f"{folder}/merged", remapped, 2 * tokens))
+    _, reloading = _measured(lambda: read_tokenizer(f"{folder}/merged", 2 * tokens))
     steps = {"load": loading, "merged ids": remapping, "save": saving, "load again": reloading}
     return [{"what": f"{family}: {name}", "tokens": tokens} | step for name, step in steps.items()]
 
