@@ -242,3 +242,9 @@ def test_an_export_that_is_cut_short_does_not_look_whole(stopped, predictions, t
     export_checkpoint(config, open_predictions(str(predictions)), best, None, str(tmp_path / "to"))
     assert_same_weights(stopped.parent / "student", tmp_path / "to")
     assert not list((tmp_path / "to").glob(".*"))
+
+
+def test_a_damaged_evaluation_is_none(tmp_path):
+    for content in ("", "{", "[]", '{"step": 1}'):
+        (tmp_path / "evaluation.json").write_text(content)
+        assert read_evaluation(str(tmp_path)) is None

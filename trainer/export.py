@@ -92,7 +92,11 @@ def export_checkpoint(
 def read_evaluation(folder: str) -> Evaluation | None:
     """What an export that is whole says of itself."""
     path = Path(folder) / EVALUATION_FILE
-    return Evaluation(**json.loads(path.read_text())) if path.exists() else None
+    try:
+        return Evaluation(**json.loads(path.read_text())) if path.exists() else None
+    except (ValueError, TypeError):
+        # Damaged: the export is made again.
+        return None
 
 
 def _copy(source: str, target: Path, limit: int) -> None:

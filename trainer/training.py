@@ -259,7 +259,11 @@ def _claim(run: _Run, progress: _Progress) -> None:
     # By default there are as many as the run has processes when it takes its first step.
     claim = run.identity | {"micro_batches": run.config.micro_batches}
     if not progress.step and Path(path).exists():
-        if changed := differences(json.loads(read_bytes(path)), claim):
+        try:
+            theirs = json.loads(read_bytes(path))
+        except ValueError:
+            raise UserError(f"{path}: is damaged; remove it, or choose another output") from None
+        if changed := differences(theirs, claim):
             raise UserError(
                 f"{run.config.output}: holds another run ({changed}); remove the folder or choose another output"
             )
