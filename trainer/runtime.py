@@ -97,7 +97,8 @@ def start_runtime(precision: str) -> Runtime:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     if world_size > 1:
-        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, store=_rendezvous_store(), rank=rank, world_size=world_size)
     return Runtime(rank, world_size, device, _dtype(precision, device))
 
 
@@ -105,6 +106,14 @@ def stop_runtime() -> None:
     """Leaves the group of processes, if there is one."""
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _rendezvous_store() -> dist.Store:
+    """The store by which the processes of this attempt find each other."""
+    store, _, _ = next(dist.rendezvous("env://"))
+    # torchrun keeps one store over all restarts: without a prefix, gloo would wait half an hour for the addresses that
+    # the processes of the attempt before left there.
+    return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
