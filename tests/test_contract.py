@@ -131,9 +131,8 @@ import importlib, pkgutil, sys
 for name in {strangers}:
     sys.modules[name] = None
 import {room}
-for module in pkgutil.iter_modules({room}.__path__):
-    if module.name != "__main__":
-        importlib.import_module("{room}." + module.name)
-importlib.import_module("{room}.__main__") if "{room}" != "schemas" else None
+for module in pkgutil.walk_packages({room}.__path__, "{room}."):
+    if module.name != "schemas.__main__":
+        importlib.import_module(module.name)
 """
     subprocess.run([sys.executable, "-c", code], check=True)

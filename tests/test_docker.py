@@ -23,7 +23,7 @@ def distributions(path: Path) -> set[str]:
 
 def imported(room: str) -> set[str]:
     names = set()
-    for path in (ROOT / room).glob("*.py"):
+    for path in (ROOT / room).rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
