@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.default_tokenizer import default_tokenizer
 from pipeline.deploy import write_tokenizer
-from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
+from pipeline.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
 from pipeline.merge import merge
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from pipeline.words import WORDS_SCHEMA

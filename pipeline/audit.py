@@ -5,21 +5,10 @@ Legend: M masked positions, V the teacher's vocabulary, K top-k. Sums are over p
 
 import numpy as np
 import pyarrow as pa
-from pydantic import BaseModel
 
 from pipeline.prediction import Predictor
+from pipeline.row_files import AuditSums
 from schemas.ragged import flatten
-
-
-class AuditSums(BaseModel):
-    """Sums over the audited positions of one shard; see `schemas.manifest.AuditRecord` for what they are of."""
-
-    rows: int = 0
-    positions: int = 0
-    kl: float = 0.0
-    kl_top_k: float = 0.0
-    tail: float = 0.0
-    correct: int = 0
 
 
 def audit(rows: pa.Table, to_own: np.ndarray, predictor: Predictor, top_k: int) -> AuditSums:

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pipeline.config import PipelineConfig
 from pipeline.provenance import Run
 from pipeline.row_files import Receipt, read_receipt
-from pipeline.shards import Shard
+from pipeline.shard import Shard
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
 from schemas.manifest import AuditRecord, FileRecord, LanguageRecord, Manifest, Masking, read_footer

@@ -20,10 +20,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 from tokenizers.normalizers import Normalizer
 from transformers import PreTrainedTokenizerFast
 
+from pipeline.family import SPACE_MARK
 from pipeline.front_end import RULES, Rule, coverage, fallbacks, normalizer, pre_tokenizer
-from pipeline.identity import CONTINUATION, LITERAL, SPACE_MARK, WORD, is_chinese, is_isolated, parse
+from pipeline.identity import CONTINUATION, LITERAL, WORD, is_chinese, is_isolated, parse
 from pipeline.merge import SPECIAL_TOKENS
-from pipeline.remap_tokenizer import unreachable
+from pipeline.tokenizer_json import unreachable
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
 _TRANSFORMERS_NAMES = {

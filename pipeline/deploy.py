@@ -15,7 +15,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.default_tokenizer import default_tokenizer
 from pipeline.fast_tokenizer import tokenizer_faults
-from pipeline.remap_tokenizer import ROLE_NAMES, fill_vocabulary
+from pipeline.remap_tokenizer import fill_vocabulary
+from pipeline.tokenizer_json import ROLE_NAMES
 from pipeline.words import WORDS_FILE, write_words
 from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS

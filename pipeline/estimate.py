@@ -10,8 +10,10 @@ from pipeline.config import PipelineConfig
 from pipeline.row_files import encode_rows
 from pipeline.sample import Sample, sample_records
 from pipeline.segments import Sequences, make_sequences
-from pipeline.shards import Shard, Teacher, make_rows
+from pipeline.shard import Shard
+from pipeline.shards import make_rows
 from pipeline.teacher_tokenizer import TeacherTokenizer
+from pipeline.teachers import Teacher
 from schemas.errors import UserError
 
 # Text that is tokenized, and tokens that are predicted, for each language and teacher.

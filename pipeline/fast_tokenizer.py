@@ -22,8 +22,8 @@ from transformers.utils import cached_file
 from pipeline.character_tokenizer import from_characters
 from pipeline.config import TeacherConfig
 from pipeline.loading import loading_fault
-from pipeline.remap_tokenizer import ROLE_NAMES
 from pipeline.sentencepiece_model import from_sentencepiece
+from pipeline.tokenizer_json import ROLE_NAMES
 from schemas.errors import UserError, first_line
 
 _CONVERT = (

@@ -18,7 +18,8 @@ from typing import NamedTuple
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 from pipeline.charsmap import compile_charsmap
-from pipeline.identity import HAN, SPACE_MARK
+from pipeline.family import SPACE_MARK
+from pipeline.identity import HAN
 
 # Every byte that UTF-8 uses beyond ASCII.
 _BYTE_PIECES = {f"<0x{byte:02X}>" for byte in [*range(0x80, 0xC0), *range(0xC2, 0xF5)]}

@@ -51,10 +51,18 @@ import re
 import unicodedata
 from typing import NamedTuple
 
+from pipeline.family import (
+    BYTE_LEVEL,
+    CHARACTERS,
+    SENTENCEPIECE,
+    SPACE_MARK,
+    WORD_END,
+    WORD_END_MARK,
+    WORD_LEVEL,
+    WORDPIECE,
+)
+
 WORD, CONTINUATION, LITERAL = "word", "continuation", "literal"
-WORDPIECE, SENTENCEPIECE, BYTE_LEVEL = "wordpiece", "sentencepiece", "byte-level"
-WORD_END, WORD_LEVEL, CHARACTERS = "word-end", "word-level", "characters"
-SPACE_MARK, WORD_END_MARK = "▁", "</w>"
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 _BYTES_ONLY = re.compile(r"(?:<0x[0-9A-F]{2}>)+")

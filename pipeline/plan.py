@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 from pipeline.config import PipelineConfig
-from pipeline.shards import Shard
+from pipeline.shard import Shard
 from pipeline.sources import find_files
 from pipeline.text import FilePlan, TextRange, plan_file
 from schemas.errors import UserError

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from tqdm import tqdm
 
 from pipeline.row_files import read_receipt
-from pipeline.shards import Shard
+from pipeline.shard import Shard
 from schemas.manifest import read_footer
 from schemas.storage import join, list_files
 

@@ -12,12 +12,10 @@ from pipeline.prediction import try_forward
 from pipeline.teacher_model import check_model, load_model, teacher_fingerprint
 from pipeline.teacher_tokenizer import TeacherTokenizer
 from schemas.errors import UserError, differences
-from schemas.manifest import MANIFEST_FILE, TeacherRecord, VocabularyRecord
+from schemas.manifest import MANIFEST_FILE, RUN_FILE, TeacherRecord, VocabularyRecord
 from schemas.secrets import masked
 from schemas.storage import create_bytes, join, list_files, read_bytes, write_bytes
 from schemas.vocabulary import Vocabulary
-
-RUN_FILE = "_run.json"
 
 
 class Run(BaseModel):

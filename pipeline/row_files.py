@@ -24,10 +24,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ValidationError
 
-from pipeline.audit import AuditSums
 from schemas.errors import UserError, first_line
 from schemas.ragged import flatten
 from schemas.rows import RECEIPT_KEY, footer
+
+
+class AuditSums(BaseModel):
+    """Sums over the audited positions of one shard; see `schemas.manifest.AuditRecord` for what they are of."""
+
+    rows: int = 0
+    positions: int = 0
+    kl: float = 0.0
+    kl_top_k: float = 0.0
+    tail: float = 0.0
+    correct: int = 0
 
 
 class Receipt(BaseModel):

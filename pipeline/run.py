@@ -31,7 +31,7 @@ from pipeline.progress import run_progress
 from pipeline.provenance import Run, check_output, claim_output, describe_run
 from pipeline.remap_tokenizer import check_remapped, remap_tokenizer
 from pipeline.sample import sample_records
-from pipeline.shards import Shard
+from pipeline.shard import Shard
 from pipeline.teacher_tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.teachers import load_teacher
 from pipeline.words import SAMPLE_BYTES, WORDS_FILE, count_words, read_words, without

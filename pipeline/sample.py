@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.shards import Shard
+from pipeline.shard import Shard
 from pipeline.text import Record
 
 _SHARDS = 64

@@ -9,7 +9,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase
 
-from pipeline.remap_tokenizer import unreachable
+from pipeline.tokenizer_json import unreachable
 from schemas.errors import UserError
 
 # What each family adds to SentencePiece's ids to make room for special tokens of its own.

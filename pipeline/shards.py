@@ -1,76 +1,33 @@
-"""The unit of work: one range of text, one teacher, one Parquet file.
+"""What happens inside a shard: read, tokenize, mask, predict, remap, write.
 
-What crosses Beam's stages is a `Shard`, a small description. Everything that happens
-inside one depends on the shard and the settings alone: read, tokenize, mask, predict,
-remap, write. So memory is bounded by `shard_bytes` on every runner, a shard gives the
-same rows wherever and however often it runs, and a rerun skips those already written.
+It depends on the shard and the settings alone. So memory is bounded by `shard_bytes` on
+every runner, a shard gives the same rows wherever and however often it runs, and a rerun
+skips those already written.
 """
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.audit import AuditSums, audit
+from pipeline.audit import audit
 from pipeline.config import PipelineConfig
 from pipeline.masking import Masked, example_key, mask_tokens, uniform
 from pipeline.prediction import NotFinite, Predictions
-from pipeline.row_files import Receipt, encode_rows
+from pipeline.row_files import AuditSums, Receipt, encode_rows
 from pipeline.segments import Sequences, make_sequences
+from pipeline.shard import Shard
 from pipeline.teachers import Teacher
-from pipeline.text import Record, TextRange, read_records
 from schemas.errors import UserError
 from schemas.rows import ROW_SCHEMA
 from schemas.storage import join, write_bytes
 
-REJECTS_FOLDER = "_rejects"
 # The counter that chooses rows to audit; masking's own are far above it.
 _AUDIT = np.uint64(2**31)
 
 
 Progress = Callable[[int, int, int], None]
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One unit of work.
-
-    Attributes:
-      index: counts the shards of one language and teacher.
-      first: its first record's number among all of the language's.
-      limit, total: `limit` of the language's `total` records are read, evenly spread.
-      audit_rows: how many of its rows are audited.
-      max_record_bytes: longer records are rejected.
-    """
-
-    language: str
-    teacher: str
-    index: int
-    part: TextRange
-    first: int
-    limit: int
-    total: int
-    audit_rows: int
-    max_record_bytes: int
-
-    @property
-    def path(self) -> str:
-        """Its Parquet file, relative to the output folder."""
-        return f"{self.language}/{self.teacher}/{self.index:06d}.parquet"
-
-    @property
-    def rejects_path(self) -> str:
-        """Its rejected lines (JSON lines), relative to the output folder."""
-        return f"{REJECTS_FOLDER}/{self.language}/{self.teacher}/{self.index:06d}.jsonl"
-
-    def read(self) -> Iterator[Record]:
-        """Its records, less those that a limit leaves out. UserError as in `read_records`."""
-        for record in read_records(self.part, self.max_record_bytes):
-            number = self.first + record.number - self.part.first_record
-            if (number + 1) * self.limit // self.total > number * self.limit // self.total:
-                yield record
 
 
 def process_shard(

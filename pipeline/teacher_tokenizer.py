@@ -9,17 +9,9 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.config import TeacherConfig
+from pipeline.family import BYTE_LEVEL, CHARACTERS, SENTENCEPIECE, WORD_END, WORD_END_MARK, WORD_LEVEL, WORDPIECE
 from pipeline.fast_tokenizer import fast_tokenizer, tokenizer_faults
-from pipeline.identity import (
-    BYTE_LEVEL,
-    CHARACTERS,
-    SENTENCEPIECE,
-    WORD_END,
-    WORD_END_MARK,
-    WORD_LEVEL,
-    WORDPIECE,
-)
-from pipeline.remap_tokenizer import is_filler
+from pipeline.tokenizer_json import is_filler
 from schemas.errors import UserError
 from schemas.secrets import masked
 

@@ -1,12 +1,7 @@
-"""Teachers as a process holds them: ready to work, and no more at a time than it was told."""
+"""A teacher as a process holds it: its tokenizer, its model, and its place in the merged vocabulary."""
 
 import os
-import threading
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -62,34 +57,3 @@ def load_teacher(
         to_own=vocabulary.teacher_ids[name],
         vocabulary_sha256=vocabulary.sha256,
     )
-
-
-class Pool:
-    """Things that are dear to hold, shared between threads, at most so many at a time."""
-
-    def __init__(self):
-        self._changed = threading.Condition()
-        self._held: dict[Hashable, Any] = {}
-        self._users: Counter = Counter()
-
-    @contextmanager
-    def use(self, key: Hashable, make: Callable[[], Any], most: int) -> Iterator[Any]:
-        """Gives the thing called `key`, made if it is not held; waits while `most` others are in use."""
-        with self._changed:
-            while key not in self._held and len(self._held) >= most:
-                idle = [held for held in self._held if not self._users[held]]
-                if idle:
-                    del self._held[idle[0]]
-                else:
-                    self._changed.wait()
-            if key not in self._held:
-                self._held[key] = make()
-            self._users[key] += 1
-            thing = self._held[key]
-        try:
-            yield thing
-        finally:
-            del thing
-            with self._changed:
-                self._users[key] -= 1
-                self._changed.notify_all()

@@ -26,7 +26,6 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline.deploy import deploy_tokenizers, deployed_tokenizers, make_tokenizers
-from pipeline.provenance import RUN_FILE
 from pipeline.remap_tokenizer import remap_tokenizer
 from pipeline.row_files import encode_rows, read_receipt
 from pipeline.trimming import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
@@ -34,6 +33,7 @@ from pipeline.words import WORDS_FILE, read_words
 from schemas.errors import UserError, exit_code_of
 from schemas.lock import owning
 from schemas.manifest import (
+    RUN_FILE,
     FileRecord,
     Manifest,
     PredictionFile,

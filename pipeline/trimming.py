@@ -8,7 +8,7 @@ import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.identity import byte_alphabet
-from pipeline.remap_tokenizer import is_filler, merged_piece
+from pipeline.tokenizer_json import is_filler, merged_piece
 from schemas.ragged import flatten
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary

@@ -6,12 +6,14 @@ from functools import lru_cache, partial
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
+from pipeline.cache import Pool
 from pipeline.config import PipelineConfig
 from pipeline.progress import shard_progress
 from pipeline.provenance import Run
 from pipeline.row_files import Receipt
-from pipeline.shards import Shard, process_shard
-from pipeline.teachers import Pool, Teacher, load_teacher
+from pipeline.shard import Shard
+from pipeline.shards import process_shard
+from pipeline.teachers import Teacher, load_teacher
 from schemas.errors import naming_exhaustion
 from schemas.storage import join
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary

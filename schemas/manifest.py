@@ -24,6 +24,8 @@ from schemas.storage import filesystem, join, list_files, reaching, read_bytes, 
 from schemas.vocabulary import FIXED_COLUMNS, VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 MANIFEST_FILE = "_manifest.json"
+# Which run the folder belongs to, from its start on.
+RUN_FILE = "_run.json"
 # Tokenizers with merged ids, in the Hugging Face layout: one a teacher, and one for any text.
 TEACHER_TOKENIZERS = "_tokenizers/teachers"
 DEFAULT_TOKENIZER = "_tokenizers/default"

@@ -5,7 +5,7 @@ import pytest
 from examples.demo.corpora import HELDOUT_BOOKS, clean, split_verses
 from examples.demo.tokenizers import FAMILIES, make_tokenizer
 from pipeline.config import TeacherConfig
-from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
+from pipeline.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
 from pipeline.teacher_tokenizer import load_tokenizer
 from tests import world
 

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.config import TeacherConfig
-from pipeline.identity import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE, byte_alphabet
+from pipeline.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
+from pipeline.identity import byte_alphabet
 from pipeline.merge import merge
 from pipeline.teacher_tokenizer import load_tokenizer
 from schemas.errors import UserError

@@ -13,7 +13,8 @@ from tokenizers import AddedToken
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from pipeline.config import TeacherConfig
-from pipeline.identity import LITERAL, SENTENCEPIECE
+from pipeline.family import SENTENCEPIECE
+from pipeline.identity import LITERAL
 from pipeline.merge import merge
 from pipeline.remap_tokenizer import remap_tokenizer
 from pipeline.teacher_model import check_model

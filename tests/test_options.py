@@ -22,12 +22,12 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from pipeline import progress
 from pipeline.audit import kl_from_full
+from pipeline.cache import Pool
 from pipeline.config import PipelineConfig
 from pipeline.provenance import claim_output, describe_run
 from pipeline.run import dry_run, prepare
 from pipeline.segments import _pack
 from pipeline.teacher_model import load_model
-from pipeline.teachers import Pool
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
 from schemas.vocabulary import VOCABULARY_FILE

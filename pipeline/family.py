@@ -1,0 +1,5 @@
+"""The families of tokenizers, by how they write tokens, and the marks that they write."""
+
+WORDPIECE, SENTENCEPIECE, BYTE_LEVEL = "wordpiece", "sentencepiece", "byte-level"
+WORD_END, WORD_LEVEL, CHARACTERS = "word-end", "word-level", "characters"
+SPACE_MARK, WORD_END_MARK = "▁", "</w>"

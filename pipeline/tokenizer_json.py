@@ -1,0 +1,27 @@
+"""What `tokenizer.json` says, and what we add to it."""
+
+import re
+from typing import Any
+
+# The special tokens of a tokenizer, as transformers names them.
+ROLE_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
+_FILLER = re.compile("\uffff \\d+")
+
+
+def unreachable(merged: int) -> str:
+    """The vocabulary's entry for a merged id that no text gives.
+
+    No model sees a space, since every family cuts text at spaces or writes them otherwise (`▁`, `Ġ`); so none can look
+    this entry up, nor a part of a word that it would be. U+FFFF, a noncharacter, tells it from what a teacher may have.
+    """
+    return f"\uffff {merged}"
+
+
+def is_filler(entry: str) -> bool:
+    """Whether `unreachable` made it."""
+    return _FILLER.fullmatch(entry) is not None
+
+
+def merged_piece(model: dict[str, Any], left: str, right: str) -> str:
+    """What a BPE model (of a `tokenizer.json`) merges two pieces into."""
+    return left + right.removeprefix(model.get("continuing_subword_prefix") or "")
