@@ -93,7 +93,7 @@ def make_world(folder: str, text: str, lines: int, layers: int, vocabulary: int)
 
 def _translated_lines() -> list[str]:
     """Django's translations, 1 to 16 successive messages of a language a line, the languages mixed."""
-    from tests.realtext import translations
+    from tests.support.realtext import translations
 
     source, lines = random.Random(0), []
     for language in LANGUAGES.split():

@@ -2,7 +2,7 @@
 
 Forward and backward over M masked positions, width H, a vocabulary of V, k predictions. Each way has its own process:
 
-  ours    `trainer.loss.distillation_loss`
+  ours    `trainer.loss.sparse.distillation_loss`
   dense   what a user would write: logits, log_softmax, nll_loss, gather, the top-k and one class for the rest
   cut     cut-cross-entropy's `linear_cross_entropy` (its torch.compile way where there is no GPU): the MLM loss only, and
           without the projection's bias, for which it has no argument
@@ -61,7 +61,7 @@ def make_loss(way: str, arguments: argparse.Namespace, device: str) -> tuple[Cal
         return 0.5 * kd + 0.5 * mlm
 
     def ours():
-        from trainer.loss import distillation_loss
+        from trainer.loss.sparse import distillation_loss
 
         half = torch.full_like(labels, 0.5, dtype=torch.float32)
         return distillation_loss(hidden, weight, bias, labels, ids, teacher, half).total

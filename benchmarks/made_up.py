@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from pipeline.row_files import encode_rows
+from pipeline.shard.parquet import encode_rows
 from schemas import SCHEMA_VERSION
 from schemas.manifest import (
     FileRecord,

@@ -53,7 +53,7 @@ def bare(predictions: Predictions, rows: int, pool_rows: int) -> int:
 def ours(predictions: Predictions, rows: int, pool_rows: int) -> int:
     """Takes batches until they hold `rows` rows."""
     from trainer.config import SamplingConfig
-    from trainer.reader import Reader
+    from trainer.data.reader import Reader
 
     reader, read = Reader(predictions, SamplingConfig(alpha=1, shuffle_rows=pool_rows), BATCH_TOKENS, seed=0), 0
     for (batch,) in reader:
@@ -109,7 +109,7 @@ def measure(way: str, folder: str, rows: int, pool_rows: int) -> dict:
     """Rows, seconds, and seconds of processor time."""
     predictions = open_predictions(folder)
     # Importing is no reading.
-    importlib.import_module({"bare": "pyarrow.parquet", "datasets": "datasets"}.get(way, "trainer.reader"))
+    importlib.import_module({"bare": "pyarrow.parquet", "datasets": "datasets"}.get(way, "trainer.data.reader"))
     gc.freeze()  # as the trainer does
     before, before_cpu = time.perf_counter(), time.process_time()
     read = globals()[way](predictions, rows, pool_rows)

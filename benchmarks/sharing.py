@@ -9,8 +9,8 @@ from pathlib import Path
 from examples.demo.corpora import clean, read_edition
 from examples.demo.tokenizers import make_tokenizer
 from pipeline.config import TeacherConfig
-from pipeline.merge import merge
-from pipeline.teacher_tokenizer import load_tokenizer
+from pipeline.teachers.tokenizer import load_tokenizer
+from pipeline.vocabulary.merge import merge
 
 SIZE = 8000
 EDITIONS = {"en": "4", "es": "9", "fr": "5", "ru": "r", "hi": "i"}

@@ -82,7 +82,7 @@ def trainer_config(arguments: argparse.Namespace, output: str):
 def steps_of(config) -> Iterator:
     """The micro-batches of the trainer's steps."""
     from schemas.manifest import open_predictions
-    from trainer.reader import Reader
+    from trainer.data.reader import Reader
 
     reader = Reader(open_predictions(*config.predictions), config.sampling, config.batch_tokens, config.seed)
     return (batch for (batch,) in reader)
@@ -90,8 +90,8 @@ def steps_of(config) -> Iterator:
 
 def ours(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[float]:
     """Losses of the steps."""
-    from trainer import training
-    from trainer.runtime import start_runtime
+    from trainer.distributed import start_runtime
+    from trainer.loop import train as training
 
     apply_gradients = training.apply_gradients
 
@@ -118,7 +118,7 @@ def peer(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[floa
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     from schemas.manifest import open_predictions
-    from trainer.student import build_student, student_config
+    from trainer.student.model import build_student, student_config
 
     config = trainer_config(arguments, scratch)
     predictions = open_predictions(*config.predictions)

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.default_tokenizer import default_tokenizer
-from pipeline.deploy import write_tokenizer
-from pipeline.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
-from pipeline.merge import merge
-from pipeline.teacher_tokenizer import TeacherTokenizer
-from pipeline.words import WORDS_SCHEMA
+from pipeline.student_tokenizers.default import default_tokenizer
+from pipeline.student_tokenizers.store import write_tokenizer
+from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA
+from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
+from pipeline.teachers.tokenizer import TeacherTokenizer
+from pipeline.vocabulary.merge import merge
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 ROLES = dict(zip(["start", "pad", "end", "unknown", "mask"], range(5), strict=True))
@@ -105,9 +105,9 @@ def save_default(count: int, tokens: int, folder: str) -> dict:
 def measure_teacher(family: str, tokens: int, folder: str) -> list[dict]:
     """One teacher of `tokens` tokens: its tokenizer loaded, with merged ids, saved and loaded again."""
     from pipeline.config import TeacherConfig
-    from pipeline.deploy import read_tokenizer
-    from pipeline.remap_tokenizer import remap_tokenizer
-    from pipeline.teacher_tokenizer import load_tokenizer
+    from pipeline.student_tokenizers.remap import remap_tokenizer
+    from pipeline.student_tokenizers.store import read_tokenizer
+    from pipeline.teachers.tokenizer import load_tokenizer
 
     save_teacher(family, tokens, folder)
     config = TeacherConfig(model=folder, languages=["made-up"])

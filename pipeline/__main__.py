@@ -53,15 +53,15 @@ def _is_news(record: logging.LogRecord) -> bool:
 
 def _dry_run(path: str, beam_arguments: list[str], teraflops: float | None) -> None:
     config = _load(path)
-    from pipeline.estimate import describe
-    from pipeline.run import dry_run
+    from pipeline.job.dry_run import describe
+    from pipeline.job.launcher import dry_run
 
     print(describe(dry_run(config, beam_arguments), teraflops))
 
 
 def _run(path: str, beam_arguments: list[str]) -> None:
     config = _load(path)
-    from pipeline.run import run_pipeline
+    from pipeline.job.launcher import run_pipeline
 
     manifest = run_pipeline(config, beam_arguments)
     if not manifest:

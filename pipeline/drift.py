@@ -22,11 +22,11 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.deploy import deployed_tokenizers, read_tokenizer
-from pipeline.identity import HAN
-from pipeline.sources import find_files
-from pipeline.text import plan_file, read_records
-from pipeline.words import tokens_of_spans
+from pipeline.corpus.files import find_files
+from pipeline.corpus.records import plan_file, read_records
+from pipeline.student_tokenizers.store import deployed_tokenizers, read_tokenizer
+from pipeline.student_tokenizers.word_counts import tokens_of_spans
+from pipeline.vocabulary.identity import HAN
 from schemas.errors import UserError, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
 from schemas.paths import check_output_file, path_option

@@ -8,7 +8,7 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from pipeline.config import PipelineConfig  # noqa: E402
-from tests import world  # noqa: E402
+from tests.support import world  # noqa: E402
 
 
 def pytest_addoption(parser) -> None:
@@ -65,7 +65,7 @@ def pipeline_settings(teachers, text):
 @pytest.fixture(scope="session")
 def run_pipeline(pipeline_settings):
     """A function that runs stage one in this process and returns the output folder."""
-    from pipeline.run import run_pipeline
+    from pipeline.job.launcher import run_pipeline
 
     def run(output: Path, **changes) -> Path:
         run_pipeline(PipelineConfig.model_validate(pipeline_settings(output, **changes)), [])

@@ -36,8 +36,8 @@ def _run(path: str) -> int:
     # Imported late: --help and a bad configuration should not wait for torch.
     from transformers.utils.logging import disable_progress_bar
 
-    from trainer.runtime import start_runtime, stop_runtime
-    from trainer.training import Interrupted, train
+    from trainer.distributed import start_runtime, stop_runtime
+    from trainer.loop.train import Interrupted, train
 
     disable_progress_bar()
     runtime = start_runtime(config.precision)

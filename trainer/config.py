@@ -76,7 +76,7 @@ class LanguageWeight(Config):
 
 
 class DistillationConfig(Config):
-    """loss = lambda * KD + (1 - lambda) * MLM, in nats a masked position (`trainer.objective`)."""
+    """loss = lambda * KD + (1 - lambda) * MLM, in nats a masked position (`trainer.loss.objective`)."""
 
     weight: float = Field(0.5, ge=0, le=1, description="lambda; 0 is plain masked-LM training")
     final_weight: float | None = Field(

@@ -7,108 +7,15 @@ if __name__ == "__main__":
     run_command("trainer.export")
 
 import argparse
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 from schemas.config import load_config
-from schemas.errors import UserError, differences, exit_code_of
+from schemas.errors import UserError, exit_code_of
 from schemas.lock import owning
-from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions, open_predictions
+from schemas.manifest import open_predictions
 from schemas.paths import path_option
-from schemas.storage import join, temporary_folder, write_bytes
-from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
-from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
-from trainer.checkpoint import checkpoint_steps, latest_checkpoint, load_state, load_weights
+from trainer.artifacts.checkpoint import checkpoint_steps, latest_checkpoint, load_state
+from trainer.artifacts.export import export_checkpoint
 from trainer.config import TrainerConfig
-from trainer.metrics import heldout_figures
-from trainer.model_card import model_card
-from trainer.older_names import add_older_names
-from trainer.student import build_student, config_from_json, longest_sequence
-
-EVALUATION_FILE, CARD_FILE = "evaluation.json", "README.md"
-_CONFIG_FILE = "config.json"
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """`evaluation.json`: of which step, on what, and each language's figures (`trainer.evaluation`)."""
-
-    step: int
-    heldout_sha256: str | None
-    languages: dict[str, dict]
-
-
-def export_checkpoint(
-    config: TrainerConfig, predictions: Predictions, step: int, heldout_sha256: str | None, folder: str
-) -> Evaluation:
-    """Writes the student of a checkpoint to `folder`: weights (safetensors), configuration, tokenizers and model card.
-
-    `AutoModelForMaskedLM` and `AutoTokenizer` load `folder`; the tokenizer there is for
-    text of any language. `AutoTokenizer.from_pretrained(folder, subfolder="tokenizers/<language>")`
-    segments a language exactly as its (first) teacher does, in merged ids. `_vocabulary.parquet` says which those are.
-
-    Args:
-      folder: owned by this process (`schemas.lock`).
-      heldout_sha256: what the figures to report were measured on.
-
-    Returns:
-      What `evaluation.json`, which is written last, holds.
-
-    Raises:
-      UserError: the checkpoint is of another student or another vocabulary.
-    """
-    state = load_state(config.output, step)
-    theirs = state["identity"]
-    ours = {"vocabulary_sha256": predictions.vocabulary.sha256, "student": config.student.model_dump(mode="json")}
-    if changed := differences({key: theirs[key] for key in ours}, ours):
-        raise UserError(f"{config.output}: the checkpoint of step {step} is of another run ({changed})")
-    model = build_student(config_from_json(state["configuration"]), config.seed)
-    load_weights(config.output, step, model)
-    add_older_names(model.config)
-    # Without its configuration nothing loads the folder: an export that is cut short must not look whole.
-    for name in (EVALUATION_FILE, _CONFIG_FILE):
-        (Path(folder) / name).unlink(missing_ok=True)
-    with temporary_folder(folder, "export") as scratch:
-        model.save_pretrained(scratch)
-        settings = (Path(scratch) / _CONFIG_FILE).read_bytes()
-        (Path(scratch) / _CONFIG_FILE).unlink()
-        for file in Path(scratch).iterdir():
-            file.replace(Path(folder) / file.name)
-    write_vocabulary(join(folder, VOCABULARY_FILE), predictions.vocabulary)
-    limit = longest_sequence(model.config)
-    _copy(join(predictions.newest, DEFAULT_TOKENIZER), Path(folder), limit)
-    for language in predictions.language_names:
-        source = join(predictions.newest, TEACHER_TOKENIZERS, predictions.teacher_of(language))
-        _copy(source, Path(folder) / "tokenizers" / language, limit)
-    evaluation = Evaluation(step, heldout_sha256, heldout_figures(config.output, step, heldout_sha256))
-    card = model_card(config, predictions, step, model.num_parameters(), evaluation.languages)
-    write_bytes(join(folder, CARD_FILE), card.encode())
-    write_bytes(join(folder, _CONFIG_FILE), settings)
-    write_bytes(join(folder, EVALUATION_FILE), json.dumps(asdict(evaluation), indent=2).encode() + b"\n")
-    return evaluation
-
-
-def read_evaluation(folder: str) -> Evaluation | None:
-    """What an export that is whole says of itself."""
-    path = Path(folder) / EVALUATION_FILE
-    try:
-        return Evaluation(**json.loads(path.read_text())) if path.exists() else None
-    except (ValueError, TypeError):
-        # Damaged: the export is made again.
-        return None
-
-
-def _copy(source: str, target: Path, limit: int) -> None:
-    """Copies a tokenizer's files; it learns that the student reads at most `limit` tokens."""
-    files = read_tokenizer_files(source)
-    settings = read_settings(source, files)
-    length = settings.get("model_max_length")
-    settings["model_max_length"] = min(length, limit) if isinstance(length, int | float) else limit
-    files[CONFIG_FILE] = json.dumps(settings, indent=2, ensure_ascii=False).encode()
-    target.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        (target / name).write_bytes(content)
 
 
 def _step(output: str, wanted: str) -> int:

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.trim import trim
+from pipeline.trim.folders import trim
 from schemas.errors import UserError, printable
 from schemas.inspect import inspect_row, measure, summarize
 from schemas.manifest import Predictions, open_predictions
 from schemas.row_groups import read_row_group
-from tests import world
-from tests.system.broken_folders import break_folder
-from tests.system.damage import mutations
-from trainer import reader
-from trainer.collate import columns_read
+from tests.support import world
+from tests.support.broken_folders import break_folder
+from tests.support.damage import mutations
+from trainer.data import reader
+from trainer.data.batches import columns_read
 
 _SECONDS = 60
 

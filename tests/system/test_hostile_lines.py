@@ -10,9 +10,9 @@ from transformers import AutoTokenizer
 
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, read_manifest
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
-from tests import world
-from tests.system.hostile import hostile_lines
-from tests.test_families import FAMILIES, teacher
+from tests.pipeline.teachers.test_families import FAMILIES, teacher
+from tests.support import world
+from tests.support.hostile import hostile_lines
 
 # In ids, of which the frame takes two.
 _SHORTEST = 4

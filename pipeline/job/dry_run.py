@@ -1,0 +1,153 @@
+"""What a run would take, from a sample of each language's text: `--dry-run`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.config import PipelineConfig
+from pipeline.job.sampling import Sample, sample_records
+from pipeline.shard.parquet import encode_rows
+from pipeline.shard.process import make_rows
+from pipeline.shard.sequences import Sequences, make_sequences
+from pipeline.shard.shard import Shard
+from pipeline.teachers.loading import Teacher
+from pipeline.teachers.tokenizer import TeacherTokenizer
+from schemas.errors import UserError
+
+# Text that is tokenized, and tokens that are predicted, for each language and teacher.
+_SAMPLE_BYTES, _SAMPLE_TOKENS = 2**18, 2**12
+# Fewer records than these say nothing of the share that is rejected.
+_SAMPLE_RECORDS = 200
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one language's text would give with one teacher.
+
+    `flops` are the teacher's floating-point operations, `seconds` the time that they
+    would take at the rate measured here, if any were measured.
+    """
+
+    language: str
+    teacher: str
+    records: int
+    rejected: int
+    rows: int
+    masked_positions: int
+    bytes: int
+    flops: float
+    seconds: float
+
+
+def check_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: PipelineConfig) -> None:
+    """Refuses text of which a sample is rejected beyond the limit, before any teacher runs (UserError)."""
+    sample = sample_records(shards, _SAMPLE_BYTES)
+    total, (rejected, _) = len(sample.records), _tokenize(sample, tokenizer, config)
+    if total >= _SAMPLE_RECORDS and rejected > config.max_rejected * total:
+        raise UserError(
+            f"text.{shards[0].language}: {rejected:,} of a sample of {total:,} records would be rejected, more than "
+            f"max_rejected ({config.max_rejected}); mend the text, lower min_length, or raise max_rejected"
+        )
+
+
+def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) -> Estimate:
+    """Tokenizes a sample of one language's shards, predicts a part of it, and scales both up.
+
+    By records, and where the sample cut long ones by the bytes that they have.
+    """
+    sample = sample_records(shards, _SAMPLE_BYTES)
+    rejected, sequences = _tokenize(sample, teacher.tokenizer, config)
+    first = shards[0]
+    records = sum(shard.part.records for shard in shards) * first.limit // first.total
+    rejected = round(rejected * records / max(1, len(sample.records)))
+    scale = records / max(1, len(sample.records)) * sample.whole_bytes / max(1, sample.bytes)
+    part = _head(sequences, _SAMPLE_TOKENS)
+    if not len(part.lengths):
+        return Estimate(first.language, first.teacher, records, rejected, 0, 0, 0, 0.0, 0.0)
+
+    if teacher.predictor:  # Once for nothing: the first batches are slow.
+        make_rows(first, _head(part, 1), config, teacher)
+    started = time.perf_counter()
+    table = make_rows(first, part, config, teacher)
+    seconds = time.perf_counter() - started
+    copies = config.masking.copies
+    masked = len(table["labels"].combine_chunks().values)
+    # Of one copy, since the table holds all.
+    flops = teacher.predictor.flops(part.token_ids, part.lengths, masked // copies) if teacher.predictor else 0
+    grown = len(sequences.token_ids) / len(part.token_ids) * scale
+    return Estimate(
+        language=first.language,
+        teacher=first.teacher,
+        records=records,
+        rejected=rejected,
+        rows=round(len(sequences.lengths) * copies * scale),
+        masked_positions=round(masked * grown),
+        bytes=round(len(encode_rows(table, config.top_k, "", "", "{}", config.row_group_rows)) * grown),
+        flops=flops * copies * grown,
+        seconds=seconds * grown,
+    )
+
+
+def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
+    """The estimates as a table; `teraflops` a second, of all workers together, take the place of what was measured."""
+    lines = [
+        f"{'language (teacher)':28}{'records':>13}{'rejected':>10}{'rows':>13}{'masked':>15}{'bytes':>10}"
+        f"{'petaFLOPs':>12}{'hours':>9}"
+    ]
+    hours_in_all = 0.0
+    for each in estimates:
+        hours = (each.flops / (teraflops * 1e12) if teraflops else each.seconds) / 3600
+        hours_in_all += hours
+        lines.append(
+            f"{f'{each.language} ({each.teacher})':28}{each.records:13,}{each.rejected / max(1, each.records):10.1%}"
+            f"{each.rows:13,}{each.masked_positions:15,}{_size(each.bytes):>10}{each.flops / 1e15:12,.3f}{hours:9,.2f}"
+        )
+    flops, seconds = sum(each.flops for each in estimates), sum(each.seconds for each in estimates)
+    lines.append(
+        f"{'in all':28}{sum(each.records for each in estimates):13,}{'':10}{sum(each.rows for each in estimates):13,}"
+        f"{sum(each.masked_positions for each in estimates):15,}{_size(sum(each.bytes for each in estimates)):>10}"
+        f"{flops / 1e15:12,.3f}{hours_in_all:9,.2f}"
+    )
+    if teraflops:
+        lines.append(f"hours at {teraflops:g} teraFLOP/s, as given")
+    elif flops:
+        lines.append(
+            f"hours on this machine alone, at {flops / seconds / 1e12:.3g} teraFLOP/s as measured; "
+            "--teraflops gives another rate"
+        )
+    return "\n".join(lines)
+
+
+def _tokenize(sample: Sample, tokenizer: TeacherTokenizer, config: PipelineConfig) -> tuple[int, Sequences]:
+    """How many of the records are rejected, and the sequences of the others."""
+    usable = [record for record in sample.records if not record.fault]
+    sequences, unusable = make_sequences(
+        [record.number for record in usable], [record.text for record in usable], tokenizer, config
+    )
+    return len(sample.records) - len(usable) + len(unusable), sequences
+
+
+def _head(sequences: Sequences, tokens: int) -> Sequences:
+    """Sequences evenly spread over all, of some `tokens` in all, but at least one if there is any."""
+    count = len(sequences.lengths)
+    wanted = min(count, max(1, round(count * tokens / max(1, len(sequences.token_ids)))))
+    chosen = np.unique(np.linspace(0, count - 1, wanted).round().astype(np.int64)) if count else np.empty(0, np.int64)
+    inside = np.repeat(np.isin(np.arange(count), chosen), sequences.lengths)
+    return replace(
+        sequences,
+        token_ids=sequences.token_ids[inside],
+        lengths=sequences.lengths[chosen],
+        records=sequences.records[chosen],
+        numbers=sequences.numbers[chosen],
+        words=None if sequences.words is None else sequences.words[inside],
+    )
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "B" else f"{count:,.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} TB"

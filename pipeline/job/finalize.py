@@ -1,0 +1,108 @@
+"""Finishing a run: the manifest, from what the shards' files say of themselves."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.config import PipelineConfig
+from pipeline.job.fingerprint import Run
+from pipeline.shard.parquet import Receipt, read_receipt
+from pipeline.shard.shard import Shard
+from schemas import SCHEMA_VERSION
+from schemas.errors import UserError
+from schemas.manifest import AuditRecord, FileRecord, LanguageRecord, Manifest, Masking, read_footer
+from schemas.rows import check_footer
+from schemas.storage import join, list_files
+
+
+def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> Manifest:
+    """Builds the manifest from the footers of all shards' files.
+
+    Raises:
+      UserError: a file that is missing, truncated or of another run, or too many
+        records of a language were rejected.
+    """
+    present = list_files(config.output)
+
+    def read(shard: Shard) -> tuple[FileRecord, Receipt]:
+        url = join(config.output, shard.path)
+        if shard.path not in present:
+            raise UserError(f"{url}: was not written; rerun the same command to write what is missing")
+        footer = read_footer(url)
+        check_footer(url, footer.metadata.metadata, config.top_k, run.vocabulary.sha256, run.fingerprint)
+        receipt = read_receipt(url, footer.metadata)
+        file = FileRecord(
+            path=shard.path,
+            language=shard.language,
+            teacher=shard.teacher,
+            rows=receipt.rows,
+            row_groups=footer.row_groups,
+            tokens=receipt.tokens,
+            masked_positions=receipt.masked_positions,
+            size=footer.size,
+            footer_sha256=footer.sha256,
+        )
+        return file, receipt
+
+    with ThreadPoolExecutor() as pool:
+        files, receipts = zip(*pool.map(read, shards), strict=True)
+    groups: dict[tuple[str, str], list[Receipt]] = {}
+    for file, receipt in zip(files, receipts, strict=True):
+        groups.setdefault((file.language, file.teacher), []).append(receipt)
+    languages = [_language_record(*key, group) for key, group in groups.items()]
+    for record in languages:
+        _check_rejects(record, config)
+    masking = config.masking
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        top_k=config.top_k,
+        run=run.fingerprint,
+        seed=config.seed,
+        max_length=config.max_length,
+        # Rounded, since 1 - 0.8 - 0.1 is not 0.1 in binary.
+        masking=Masking(**masking.model_dump(), keep=round(1 - masking.mask - masking.random, 12)),
+        packing=config.packing,
+        identity=config.identity,
+        teachers=run.teachers,
+        vocabulary=run.vocabulary,
+        languages=languages,
+        files=list(files),
+    )
+
+
+def _language_record(language: str, teacher: str, receipts: list[Receipt]) -> LanguageRecord:
+    reasons = sorted({reason for receipt in receipts for reason in receipt.rejected})
+    return LanguageRecord(
+        language=language,
+        teacher=teacher,
+        records=sum(receipt.records for receipt in receipts),
+        used=sum(receipt.used for receipt in receipts),
+        rejected={reason: sum(receipt.rejected.get(reason, 0) for receipt in receipts) for reason in reasons},
+        rows=sum(receipt.rows for receipt in receipts),
+        dtypes=sorted({receipt.dtype for receipt in receipts if receipt.dtype}),
+        audit=_audit_record(receipts),
+    )
+
+
+def _audit_record(receipts: list[Receipt]) -> AuditRecord | None:
+    sums = [receipt.audit for receipt in receipts]
+    positions = sum(each.positions for each in sums)
+    if not positions:
+        return None
+    return AuditRecord(
+        rows=sum(each.rows for each in sums),
+        positions=positions,
+        kl=sum(each.kl for each in sums) / positions,
+        kl_top_k=sum(each.kl_top_k for each in sums) / positions,
+        tail_mass=sum(each.tail for each in sums) / positions,
+        accuracy=sum(each.correct for each in sums) / positions,
+    )
+
+
+def _check_rejects(record: LanguageRecord, config: PipelineConfig) -> None:
+    rejected = sum(record.rejected.values())
+    if rejected > config.max_rejected * record.records:
+        reasons = ", ".join(f"{count:,} {reason}" for reason, count in record.rejected.items())
+        raise UserError(
+            f"text.{record.language}: {rejected:,} of {record.records:,} records were rejected ({reasons}), more than "
+            f"max_rejected ({config.max_rejected}); look at {join(config.output, '_rejects', record.language)}, "
+            "then mend the text, or raise max_rejected and rerun: what is done is kept"
+        )

@@ -1,0 +1,101 @@
+"""What decides a run's rows, and which run an output folder belongs to."""
+
+import hashlib
+import json
+
+import torch
+from pydantic import BaseModel
+
+from pipeline.config import RUNTIME_FIELDS, PipelineConfig
+from pipeline.job.plan import TextPlan
+from pipeline.teachers.model import check_model, load_model, teacher_fingerprint
+from pipeline.teachers.predictor import try_forward
+from pipeline.teachers.tokenizer import TeacherTokenizer
+from schemas.errors import UserError, differences
+from schemas.manifest import MANIFEST_FILE, RUN_FILE, TeacherRecord, VocabularyRecord
+from schemas.secrets import masked
+from schemas.storage import create_bytes, join, list_files, read_bytes, write_bytes
+from schemas.vocabulary import Vocabulary
+
+
+class Run(BaseModel):
+    """Everything that decides the rows. Two runs into one folder must agree on it.
+
+    `settings` are the configuration's fields that matter, `text` the sha256 of each
+    language's files.
+    """
+
+    settings: dict
+    teachers: dict[str, TeacherRecord]
+    vocabulary: VocabularyRecord
+    text: dict[str, dict[str, str]]
+
+    @property
+    def fingerprint(self) -> str:
+        """sha256 over all of it, in whatever order a configuration gives it."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+
+
+def describe_run(
+    config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, text: TextPlan
+) -> Run:
+    """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers.model`."""
+    teachers = {name: _describe_teacher(name, config, tokenizers[name]) for name in config.teachers}
+    settings = config.model_dump(mode="json", exclude=RUNTIME_FIELDS)
+    settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}
+    settings["text"] = {
+        language: part.model_dump(mode="json", exclude={"files"}) for language, part in config.text.items()
+    }
+    return Run(
+        settings=settings,
+        teachers=teachers,
+        vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
+        text={language: {source: plan.sha256 for source, plan in plans.items()} for language, plans in text.items()},
+    )
+
+
+def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> TeacherRecord:
+    teacher = config.teachers[name]
+    model = load_model(name, teacher) if config.top_k else None
+    if model:
+        check_model(tokenizer, model, config.top_k, config.max_length)
+        try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
+    return TeacherRecord(
+        model=masked(teacher.model),
+        revision=teacher.revision,
+        family=tokenizer.family,
+        languages=teacher.languages,
+        vocabulary_size=len(tokenizer.tokens),
+        fingerprint=teacher_fingerprint(tokenizer, model),
+    )
+
+
+def claim_output(output: str, run: Run) -> None:
+    """Marks the folder as this run's; refuses one that holds another run, saying what differs.
+
+    Of two runs that claim an empty folder at once, one gets it.
+    """
+    if check_output(output, run):
+        return
+    claim = run.model_dump_json(indent=2).encode() + b"\n"
+    if not create_bytes(join(output, RUN_FILE), claim) and not check_output(output, run):
+        # What a kill left of a claim, where it could not be written at once.
+        write_bytes(join(output, RUN_FILE), claim)
+
+
+def check_output(output: str, run: Run) -> bool:
+    """Whether the folder is this run's already. UserError where it holds another run, or predictions that are no run's."""
+    try:
+        found = json.loads(read_bytes(join(output, RUN_FILE)))
+    except FileNotFoundError:
+        if MANIFEST_FILE in list_files(output):
+            raise UserError(
+                f"{output}: holds predictions that another command wrote (trimmed ones?); choose another output"
+            ) from None
+        return False
+    except ValueError:
+        # Half-written by a process that was killed before it did anything else.
+        return False
+    if changed := differences(found, json.loads(run.model_dump_json())):
+        raise UserError(f"{output}: holds another run ({changed}); remove the folder or choose another output")
+    return True

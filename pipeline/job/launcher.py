@@ -1,0 +1,243 @@
+"""The whole of stage one: check everything, run the missing shards, commit the manifest."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import (
+    DebugOptions,
+    DirectOptions,
+    GoogleCloudOptions,
+    PipelineOptions,
+    StandardOptions,
+)
+from fsspec.implementations.local import LocalFileSystem
+
+import pipeline.job.local_workers  # noqa: F401  (registers itself with Beam)
+from pipeline.config import PipelineConfig
+from pipeline.job.dry_run import Estimate, check_sample, estimate
+from pipeline.job.finalize import collect_manifest
+from pipeline.job.fingerprint import Run, check_output, claim_output, describe_run
+from pipeline.job.plan import deal, plan_shards, plan_text
+from pipeline.job.progress import run_progress
+from pipeline.job.sampling import sample_records
+from pipeline.job.worker import PredictShards
+from pipeline.shard.shard import Shard
+from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
+from pipeline.student_tokenizers.store import StudentTokenizers, deploy_tokenizers, deployed_tokenizers, make_tokenizers
+from pipeline.student_tokenizers.word_counts import SAMPLE_BYTES, WORDS_FILE, count_words, read_words, without
+from pipeline.teachers.exact_tokenizer import tokenizer_faults
+from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
+from pipeline.vocabulary.merge import merge
+from schemas.errors import UserError
+from schemas.lock import owning
+from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, open_predictions, write_manifest
+from schemas.paths import check_output_folder
+from schemas.storage import filesystem, join, list_files
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
+
+# Of the tokenizers' files the one that is written last.
+_LAST_DEPLOYED = f"{DEFAULT_TOKENIZER}/tokenizer_config.json"
+# Lines of which a teacher's tokenizer with merged ids must give the same tokens.
+_COMPARED_LINES = 1000
+# Of each language, when tokenizers are only tried.
+_DRY_SAMPLE_BYTES = 2**18
+_WORKERS_ERROR = re.compile(r"UserError: (.+?)(?: \[while running .*|\n|$)")
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that was checked and may start: its parts, and all its shards."""
+
+    tokenizers: dict[str, TeacherTokenizer]
+    base: Vocabulary | None
+    vocabulary: Vocabulary
+    run: Run
+    shards: list[Shard]
+    made: StudentTokenizers | None
+
+    @property
+    def groups(self) -> list[list[Shard]]:
+        """The shards of each language and teacher."""
+        return _groups(self.shards)
+
+
+def _groups(shards: list[Shard]) -> list[list[Shard]]:
+    return [list(group) for _, group in groupby(shards, key=lambda shard: (shard.teacher, shard.language))]
+
+
+def prepare(config: PipelineConfig, sample_bytes: int | None = None) -> Prepared:
+    """Reads all text once, then makes and tries every tokenizer, then loads and tries every teacher's model.
+
+    Args:
+      sample_bytes: of each language, what the tokenizers are fitted to and tried on; None where the
+        output has them already.
+
+    Raises:
+      UserError: any bad input.
+    """
+    text = plan_text(config)
+    shards = plan_shards(config, text)
+    tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
+    base = _base(config) if config.extends else None
+    vocabulary = merge(list(tokenizers.values()), config.identity, base)
+    groups = _groups(shards)
+    for group in groups:
+        check_sample(group, tokenizers[group[0].teacher], config)
+    # What takes seconds to fail comes before models, which take minutes to load.
+    made = _make_tokenizers(config, tokenizers, base, vocabulary, groups, sample_bytes) if sample_bytes else None
+    run = describe_run(config, tokenizers, vocabulary, text)
+    return Prepared(tokenizers, base, vocabulary, run, shards, made)
+
+
+def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
+    """Runs stage one to the end, doing only what is missing.
+
+    Returns:
+      the manifest, or None where Beam was asked for a template of the job only.
+
+    Raises:
+      UserError: bad input, found before any shard is processed, or the output folder
+        holds another run, or is being written by another process.
+    """
+    with owning(config.output):
+        return _run_owned(config, beam_arguments)
+
+
+def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
+    is_deployed = _LAST_DEPLOYED in list_files(config.output)
+    options, prepared = _check(config, beam_arguments, None if is_deployed else SAMPLE_BYTES)
+    shards = prepared.shards
+    claim_output(config.output, prepared.run)
+    present = list_files(config.output)
+    missing = [shard for shard in shards if shard.path not in present]
+    if len(missing) < len(shards):
+        print(f"{len(shards) - len(missing)} of {len(shards)} shards are already there", file=sys.stderr)
+    write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
+    if prepared.made:
+        deploy_tokenizers(config.output, prepared.made)
+    if missing and _is_dataflow(options) and options.view_as(GoogleCloudOptions).template_location:
+        process(missing, config, prepared.run, options)
+        return None
+    if missing:
+        with run_progress(config.output, missing):
+            process(missing, config, prepared.run, options)
+
+    manifest = collect_manifest(config, prepared.run, shards)
+    if missing or MANIFEST_FILE not in present:
+        write_manifest(config.output, manifest)
+    return manifest
+
+
+def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]:
+    """Checks everything that `run_pipeline` would, writes nothing, and estimates what each language would take."""
+    _, prepared = _check(config, beam_arguments, _DRY_SAMPLE_BYTES)
+    check_output(config.output, prepared.run)
+
+    def with_teacher(name: str, groups: Iterable[list[Shard]]) -> list[Estimate]:
+        # In a function of its own, so that the teacher is gone before the next is loaded.
+        fingerprint = prepared.run.teachers[name].fingerprint
+        teacher = load_teacher(name, config, prepared.vocabulary, None, fingerprint)
+        return [estimate(group, teacher, config) for group in groups]
+
+    by_teacher = groupby(prepared.groups, key=lambda group: group[0].teacher)
+    return [each for name, groups in by_teacher for each in with_teacher(name, groups)]
+
+
+def _check(
+    config: PipelineConfig, beam_arguments: list[str], sample_bytes: int | None
+) -> tuple[PipelineOptions, Prepared]:
+    """Everything that can be known before a teacher runs. UserError."""
+    options = beam_options(beam_arguments)
+    check_output_folder(config.output)
+    if _is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):
+        raise UserError(
+            f"output: {config.output} is on this machine, where Dataflow's workers cannot write; give a URL"
+        )
+    return options, prepare(config, sample_bytes)
+
+
+def _base(config: PipelineConfig) -> Vocabulary:
+    """The vocabulary of the folder that this run extends."""
+    earlier = open_predictions(config.extends)
+    (manifest,) = earlier.manifests
+    if manifest.identity != config.identity:
+        raise UserError(f"identity is {config.identity!r}, but {config.extends} was made with {manifest.identity!r}")
+    return earlier.vocabulary
+
+
+def _make_tokenizers(
+    config: PipelineConfig,
+    tokenizers: dict[str, TeacherTokenizer],
+    base: Vocabulary | None,
+    vocabulary: Vocabulary,
+    groups: list[list[Shard]],
+    sample_bytes: int,
+) -> StudentTokenizers:
+    """All tokenizers, fitted to a sample of each language, those of the folder that this run extends included."""
+    remapped, words = {}, []
+    for name, tokenizer in tokenizers.items():
+        with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
+            remapped[name] = remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name), vocabulary.id_of("pad"))
+    for group in groups:
+        language, name = group[0].language, group[0].teacher
+        texts = [record.text for record in sample_records(group, sample_bytes).records if not record.fault]
+        with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
+            words.append(count_words(language, tokenizers[name], texts, vocabulary.to_merged(name)))
+            check_remapped(tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), texts[:_COMPARED_LINES])
+    if base:
+        remapped = deployed_tokenizers(config.extends, base) | remapped
+        earlier = read_words(join(config.extends, WORDS_FILE), len(base))
+        words.insert(0, without(earlier, {(group[0].language, group[0].teacher) for group in groups}))
+    return make_tokenizers(remapped, vocabulary, pa.concat_tables(words))
+
+
+def process(shards: list[Shard], config: PipelineConfig, run: Run, options: PipelineOptions) -> None:
+    """The Beam pipeline: small descriptions go in, each shard's file is written inside."""
+    try:
+        with beam.Pipeline(options=options) as job:
+            (
+                job
+                | "Describe shards" >> beam.Create(deal(shards))
+                | "Spread over workers" >> beam.Reshuffle()
+                | "Predict and write" >> beam.ParDo(PredictShards(config, run, threads_a_process(options)))
+            )
+    except (UserError, RuntimeError, ValueError) as error:
+        if "Pipeline has validations errors" in str(error):
+            raise UserError(f"Beam: {' '.join(str(error).split())}") from None
+        # Beam adds its own words to a worker's error, and other processes' errors come as text.
+        if message := _WORKERS_ERROR.search(f"{type(error).__name__}: {error}"):
+            raise UserError(message[1]) from None
+        raise
+
+
+def beam_options(arguments: list[str]) -> PipelineOptions:
+    """Beam's options. UserError for one that it does not know, which it would only warn of and leave out."""
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for part in PipelineOptions.__subclasses__():
+        part._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        raise UserError(f"{unknown[0]}: no option of this command (see --help), nor of Beam")
+    return PipelineOptions(arguments)
+
+
+def threads_a_process(options: PipelineOptions) -> int | None:
+    """CPU threads for each worker process, where the runner starts one a core or several here; None for all cores."""
+    direct = options.view_as(DirectOptions)
+    if direct.direct_running_mode == "multi_processing":
+        cores = os.cpu_count() or 1
+        return max(1, cores // (direct.direct_num_workers or cores))
+    experiments = options.view_as(DebugOptions).experiments or []
+    return 1 if _is_dataflow(options) and "no_use_multiple_sdk_containers" not in experiments else None
+
+
+def _is_dataflow(options: PipelineOptions) -> bool:
+    return "dataflow" in (options.view_as(StandardOptions).runner or "").lower()

@@ -1,0 +1,100 @@
+"""Worker processes of Beam's local runner (`--direct_running_mode=multi_processing`), watched.
+
+Beam's own handler waits for ever for the answer of a worker that was killed, and for the work of the others after an
+error. This one ends the run with a line, and no worker outlives the run, however that ends.
+"""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+from apache_beam.portability import python_urns
+from apache_beam.portability.api import beam_fn_api_pb2
+from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler, WorkerHandler
+from google.protobuf import json_format, text_format
+
+_SECONDS = 0.5
+# Named on the command line of each process, where people look for it.
+_WORKER = "apache_beam.runners.worker.sdk_worker_main"
+
+
+@WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
+class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
+    """Starts one worker process, and answers for it when it dies."""
+
+    def start_worker(self) -> None:
+        """Starts the process. A session of its own, since Ctrl-C on a terminal is for the run alone to answer."""
+        environment = {
+            "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.control_api_service_descriptor()),
+            "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.logging_api_service_descriptor()),
+            "PIPELINE_OPTIONS": json_format.MessageToJson(self.provision_info.provision_info.pipeline_options),
+            "WORKER_ID": self.worker_id,
+        }
+        self._closing = threading.Event()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "pipeline.job.local_workers", _WORKER],
+            stdin=subprocess.PIPE,
+            env=os.environ | environment,
+            start_new_session=True,
+        )
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def close(self) -> None:
+        """Ends the process: at once where it has not answered all that it was asked, after an error elsewhere."""
+        self._closing.set()
+        if self.control_conn._futures_by_id:
+            self._process.kill()
+        super().close()
+
+    def stop_worker(self) -> None:
+        """Ends the process, which has nothing more to do: by itself it would take seconds."""
+        self._process.kill()
+        self._process.wait()
+
+    def _watch(self) -> None:
+        while not self._closing.wait(_SECONDS):
+            if (code := self._process.poll()) is not None:
+                self._answer(_describe(code))
+
+    def _answer(self, error: str) -> None:
+        """Fails all that the worker was asked, as if it had answered with `error`."""
+        for instruction in list(self.control_conn._futures_by_id):
+            response = beam_fn_api_pb2.InstructionResponse(instruction_id=instruction, error=error)
+            # Its own answer may have come after all.
+            if future := self.control_conn._futures_by_id.pop(instruction, None):
+                future.set(response)
+
+
+def _describe(code: int) -> str:
+    # As text, like other errors of workers: see `pipeline.job.launcher.process`.
+    if code >= 0:
+        return f"UserError: a worker process ended (exit code {code}); what it printed above says why"
+    return (
+        f"UserError: a worker process died ({signal.Signals(-code).name}), probably since memory was used up; lower "
+        "--direct_num_workers, batch_tokens, shard_bytes or teachers_in_memory, then run the same command again to go on"
+    )
+
+
+def _work() -> None:
+    """Runs a worker process, which ends when the one that started it does: then this end of the pipe is closed."""
+
+    def wait() -> None:
+        os.read(0, 1)
+        os._exit(1)
+
+    def report(arguments: threading.ExceptHookArgs) -> None:
+        # Connections to the one that started it break a moment before the pipe does: then there is nothing to report.
+        time.sleep(1.0)
+        threading.__excepthook__(arguments)
+
+    threading.excepthook = report
+    threading.Thread(target=wait, daemon=True).start()
+    importlib.import_module(_WORKER).main(sys.argv)
+
+
+if __name__ == "__main__":
+    _work()

@@ -1,0 +1,90 @@
+"""Planning: which shards a run consists of."""
+
+from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+
+from pipeline.config import PipelineConfig
+from pipeline.corpus.files import find_files
+from pipeline.corpus.records import FilePlan, TextRange, plan_file
+from pipeline.shard.shard import Shard
+from schemas.errors import UserError
+
+# For each language, its files' plans by source name.
+TextPlan = dict[str, dict[str, FilePlan]]
+
+# A compressed file's shards are dealt out in so many consecutive lots. Each lot
+# decompresses all that comes before it, so a file is gone through some half as often.
+_LOTS = 16
+_FILES_AT_A_TIME = 8
+
+
+def plan_text(config: PipelineConfig) -> TextPlan:
+    """Reads every text file once. UserError where a pattern matches none, or all are empty."""
+    files = {language: find_files(language, text.files, text.field) for language, text in config.text.items()}
+    with ThreadPoolExecutor(_FILES_AT_A_TIME) as pool, ThreadPoolExecutor() as parts:
+        plans = {
+            language: dict(
+                zip(
+                    [file.source for file in found],
+                    pool.map(lambda file: plan_file(file, config.shard_bytes, parts, config.max_record_bytes), found),
+                    strict=True,
+                )
+            )
+            for language, found in files.items()
+        }
+    for language, by_source in plans.items():
+        if not any(plan.ranges for plan in by_source.values()):
+            raise UserError(f"text.{language}: its files are empty")
+    return plans
+
+
+def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
+    """Every shard of the run, in a fixed order: teachers, their languages, files, ranges."""
+    shards = []
+    for name, teacher in config.teachers.items():
+        for language in teacher.languages:
+            ranges = [part for plan in text[language].values() for part in plan.ranges]
+            total = sum(part.records for part in ranges)
+            limit = min(config.text[language].limit or total, total)
+            # A shard of a sparse sample reads more text, so that it holds about as much.
+            parts = _join(ranges, total // limit)
+            first = 0
+            for index, part in enumerate(parts):
+                audit_rows = _share(config.audit_rows, index, len(parts))
+                shards.append(
+                    Shard(language, name, index, part, first, limit, total, audit_rows, config.max_record_bytes)
+                )
+                first += part.records
+    return shards
+
+
+def deal(shards: list[Shard]) -> list[list[Shard]]:
+    """The shards in lots, each to be done in order: one shard a lot, but several of a compressed file."""
+    lots = []
+    for _, same in groupby(shards, key=lambda shard: (shard.language, shard.teacher, shard.part.file)):
+        group = list(same)
+        size = -(-len(group) // _LOTS) if group[0].part.file.codec else 1
+        lots += [group[start : start + size] for start in range(0, len(group), size)]
+    return lots
+
+
+def _join(ranges: list[TextRange], most: int) -> list[TextRange]:
+    """Joins up to `most` consecutive ranges of one file into one."""
+    joined: list[TextRange] = []
+    count = 0
+    for part in ranges:
+        last = joined[-1] if joined else None
+        if last and last.file == part.file and count < most:
+            joined[-1] = TextRange(
+                last.file, last.start, part.end, last.first_record, last.records + part.records, last.size + part.size
+            )
+            count += 1
+        else:
+            joined.append(part)
+            count = 1
+    return joined
+
+
+def _share(total: int, index: int, count: int) -> int:
+    """What falls to the `index`-th of `count` when `total` is spread evenly."""
+    return total * (index + 1) // count - total * index // count

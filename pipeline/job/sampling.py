@@ -1,0 +1,40 @@
+"""A small, evenly spread part of a language's text."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.corpus.records import Record
+from pipeline.shard.shard import Shard
+
+_SHARDS = 64
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Records, some of them cut; `bytes` of text are in them, `whole_bytes` were before they were cut."""
+
+    records: list[Record]
+    bytes: int
+    whole_bytes: int
+
+
+def sample_records(shards: Sequence[Shard], size: int) -> Sample:
+    """Records from the beginnings of up to 64 evenly spread shards, some `size` bytes of text in all.
+
+    A record may be a whole book: it is cut where the sample is full.
+    """
+    chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, _SHARDS).round().astype(int))]
+    share = -(-size // len(chosen))
+    sampled, whole = [], 0
+    for shard in chosen:
+        found = 0
+        for record in shard.read():
+            text = record.text[: max(1, share - found)]
+            sampled.append(record._replace(text=text))
+            whole += len(record.text.encode())
+            found += len(text.encode()) + 1
+            if found >= share:
+                break
+    return Sample(sampled, sum(len(record.text.encode()) for record in sampled), whole)

@@ -1,0 +1,47 @@
+"""The audit: what was stored of a teacher's predictions, beside its full distribution.
+
+Legend: M masked positions, V the teacher's vocabulary, K top-k. Sums are over positions.
+"""
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.shard.parquet import AuditSums
+from pipeline.teachers.predictor import Predictor
+from schemas.ragged import flatten
+
+
+def audit(rows: pa.Table, to_own: np.ndarray, predictor: Predictor, top_k: int) -> AuditSums:
+    """Predicts stored rows (`schemas.rows`) once more, each by itself, and compares all V log-probabilities.
+
+    Args:
+      to_own: int [merged vocabulary], merged ids to the teacher's own.
+    """
+    sums = AuditSums()
+    for index in range(len(rows)):
+        row = rows.slice(index, 1)
+        input_ids, positions, labels, topk_ids, topk_logprobs = (
+            flatten(row[name])[0] for name in ("input_ids", "masked_positions", "labels", "topk_ids", "topk_logprobs")
+        )
+        full_MV = predictor.log_distributions(to_own[input_ids], positions).astype(np.float64)
+        ids_MK = to_own[topk_ids].reshape(-1, top_k)
+        stored_MK = topk_logprobs.reshape(-1, top_k).astype(np.float64)
+        exact_MK = np.take_along_axis(full_MV, ids_MK, 1)
+        sums.rows += 1
+        sums.positions += len(positions)
+        sums.kl += kl_from_full(full_MV, ids_MK, stored_MK).sum()
+        sums.kl_top_k += kl_from_full(full_MV, ids_MK, exact_MK).sum()
+        sums.tail += (1 - np.exp(exact_MK).sum(1)).sum()
+        sums.correct += int((ids_MK[:, 0] == to_own[labels]).sum())
+    return sums
+
+
+def kl_from_full(full_MV: np.ndarray, ids_MK: np.ndarray, logprobs_MK: np.ndarray) -> np.ndarray:
+    """float64 [M], in nats: KL(full || kept), where what the K kept leave is spread evenly over the rest."""
+    vocabulary, k = full_MV.shape[1], ids_MK.shape[1]
+    full_MK = np.take_along_axis(full_MV, ids_MK, 1)
+    full_tail_M = np.maximum(1 - np.exp(full_MK).sum(1), 0)
+    kept_tail_M = np.maximum(1 - np.exp(logprobs_MK).sum(1), np.finfo(np.float32).tiny)
+    negative_entropy_M = (np.exp(full_MV) * full_MV).sum(1)
+    tail_M = full_tail_M * (np.log(kept_tail_M) - np.log(max(1, vocabulary - k)))
+    return negative_entropy_M - (np.exp(full_MK) * logprobs_MK).sum(1) - tail_M

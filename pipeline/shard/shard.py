@@ -1,0 +1,52 @@
+"""The unit of work: one range of text, one teacher, one Parquet file.
+
+What crosses Beam's stages is a `Shard`, a small description; `pipeline.shard.process` has what
+happens inside one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pipeline.corpus.records import Record, TextRange, read_records
+
+REJECTS_FOLDER = "_rejects"
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One unit of work.
+
+    Attributes:
+      index: counts the shards of one language and teacher.
+      first: its first record's number among all of the language's.
+      limit, total: `limit` of the language's `total` records are read, evenly spread.
+      audit_rows: how many of its rows are audited.
+      max_record_bytes: longer records are rejected.
+    """
+
+    language: str
+    teacher: str
+    index: int
+    part: TextRange
+    first: int
+    limit: int
+    total: int
+    audit_rows: int
+    max_record_bytes: int
+
+    @property
+    def path(self) -> str:
+        """Its Parquet file, relative to the output folder."""
+        return f"{self.language}/{self.teacher}/{self.index:06d}.parquet"
+
+    @property
+    def rejects_path(self) -> str:
+        """Its rejected lines (JSON lines), relative to the output folder."""
+        return f"{REJECTS_FOLDER}/{self.language}/{self.teacher}/{self.index:06d}.jsonl"
+
+    def read(self) -> Iterator[Record]:
+        """Its records, less those that a limit leaves out. UserError as in `read_records`."""
+        for record in read_records(self.part, self.max_record_bytes):
+            number = self.first + record.number - self.part.first_record
+            if (number + 1) * self.limit // self.total > number * self.limit // self.total:
+                yield record

@@ -1,0 +1,220 @@
+"""The tokenizer for text of unknown or mixed language: a Unigram over the merged surfaces.
+
+A Unigram model's ids are list positions, so the merged vocabulary is its list as it
+stands. Scores are the log-frequencies of the merged tokens in the teachers' own
+segmentations (`pipeline.student_tokenizers.word_counts`), languages weighing the same, so that the most
+probable segmentation tends to be the one that a teacher would have made. Of the rules
+where words begin (`pipeline.student_tokenizers.word_boundaries`) it has the one that gives most of the teachers'
+words.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import chain
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import AddedToken, Tokenizer, decoders, models, processors
+from tokenizers.normalizers import Normalizer
+from transformers import PreTrainedTokenizerFast
+
+from pipeline.student_tokenizers.word_boundaries import RULES, Rule, coverage, fallbacks, normalizer, pre_tokenizer
+from pipeline.teachers.family import SPACE_MARK
+from pipeline.teachers.tokenizer_json import unreachable
+from pipeline.vocabulary.identity import CONTINUATION, LITERAL, WORD, is_chinese, is_isolated, parse
+from pipeline.vocabulary.merge import SPECIAL_TOKENS
+from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+
+_TRANSFORMERS_NAMES = {
+    "pad": "pad_token",
+    "unknown": "unk_token",
+    "start": "cls_token",
+    "end": "sep_token",
+    "mask": "mask_token",
+}
+_BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
+# Rounded, a score is the same on every machine, and its tokenizer.json a third as long.
+_DIGITS = 6
+
+
+def default_tokenizer(
+    vocabulary: Vocabulary, words: pa.Table, teachers: Iterable[Tokenizer], max_length: int
+) -> PreTrainedTokenizerFast:
+    """The default tokenizer of `vocabulary`.
+
+    Args:
+      words: how the teachers segment words (`pipeline.student_tokenizers.word_counts.WORDS_SCHEMA`), merged ids.
+      teachers: their tokenizers, merged ids; for their added tokens, and for their normalizers, which
+        show how to write what no token can.
+    """
+    teachers = list(teachers)
+    added = _added_words(vocabulary, teachers)
+    segmentations = _segmentations(words)
+    scores = _scores(segmentations, len(vocabulary))
+    covered = coverage(_entries(vocabulary, scores, added, bert=False))
+    charsmap = fallbacks(covered, [teacher.normalizer for teacher in teachers if teacher.normalizer is not None])
+    entries = {bert: _entries(vocabulary, scores, added, bert) for bert in (False, True)}
+    unigrams = {bert: _unigram(vocabulary, scores, written) for bert, written in entries.items()}
+
+    def tokenizer_by(rule: Rule) -> Tokenizer:
+        tokenizer = Tokenizer(unigrams[rule.bert])
+        tokenizer.normalizer = normalizer(rule, covered, charsmap)
+        tokenizer.pre_tokenizer = pre_tokenizer(rule)
+        tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
+        placed = [token for merged, token in sorted(added.items()) if entries[rule.bert][merged] == token.content]
+        tokenizer.add_tokens(_distinct(placed, tokenizer.normalizer))
+        return tokenizer
+
+    best = max(_admissible(vocabulary), key=lambda rule: _agreement(tokenizer_by(rule), segmentations))
+    return _with_special_tokens(tokenizer_by(best), vocabulary, max_length)
+
+
+class _Segmentation(NamedTuple):
+    """How one teacher segments the words of one language: W words, T tokens in all."""
+
+    words: list[str]
+    counts: np.ndarray
+    ids: list[list[int]]
+
+
+def _segmentations(words: pa.Table) -> list[_Segmentation]:
+    """The table of words by language and teacher."""
+    pairs = pc.binary_join_element_wise(words["language"], words["teacher"], "\0")
+    return [
+        _Segmentation(chosen["word"].to_pylist(), chosen["count"].to_numpy(), chosen["ids"].to_pylist())
+        for pair in pc.unique(pairs)
+        for chosen in [words.filter(pc.equal(pairs, pair))]
+    ]
+
+
+def _scores(segmentations: list[_Segmentation], size: int) -> np.ndarray:
+    """float64 [size]: log-frequencies, each language and teacher weighing the same."""
+    frequencies = np.full(size, 1e-9)
+    for _, counts, ids in segmentations:
+        tokens = np.fromiter(chain.from_iterable(ids), np.int64)
+        # Half an occurrence more than was seen, for tokens that the sample lacks.
+        occurrences = np.bincount(tokens, np.repeat(counts, [len(one) for one in ids]), size) + 0.5
+        frequencies += occurrences / occurrences.sum()
+    return np.log(frequencies / frequencies.sum()).round(_DIGITS)
+
+
+def _agreement(tokenizer: Tokenizer, segmentations: list[_Segmentation]) -> float:
+    """The share of running words segmented as by their teacher, less the relative difference in tokens a word.
+
+    The mean over languages and teachers.
+    """
+    results = []
+    for texts, counts, ids in segmentations:
+        found = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+        same = np.array([ours == theirs for ours, theirs in zip(found, ids, strict=True)])
+        ours, theirs = (counts @ np.array([len(one) for one in many]) for many in (found, ids))
+        results.append(counts @ same / counts.sum() - abs(ours / theirs - 1))
+    return float(np.mean(results)) if results else 0.0
+
+
+def _admissible(vocabulary: Vocabulary) -> list[Rule]:
+    """The rules by which this vocabulary can write what its teachers can."""
+    # Without a lone ▁, punctuation after a space could only be written BERT's way.
+    has_mark = (WORD, SPACE_MARK) in zip(vocabulary.roles, vocabulary.tokens, strict=True)
+    has_chinese = any(len(token) == 1 and is_chinese(token) for token in vocabulary.tokens)
+    return [rule for rule in RULES if (rule.bert or has_mark) and (rule.chinese_marked or has_chinese)]
+
+
+def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int, AddedToken]:
+    """The teachers' added tokens that are no special tokens, by merged id."""
+    return {
+        merged: token
+        for teacher in teachers
+        for merged, token in teacher.get_added_tokens_decoder().items()
+        if not token.special and vocabulary.roles[merged] == LITERAL
+    }
+
+
+def _distinct(added: list[AddedToken], normalizer: Normalizer) -> list[AddedToken]:
+    """The added tokens that a normalized text can hold: none that becomes nothing, or what an earlier one is.
+
+    Runs of spaces, for example, which many byte-level teachers have. tokenizers panics where a pattern is empty.
+    """
+    by_form: dict[str, AddedToken] = {}
+    for token in added:
+        form = normalizer.normalize_str(token.content)
+        if form.strip():
+            by_form.setdefault(form, token)
+    return list(by_form.values())
+
+
+def _unigram(vocabulary: Vocabulary, scores: np.ndarray, written: list[str]) -> models.Unigram:
+    unknown = vocabulary.roles.index("unknown") if "unknown" in vocabulary.roles else None
+    return models.Unigram(list(zip(written, scores.tolist(), strict=True)), unk_id=unknown, byte_fallback=True)
+
+
+def _entries(vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], bert: bool) -> list[str]:
+    """What the Unigram list holds for each merged id: its surface where text can have it."""
+    entries = [
+        _entry(merged, role, token)
+        for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True))
+    ]
+    if bert:
+        # Here every mark is a word, so that `,` and `▁,` are written alike: the commoner one is
+        # meant. What the teachers write `##,`, and BERT's own rule never makes, is then `,`.
+        ids = {entry: merged for merged, entry in enumerate(entries)}
+        for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True)):
+            if role == CONTINUATION and is_isolated(token):
+                rival = ids.get(SPACE_MARK + token)
+                if rival is None or scores[merged] >= scores[rival]:
+                    entries[merged] = SPACE_MARK + token
+                    if rival is not None:
+                        entries[rival] = unreachable(rival)
+            elif role == LITERAL and token.startswith("##") and is_isolated(token[2:]):
+                entries[merged] = token[2:]
+    # A teacher may have an ordinary token written as a special one of ours: that string is the special token's.
+    special = set(SPECIAL_TOKENS.values())
+    entries = [
+        unreachable(merged) if entry in special and role not in SPECIAL_TOKENS else entry
+        for merged, (entry, role) in enumerate(zip(entries, vocabulary.roles, strict=True))
+    ]
+    taken = set(entries) | special
+    for merged, token in added.items():
+        if token.content not in taken:
+            entries[merged] = token.content
+    return entries
+
+
+def _entry(merged: int, role: str, token: str) -> str:
+    if role in SPECIAL_TOKENS:
+        return token
+    if role not in (WORD, CONTINUATION):
+        return token if _BYTE_PIECE.fullmatch(token) else unreachable(merged)
+    surface = parse(role, token).surface
+    try:
+        text = surface.decode().replace(" ", SPACE_MARK)
+    except UnicodeDecodeError:
+        return token if role == CONTINUATION and len(surface) == 1 else unreachable(merged)
+    # What a word's mark or a literal ▁ would make ambiguous is left to smaller pieces.
+    plain = token in (text, SPACE_MARK + text)
+    return token if plain else unreachable(merged)
+
+
+def _with_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> PreTrainedTokenizerFast:
+    """Adds the special tokens, and the frame of start and end."""
+    # The mask takes the space before it, since the word it stands for would.
+    specials = {
+        role: AddedToken(SPECIAL_TOKENS[role], special=True, lstrip=role == "mask")
+        for role in SPECIAL_ROLES
+        if role in vocabulary.roles
+    }
+    tokenizer.add_special_tokens(list(specials.values()))
+    frame = {role: SPECIAL_TOKENS[role] for role in ("start", "end") if role in specials}
+    start, end = ([frame[role]] if role in frame else [] for role in ("start", "end"))
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=[*start, "$A", *end],
+        pair=[*start, "$A", *end, "$B", *end],
+        special_tokens=[(token, vocabulary.id_of(role)) for role, token in frame.items()],
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        model_max_length=max_length,
+        **{_TRANSFORMERS_NAMES[role]: token for role, token in specials.items()},
+    )

@@ -1,0 +1,151 @@
+"""A teacher's tokenizer with merged ids: same segmentation, other numbers.
+
+Everything that decides the segmentation (normaliser, pre-tokenizer, merges, scores,
+post-processor) is carried over untouched; only ids change. The result is a plain
+`tokenizer.json` that `AutoTokenizer` loads with no code of ours.
+"""
+
+import copy
+import json
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+from transformers import AddedToken, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from pipeline.teachers.tokenizer_json import ROLE_NAMES, is_filler, merged_piece, unreachable
+from schemas.errors import UserError
+
+
+def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
+    """A `tokenizer.json` state with every id replaced by `to_merged[id]`.
+
+    Tokens that `to_merged` sends to -1 are left out, and text that gave them falls into
+    smaller pieces. A BPE model must keep the pieces that a kept token is merged from.
+
+    A Unigram model's ids are list positions, so positions that belong to no token of
+    this teacher are filled with entries that no text can match. They have the lowest
+    score of the real ones, from which the unknown penalty is derived.
+    """
+    # Copied only where it is changed in place: the rest may be hundreds of thousands of tokens and merges.
+    state = state | {"model": dict(state["model"]), "post_processor": copy.deepcopy(state["post_processor"])}
+    state["added_tokens"] = [
+        added | {"id": int(to_merged[added["id"]])} for added in state["added_tokens"] if to_merged[added["id"]] >= 0
+    ]
+    model = state["model"]
+    # The loader itself numbers an added token that the model's vocabulary lacks, so it must not lack any.
+    added_ids = {added["content"]: added["id"] for added in state["added_tokens"]}
+    if isinstance(model["vocab"], list):
+        lowest = min(score for _, score in model["vocab"])
+        placed = {
+            int(to_merged[own]): entry
+            for own, entry in enumerate(model["vocab"])
+            if not is_filler(entry[0]) and to_merged[own] >= 0
+        }
+        placed = {merged: [token, lowest] for token, merged in added_ids.items()} | placed
+        model["vocab"] = [placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)]
+        if model.get("unk_id") is not None:
+            model["unk_id"] = int(to_merged[model["unk_id"]])
+    else:
+        kept = {
+            token: int(to_merged[own])
+            for token, own in model["vocab"].items()
+            if not is_filler(token) and to_merged[own] >= 0
+        }
+        model["vocab"] = kept | added_ids
+    if "merges" in model:
+        vocabulary = model["vocab"]
+        model["merges"] = [
+            [left, right]
+            for left, right in model["merges"]
+            if left in vocabulary and right in vocabulary and merged_piece(model, left, right) in vocabulary
+        ]
+    _remap_post_processor(state["post_processor"], to_merged)
+    state["padding"] = state["truncation"] = None
+    return state
+
+
+def fill_vocabulary(state: dict[str, Any], size: int) -> None:
+    """Adds an entry that no text gives to a `tokenizer.json` state, for each id below `size` that it lacks.
+
+    The tokenizer's length is then `size`: a token that is added to it gets that id, and
+    `model.resize_token_embeddings(len(tokenizer))` cuts no row off. It segments as before.
+    """
+    vocabulary = state["model"]["vocab"]
+    if isinstance(vocabulary, list):
+        lowest = min(score for _, score in vocabulary)
+        vocabulary += [[unreachable(merged), lowest] for merged in range(len(vocabulary), size)]
+    else:
+        missing = np.setdiff1d(np.arange(size), list(vocabulary.values()))
+        vocabulary |= {unreachable(merged): merged for merged in missing.tolist()}
+
+
+def _remap_post_processor(processor: dict[str, Any] | None, to_merged: np.ndarray) -> None:
+    if processor is None:
+        return
+    for member in processor.get("processors", []):
+        _remap_post_processor(member, to_merged)
+    if processor["type"] == "TemplateProcessing":
+        for special in processor["special_tokens"].values():
+            special["ids"] = [int(to_merged[own]) for own in special["ids"]]
+    for end in ("cls", "sep"):
+        if end in processor:
+            token, own = processor[end]
+            processor[end] = [token, int(to_merged[own])]
+
+
+def remap_tokenizer(
+    tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray, pad_id: int | None = None
+) -> PreTrainedTokenizerFast:
+    """`tokenizer` with merged ids, as a class that loads `tokenizer.json` as it is.
+
+    Args:
+      pad_id: the merged id to pad with, where the tokenizer's own padding token may be another one.
+    """
+    state = remap_state(json.loads(tokenizer.backend_tokenizer.to_str()), to_merged)
+    own_added: dict[int, AddedToken] = tokenizer.added_tokens_decoder
+    specials = {}
+    for name in ROLE_NAMES:
+        own = getattr(tokenizer, f"{name}_id")
+        if own is not None:
+            # As an AddedToken, so that flags such as <mask>'s lstrip survive.
+            specials[name] = own_added.get(own, getattr(tokenizer, name))
+    if pad_id is not None and to_merged[tokenizer.pad_token_id] != pad_id:
+        specials["pad_token"] = _add_pad(state, pad_id)
+    remapped = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer.from_str(json.dumps(state)),
+        model_max_length=tokenizer.model_max_length,
+        clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
+        **specials,
+    )
+    for own, token in own_added.items():
+        assert to_merged[own] < 0 or remapped.convert_tokens_to_ids(token.content) == to_merged[own], token
+    return remapped
+
+
+def _add_pad(state: dict[str, Any], pad_id: int) -> AddedToken:
+    """Gives a `tokenizer.json` state the token for padding alone that `pipeline.vocabulary.merge` has added."""
+    vocabulary = state["model"]["vocab"]
+    is_unigram = isinstance(vocabulary, list)
+    taken, content = {entry for entry, _ in vocabulary} if is_unigram else vocabulary, "<pad>"
+    while content in taken:
+        content = f"<{content}>"
+    if is_unigram:
+        lowest = min(score for _, score in vocabulary)
+        vocabulary += [[unreachable(merged), lowest] for merged in range(len(vocabulary), pad_id + 1)]
+        vocabulary[pad_id] = [content, lowest]
+    else:
+        vocabulary[content] = pad_id
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    state["added_tokens"].append({"id": pad_id, "content": content, **flags})
+    return AddedToken(content, normalized=False, special=True)
+
+
+def check_remapped(
+    tokenizer: PreTrainedTokenizerBase, remapped: PreTrainedTokenizerBase, to_merged: np.ndarray, texts: list[str]
+) -> None:
+    """UserError where `remapped` does not give the ids of `tokenizer`, mapped, for a text, or decodes them otherwise."""
+    pairs = zip(texts, *(one(texts)["input_ids"] if texts else [] for one in (tokenizer, remapped)), strict=True)
+    for text, ids, merged in pairs:
+        if to_merged[ids].tolist() != merged or tokenizer.decode(ids) != remapped.decode(merged):
+            raise UserError(f"its tokenizer cannot be kept exactly with merged ids: it would differ for {text[:80]!r}")

@@ -1,0 +1,142 @@
+"""What the default tokenizer does to a text before its model sees it.
+
+Where words begin: the teachers differ. To BERT every punctuation mark ends a word and the
+next letter starts one (`(▁the`); to the others a word starts after a space and nowhere
+else (`▁(the`), and some never join letters and punctuation in one token. Text does not
+say which language it is in, so there is one rule for all, out of `RULES`.
+
+What no token can write is written as a teacher would: folded to lower case, its width
+normalised and so on, by a table from characters to what a teacher's normalizer makes of
+them. What still cannot be written goes to byte tokens, where there are any.
+"""
+
+import sys
+import unicodedata
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from tokenizers import Regex, normalizers, pre_tokenizers
+
+from pipeline.student_tokenizers.charsmap import compile_charsmap
+from pipeline.teachers.family import SPACE_MARK
+from pipeline.vocabulary.identity import HAN
+
+# Every byte that UTF-8 uses beyond ASCII.
+_BYTE_PIECES = {f"<0x{byte:02X}>" for byte in [*range(0x80, 0xC0), *range(0xC2, 0xF5)]}
+_NOT_WRITTEN = {"Cc", "Cn", "Co", "Cs", "Zs", "Zl", "Zp"}
+# Runs of letters, of digits and of other characters; to GPT-2, vowel signs are such others.
+_RUNS = r"▁?[\p{L}\p{M}]+|▁?\p{N}+|▁?[^\p{L}\p{M}\p{N}▁]+|▁+"
+_GPT2_RUNS = r"▁?\p{L}+|▁?\p{N}+|▁?[^\p{L}\p{N}▁]+|▁+"
+
+
+class Rule(NamedTuple):
+    """Where words begin, and what no token may join.
+
+    Attributes:
+      cut: a regular expression for the parts of what stands between two spaces, `▁` first.
+      chinese_marked: whether a Chinese character after a space, or that begins the text, starts a word;
+        with `bert`, whether each one is a word of its own.
+      bert: BERT's rule instead: every punctuation mark is a word, and so is what follows it.
+    """
+
+    cut: str | None = None
+    chinese_marked: bool = True
+    bert: bool = False
+
+
+_CUTS = (None, _RUNS, _GPT2_RUNS)
+RULES = [
+    *(Rule(cut, chinese_marked) for chinese_marked in (True, False) for cut in _CUTS),
+    *(Rule(None, chinese_marked, bert=True) for chinese_marked in (True, False)),
+]
+
+
+class Coverage(NamedTuple):
+    """The characters that have a token of their own: at the start of a word, elsewhere; and whether all bytes do."""
+
+    starts: frozenset[str]
+    rests: frozenset[str]
+    has_bytes: bool
+
+
+def coverage(entries: Iterable[str]) -> Coverage:
+    """What the entries of a Unigram list cover."""
+    entries = set(entries)
+    return Coverage(
+        frozenset(entry[1] for entry in entries if len(entry) == 2 and entry[0] == SPACE_MARK),
+        frozenset(entry for entry in entries if len(entry) == 1 and entry != SPACE_MARK),
+        entries >= _BYTE_PIECES,
+    )
+
+
+def fallbacks(covered: Coverage, theirs: Iterable[normalizers.Normalizer]) -> dict[str, str]:
+    """For characters without a token, what the first teacher makes of them that can be written.
+
+    Nothing is deleted that byte tokens could keep.
+    """
+    known = covered.starts | covered.rests
+    distinct = {normalizer.__getstate__(): normalizer for normalizer in theirs}.values()
+    table: dict[str, str] = {}
+    for code in range(0x21, sys.maxunicode + 1):
+        character = chr(code)
+        if character in known or unicodedata.category(character) in _NOT_WRITTEN:
+            continue
+        # At last the letter decomposed, since all text is composed first.
+        for rewrite in (*(normalizer.normalize_str for normalizer in distinct), _decompose):
+            # Some put spaces around what they isolate, or mark the start of a word.
+            written = rewrite(character).replace(SPACE_MARK, " ").strip()
+            writable = known.issuperset(written.replace(" ", "")) and (written or not covered.has_bytes)
+            if written != character and writable:
+                table[character] = written
+                break
+    return table
+
+
+def normalizer(rule: Rule, covered: Coverage, charsmap: dict[str, str]) -> normalizers.Normalizer:
+    """NFC, `charsmap`, and single spaces where a word starts."""
+    steps: list[normalizers.Normalizer] = [normalizers.NFC()]
+    if charsmap:
+        steps.append(normalizers.Precompiled(compile_charsmap(charsmap)))
+    if not covered.has_bytes:
+        # Controls, private and unassigned characters mean nothing without a token of their own.
+        known = _class(covered.starts | covered.rests)
+        steps.append(_replace(rf"[\p{{Cc}}\p{{Cn}}\p{{Co}}&&[^\s{known}]]", ""))
+    if rule.bert and rule.chinese_marked:
+        steps.append(
+            normalizers.BertNormalizer(
+                clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False
+            )
+        )
+    # Not on the left: a text is normalized between its special tokens, and ` y` after a mask starts a word.
+    steps += [_replace(r"\s+", " "), normalizers.Strip(left=False)]
+    # A character that only starts words starts one wherever it stands.
+    lonely = covered.starts - covered.rests
+    if lonely and not rule.bert:
+        steps.append(_replace(f" ?(?=[{_class(lonely)}])", " "))
+    return normalizers.Sequence(steps)
+
+
+def pre_tokenizer(rule: Rule) -> pre_tokenizers.PreTokenizer:
+    """Cuts a normalized text into the parts that the model segments, `▁` for spaces."""
+    if rule.bert:
+        return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace()])
+    # The text's first word has no space before it; what follows a special token goes on.
+    parts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Metaspace(prepend_scheme="first")]
+    if not rule.chinese_marked:
+        parts.append(pre_tokenizers.Split(Regex(f"▁(?=[{HAN}])"), "removed"))
+    if rule.cut:
+        parts.append(pre_tokenizers.Split(Regex(rule.cut), "isolated"))
+    return pre_tokenizers.Sequence(parts)
+
+
+def _decompose(character: str) -> str:
+    return unicodedata.normalize("NFD", character)
+
+
+def _replace(pattern: str, content: str) -> normalizers.Replace:
+    return normalizers.Replace(Regex(pattern), content)
+
+
+def _class(characters: Iterable[str]) -> str:
+    """The inside of a regular expression's character class."""
+    return "".join(f"\\x{{{ord(character):X}}}" for character in sorted(characters))

@@ -1,0 +1,131 @@
+"""Words as the teachers segment them: what the default tokenizer is fitted to.
+
+`_words.parquet` holds a sample of each language's text, reduced to its words:
+
+| column     | type        | meaning                                                        |
+| ---------- | ----------- | -------------------------------------------------------------- |
+| `language` | string      |                                                                |
+| `teacher`  | string      |                                                                |
+| `word`     | string      | what stands between two spaces, punctuation included           |
+| `count`    | int64       | how often it occurs in the sample                              |
+| `ids`      | list<int32> | the teacher's commonest segmentation of it, merged ids         |
+
+Commonest words first. In languages written without spaces a "word" is a whole clause.
+"""
+
+import io
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from tokenizers import Encoding
+
+from pipeline.teachers.tokenizer import TeacherTokenizer
+from schemas.errors import UserError, first_line
+from schemas.storage import read_bytes, write_bytes
+
+WORDS_FILE = "_words.parquet"
+WORDS_SCHEMA = pa.schema(
+    [
+        ("language", pa.string()),
+        ("teacher", pa.string()),
+        ("word", pa.string()),
+        ("count", pa.int64()),
+        ("ids", pa.list_(pa.int32())),
+    ]
+)
+# Text of each language and teacher that is sampled.
+SAMPLE_BYTES = 2**22
+_LINES = 1024
+_BETWEEN_SPACES = re.compile(r"\S+")
+
+
+def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str], to_merged: np.ndarray) -> pa.Table:
+    """The words of `lines` (`WORDS_SCHEMA`), as `tokenizer` segments them."""
+    seen: dict[str, Counter] = {}
+    for start in range(0, len(lines), _LINES):
+        batch = lines[start : start + _LINES]
+        encodings = tokenizer.hf.backend_tokenizer.encode_batch(batch, add_special_tokens=False)
+        for line, encoding in zip(batch, encodings, strict=True):
+            spans = [match.span() for match in _BETWEEN_SPACES.finditer(line)]
+            for (begin, end), ids in zip(spans, tokens_of_spans(line, encoding, spans), strict=True):
+                if ids:
+                    seen.setdefault(line[begin:end], Counter())[ids] += 1
+    # Among equally common segmentations the smallest ids, so that order does not matter.
+    rows = [
+        (word, sum(counts.values()), min(counts, key=lambda ids: (-counts[ids], ids))) for word, counts in seen.items()
+    ]
+    rows.sort(key=lambda row: (-row[1], row[0]))
+    flat = np.fromiter((own for _, _, ids in rows for own in ids), np.int64)
+    offsets = np.cumsum([0, *(len(ids) for _, _, ids in rows)], dtype=np.int32)
+    columns = {
+        "language": pa.array([language] * len(rows), pa.string()),
+        "teacher": pa.array([tokenizer.name] * len(rows), pa.string()),
+        "word": pa.array([word for word, _, _ in rows], pa.string()),
+        "count": pa.array([count for _, count, _ in rows], pa.int64()),
+        "ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(to_merged[flat])),
+    }
+    return pa.table(columns, schema=WORDS_SCHEMA)
+
+
+def without(words: pa.Table, pairs: Iterable[tuple[str, str]]) -> pa.Table:
+    """`words` less those of the given languages and teachers."""
+    for language, teacher in pairs:
+        words = words.filter(
+            pc.invert(pc.and_(pc.equal(words["language"], language), pc.equal(words["teacher"], teacher)))
+        )
+    return words
+
+
+def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
+    """The ids of the tokens that overlap each span of `text`; spans in order, not overlapping.
+
+    A space that a token begins with belongs to what follows, and so does a token of nothing else.
+    """
+    tokens = []
+    letter = 0
+    for own, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+        # Starts ascend, so the text is gone over once, however long its runs of spaces.
+        letter = max(letter, start)
+        while letter < len(text) and text[letter].isspace():
+            letter += 1
+        if text[start : start + 1].isspace() or start == end:
+            start = letter
+        tokens.append((start, max(start + 1, end), own))
+    result = []
+    first = 0
+    for begin, stop in spans:
+        while first < len(tokens) and tokens[first][1] <= begin:
+            first += 1
+        last = first
+        while last < len(tokens) and tokens[last][0] < stop:
+            last += 1
+        result.append(tuple(own for _, _, own in tokens[first:last]))
+    return result
+
+
+def write_words(url: str, words: pa.Table) -> None:
+    """Writes a table of words to `url`, atomically."""
+    buffer = io.BytesIO()
+    pq.write_table(words, buffer, compression="zstd", write_page_checksum=True)
+    write_bytes(url, buffer.getvalue())
+
+
+def read_words(url: str, size: int) -> pa.Table:
+    """Reads what `write_words` wrote, over `size` merged tokens. UserError where it is missing or foreign."""
+    try:
+        content = io.BytesIO(read_bytes(url))
+        table = pq.read_table(content, use_threads=False, pre_buffer=False, page_checksum_verification=True)
+        words = table.cast(WORDS_SCHEMA)
+        ids = words["ids"].combine_chunks().flatten()
+        if any(words[name].null_count for name in words.column_names) or ids.null_count:
+            raise ValueError("it has nulls")
+        if len(ids) and not 0 <= pc.min(ids).as_py() <= pc.max(ids).as_py() < size:
+            raise ValueError(f"it has ids outside the {size:,} merged tokens")
+        return words
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"{url}: no table of words ({first_line(error)}); rerun the pipeline that wrote it") from None

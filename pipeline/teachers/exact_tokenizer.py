@@ -1,0 +1,187 @@
+"""Loading a teacher's tokenizer as a fast one that segments exactly as published.
+
+`AutoTokenizer` says which special tokens there are. The segmentation itself is taken
+from `tokenizer.json` where there is one, since several classes of transformers 5 rebuild
+normalizer and pre-tokenizer instead of reading them (DeBERTa-v2, ALBERT, RemBERT,
+BERT whose configuration lacks `do_lower_case`); else from a SentencePiece `.model`;
+else it is what transformers makes of `vocab.txt` or `vocab.json` and `merges.txt`.
+"""
+
+import json
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer, models
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
+from transformers.utils import cached_file
+
+from pipeline.config import TeacherConfig
+from pipeline.teachers.character_tokenizer import from_characters
+from pipeline.teachers.faults import loading_fault
+from pipeline.teachers.sentencepiece_import import from_sentencepiece
+from pipeline.teachers.tokenizer_json import ROLE_NAMES
+from schemas.errors import UserError, first_line
+
+_CONVERT = (
+    "put a tokenizer.json beside its files, from another checkpoint of the same vocabulary or made with the tokenizers "
+    "library (Tokenizer.save) and compared with the original"
+)
+
+
+@contextmanager
+def tokenizer_faults(what: str) -> Iterator[None]:
+    """Turns whatever a tokenizer's files make transformers or tokenizers raise into a UserError on `what`."""
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException as error:
+        # tokenizers raises plain Exceptions, and its panics are not even that.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        raise UserError(f"{what}: {first_line(error)}") from None
+
+
+def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast:
+    """The tokenizer of `config.model`, without truncation and padding.
+
+    Args:
+      where: names the teacher in errors.
+
+    Raises:
+      UserError: it cannot be loaded, has no vocabulary, exists in Python code only, or
+        would number an added token otherwise than its files say.
+    """
+    declared = _declared(where, config)
+    if file := _file(where, config, "tokenizer.json"):
+        with tokenizer_faults(f"{where}: its tokenizer.json cannot be loaded"):
+            backend = Tokenizer.from_file(file)
+        named = _named_tokens(where, config, AutoTokenizer, PreTrainedTokenizerFast)
+    else:
+        named = _named_tokens(where, config, AutoTokenizer)
+        backend = _from_vocabulary(where, named, declared)
+    # Truncation is ours: a tokenizer.json may carry a length of its own.
+    backend.no_truncation()
+    backend.no_padding()
+    known = backend.get_vocab(with_added_tokens=True)
+    missing = [token for _, token in sorted(named.added_tokens_decoder.items()) if token.content not in known]
+    backend.add_tokens([token for token in missing if token.content in declared])
+    known = backend.get_vocab(with_added_tokens=True)
+    _check_ids(where, known)
+    for token, own in declared.items():
+        if known.get(token) != own:
+            raise UserError(
+                f"{where}: its added token {token!r} should have the id {own}, but the vocabulary makes it "
+                f"{known.get(token)}; repair its files"
+            )
+    if isinstance(backend.model, models.WordPiece) and backend.model.unk_token not in known:
+        raise UserError(f"{where}: its vocabulary lacks its unknown token, {backend.model.unk_token}")
+    model_vocabulary = backend.get_vocab(with_added_tokens=False)
+    for token in backend.get_added_tokens_decoder().values():
+        if token.single_word and token.content not in model_vocabulary:
+            # With merged ids it must stand in the model's vocabulary, which would match it within words too.
+            raise UserError(
+                f"{where}: its added token {token.content!r} is single_word, which cannot be kept; remove it"
+            )
+    # As AddedTokens, so that flags such as the mask's lstrip survive; the file's rather than the class's.
+    added = named.added_tokens_decoder | backend.get_added_tokens_decoder()
+    roles = {name: added.get(known[token], token) for name in ROLE_NAMES if (token := getattr(named, name)) in known}
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=_max_length(where, named.model_max_length),
+        clean_up_tokenization_spaces=named.clean_up_tokenization_spaces,
+        **roles,
+    )
+
+
+def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrainedTokenizerBase:
+    """What the first of `classes` that can load it makes of it."""
+    errors = []
+    for kind in classes:
+        try:
+            return kind.from_pretrained(
+                config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
+            )
+        except Exception as error:  # some fail in unforeseen ways on files that are not in their layout
+            errors.append(error)
+    if isinstance(errors[0], ImportError):
+        # What needs a package of its own to segment has no fast form: to install it would only be the first step.
+        raise UserError(
+            f"{where}: its tokenizer runs Python code ({first_line(errors[0]).partition('. ')[0]}), which a student's "
+            f"tokenizer could not be made from, installed or not; {_CONVERT}"
+        )
+    raise UserError(f"{where}: its tokenizer cannot be loaded: {loading_fault(errors[0], config)}")
+
+
+def _check_ids(where: str, known: dict[str, int]) -> None:
+    """Refuses two tokens with one id, which no map of ids keeps apart."""
+    by_id: dict[int, str] = {}
+    for token, own in known.items():
+        if by_id.setdefault(own, token) != token:
+            first, second = sorted((token, by_id[own]))
+            raise UserError(f"{where}: its tokens {first!r} and {second!r} both have the id {own}; repair its files")
+
+
+def _max_length(where: str, length: Any) -> int:
+    """The most tokens of a sequence, as its files say; the largest number where they say nothing."""
+    if length is None:
+        return VERY_LARGE_INTEGER
+    if isinstance(length, bool) or not isinstance(length, int | float) or not 1 <= length < math.inf:
+        raise UserError(f"{where}: its model_max_length is {length!r}, not a number of tokens; repair its files")
+    return int(length)
+
+
+def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: dict[str, int]) -> Tokenizer:
+    """The fast tokenizer of one that comes without a tokenizer.json."""
+    kind = type(tokenizer).__name__
+    if kind == "EsmTokenizer":
+        return from_characters(tokenizer)
+    if not tokenizer.is_fast:
+        raise UserError(
+            f"{where}: {kind} exists in Python code only, which a student's tokenizer could not be made from; "
+            f"{_CONVERT}"
+        )
+    vocabulary = getattr(tokenizer, "vocab_file", None) or tokenizer.init_kwargs.get("vocab_file")
+    if not vocabulary:
+        raise UserError(f"{where}: it has no vocabulary file that {kind} reads, and no tokenizer.json")
+    if str(vocabulary).endswith(".model"):
+        return from_sentencepiece(where, tokenizer, vocabulary)
+    settings = tokenizer.init_kwargs
+    if settings.get("do_basic_tokenize") is False or settings.get("never_split"):
+        raise UserError(
+            f"{where}: its settings do_basic_tokenize and never_split have no fast equivalent; convert it to a "
+            "tokenizer.json first"
+        )
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    # Classes invent ids for special tokens that the vocabulary lacks.
+    own = state["model"]["vocab"].keys() | declared.keys()
+    state["added_tokens"] = [added for added in state["added_tokens"] if added["content"] in own]
+    return Tokenizer.from_str(json.dumps(state))
+
+
+def _declared(where: str, config: TeacherConfig) -> dict[str, int]:
+    """The added tokens and their ids as the teacher's own files say."""
+    declared: dict[str, int] = {}
+    for name in ("added_tokens.json", "tokenizer_config.json"):
+        if file := _file(where, config, name):
+            try:
+                content = json.loads(Path(file).read_text(encoding="utf-8"))
+                if name == "tokenizer_config.json":
+                    decoder = content.get("added_tokens_decoder", {})
+                    content = {added["content"]: own for own, added in decoder.items()}
+                declared |= {token: int(own) for token, own in content.items()}
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
+                raise UserError(f"{where}: its {name} cannot be read: {first_line(error)}") from None
+    return declared
+
+
+def _file(where: str, config: TeacherConfig, name: str) -> str | None:
+    """The local path of one of the teacher's files, None where it has none."""
+    try:
+        return cached_file(config.model, name, revision=config.revision, _raise_exceptions_for_missing_entries=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{where}: its tokenizer cannot be loaded: {first_line(error)}") from None

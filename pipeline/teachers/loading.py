@@ -1,0 +1,59 @@
+"""A teacher as a process holds it: its tokenizer, its model, and its place in the merged vocabulary."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.config import PipelineConfig
+from pipeline.teachers.model import load_model, teacher_fingerprint
+from pipeline.teachers.predictor import Predictor
+from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
+from schemas.errors import UserError
+from schemas.secrets import masked
+from schemas.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher and its place in the merged vocabulary.
+
+    Attributes:
+      predictor: None for `top_k: 0`.
+      to_merged: int32 [own vocabulary], own ids to merged ids.
+      to_own: int64 [merged vocabulary], the reverse, -1 for tokens that it lacks.
+      vocabulary_sha256: of the merged vocabulary.
+    """
+
+    tokenizer: TeacherTokenizer
+    predictor: Predictor | None
+    to_merged: np.ndarray
+    to_own: np.ndarray
+    vocabulary_sha256: str
+
+
+def load_teacher(
+    name: str, config: PipelineConfig, vocabulary: Vocabulary, threads: int | None, fingerprint: str
+) -> Teacher:
+    """Loads a teacher, on a CPU with `threads` threads (all cores for None) unless the configuration says.
+
+    Raises:
+      UserError: as in `pipeline.teachers.model`, or it has not the `fingerprint` that the run began with.
+    """
+    teacher = config.teachers[name]
+    tokenizer = load_tokenizer(name, teacher)
+    model = load_model(name, teacher) if config.top_k else None
+    found = teacher_fingerprint(tokenizer, model)
+    if found != fingerprint:
+        raise UserError(
+            f"teacher {name!r} ({masked(teacher.model)}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
+            "pin `revision` to a commit"
+        )
+    threads = config.threads or threads or os.cpu_count() or 1
+    return Teacher(
+        tokenizer=tokenizer,
+        predictor=Predictor(model, tokenizer, teacher, config.top_k, threads, config.max_length) if model else None,
+        to_merged=vocabulary.to_merged(name),
+        to_own=vocabulary.teacher_ids[name],
+        vocabulary_sha256=vocabulary.sha256,
+    )

@@ -1,0 +1,174 @@
+"""A teacher's model: whatever AutoModelForMaskedLM loads from safetensors, checked."""
+
+import hashlib
+import inspect
+import json
+import logging
+import shlex
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
+from transformers.dynamic_module_utils import get_relative_import_files
+
+from pipeline.config import TeacherConfig
+from pipeline.teachers.faults import loading_fault
+from pipeline.teachers.tokenizer import TeacherTokenizer
+from schemas.errors import UserError
+from schemas.model_sizes import check_sizes
+from schemas.secrets import masked
+
+_NO_LIMIT = 1_000_000
+# What ELECTRA and DeBERTa-v3 call the head that detects replaced tokens.
+_REPLACED_TOKEN_HEADS = ("discriminator_predictions.", "mask_predictions.")
+# A head may have more rows than there are tokens, to make its size a round number.
+_PADDING_ROWS, _PADDING_SHARE = 128, 0.01
+
+
+def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
+    """Loads a teacher's weights, from safetensors only, in float32 on the CPU.
+
+    Raises:
+      UserError: it cannot be loaded, or parts of the head would be made up at random.
+    """
+    where = f"teacher {name!r} ({masked(config.model)})"
+    if config.trust_remote_code:
+        # transformers 5 reads what `post_init` sets; code written for 4 (HPLT's LTG-BERT) need not have called it.
+        PreTrainedModel.all_tied_weights_keys = getattr(PreTrainedModel, "all_tied_weights_keys", {})
+    # Named, since only then does transformers find the hub's own safetensors conversion of a repository that has none.
+    source = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+    try:
+        check_sizes(f"{where}: its config.json", AutoConfig.from_pretrained(config.model, **source).to_dict())
+        model, report = AutoModelForMaskedLM.from_pretrained(
+            config.model,
+            **source,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            # Refused below, by name.
+            ignore_mismatched_sizes=True,
+        )
+    except UserError:
+        raise
+    except Exception as error:  # Whatever a library, or the model's own code, makes of the folder.
+        raise UserError(f"{where}: its model cannot be loaded: {_reason(error, config)}") from None
+    if mismatched := sorted(report["mismatched_keys"]):
+        weight, stored, declared = mismatched[0]
+        raise UserError(
+            f"{where}: its weight {weight} is {list(stored)}, but by its config.json {list(declared)}; put back the "
+            "config.json that belongs to the weights"
+        )
+    if missing := sorted(report["missing_keys"]):
+        mend = "use a checkpoint with a masked-LM head"
+        if any(key.startswith(_REPLACED_TOKEN_HEADS) for key in report["unexpected_keys"]):
+            mend = (
+                "it is a discriminator, trained to detect replaced tokens; use the generator that was trained with it "
+                "(ELECTRA's are called ...-generator, DeBERTa-v3's are generator files beside the discriminator's)"
+            )
+        raise UserError(
+            f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more), so its predictions "
+            f"would be random; {mend}"
+        )
+    return model.eval()
+
+
+def _reason(error: Exception, config: TeacherConfig) -> str:
+    """Why a model cannot be loaded, in one line, with the mend where it is known."""
+    folder = Path(config.model)
+    if not any(folder.glob("*.safetensors*")) and any(folder.glob("pytorch_model*.bin")):
+        return f"its weights are no safetensors, and other files may run code; convert them by {_conversion(folder)}"
+    return loading_fault(error, config)
+
+
+def _conversion(folder: Path) -> str:
+    """The command that makes safetensors of a folder's pickled weights, running no code that they hold."""
+    whole = folder / "pytorch_model.bin"
+    files = [whole] if whole.exists() else sorted(folder.glob("pytorch_model-*.bin"))
+    code = (
+        "import torch, safetensors.torch as s; "
+        f"s.save_file({{k: t.contiguous().clone() for f in {[str(file) for file in files]!r} "
+        "for k, t in torch.load(f, map_location='cpu', weights_only=True).items() if torch.is_tensor(t)}, "
+        f"{str(folder / 'model.safetensors')!r}, {{'format': 'pt'}})"
+    )
+    return f"python -c {shlex.quote(code)}"
+
+
+def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int, max_length: int) -> None:
+    """Refuses a model that cannot serve this configuration (UserError names both values)."""
+    where = f"teacher {tokenizer.name!r}"
+    rows = _rows(model)
+    if tokenizer.size > rows:
+        raise UserError(
+            f"{where}: its tokenizer emits ids up to {tokenizer.size - 1}, but its embedding has {rows} rows; "
+            "tokenizer and model do not belong together"
+        )
+    if rows - tokenizer.size > max(_PADDING_ROWS, _PADDING_SHARE * rows):
+        logging.getLogger(__name__).warning(
+            "%s: its tokenizer emits ids up to %d only, but its embedding has %d rows: the others count in the "
+            "log-probabilities, but are never among the top-k; make sure that tokenizer and model belong together",
+            where,
+            tokenizer.size - 1,
+            rows,
+        )
+    if top_k > len(tokenizer.tokens):
+        raise UserError(
+            f"{where}: top_k is {top_k}, but its vocabulary has {len(tokenizer.tokens)} tokens; lower top_k"
+        )
+    limit = min(tokenizer.hf.model_max_length, longest_sequence(model))
+    if max_length > limit:
+        raise UserError(f"{where}: max_length is {max_length}, but it reads at most {limit} tokens; lower max_length")
+
+
+def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel | None) -> str:
+    """sha256 over the tokenizer, the model's configuration, its every weight and code of its own."""
+    if model is None:
+        return tokenizer.fingerprint
+    config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _INCIDENTAL}
+    digest = hashlib.sha256(tokenizer.fingerprint.encode())
+    digest.update(json.dumps(config, sort_keys=True, default=str).encode())
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+    for file in _code(model):
+        digest.update(Path(file).read_bytes())
+    return digest.hexdigest()
+
+
+def _code(model: PreTrainedModel) -> list[str]:
+    """The Python files that a model brought with it, by name; none where its class is one of transformers."""
+    if type(model).__module__.split(".")[0] == "transformers":
+        return []
+    files = {inspect.getfile(kind) for kind in (type(model), type(model.config))}
+    for file in sorted(files):
+        files.update(get_relative_import_files(file))
+    return sorted(files, key=lambda file: (Path(file).name, file))
+
+
+_INCIDENTAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_commit_hash"}
+
+
+def _rows(model: PreTrainedModel) -> int:
+    """The rows of its embedding; code of its own need not say which module that is."""
+    try:
+        return model.get_input_embeddings().num_embeddings
+    except (NotImplementedError, AttributeError):
+        return model.config.vocab_size
+
+
+def longest_sequence(model: PreTrainedModel) -> int:
+    """The tokens of the longest row that it reads, by its learned positions and its configuration.
+
+    Where longer rows make it change to an attention that pads them, or draws random numbers, they are too long.
+    """
+    config = model.config
+    limits = [getattr(config, "max_position_embeddings", None) or _NO_LIMIT]
+    if config.model_type == "big_bird" and config.attention_type == "block_sparse":
+        limits.append((5 + 2 * config.num_random_blocks) * config.block_size)
+    if config.model_type == "reformer":
+        limits.append(min(config.local_attn_chunk_length, config.lsh_attn_chunk_length))
+    for name, module in model.named_modules():
+        # I-BERT's is an embedding of its own kind.
+        if name.endswith("position_embeddings") and hasattr(module, "weight") and hasattr(module, "padding_idx"):
+            # RoBERTa's family starts counting after the padding index.
+            limits.append(len(module.weight) - (0 if module.padding_idx is None else module.padding_idx + 1))
+    return min(limits)

@@ -1,0 +1,258 @@
+"""Teacher inference: the top-k predictions at masked positions, and nothing else.
+
+Legend: B batch, L padded length, M masked positions, K top-k, V the teacher's vocabulary.
+"""
+
+import logging
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import PreTrainedModel
+
+from pipeline.config import TeacherConfig
+from pipeline.teachers.forward import Forward
+from pipeline.teachers.model import longest_sequence
+from pipeline.teachers.tokenizer import TeacherTokenizer
+from pipeline.teachers.top_k import log_normalizer, top_k
+from schemas.errors import UserError, first_line
+from schemas.ragged import batches_by_length, pad, ranges
+
+# By device: padded tokens a batch, and logits held at once, [M, V].
+_BATCH_TOKENS = {"cpu": 2048, "other": 16384}
+_LOGITS = {"cpu": 2**26, "other": 2**29}
+
+
+class NotFinite(Exception):
+    """A NaN or infinite log-probability at the `target`-th target."""
+
+    def __init__(self, target: int):
+        super().__init__(target)
+        self.target = target
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a teacher said at M positions, in its own ids.
+
+    Attributes:
+      label_logprobs: float32 [M], in nats, over its whole vocabulary at temperature 1.
+      topk_ids: int32 [M, K], most probable first.
+      topk_logprobs: float16 [M, K], descending.
+    """
+
+    label_logprobs: np.ndarray
+    topk_ids: np.ndarray
+    topk_logprobs: np.ndarray
+
+
+class Predictor:
+    """A teacher ready to predict, by `pipeline.teachers.forward`.
+
+    On a CPU `threads` batches are predicted at a time, each by one thread: what comes
+    out then depends neither on the number of cores nor on how processes share them.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokenizer: TeacherTokenizer,
+        config: TeacherConfig,
+        top_k: int,
+        threads: int = 1,
+        max_length: int = 128,
+    ):
+        device = choose_device(config.device)
+        self.dtype = choose_dtype(config.dtype, device)
+        self._device = device
+        self._kind = "cpu" if device.type == "cpu" else "other"
+        self._top_k = top_k
+        self._pad = tokenizer.pad_id
+        # Tried in float32, where rounding does not hide what differs, and then run as configured.
+        self._forward = try_forward(model.to(device).eval(), tokenizer, device, max_length)
+        self._threads = threads if device.type == "cpu" and self._forward.concurrent else 1
+        self._warn(f"teacher {tokenizer.name!r} ({type(model).__name__})")
+        model.to(self.dtype)
+        try:
+            self.log_distributions(tokenizer.ordinary_ids[:4], np.arange(1))
+        except Exception as error:  # Not every operation exists in every precision: Fourier transforms, say.
+            name = str(self.dtype).removeprefix("torch.")
+            raise UserError(
+                f"teacher {tokenizer.name!r} ({type(model).__name__}): it does not run in {name} on {device.type} "
+                f"({first_line(error)}); set `dtype: float32` for it"
+            ) from None
+        # Columns that no token of the tokenizer stands for (padding of the vocabulary) count in the
+        # normaliser but are never among the top-k.
+        tokens = np.fromiter(tokenizer.tokens, np.int64)
+        self._nameless = torch.from_numpy(np.setdiff1d(np.arange(self._forward.vocabulary), tokens)).to(device)
+
+    def _warn(self, where: str) -> None:
+        """Says where the model cannot be run in the cheapest way."""
+        log = logging.getLogger(__name__)
+        if fault := self._forward.head_everywhere:
+            log.warning(
+                "%s: its head is run at every position, which is slower, since masked positions alone %s", where, fault
+            )
+        if moved := self._forward.padding_reaches:
+            log.warning(
+                "%s: batches hold rows of one length only, which is slower, since padding moves its logits by %.3g",
+                where,
+                moved,
+            )
+
+    def predict(
+        self,
+        input_ids: np.ndarray,
+        lengths: np.ndarray,
+        targets: np.ndarray,
+        labels: np.ndarray,
+        batch_tokens: int | None = None,
+        progress: Callable[[int], None] = lambda tokens: None,
+    ) -> Predictions:
+        """Predicts every target of N rows laid end to end (shapes as in `masking.Masked`).
+
+        Batches are a function of the arguments and the kind of device alone: rows sorted
+        by length, cut by padded tokens and by the size of the logits. `progress` is
+        called with each batch's tokens.
+
+        Raises:
+          NotFinite: the teacher gave a NaN or infinite log-probability.
+        """
+        starts = np.cumsum(lengths) - lengths
+        first = np.searchsorted(targets, starts)
+        counts = np.searchsorted(targets, starts + lengths) - first
+        result = Predictions(
+            np.empty(len(targets), np.float32),
+            np.empty((len(targets), self._top_k), np.int32),
+            np.empty((len(targets), self._top_k), np.float16),
+        )
+
+        def run(batch: np.ndarray) -> int:
+            ids_BL, inside_BL = pad(input_ids[ranges(starts[batch], lengths[batch])], lengths[batch], self._pad)
+            index_M = ranges(first[batch], counts[batch])
+            row_M = np.repeat(np.arange(len(batch)), counts[batch])
+            column_M = targets[index_M] - np.repeat(starts[batch], counts[batch])
+            label, ids, logprobs = self._predict_batch(
+                ids_BL, inside_BL, row_M * ids_BL.shape[1] + column_M, labels[index_M]
+            )
+            finite = np.isfinite(label) & np.isfinite(logprobs).all(1)
+            if not finite.all():
+                raise NotFinite(int(index_M[~finite][0]))
+            result.label_logprobs[index_M] = label
+            result.topk_ids[index_M] = ids
+            result.topk_logprobs[index_M] = logprobs
+            return int(lengths[batch].sum())
+
+        batches = self._batches(lengths, counts, batch_tokens)
+        # The longest first, so that no thread is left with much at the end.
+        with _one_thread(self._device), ThreadPoolExecutor(self._threads) as pool:
+            try:
+                for tokens in pool.map(run, reversed(batches)):
+                    progress(tokens)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        return result
+
+    def _batches(self, lengths: np.ndarray, counts: np.ndarray, batch_tokens: int | None) -> list[np.ndarray]:
+        limit = max(1, _LOGITS[self._kind] // self._forward.vocabulary)
+        batch_tokens = batch_tokens or _BATCH_TOKENS[self._kind]
+        if self._forward.head_everywhere:
+            batch_tokens = min(batch_tokens, limit)
+        groups = [np.arange(len(lengths))]
+        if self._forward.padding_reaches:
+            groups = [np.flatnonzero(lengths == length) for length in np.unique(lengths)]
+        return [
+            group[batch]
+            for group in groups
+            for batch in batches_by_length(lengths[group], np.arange(len(group)), batch_tokens, counts[group], limit)
+        ]
+
+    @torch.inference_mode()
+    def _predict_batch(self, ids_BL, inside_BL, rows_M, labels_M) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        logits_MV = self._forward.logits(ids_BL, inside_BL, rows_M)
+        normalizer_M = log_normalizer(logits_MV)
+        labels_M = torch.from_numpy(labels_M.astype(np.int64)).to(self._device)
+        label_M = logits_MV.gather(1, labels_M[:, None])[:, 0].float() - normalizer_M
+        if len(self._nameless):
+            logits_MV[:, self._nameless] = -torch.inf
+        top_MK, ids_MK = top_k(logits_MV, self._top_k)
+        logprobs_MK = top_MK.float() - normalizer_M[:, None]
+        # float16 keeps the order: rounding is monotone.
+        return label_M.cpu().numpy(), ids_MK.int().cpu().numpy(), logprobs_MK.half().cpu().numpy()
+
+    @torch.inference_mode()
+    def log_distributions(self, input_ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """float32 [M, V]: all log-probabilities at `positions` of one sequence, predicted by itself, unpadded."""
+        inside_BL = np.ones((1, len(input_ids)), bool)
+        with _one_thread(self._device):
+            logits_MV = self._forward.logits(input_ids[None], inside_BL, positions.astype(np.int64))
+            return logits_MV.float().log_softmax(-1).cpu().numpy()
+
+    @torch.inference_mode()
+    def flops(self, token_ids: np.ndarray, lengths: np.ndarray, masked: int) -> int:
+        """Floating-point operations that the rows take, of whose positions `masked` are masked.
+
+        Counted on a single row, of mean length, and scaled by tokens and positions.
+        """
+        length = max(1, round(lengths.mean()))
+        row_BL, inside_BL = token_ids[None, :length].astype(np.int64), np.ones((1, length), bool)
+        counts = []
+        for heads in (0, 1):
+            with FlopCounterMode(display=False) as counter:
+                self._forward.logits(row_BL, inside_BL, np.zeros(heads, np.int64))
+            counts.append(counter.get_total_flops())
+        encoder, head = counts[0], counts[1] - counts[0]
+        return round(encoder * lengths.sum() / length + head * masked)
+
+
+def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: torch.device, max_length: int) -> Forward:
+    """The model's forward pass for rows of up to `max_length` tokens, tried. UserError as in `Forward.try_out`."""
+    forward = Forward(model, device, tokenizer.pad_id)
+    with _one_thread(device):
+        where = f"teacher {tokenizer.name!r} ({type(model).__name__})"
+        forward.try_out(where, tokenizer.ordinary_ids, min(max_length, longest_sequence(model)))
+    return forward
+
+
+# The number of threads is the whole process's, so only one teacher predicts at a time.
+_PREDICTING = threading.Lock()
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """Each operation on a CPU by one thread: sums of several threads' parts depend on how many there are."""
+    with _PREDICTING:
+        before = torch.get_num_threads()
+        if device.type == "cpu":
+            torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+def choose_device(device: str) -> torch.device:
+    """`auto` is the GPU where there is one. UserError for a device that is not there."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+
+
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the device itself computes in it, else float32."""
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    if device.type == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_bfloat16 = device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+    return torch.bfloat16 if has_bfloat16 else torch.float32

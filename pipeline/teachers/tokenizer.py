@@ -1,0 +1,199 @@
+"""A teacher's tokenizer and what the pipeline must know of it."""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from pipeline.config import TeacherConfig
+from pipeline.teachers.exact_tokenizer import fast_tokenizer, tokenizer_faults
+from pipeline.teachers.family import (
+    BYTE_LEVEL,
+    CHARACTERS,
+    SENTENCEPIECE,
+    WORD_END,
+    WORD_END_MARK,
+    WORD_LEVEL,
+    WORDPIECE,
+)
+from pipeline.teachers.tokenizer_json import is_filler
+from schemas.errors import UserError
+from schemas.secrets import masked
+
+
+@dataclass(frozen=True)
+class TeacherTokenizer:
+    """A teacher's tokenizer and what the pipeline must know of it. Ids are the teacher's own.
+
+    Attributes:
+      tokens: own id -> the tokenizer's string, for every token it has.
+      roles: special role (`pad`, `unknown`, `start`, `end`, `mask`) -> own id; `pad` only where the
+        padding token has no other role.
+      pad_id: what its model is given as padding.
+      prefix, suffix: the special ids that frame one sequence.
+      added: own ids of added tokens, special or not, which no family's rules describe.
+    """
+
+    name: str
+    hf: PreTrainedTokenizerFast = field(repr=False)
+    family: str
+    tokens: dict[int, str] = field(repr=False)
+    roles: dict[str, int]
+    pad_id: int
+    prefix: tuple[int, ...]
+    suffix: tuple[int, ...]
+    added: frozenset[int] = field(repr=False)
+
+    @cached_property
+    def size(self) -> int:
+        """One more than the highest own id."""
+        return max(self.tokens) + 1
+
+    @cached_property
+    def special_ids(self) -> np.ndarray:
+        """int32: own ids that are never masked and never drawn as a replacement."""
+        return np.unique(np.array([*self.hf.all_special_ids, *self.roles.values()], np.int32))
+
+    @cached_property
+    def ordinary_ids(self) -> np.ndarray:
+        """int32, ascending: the own ids a random replacement is drawn from."""
+        return np.setdiff1d(np.array(sorted(self.tokens), np.int32), self.special_ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the tokenizer's whole serialised state."""
+        return hashlib.sha256(self.hf.backend_tokenizer.to_str().encode()).hexdigest()
+
+
+def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
+    """Loads and checks a teacher's tokenizer.
+
+    Raises:
+      UserError: it cannot be loaded as a fast tokenizer, is of an unknown family, has no
+        mask or padding token, or frames sequences with something other than fixed special
+        tokens.
+    """
+    where = f"teacher {name!r} ({masked(config.model)})"
+    # Whatever its files make them say: no value of theirs is checked by transformers itself.
+    with tokenizer_faults(f"{where}: its tokenizer cannot be used"):
+        return _load(name, where, config)
+
+
+def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
+    tokenizer = fast_tokenizer(where, config)
+    for role in ("mask", "pad"):
+        if getattr(tokenizer, f"{role}_token_id") is None:
+            raise UserError(f"{where}: its tokenizer has no {role} token; a teacher must be a masked LM that has one")
+    prefix, suffix = _frame(where, tokenizer)
+    return TeacherTokenizer(
+        name=name,
+        hf=tokenizer,
+        family=_family(where, tokenizer),
+        # A student of ours, as a teacher, has fillers for the tokens of other languages.
+        tokens={own: token for token, own in tokenizer.get_vocab().items() if not is_filler(token)},
+        roles=_roles(where, tokenizer, prefix, suffix),
+        pad_id=tokenizer.pad_token_id,
+        prefix=prefix,
+        suffix=suffix,
+        added=frozenset(tokenizer.added_tokens_decoder),
+    )
+
+
+def _roles(
+    where: str, tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...], suffix: tuple[int, ...]
+) -> dict[str, int]:
+    """Each special role to one own id, and no id to two roles.
+
+    Some teachers have one token for two (EuroBERT pads with its end, GPT-2's kind starts, ends and is
+    unknown by one): it has the role in which it stands in sequences, and padding never is one.
+    """
+    if tokenizer.mask_token_id in [
+        getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "cls", "sep", "bos", "eos")
+    ]:
+        raise UserError(f"{where}: its mask token, {tokenizer.mask_token!r}, is another special token too")
+    start = _framing(prefix, tokenizer.cls_token_id, tokenizer.bos_token_id)
+    end = _framing(suffix, tokenizer.sep_token_id, tokenizer.eos_token_id)
+    if start == end and start in suffix and start not in prefix:
+        start = None
+    claims = {
+        "mask": tokenizer.mask_token_id,
+        "start": start,
+        "end": end,
+        "unknown": tokenizer.unk_token_id,
+        "pad": tokenizer.pad_token_id,
+    }
+    roles: dict[str, int] = {}
+    for role, own in claims.items():
+        if own is not None and own not in roles.values():
+            roles[role] = own
+    return roles
+
+
+def _framing(frame: tuple[int, ...], *candidates: int | None) -> int | None:
+    """Of several tokens for one role the one that sequences are framed with, else the first."""
+    known = [own for own in candidates if own is not None]
+    return next((own for own in known if own in frame), known[0] if known else None)
+
+
+def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The special ids before and after a sequence, read off several different probes."""
+    frames = set()
+    backend = tokenizer.backend_tokenizer
+    # Where the vocabulary is no language's (of proteins, say), some of these letters give nothing.
+    for probe in ("a", "b c", "A", "L K"):
+        bare = backend.encode(probe, add_special_tokens=False).ids
+        framed = backend.encode(probe)
+        # Not the first place where the text stands: its tokens may equal the frame's, as an unknown token may.
+        inside = [place for place, special in enumerate(framed.special_tokens_mask) if not special]
+        if not bare:
+            continue
+        start = inside[0] if inside else 0
+        if framed.ids[start : start + len(bare)] != bare or len(inside) != len(bare):
+            raise UserError(f"{where}: its tokenizer does not frame a sequence with fixed special tokens")
+        frames.add((tuple(framed.ids[:start]), tuple(framed.ids[start + len(bare) :])))
+    if not frames:
+        raise UserError(f"{where}: its tokenizer gives no tokens for plain text")
+    if len(frames) != 1:
+        raise UserError(f"{where}: its tokenizer frames different texts with different special tokens")
+    return frames.pop()
+
+
+def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """Which rules of `pipeline.vocabulary.identity` describe the tokenizer's strings."""
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    model = state["model"]
+    kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "")
+    parts = {part["type"] for part in _parts(state["pre_tokenizer"]) + _parts(state["decoder"])}
+    prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
+    is_byte_level = "ByteLevel" in parts
+    if kind in ("WordPiece", "BPE") and prefix == "##" and not (suffix or is_byte_level):
+        return WORDPIECE
+    if kind in ("WordPiece", "BPE") and is_byte_level and not (prefix or suffix):
+        return BYTE_LEVEL
+    if kind == "BPE" and suffix == WORD_END_MARK and not (prefix or is_byte_level):
+        return WORD_END
+    if kind in ("Unigram", "BPE") and "Metaspace" in parts | {_replaces_space(state["normalizer"])}:
+        return SENTENCEPIECE
+    if kind == "WordLevel":
+        ordinary = model["vocab"].keys() - {token.content for token in tokenizer.added_tokens_decoder.values()}
+        return CHARACTERS if 2 * sum(len(token) == 1 for token in ordinary) > len(ordinary) else WORD_LEVEL
+    raise UserError(
+        f"{where}: its tokenizer ({kind or 'unknown model'}) is neither WordPiece with ## or over bytes, SentencePiece, "
+        "byte-level BPE, BPE with </w>, nor a vocabulary of words or characters"
+    )
+
+
+def _parts(component: dict | None) -> list[dict]:
+    """A tokenizer component and, where it is a sequence, its members."""
+    if component is None:
+        return []
+    inner = component.get("pretokenizers") or component.get("decoders") or component.get("normalizers") or []
+    return [component, *(part for member in inner for part in _parts(member))]
+
+
+def _replaces_space(normalizer: dict | None) -> str | None:
+    """`Metaspace` where a normalizer does that pre-tokenizer's work, as in some converted models."""
+    return "Metaspace" if any(part.get("content") == "▁" for part in _parts(normalizer)) else None

@@ -1,0 +1,75 @@
+"""`python -m pipeline.trim FOLDER --output FOLDER`: leave out the tokens that the corpora do not use.
+
+A merged vocabulary holds every token of every teacher, but text in a few languages uses
+only some of them, and each costs the student a row of its embedding. Kept are the tokens
+that the corpora emit or that a teacher predicts for them, and what BPE needs to build
+those. The result is a folder of predictions like any other, in the smaller id space.
+No teacher runs again.
+"""
+
+from schemas.process import run_command
+
+if __name__ == "__main__":
+    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    run_command("pipeline.trim.__main__")
+
+import argparse
+import json
+import os
+
+from pipeline.trim.folders import format_report, trim
+from schemas.errors import UserError, exit_code_of
+from schemas.lock import owning
+from schemas.manifest import open_predictions
+from schemas.paths import check_output_file, path_option
+from schemas.storage import write_bytes
+
+
+def _positive(value: str) -> int:
+    if int(value) < 1:
+        raise argparse.ArgumentTypeError("must be 1 or more")
+    return int(value)
+
+
+def _run(options: argparse.Namespace) -> None:
+    options.folders = [path_option(folder, "FOLDER") for folder in options.folders]
+    for name in ("output", "like", "json"):
+        if (value := getattr(options, name)) is not None:
+            setattr(options, name, path_option(value, f"--{name}"))
+    if options.json:
+        check_output_file(options.json)
+    sources = [os.path.normpath(folder) for folder in [*options.folders, options.like] if folder]
+    if os.path.normpath(options.output) in sources:
+        raise UserError(f"--output {options.output}: is one of the folders to read; choose another")
+    with owning(options.output):
+        found = trim(open_predictions(*options.folders), options.output, options.like, options.min_predicted)
+    print(format_report(found, options.hidden_size))
+    if options.json:
+        write_bytes(options.json, json.dumps(found, indent=2).encode() + b"\n")
+
+
+def main(arguments: list[str]) -> int:
+    """Trims; returns the exit code (0 done, 2 bad input)."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline.trim",
+        description="Write predictions over a smaller merged vocabulary, without the tokens that the corpora neither "
+        "emit nor predict. Predictions outside it count as tail mass.",
+    )
+    parser.add_argument(
+        "folders", nargs="+", metavar="FOLDER", help="what the pipeline wrote; with it, what it extends"
+    )
+    parser.add_argument("--output", required=True, metavar="FOLDER", help="the trimmed folder; run again to resume")
+    parser.add_argument("--like", metavar="FOLDER", help="use this trimmed folder's vocabulary, e.g. for held-out text")
+    parser.add_argument(
+        "--min-predicted",
+        type=_positive,
+        default=1,
+        metavar="N",
+        help="keep tokens that are only predicted from N times on (1)",
+    )
+    parser.add_argument(
+        "--hidden-size", type=_positive, default=768, metavar="H", help="the student's, for the report (768)"
+    )
+    parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
+    options = parser.parse_args(arguments)
+    return exit_code_of(lambda: _run(options))

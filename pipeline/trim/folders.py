@@ -1,0 +1,226 @@
+"""Folders of predictions over a smaller vocabulary: counted, rewritten file by file, and reported on."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from tqdm import tqdm
+
+from pipeline.shard.parquet import encode_rows, read_receipt
+from pipeline.student_tokenizers.remap import remap_tokenizer
+from pipeline.student_tokenizers.store import deploy_tokenizers, deployed_tokenizers, make_tokenizers
+from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
+from pipeline.trim.tokens import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
+from schemas.errors import UserError
+from schemas.manifest import (
+    RUN_FILE,
+    FileRecord,
+    Manifest,
+    PredictionFile,
+    Predictions,
+    VocabularyRecord,
+    open_predictions,
+    read_footer,
+    write_manifest,
+)
+from schemas.ragged import flatten
+from schemas.row_groups import read_row_group
+from schemas.rows import ROW_SCHEMA, check_footer
+from schemas.storage import join, list_files, write_bytes
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
+
+Result = TypeVar("Result")
+# Files read or written at once.
+_THREADS = 4
+
+
+def trim(predictions: Predictions, output: str, like: str | None = None, min_predicted: int = 1) -> dict:
+    """Writes `predictions` to the folder `output` over a smaller vocabulary; returns the report as JSON values.
+
+    Files that are there already are kept, so that it can be stopped and run again.
+
+    Args:
+      like: a trimmed folder whose vocabulary and tokenizers to use, say for held-out text.
+
+    Raises:
+      UserError: `output` holds other files, `like` is over another vocabulary, or two of
+        the folders hold files of the same name.
+    """
+    manifest = _join_manifests(predictions)
+    vocabulary = predictions.vocabulary
+    target = open_predictions(like).vocabulary if like else None
+    kept = _tokens_of(target, like, vocabulary) if target else None
+    tokenizers = deployed_tokenizers(predictions.newest, vocabulary)
+    usage = sum(
+        _each(predictions.files, "counting", lambda file: count_usage(_read(file), len(vocabulary))),
+        Usage(np.zeros(len(vocabulary), np.int64), np.zeros(len(vocabulary), np.int64)),
+    )
+    if kept is None:
+        kept = kept_tokens(usage, vocabulary, tokenizers, min_predicted)
+    trimmed, table = trim_vocabulary(vocabulary, kept)
+    # Without an unknown token, left-out inputs are masked.
+    unknown = trimmed.id_of("unknown" if "unknown" in trimmed.roles else "mask")
+    present = list_files(output)
+    if RUN_FILE in present:
+        raise UserError(f"{output}: holds a run of the pipeline; choose another output")
+    words = read_words(join(like or predictions.newest, WORDS_FILE), len(target if like else vocabulary))
+    if like:
+        remapped = deployed_tokenizers(like, target)
+    else:
+        remapped = {name: remap_tokenizer(tokenizer, table) for name, tokenizer in tokenizers.items()}
+        words = trim_words(words, table)
+    made = make_tokenizers(remapped, trimmed, words)
+    run = _run_of(predictions, trimmed)
+    records = list(
+        _each(
+            predictions.files,
+            "writing",
+            lambda file: _trim_file(file, output, file.record.path in present, trimmed.sha256, run, table, unknown),
+        )
+    )
+    write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
+    deploy_tokenizers(output, made)
+    write_manifest(output, _with_files(manifest, trimmed, run, records))
+    return {
+        "tokens": len(vocabulary),
+        "kept": len(trimmed),
+        "kept_by_teacher": {name: int((ids >= 0).sum()) for name, ids in trimmed.teacher_ids.items()},
+        "emitted_outside": float(usage.emitted[~kept].sum() / max(1, usage.emitted.sum())),
+        "predicted_outside": float(usage.predicted[~kept].sum() / max(1, usage.predicted.sum())),
+    }
+
+
+def format_report(found: dict, hidden_size: int) -> str:
+    """The report as lines, with what it saves a student of `hidden_size`."""
+    saved = (found["tokens"] - found["kept"]) * (hidden_size + 1)
+    by_teacher = ", ".join(f"{name} {count:,}" for name, count in found["kept_by_teacher"].items())
+    return (
+        f"{found['tokens']:,} merged tokens, {found['kept']:,} kept ({by_teacher})\n"
+        f"outside: {found['emitted_outside']:.3%} of the text's tokens, "
+        f"{found['predicted_outside']:.3%} of the predictions\n"
+        f"saved: {saved:,} parameters of a student of width {hidden_size}, whose embedding and head share their weights"
+    )
+
+
+def _join_manifests(predictions: Predictions) -> Manifest:
+    """One manifest for all folders: of the newest, with everyone's teachers, languages and files."""
+    paths = [file.record.path for file in predictions.files]
+    if len(set(paths)) < len(paths):
+        twice = next(path for path in paths if paths.count(path) > 1)
+        raise UserError(
+            f"{twice} is in more than one of {', '.join(predictions.folders)}; trim them into folders apart"
+        )
+    teachers = {}
+    for manifest in predictions.manifests:
+        for name, record in manifest.teachers.items():
+            known = teachers[name].languages if name in teachers else []
+            languages = [*known, *(language for language in record.languages if language not in known)]
+            teachers[name] = record.model_copy(update={"languages": languages})
+    newest = predictions.manifests[predictions.folders.index(predictions.newest)]
+    for folder, manifest in zip(predictions.folders, predictions.manifests, strict=True):
+        if (manifest.masking, manifest.seed) != (newest.masking, newest.seed):
+            raise UserError(
+                f"{folder}: was masked otherwise than {predictions.newest}, and one manifest cannot say both; "
+                "trim them into folders apart, the second with --like"
+            )
+    return newest.model_copy(
+        update={
+            "max_length": predictions.max_length,
+            "teachers": teachers,
+            "languages": [record for manifest in predictions.manifests for record in manifest.languages],
+            "files": [file.record for file in predictions.files],
+        }
+    )
+
+
+def _run_of(predictions: Predictions, vocabulary: Vocabulary) -> str:
+    """The fingerprint of the trimmed run: of those it was made from, and of its vocabulary."""
+    parts = [*(manifest.run for manifest in predictions.manifests), vocabulary.sha256]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _with_files(manifest: Manifest, vocabulary: Vocabulary, run: str, files: list[FileRecord]) -> Manifest:
+    """`manifest` over another vocabulary, with its files as they were written."""
+    languages = [
+        record.model_copy(
+            update={"rows": sum(f.rows for f in files if (f.language, f.teacher) == (record.language, record.teacher))}
+        )
+        for record in manifest.languages
+    ]
+    record = VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256)
+    changes = {"vocabulary": record, "run": run, "trimmed": True, "files": files, "languages": languages}
+    return manifest.model_copy(update=changes)
+
+
+def _trim_file(
+    file: PredictionFile,
+    output: str,
+    is_there: bool,
+    vocabulary_sha256: str,
+    run: str,
+    table: np.ndarray,
+    unknown: int,
+) -> FileRecord:
+    """Writes one file over the trimmed vocabulary, unless it is there; returns its record."""
+    url = join(output, file.record.path)
+    source = read_receipt(file.url, read_footer(file.url).metadata)
+    if not is_there:
+        rows = trim_rows(_read(file), table, unknown, file.top_k)
+        receipt = source.model_copy(
+            update={
+                "rows": len(rows),
+                "tokens": len(flatten(rows["input_ids"])[0]),
+                "masked_positions": len(flatten(rows["labels"])[0]),
+            }
+        )
+        content = encode_rows(
+            rows, file.top_k, vocabulary_sha256, run, receipt.model_dump_json(), max([1, *file.record.row_groups])
+        )
+        write_bytes(url, content)
+    footer = read_footer(url)
+    check_footer(url, footer.metadata.metadata, file.top_k, vocabulary_sha256, run)
+    receipt = read_receipt(url, footer.metadata)
+    if (receipt.records, receipt.used) != (source.records, source.used):
+        raise UserError(f"{url}: was trimmed from another run; remove it, or choose another output")
+    return file.record.model_copy(
+        update={
+            "rows": receipt.rows,
+            "row_groups": footer.row_groups,
+            "tokens": receipt.tokens,
+            "masked_positions": receipt.masked_positions,
+            "size": footer.size,
+            "footer_sha256": footer.sha256,
+        }
+    )
+
+
+def _tokens_of(target: Vocabulary, like: str, vocabulary: Vocabulary) -> np.ndarray:
+    """bool [V]: the tokens of `vocabulary` that the trimmed vocabulary of `like` has."""
+    wanted = set(zip(target.roles, target.tokens, strict=True))
+    kept = np.array([written in wanted for written in zip(vocabulary.roles, vocabulary.tokens, strict=True)])
+    if trim_vocabulary(vocabulary, kept)[0].sha256 != target.sha256:
+        raise UserError(f"{like}: its vocabulary is no part of this one; it was trimmed from another")
+    return kept
+
+
+def _read(file: PredictionFile) -> pa.Table:
+    """All rows of a file. All columns, so that what is wrong is found before anything is written."""
+    groups = [read_row_group(file, group) for group in range(len(file.record.row_groups))]
+    return pa.concat_tables([ROW_SCHEMA.empty_table(), *(group.replace_schema_metadata() for group in groups)])
+
+
+def _each(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:
+    """`work` of each file, several at a time, with progress in rows."""
+    pool = ThreadPoolExecutor(_THREADS)
+    try:
+        with tqdm(total=sum(file.record.rows for file in files), desc=what, unit="row") as bar:
+            for file, result in zip(files, pool.map(work, files), strict=True):
+                bar.update(file.record.rows)
+                yield result
+    finally:
+        # After an error or Ctrl-C nothing further is begun.
+        pool.shutdown(cancel_futures=True)

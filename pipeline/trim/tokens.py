@@ -1,0 +1,133 @@
+"""Which merged tokens the corpora use, and rows over those alone: the pure functions of `pipeline.trim`."""
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedTokenizerFast
+
+from pipeline.teachers.tokenizer_json import is_filler, merged_piece
+from pipeline.vocabulary.identity import byte_alphabet
+from schemas.ragged import flatten
+from schemas.rows import ROW_SCHEMA
+from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How often the corpora use each of V merged tokens: int64 [V] each.
+
+    Attributes:
+      emitted: in the text as the teachers segment it, before masking.
+      predicted: among the top-k.
+    """
+
+    emitted: np.ndarray
+    predicted: np.ndarray
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(self.emitted + other.emitted, self.predicted + other.predicted)
+
+
+def count_usage(rows: pa.Table, size: int) -> Usage:
+    """Counts the tokens of `rows` (`schemas.rows`). Replaced tokens count as what they replaced."""
+    ids, starts, _ = flatten(rows["input_ids"])
+    positions, _, counts = flatten(rows["masked_positions"])
+    original = ids.copy()
+    original[np.repeat(starts, counts) + positions] = flatten(rows["labels"])[0]
+    topk = flatten(rows["topk_ids"])[0]
+    return Usage(np.bincount(original, minlength=size), np.bincount(topk[topk >= 0], minlength=size))
+
+
+def kept_tokens(
+    usage: Usage, vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedTokenizerFast], min_predicted: int = 1
+) -> np.ndarray:
+    """bool [V]: the merged tokens to keep.
+
+    Special tokens; what is emitted; what is predicted at least `min_predicted` times; the
+    bytes of byte-level BPE; the pieces from which BPE merges any of these; and the least
+    probable piece of each Unigram.
+
+    Args:
+      tokenizers: the teachers', with merged ids.
+    """
+    kept = (usage.emitted > 0) | (usage.predicted >= max(1, min_predicted))
+    kept |= np.isin(vocabulary.roles, SPECIAL_ROLES)
+    for tokenizer in tokenizers.values():
+        kept[tokenizer.all_special_ids] = True
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        model = state["model"]
+        if isinstance(model["vocab"], list):
+            # The unknown penalty of a Unigram model hangs on its lowest score.
+            scores = {own: score for own, (entry, score) in enumerate(model["vocab"]) if not is_filler(entry)}
+            kept[min(scores, key=scores.get)] = True
+            continue
+        ids = model["vocab"]
+        if "ByteLevel" in json.dumps([state["pre_tokenizer"], state["decoder"]]):
+            kept[[ids[character] for character in byte_alphabet() if character in ids]] = True
+        # Latest merges first, so that a kept token keeps its pieces, and they theirs.
+        for left, right in reversed(model.get("merges", [])):
+            if kept[ids[merged_piece(model, left, right)]]:
+                kept[[ids[left], ids[right]]] = True
+    return kept
+
+
+def trim_vocabulary(vocabulary: Vocabulary, kept: np.ndarray) -> tuple[Vocabulary, np.ndarray]:
+    """The kept tokens in their order, and int32 [V]: merged ids to trimmed ids, -1 where left out."""
+    chosen = np.flatnonzero(kept)
+    table = np.full(len(vocabulary), -1, np.int32)
+    table[chosen] = np.arange(len(chosen), dtype=np.int32)
+    trimmed = Vocabulary(
+        [vocabulary.tokens[i] for i in chosen],
+        [vocabulary.roles[i] for i in chosen],
+        {name: ids[chosen] for name, ids in vocabulary.teacher_ids.items()},
+    )
+    return trimmed, table
+
+
+def trim_rows(rows: pa.Table, table: np.ndarray, unknown: int, top_k: int) -> pa.Table:
+    """`rows` in trimmed ids.
+
+    Inputs that were left out (random replacements; in other text, rare words) become
+    `unknown`. Targets that were left out are no targets any more, and rows without a
+    target are dropped. Predictions that were left out keep their place among the top-k, as
+    -1 with log-probability -inf.
+    """
+    positions, starts, counts = flatten(rows["masked_positions"])
+    labels = table[flatten(rows["labels"])[0]]
+    inside = labels >= 0
+    left = np.add.reduceat(np.append(inside, False), starts) * (counts > 0) if len(rows) else counts
+    ends = np.concatenate([[0], np.cumsum(left)])
+
+    def lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
+
+    ids, id_starts, _ = flatten(rows["input_ids"])
+    trimmed = table[ids]
+    columns = {name: rows[name] for name in ROW_SCHEMA.names}
+    columns["input_ids"] = lists(np.append(id_starts, len(ids)), np.where(trimmed < 0, np.int32(unknown), trimmed))
+    columns["masked_positions"] = lists(ends, positions[inside])
+    columns["labels"] = lists(ends, labels[inside])
+    if top_k:
+        columns["label_logprobs"] = lists(ends, flatten(rows["label_logprobs"])[0][inside])
+        ids_MK = flatten(rows["topk_ids"])[0].reshape(-1, top_k)[inside]
+        # Some may be outside already, where this is not the first trim.
+        ids_MK = np.where(ids_MK < 0, np.int32(-1), table[ids_MK])
+        logprobs_MK = flatten(rows["topk_logprobs"])[0].reshape(-1, top_k)[inside]
+        logprobs_MK = np.where(ids_MK < 0, np.float16(-np.inf), logprobs_MK)
+        columns["topk_ids"] = lists(ends * top_k, ids_MK.ravel())
+        columns["topk_logprobs"] = lists(ends * top_k, logprobs_MK.ravel())
+    return pa.table(columns, schema=ROW_SCHEMA).filter(pa.array(left > 0))
+
+
+def trim_words(words: pa.Table, table: np.ndarray) -> pa.Table:
+    """The words all of whose tokens are kept, in trimmed ids."""
+    ids, starts, lengths = flatten(words["ids"])
+    trimmed = table[ids]
+    offsets = np.append(starts, len(ids)).astype(np.int32)
+    words = words.set_column(
+        words.schema.get_field_index("ids"), "ids", pa.ListArray.from_arrays(pa.array(offsets), pa.array(trimmed))
+    )
+    left_out = np.add.reduceat(np.append(trimmed < 0, False), starts) if len(starts) else np.empty(0, int)
+    return words.filter(pa.array(left_out == 0))

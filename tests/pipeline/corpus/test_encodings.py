@@ -1,0 +1,138 @@
+"""Text that is no UTF-8 is refused while planning, by what it looks like; single bad lines are not."""
+
+import gzip
+import io
+import sqlite3
+import zipfile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from schemas.errors import UserError
+from tests.pipeline.corpus.test_records import COMPRESS, plan, records
+
+RUSSIAN = "река помнит учитель, мой дом и море пишет песню\n" * 40
+JAPANESE = "これは日本語のテキストです。カタカナもあります\n" * 40
+CHINESE = "我们在这里学习中文，今天天气很好，大家都很高兴\n" * 40
+KOREAN = "우리는 여기에서 한국어를 배우고 있습니다\n" * 40
+FRENCH = "le garçon a été très étonné, déjà là\n" * 40
+
+
+@pytest.mark.parametrize("suffix", ["", *COMPRESS])
+@pytest.mark.parametrize(
+    ("text", "encoding", "named"),
+    [
+        ("the river\n" * 20, "utf-16", "UTF-16LE"),
+        ("the river\n" * 20, "utf-32", "UTF-32LE"),
+        *((text, f"utf-16-{end}", f"UTF-16{end.upper()}") for text in ("the river\n" * 20, RUSSIAN, CHINESE) for end in ("le", "be")),
+        *((RUSSIAN, f"utf-32-{end}", f"UTF-32{end.upper()}") for end in ("le", "be")),
+        (FRENCH, "latin-1", "WINDOWS-1252"),
+        (FRENCH, "cp1252", "WINDOWS-1252"),
+        (RUSSIAN, "cp1251", "WINDOWS-1251"),
+        (RUSSIAN, "koi8-r", "KOI8-R"),
+        (JAPANESE, "shift_jis", "SHIFT_JIS"),
+        (JAPANESE, "euc-jp", "EUC-JP"),
+        (KOREAN, "euc-kr", "EUC-KR"),
+        (CHINESE, "gb18030", "GB18030"),
+        (JAPANESE, "iso2022-jp", "ISO-2022-JP"),
+        (KOREAN, "iso2022-kr", "ISO-2022-KR"),
+    ],
+)  # fmt: skip
+def test_other_encodings_are_named(tmp_path, text, encoding, named, suffix):
+    content = text.encode(encoding)
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(COMPRESS[suffix](content) if suffix else content)
+    with pytest.raises(UserError, match=f"looks like {named}, not UTF-8; convert it, e.g. `iconv -f {named} -t UTF-8"):
+        plan(path, 100)
+
+
+def _binary(kind: str, folder) -> bytes:
+    buffer = io.BytesIO()
+    if kind == "zip":
+        with zipfile.ZipFile(buffer, "w") as archive:
+            archive.writestr("a.txt", "the river")
+    elif kind == "SQLite":
+        database = sqlite3.connect(folder / "a.db")
+        database.execute("create table a (b text)")
+        database.close()
+        return (folder / "a.db").read_bytes()
+    elif kind == "gzip":
+        return gzip.compress(b"the river")
+    elif kind == "Parquet":
+        pq.write_table(pa.table({"text": ["the river"]}), buffer)
+    elif kind == "PDF":
+        return b"%PDF-1.7\n1 0 obj\n"
+    else:
+        return bytes(range(256)) * 8
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["zip", "SQLite", "gzip", "Parquet", "PDF", "binary"])
+def test_files_that_are_no_text_are_named(tmp_path, kind):
+    (tmp_path / "a.txt").write_bytes(_binary(kind, tmp_path))
+    with pytest.raises(UserError, match=f"a.txt: looks like .*{kind}"):
+        plan(tmp_path / "a.txt", 100)
+
+
+def test_single_bad_lines_and_nul_bytes_are_only_rejected(tmp_path):
+    lines = [b"the river"] * 90 + [b"caf\xe9"] * 10 + ["река \0 море 我".encode()] * 20
+    (tmp_path / "a.txt").write_bytes(b"\n".join(lines))
+    faults = [fault for _, _, fault in records(plan(tmp_path / "a.txt", 64))]
+    assert faults == [""] * 90 + ["invalid UTF-8"] * 10 + [""] * 20
+
+
+@pytest.mark.parametrize("lines", [[b"x" * 70_000, "我".encode() * 30_000], ["é".encode() * 40_000]])
+def test_a_head_that_ends_within_a_character(tmp_path, lines):
+    (tmp_path / "a.txt").write_bytes(b"\n".join(b"a" + line for line in lines))
+    assert [fault for _, _, fault in records(plan(tmp_path / "a.txt", 1000))] == [""] * len(lines)
+
+
+@pytest.mark.parametrize("shard_bytes", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize("name", ["a.txt", "A.TXT.GZ", "a.zst", "a.jsonl", "a.JSONL.gz"])
+def test_a_byte_order_mark_is_dropped(tmp_path, name, shard_bytes):
+    lines = ['{"text": "one"}', '{"text": "two"}'] if "json" in name.lower() else ["one", "two"]
+    content = b"\xef\xbb\xbf" + "\n".join(lines).encode()
+    suffix = name[name.rindex(".") :].lower()
+    (tmp_path / name).write_bytes(COMPRESS[suffix](content) if suffix in COMPRESS else content)
+    assert records(plan(tmp_path / name, shard_bytes)) == [(0, "one", ""), (1, "two", "")]
+
+
+@pytest.mark.parametrize("content", ['[{"text": "one"}]', '[\n {"text": "one"}\n]'])
+def test_a_json_array_is_refused(tmp_path, content):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=r"a.json: is one JSON array, .*`jq -c"):
+        plan(tmp_path / "a.json", 100)
+
+
+TEXTS = ["one", None, "три", "one", ""]
+KINDS = [
+    *(kind() for kind in (pa.string, pa.large_string, pa.string_view, pa.binary, pa.large_binary, pa.binary_view)),
+    *(pa.dictionary(index, pa.string()) for index in (pa.int8(), pa.int32(), pa.int64(), pa.uint16())),
+    pa.dictionary(pa.int32(), pa.large_string()),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("stores_schema", [True, False])
+def test_parquet_strings_of_every_kind(tmp_path, kind, stores_schema):
+    values = TEXTS if "binary" not in str(kind) else [text and text.encode() for text in TEXTS]
+    if pa.types.is_dictionary(kind):
+        column = pa.array(values, kind.value_type).dictionary_encode().cast(kind)
+    else:
+        column = pa.array(values, kind)
+    path = tmp_path / "A.Parquet"
+    pq.write_table(pa.table({"n": range(5), "text": column}), path, row_group_size=3, store_schema=stores_schema)
+    expected = [(n, text or "", "" if text else "empty") for n, text in enumerate(TEXTS)]
+    assert records(plan(path, 1)) == records(plan(path, 100)) == expected
+
+
+def test_a_parquet_column_named_twice_or_nested_is_refused(tmp_path):
+    column = pa.array(["one"])
+    pq.write_table(pa.Table.from_arrays([column, column], names=["text", "text"]), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="has 2 columns called 'text'"):
+        plan(tmp_path / "a.parquet", 100)
+    pq.write_table(pa.table({"text": [{"a": "one"}], "b": [["one"]]}), tmp_path / "b.parquet")
+    for field in ("text", "b"):
+        with pytest.raises(UserError, match=f"'{field}' is a column of .*, not of strings"):
+            plan(tmp_path / "b.parquet", 100, field)

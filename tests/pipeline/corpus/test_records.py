@@ -1,0 +1,193 @@
+"""Reading text: however a file is cut, every record comes out once, with its own number."""
+
+import bz2
+import gzip
+import json
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import pipeline.corpus.records
+from pipeline.corpus.files import TextFile, find_files
+from pipeline.corpus.records import FilePlan, plan_file, read_records
+from schemas.errors import UserError
+
+# Two members, as `cat a.gz b.gz` makes them: a reader must not stop after the first.
+COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": partial(pa.Codec("zstd").compress, asbytes=True)}
+
+
+def plan(path, shard_bytes: int, field: str = "text") -> FilePlan:
+    with ThreadPoolExecutor(2) as pool:
+        return plan_file(TextFile(str(path), path.name, field), shard_bytes, pool)
+
+
+def records(file: FilePlan) -> list[tuple[int, str, str]]:
+    return [tuple(record) for part in file.ranges for record in read_records(part)]
+
+
+def expected(content: bytes) -> list[tuple[int, str, str]]:
+    lines = content.split(b"\n")
+    if lines[-1] == b"":
+        lines.pop()
+    return [(n, line.decode(), "" if line.strip() else "empty") for n, line in enumerate(lines)]
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.text("ab ж", max_size=12).map(str.encode), max_size=30),
+    st.booleans(),
+    st.integers(1, 40),
+    st.integers(1, 16),
+    st.sampled_from(["", *COMPRESS]),
+)
+def test_ranges_cover_every_line_once(tmp_path_factory, lines, ends, shard_bytes, block, suffix):
+    path = tmp_path_factory.mktemp("text") / f"a.txt{suffix}"
+    content = b"\n".join(lines) + (b"\n" if ends and lines else b"")
+    half = len(content) // 2
+    path.write_bytes(COMPRESS[suffix](content[:half]) + COMPRESS[suffix](content[half:]) if suffix else content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.corpus.records, "_BLOCK", block)
+        found = plan(path, shard_bytes)
+        assert records(found) == expected(content)
+        # In any order too, which a compressed stream cannot go back for.
+        backwards = [[tuple(record) for record in read_records(part)] for part in reversed(found.ranges)]
+    assert sum(reversed(backwards), []) == expected(content)
+    longest = max((len(line) for line in lines), default=0) + 1
+    assert all(part.size < shard_bytes + longest for part in found.ranges)
+    assert sum(part.records for part in found.ranges) == len(expected(content))
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.lists(st.one_of(st.none(), st.text(max_size=8)), max_size=40),
+    st.integers(1, 60),
+    st.integers(1, 12),
+    st.booleans(),
+)
+def test_parquet(tmp_path_factory, texts, shard_bytes, group, large):
+    path = tmp_path_factory.mktemp("text") / "a.parquet"
+    kind = pa.large_string() if large else pa.string()
+    pq.write_table(pa.table({"n": range(len(texts)), "body": pa.array(texts, kind)}), path, row_group_size=group)
+    found = records(plan(path, shard_bytes, "body"))
+    assert [number for number, _, _ in found] == list(range(len(texts)))
+    assert [text for _, text, _ in found] == [text or "" for text in texts]
+    assert [fault for _, _, fault in found] == ["" if text and not text.isspace() else "empty" for text in texts]
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson.gz", "a.jsonl.zst"])
+def test_json_lines(tmp_path, name):
+    lines = [
+        json.dumps({"text": "one\ntwo", "id": 1}).encode(),
+        b"",
+        b"{broken",
+        json.dumps({"other": "x"}).encode(),
+        b'{"text": "\xff"}',
+        b'{"text": "\\ud800"}',
+        b'["text"]',
+        json.dumps({"text": "три"}).encode(),
+        b"[" * 100_000,
+    ]
+    content = b"\n".join(lines)
+    suffix = name[name.rindex(".") :]
+    (tmp_path / name).write_bytes(COMPRESS[suffix](content) if suffix in COMPRESS else content)
+    assert records(plan(tmp_path / name, 30)) == [
+        (0, "one\ntwo", ""),
+        (1, "", "empty"),
+        (2, "", "invalid JSON"),
+        (3, "", "no text in 'text'"),
+        (4, "", "invalid UTF-8"),
+        (5, "", "invalid UTF-8"),
+        (6, "", "no text in 'text'"),
+        (7, "три", ""),
+        (8, "", "invalid JSON"),
+    ]
+
+
+def test_windows_line_ends_and_broken_lines(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\n\xfftwo\r\n")
+    assert records(plan(tmp_path / "a.txt", 100)) == [(0, "one", ""), (1, "", "invalid UTF-8")]
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_truncated_file_is_named_before_any_work(tmp_path, suffix):
+    content = COMPRESS[suffix]("\n".join(map(str, range(5000))).encode())
+    (tmp_path / f"a.txt{suffix}").write_bytes(content[:-20])
+    with pytest.raises(UserError, match=f"a.txt{suffix}: cannot be read"):
+        plan(tmp_path / f"a.txt{suffix}", 1000)
+
+
+@pytest.mark.parametrize("encoding", ["DELTA_BYTE_ARRAY", "DELTA_LENGTH_BYTE_ARRAY", "PLAIN"])
+def test_parquet_without_a_dictionary(tmp_path, encoding):
+    texts = [f"the same beginning {number % 7}" for number in range(100)]
+    table = pa.table({"n": range(100), "text": texts})
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        table, path, row_group_size=30, use_dictionary=False, column_encoding={"text": encoding, "n": "PLAIN"}
+    )
+    assert records(plan(path, 200)) == [(number, text, "") for number, text in enumerate(texts)]
+
+
+def test_a_parquet_page_that_would_fill_the_memory_is_refused(tmp_path):
+    value = pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), pa.array(["x" * (2**28 + 1)]))
+    pq.write_table(pa.table({"text": value}), tmp_path / "a.parquet", compression="zstd")
+    with pytest.raises(
+        UserError, match=r"a.parquet: row group 0 unpacks from [\d,]+ to 268,\d+,\d+ bytes, which is no"
+    ):
+        plan(tmp_path / "a.parquet", 100)
+
+
+def test_parquet_without_the_column(tmp_path):
+    pq.write_table(pa.table({"n": [1], "body": ["x"]}), tmp_path / "a.parquet")
+    with pytest.raises(UserError, match="'text' is no such column; name one in `field`: n, body"):
+        plan(tmp_path / "a.parquet", 100)
+    with pytest.raises(UserError, match="'n' is a column of int64, not of strings"):
+        plan(tmp_path / "a.parquet", 100, "n")
+    (tmp_path / "b.parquet").write_bytes(b"no parquet")
+    with pytest.raises(UserError, match="b.parquet: cannot be read"):
+        plan(tmp_path / "b.parquet", 100)
+
+
+def test_a_parquet_file_that_shrinks_during_the_run_is_noticed(tmp_path):
+    write = lambda rows: pq.write_table(pa.table({"text": ["x"] * rows}), tmp_path / "a.parquet", row_group_size=10)  # noqa: E731
+    write(40)
+    last = plan(tmp_path / "a.parquet", 1, "text").ranges[-1]
+    write(20)
+    with pytest.raises(UserError, match="changed since the run began"):
+        list(read_records(last))
+
+
+def test_a_file_that_changes_during_the_run_is_noticed(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\nthree\n")
+    found = plan(tmp_path / "a.txt", 100)
+    (tmp_path / "a.txt").write_text("onetwo\nthree..\n")
+    with pytest.raises(UserError, match="changed since the run began"):
+        records(found)
+
+
+def test_the_fingerprint_is_of_the_content(tmp_path):
+    content = "".join(f"line {n}\n" for n in range(50)).encode()
+    (tmp_path / "a.txt").write_bytes(content)
+    (tmp_path / "b.txt").write_bytes(content)
+    (tmp_path / "c.txt").write_bytes(content[:-2] + b"!\n")
+    one, same, other = (plan(tmp_path / name, 64).sha256 for name in ("a.txt", "b.txt", "c.txt"))
+    assert one == same != other
+
+
+def test_find_files_by_glob_by_name_and_by_folder(tmp_path):
+    for name in ("a/x.txt", "a/y.txt", "b/x.txt", "b/.hidden.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("one\n")
+    names = partial(map, lambda file: file.source)
+    assert list(names(find_files("en", [f"{tmp_path}/*/*.txt"]))) == ["a/x.txt", "a/y.txt", "b/x.txt"]
+    assert list(names(find_files("en", [f"{tmp_path}/a/x.txt"]))) == ["x.txt"]
+    assert list(names(find_files("en", [str(tmp_path)]))) == ["a/x.txt", "a/y.txt", "b/x.txt"]
+    assert list(names(find_files("en", [f"file://{tmp_path}/b/"]))) == ["x.txt"]
+    with pytest.raises(UserError, match="no file matches"):
+        find_files("en", [f"{tmp_path}/c.txt"])
+    with pytest.raises(UserError, match="both called 'x.txt'"):
+        find_files("en", [f"{tmp_path}/a/x.txt", f"{tmp_path}/b/x.txt"])

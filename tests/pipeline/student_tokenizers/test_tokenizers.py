@@ -1,0 +1,74 @@
+"""The tokenizers that leave stage one: teachers' segmentations in merged ids, loaded by plain transformers."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from transformers import AutoTokenizer
+
+from pipeline.student_tokenizers.remap import remap_tokenizer
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
+from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
+from tests.support import world
+
+
+@pytest.fixture(scope="module")
+def pairs(teachers, predictions):
+    """For each teacher: its own tokenizer, the remapped one, and its ids in the merged vocabulary."""
+    vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
+    return {
+        name: (
+            AutoTokenizer.from_pretrained(teachers / name),
+            AutoTokenizer.from_pretrained(predictions / TEACHER_TOKENIZERS / name),
+            vocabulary.to_merged(name),
+        )
+        for name in world.TEACHERS
+    }
+
+
+texts = st.one_of(
+    st.text(max_size=40),
+    st.lists(
+        st.sampled_from(sum(world.WORDS.values(), []) + [" ", "  ", "<mask>", "[MASK]", "नदी", "👩‍🔬", "é", "é"])
+    ).map(" ".join),
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(texts)
+def test_remapped_tokenizers_give_the_teachers_ids_remapped(pairs, text):
+    for own, remapped, to_merged in pairs.values():
+        expected = own(text)["input_ids"]
+        assert remapped(text)["input_ids"] == to_merged[expected].tolist()
+        assert remapped.decode(remapped(text)["input_ids"]) == own.decode(expected)
+
+
+@pytest.mark.parametrize("family", ["wordpiece", "unigram", "bpe"])
+def test_added_tokens_outside_the_models_vocabulary_keep_their_ids(family):
+    own = world.make_tokenizer(family, world.sentences("en", 100))
+    own.add_tokens(["covid-19"])
+    own.add_tokens(["<entity>"], special_tokens=True)
+    to_merged = np.random.default_rng(0).permutation(2 * len(own))[: len(own)].astype(np.int32)
+    remapped = remap_tokenizer(own, to_merged)
+    text = "the covid-19 <entity> river"
+    assert {own.convert_tokens_to_ids(token) for token in ("covid-19", "<entity>")} < set(own(text)["input_ids"])
+    assert remapped(text)["input_ids"] == to_merged[own(text)["input_ids"]].tolist()
+
+
+def test_special_tokens_are_carried_over(pairs):
+    for own, remapped, to_merged in pairs.values():
+        for name in ("pad", "unk", "cls", "sep", "mask"):
+            assert getattr(remapped, f"{name}_token_id") == to_merged[getattr(own, f"{name}_token_id")]
+
+
+def test_the_default_tokenizer_encodes_every_language(predictions, text):
+    tokenizer = AutoTokenizer.from_pretrained(predictions / DEFAULT_TOKENIZER)
+    vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
+    assert tokenizer.mask_token_id == vocabulary.id_of("mask")
+    for language in world.WORDS:
+        for line in (text / f"{language}.heldout.txt").read_text().splitlines():
+            ids = tokenizer(line)["input_ids"]
+            assert vocabulary.id_of("unknown") not in ids
+            assert ids[0] == vocabulary.id_of("start") and ids[-1] == vocabulary.id_of("end")
+            # BERT's words, which fit this world best, do not say where a space stood beside punctuation.
+            assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == line.replace(" ", "")

@@ -1,0 +1,298 @@
+"""Teachers as they come: odd vocabularies, old layouts, and those that must be refused."""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
+from tokenizers import AddedToken
+from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+
+from pipeline.config import TeacherConfig
+from pipeline.student_tokenizers.remap import remap_tokenizer
+from pipeline.teachers.family import SENTENCEPIECE
+from pipeline.teachers.model import check_model
+from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
+from pipeline.vocabulary.identity import LITERAL
+from pipeline.vocabulary.merge import merge
+from schemas.errors import UserError
+from tests.support import world
+
+CORPUS = [
+    "The café in Zürich serves naïve guests, don't you know? (Yes!) 1999 e-mails.",
+    "Ёлка и й: поёт песню, пишет — «море».",
+    "हिन्दी में लिखता है, शिक्षक नदी।",
+    "العربية تُكتب من اليمين، كتاب جميل.",
+    "我去了北京。東京は大きい、がぎぐ。",
+    "👩‍🔬 😀 ❤️ emoji, নিয়ে",
+] * 20
+texts = st.one_of(
+    st.text(max_size=30),
+    st.lists(st.sampled_from([word for line in CORPUS[:6] for word in line.split()] + ["  ", "\t", "\u00a0"])).map(
+        " ".join
+    ),
+).flatmap(lambda text: st.sampled_from([text, unicodedata.normalize("NFD", text)]))
+
+
+def load(folder: Path, name: str = "t") -> TeacherTokenizer:
+    return load_tokenizer(name, TeacherConfig(model=str(folder), languages=["x"]))
+
+
+def remapped(teachers: list[TeacherTokenizer]) -> dict[str, tuple]:
+    """For each teacher its tokenizer with merged ids, and the map from its own."""
+    vocabulary = merge(teachers)
+    return {
+        teacher.name: (
+            remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)),
+            vocabulary.to_merged(teacher.name),
+        )
+        for teacher in teachers
+    }
+
+
+def vocabulary_of(lines: list[str], lowercase: bool) -> list[str]:
+    made = world.make_tokenizer("wordpiece", [line.lower() for line in lines] if lowercase else lines, 400)
+    return sorted(made.get_vocab(), key=made.get_vocab().get)
+
+
+@pytest.fixture(scope="module")
+def berts(tmp_path_factory) -> list[Path]:
+    """`vocab.txt` alone: cased, uncased and accent-stripping, uncased with accents, Chinese not split."""
+    folders = []
+    for name, options in {
+        "cased": {"do_lower_case": False},
+        "uncased": {"do_lower_case": True},
+        "accents": {"do_lower_case": True, "strip_accents": False},
+        "chinese": {"do_lower_case": False, "tokenize_chinese_chars": False},
+    }.items():
+        folder = tmp_path_factory.mktemp(name)
+        tokens = vocabulary_of(CORPUS, options["do_lower_case"])
+        (folder / "vocab.txt").write_text("\n".join([*tokens[:5], "[unused0]", "[unused1]", *tokens[5:]]) + "\n")
+        (folder / "config.json").write_text('{"model_type": "bert"}')
+        (folder / "tokenizer_config.json").write_text(json.dumps(options))
+        folders.append(folder)
+    return folders
+
+
+@pytest.fixture(scope="module")
+def bert_pairs(berts):
+    teachers = [load(folder, str(number)) for number, folder in enumerate(berts)]
+    merged = remapped(teachers)
+    return [(AutoTokenizer.from_pretrained(f), *merged[t.name]) for f, t in zip(berts, teachers, strict=True)]
+
+
+@settings(deadline=None, max_examples=200)
+@given(texts)
+def test_vocab_txt_alone_cased_beside_uncased(bert_pairs, text):
+    for original, merged, to_merged in bert_pairs:
+        expected = original(text)["input_ids"]
+        assert merged(text)["input_ids"] == to_merged[expected].tolist()
+        assert merged.decode(merged(text)["input_ids"]) == original.decode(expected)
+
+
+def test_casing_is_each_teachers_own(bert_pairs):
+    cased, uncased, accents, _ = (merged for _, merged, _ in bert_pairs)
+    assert uncased("Café")["input_ids"] == uncased("cafe")["input_ids"] != cased("Café")["input_ids"]
+    assert accents("Café")["input_ids"] == accents("café")["input_ids"] != accents("cafe")["input_ids"]
+
+
+# Of each layout the file's name and how SentencePiece was told of the special tokens.
+ALBERT = {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "control_symbols": "[CLS],[SEP],[MASK]"}
+LAYOUTS = {
+    "xlm-roberta": ("sentencepiece.bpe.model", {}),
+    "camembert": ("sentencepiece.bpe.model", {"user_defined_symbols": "<s>NOTUSED,</s>NOTUSED"}),
+    "albert": ("spiece.model", ALBERT),
+    "rembert": ("sentencepiece.model", ALBERT),
+    "deberta-v2": (
+        "spm.model",
+        {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]", "bos_piece": "[CLS]",
+         "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
+    ),
+    "big_bird": (
+        "spiece.model",
+        {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 100, "control_symbols": "[SEP],[CLS],[MASK]"},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((layout, "unigram") for layout in LAYOUTS),
+        ("xlm-roberta", "bpe"),
+        ("xlm-roberta", "bytes"),
+        ("xlm-roberta", "no prefix"),
+        ("albert", "bytes"),
+    ],
+    ids=" ".join,
+)
+def spm_pair(request, tmp_path_factory):
+    """A SentencePiece model alone, in one of the layouts, beside SentencePiece itself."""
+    layout, kind = request.param
+    folder = tmp_path_factory.mktemp("spm")
+    file, symbols = LAYOUTS[layout]
+    SentencePieceTrainer.train(
+        sentence_iterator=iter(CORPUS),
+        model_prefix=str(folder / "made"),
+        vocab_size=500,
+        hard_vocab_limit=False,
+        model_type="bpe" if kind == "bpe" else "unigram",
+        byte_fallback=kind == "bytes",
+        add_dummy_prefix=kind != "no prefix",
+        minloglevel=2,
+        **symbols,
+    )
+    (folder / "made.model").rename(folder / file)
+    (folder / "config.json").write_text(json.dumps({"model_type": layout}))
+    if layout == "albert":
+        (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "keep_accents": true}')
+    return SentencePieceProcessor(model_file=str(folder / file)), load(folder)
+
+
+@settings(deadline=None, max_examples=50)
+@given(text=st.lists(st.sampled_from([word for line in CORPUS[:6] for word in line.split() if word != "1999"] + [""])))
+def test_a_sentencepiece_model_alone(spm_pair, text):
+    """Ids and text are SentencePiece's own, with fairseq's offset where the layout has one."""
+    original, teacher = spm_pair
+    assert teacher.family == SENTENCEPIECE
+    merged, to_merged = remapped([teacher])[teacher.name]
+    line = " ".join(text)
+    pieces = original.encode(line)
+    known = [piece for piece in pieces if piece != original.unk_id()]
+    own = [teacher.hf.convert_tokens_to_ids(original.id_to_piece(piece)) for piece in known]
+    ids = merged(line, add_special_tokens=False)["input_ids"]
+    assert [number for number in ids if number != merged.unk_token_id] == to_merged[own].tolist()
+    assert merged.decode(to_merged[own]) == teacher.hf.decode(own) == original.decode(known)
+    framed = merged(line)["input_ids"]
+    assert merged.decode(framed, skip_special_tokens=True) == merged.decode(
+        [number for number in ids if number not in merged.all_special_ids]
+    )
+    if known == pieces:
+        # Once more it gives itself: SentencePiece's normalization is all that a text loses.
+        assert merged.decode(merged(original.decode(pieces), add_special_tokens=False)["input_ids"]) == original.decode(
+            pieces
+        )
+
+
+def test_a_class_that_rebuilds_its_tokenizer_does_not_change_it(tmp_path):
+    """A cased BERT whose configuration does not say so: transformers would fold its case."""
+    world.make_tokenizer("wordpiece", CORPUS).backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    teacher = load(tmp_path)
+    published = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    assert teacher.hf("The Café")["input_ids"] == published("The Café")["input_ids"]
+    assert teacher.hf("The Café")["input_ids"] != AutoTokenizer.from_pretrained(tmp_path)("The Café")["input_ids"]
+    assert set(teacher.roles) == {"pad", "unknown", "start", "end", "mask"}
+
+
+def test_prefix_spaces_are_each_teachers_own(tmp_path):
+    """RoBERTa's family with and without a space before the text: `The` or `ĠThe`."""
+    ids = []
+    for prefixed in (False, True):
+        tokenizer = world.make_tokenizer("bpe", CORPUS)
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        state["pre_tokenizer"]["add_prefix_space"] = prefixed
+        folder = tmp_path / str(prefixed)
+        tokenizer.save_pretrained(folder)
+        (folder / "tokenizer.json").write_text(json.dumps(state))
+        teacher = load(folder)
+        merged, to_merged = remapped([teacher])[teacher.name]
+        assert merged("The café")["input_ids"] == to_merged[teacher.hf("The café")["input_ids"]].tolist()
+        ids.append(teacher.hf.tokenize("The café"))
+    assert not ids[0][0].startswith("Ġ") and ids[1][0].startswith("Ġ")
+
+
+@pytest.mark.parametrize("family", ["wordpiece", "unigram", "bpe"])
+def test_added_tokens_with_spaces_and_repeats(tmp_path, family):
+    tokenizer = world.make_tokenizer(family, CORPUS)
+    repeated = next(token for token in tokenizer.get_vocab() if token.isalpha() and len(token) > 1)
+    tokenizer.add_tokens(["New York", "[unused7]", repeated, "New York"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<ent>"]})
+    tokenizer.save_pretrained(tmp_path)
+    teacher, twin = load(tmp_path), load(tmp_path, "twin")
+    merged = remapped([teacher, twin])
+    line = f"café New York {repeated} [unused7] <ent> 😀"
+    for name in ("t", "twin"):
+        ours, to_merged = merged[name]
+        assert ours(line)["input_ids"] == to_merged[tokenizer(line)["input_ids"]].tolist()
+        assert ours.decode(ours(line)["input_ids"]) == tokenizer.decode(tokenizer(line)["input_ids"])
+    vocabulary = merge([teacher, twin])
+    assert len(vocabulary) == len(teacher.tokens)
+    place = vocabulary.to_merged("t")[tokenizer.convert_tokens_to_ids("New York")]
+    assert (vocabulary.tokens[place], vocabulary.roles[place]) == ("New York", LITERAL)
+
+
+def write_bert(folder: Path, tokens: list[str], rows: int) -> TeacherTokenizer:
+    """A BERT of `vocab.txt` whose embedding has `rows` rows."""
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    BertForMaskedLM(BertConfig(vocab_size=rows, **shape)).save_pretrained(folder)
+    return load(folder)
+
+
+def test_an_embedding_of_another_size(tmp_path, caplog):
+    tokens = [*world.BERT_SPECIALS, *(f"w{number}" for number in range(195))]
+    teacher = write_bert(tmp_path / "150", tokens, 150)
+    with pytest.raises(UserError, match="ids up to 199, but its embedding has 150 rows"):
+        check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / "150"), 8, 16)
+    # Padding to a round number is no fault; more rows that no token stands for may be a wrong tokenizer.
+    for rows, warned in ((256, False), (400, True)):
+        teacher = write_bert(tmp_path / str(rows), tokens, rows)
+        check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / str(rows)), 8, 16)
+        assert ("199 only, but its embedding has 400 rows" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ({"config.json": {"model_type": "bert"}}, "no vocabulary file that BertTokenizer reads"),
+        ({"vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n"}, "no mask token"),
+        ({"vocab.txt": "[PAD]\n[CLS]\n[SEP]\n[MASK]\na\n"}, r"lacks its unknown token|cannot be loaded"),
+        ({"tokenizer_config.json": {"do_basic_tokenize": False}}, "do_basic_tokenize and never_split"),
+        ({"added_tokens.json": {"<far>": 50}}, "'<far>' should have the id 50, but the vocabulary makes it"),
+        ({"tokenizer.json": "{}"}, "its tokenizer.json cannot be loaded"),
+        ({"added_tokens.json": "[1]"}, "its added_tokens.json cannot be read"),
+        ({"tokenizer_config.json": "{"}, "its tokenizer_config.json cannot be read"),
+        ({"config.json": {"model_type": "xlm-roberta"}, "sentencepiece.bpe.model": ""}, "empty|cannot be loaded"),
+        ({"config.json": {"model_type": "phobert"}, "bpe.codes": "a b 1\n"}, "Python code only|cannot be loaded"),
+        (
+            {
+                "tokenizer_config.json": {"tokenizer_class": "BertweetTokenizer"},
+                "vocab.txt": "a 1\nb 1\n",
+                "bpe.codes": "a b 1\n",
+            },
+            "BertweetTokenizer exists in Python code only",
+        ),
+    ],
+)
+def test_what_cannot_be_exact_is_refused(tmp_path, files, message):
+    base = {"config.json": {"model_type": "bert"}}
+    if "config.json" not in files:
+        base["vocab.txt"] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\nb\n"
+    for name, content in (base | files).items():
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(UserError, match=message) as refusal:
+        load(tmp_path)
+    assert str(tmp_path) in str(refusal.value) and "\n" not in str(refusal.value)
+
+
+def test_an_added_token_for_whole_words_only_is_refused(tmp_path):
+    tokenizer = world.make_tokenizer("wordpiece", CORPUS)
+    tokenizer.add_tokens([AddedToken("qu", single_word=True)])
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="its added token 'qu' is single_word"):
+        load(tmp_path)
+
+
+def test_an_added_token_keeps_its_flags(tmp_path):
+    tokenizer = world.make_tokenizer("bpe", CORPUS)
+    tokenizer.add_special_tokens({"mask_token": AddedToken("<mask>", lstrip=True, special=True)})
+    tokenizer.save_pretrained(tmp_path)
+    merged, to_merged = remapped([load(tmp_path)])["t"]
+    assert merged("café <mask>")["input_ids"] == to_merged[tokenizer("café <mask>")["input_ids"]].tolist()
+    assert torch.tensor(merged("café  <mask>")["input_ids"]).eq(merged.mask_token_id).sum() == 1

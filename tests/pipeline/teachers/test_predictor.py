@@ -1,0 +1,222 @@
+"""Teacher inference against plain transformers: full logits, one sequence at a time."""
+
+import gc
+import threading
+import weakref
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM
+
+from pipeline.config import TeacherConfig
+from pipeline.teachers.predictor import NotFinite, Predictor
+from pipeline.teachers.top_k import log_normalizer, top_k
+
+TOP_K = 5
+FLOAT32 = TeacherConfig(model="t", languages=["en"], dtype="float32")
+
+
+class Tokenizer:
+    """As much of a `TeacherTokenizer` as predicting reads; ids 90.. have no token."""
+
+    name = "t"
+    tokens = {own: str(own) for own in range(90)}
+    roles = {"pad": 1, "mask": 4}
+    pad_id = 1
+    ordinary_ids = np.arange(5, 90, dtype=np.int32)
+
+
+def tiny(model_type: str):
+    settings = {
+        "vocab_size": 100, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+        "max_position_embeddings": 40, "pad_token_id": 1, "initializer_range": 0.5, "embedding_size": 16,
+    }  # fmt: skip
+    if model_type == "distilbert":
+        settings |= {"dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}
+    if model_type == "modernbert":
+        settings |= {"bos_token_id": 2, "eos_token_id": 3, "cls_token_id": 2, "sep_token_id": 3}
+    torch.manual_seed(0)
+    return AutoModelForMaskedLM.from_config(AutoConfig.for_model(model_type, **settings)).eval()
+
+
+def ragged(count: int, seed: int = 0):
+    """(input ids, lengths, targets, labels) of `count` rows, as masking gives them."""
+    random = np.random.default_rng(seed)
+    lengths = random.integers(3, 30, count)
+    ids = random.integers(5, 90, lengths.sum()).astype(np.int32)
+    targets = np.flatnonzero(random.random(len(ids)) < 0.3)
+    return ids, lengths, targets, random.integers(5, 90, len(targets)).astype(np.int32)
+
+
+MODEL_TYPES = [
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "distilbert",
+    "electra",
+    "albert",
+    "deberta-v2",
+    "modernbert",
+]
+
+
+@pytest.mark.parametrize("model_type", MODEL_TYPES)
+@torch.no_grad()
+def test_predictions_are_the_full_forwards(model_type):
+    model = tiny(model_type)
+    ids, lengths, targets, labels = ragged(12)
+    # The oracle first: predicting hooks into the model.
+    logprobs = []
+    for start, length in zip(np.cumsum(lengths) - lengths, lengths, strict=True):
+        row = torch.from_numpy(ids[start : start + length].astype(np.int64))[None]
+        logprobs.append(model(input_ids=row).logits[0].log_softmax(-1))
+    expected = torch.cat(logprobs)[targets]
+    found = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(ids, lengths, targets, labels, batch_tokens=64)
+    np.testing.assert_allclose(found.label_logprobs, expected[range(len(labels)), labels], atol=2e-4)
+    # Ids without a token are in the normaliser and never among the top-k.
+    top, top_ids = expected[:, :90].topk(TOP_K)
+    np.testing.assert_allclose(found.topk_logprobs, top, atol=2e-4, rtol=2**-11)
+    assert (np.diff(found.topk_logprobs.astype(np.float32), axis=1) <= 0).all()
+    gap = (top[:, :-1] - top[:, 1:]).min(1).values > 1e-3
+    assert gap.float().mean() > 0.5
+    assert (found.topk_ids[gap] == top_ids[gap].numpy()).all()
+
+
+def test_not_a_number_stops_the_run():
+    model = tiny("bert")
+    # Untied, so that only the sequences with token 50 are spoilt.
+    weights = model.get_input_embeddings().weight.detach().clone()
+    weights[50] = torch.nan
+    model.get_input_embeddings().weight = torch.nn.Parameter(weights)
+    predictor = Predictor(model, Tokenizer, FLOAT32, TOP_K)
+    ids, lengths, targets, labels = ragged(12)
+    with pytest.raises(NotFinite) as caught:
+        predictor.predict(ids, lengths, targets, labels, batch_tokens=64)
+    row = np.searchsorted(np.cumsum(lengths), targets[caught.value.target], side="right")
+    assert 50 in np.split(ids, np.cumsum(lengths)[:-1])[row]
+
+
+class Mixed(torch.nn.Module):
+    """A head that looks at neighbouring positions, so that it cannot be run at some alone."""
+
+    def __init__(self, head):
+        super().__init__()
+        self.head = head
+
+    def forward(self, hidden):
+        return self.head(hidden + hidden.roll(1, dims=1))
+
+
+class Inner(torch.nn.Module):
+    """An encoder that gives a bare tuple, on which the hook fails."""
+
+    def __init__(self, encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, *arguments, **named):
+        return Bare(self.encoder(*arguments, **named))
+
+
+class Bare(tuple):
+    """As much of a model output as BertForMaskedLM reads."""
+
+    hidden_states = attentions = None
+
+    def __new__(cls, output):
+        return super().__new__(cls, (output.last_hidden_state,))
+
+
+@pytest.mark.parametrize(("part", "wrapper"), [("cls", Mixed), ("bert", Inner)])
+@torch.no_grad()
+def test_where_masked_positions_alone_would_be_wrong_the_full_forward_is_run(part, wrapper, caplog):
+    model = tiny("bert")
+    embeddings = model.get_input_embeddings()
+    setattr(model, part, wrapper(getattr(model, part)))
+    model.get_input_embeddings = lambda: embeddings
+    ids, lengths, targets, labels = ragged(6)
+    rows = torch.from_numpy(ids.astype(np.int64)).split(lengths.tolist())
+    expected = torch.cat([model(input_ids=row[None]).logits[0] for row in rows])
+    predictor = Predictor(model, Tokenizer, FLOAT32, TOP_K)
+    assert "run at every position" in caplog.text
+    # Padding would reach a head that mixes positions: the same rows one by one.
+    found = predictor.predict(ids, lengths, targets, labels, batch_tokens=1)
+    by_label = expected.log_softmax(-1)[targets][range(len(labels)), labels]
+    np.testing.assert_allclose(found.label_logprobs, by_label, atol=2e-4)
+
+
+def test_threads_give_the_same_bits():
+    ids, lengths, targets, labels = ragged(60)
+    results = [
+        Predictor(tiny("bert"), Tokenizer, FLOAT32, TOP_K, threads).predict(ids, lengths, targets, labels, 64)
+        for threads in (1, 2, 5)
+    ]
+    for other in results[1:]:
+        assert (other.label_logprobs == results[0].label_logprobs).all()
+        assert (other.topk_ids == results[0].topk_ids).all()
+        assert (other.topk_logprobs == results[0].topk_logprobs).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("rows", "vocabulary"), [(1, 9), (3, 1000), (7, 5003), (2, 700_001)])
+def test_top_k_and_normalizer_are_torchs_own(rows, vocabulary, dtype):
+    generator = torch.Generator().manual_seed(vocabulary)
+    logits = (torch.randn(rows, vocabulary, generator=generator) * 4).to(dtype)
+    values, ids = top_k(logits, 8)
+    assert torch.equal(values, logits.topk(8).values)
+    assert torch.equal(logits.gather(1, ids), values) and all(len(set(row)) == 8 for row in ids.tolist())
+    exact = logits.double().logsumexp(-1)
+    torch.testing.assert_close(log_normalizer(logits).double(), exact, rtol=0, atol=2e-6 * float(exact.abs().max()))
+    below = logits.clone()
+    below[0, 3] = -torch.inf
+    assert torch.equal(top_k(below, 8)[0], below.topk(8).values)
+
+
+@pytest.fixture
+def without_collector():
+    """What is not freed by its last reference stays."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_a_teacher_is_gone_with_its_last_user(without_collector):
+    model = tiny("bert")
+    predictor = Predictor(model, Tokenizer(), FLOAT32, TOP_K)
+    predictor.predict(*ragged(5))
+    alive = weakref.ref(model)
+    del model, predictor
+    assert alive() is None
+
+
+def test_of_two_teachers_one_predicts_at_a_time(monkeypatch):
+    """How many threads an operation has is the process's, so one that ends would change it for the other."""
+    forward, lock, busy, most = Predictor._predict_batch, threading.Lock(), Counter(), []
+
+    def watched(self, *arguments):
+        with lock:
+            busy[self] += 1
+            most.append((len(+busy), torch.get_num_threads()))
+        try:
+            return forward(self, *arguments)
+        finally:
+            with lock:
+                busy[self] -= 1
+
+    monkeypatch.setattr(Predictor, "_predict_batch", watched)
+    before = torch.get_num_threads()
+    predictors = [Predictor(tiny("bert"), Tokenizer(), FLOAT32, TOP_K, threads=2) for _ in range(2)]
+    shards = [
+        threading.Thread(target=predictor.predict, args=(*ragged(400, number), 64))
+        for number in range(3)
+        for predictor in predictors
+    ]
+    for shard in shards:
+        shard.start()
+    for shard in shards:
+        shard.join()
+    assert len(most) > 100 and set(most) == {(1, 1)} and torch.get_num_threads() == before

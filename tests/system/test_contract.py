@@ -1,0 +1,138 @@
+"""What stage one writes: the oracle, the contract's columns, and the manifest."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+from schemas.errors import UserError
+from schemas.manifest import MANIFEST_FILE, open_predictions
+from schemas.rows import ROW_SCHEMA
+from schemas.vocabulary import VOCABULARY_FILE
+from tests.support import world
+
+
+@pytest.fixture(scope="module")
+def frame(predictions) -> pd.DataFrame:
+    return pd.read_parquet(predictions)
+
+
+@torch.no_grad()
+def test_oracle(frame, predictions, teachers):
+    """Rows mapped back by `_vocabulary.parquet` alone, through plain transformers, one sequence at a time."""
+    vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE).set_index("id")
+    for name, rows in frame.groupby("teacher"):
+        own = vocabulary[name]
+        model = AutoModelForMaskedLM.from_pretrained(teachers / name).eval()
+        for row in rows.head(60).itertuples():
+            input_ids = torch.tensor(own[row.input_ids].to_numpy(np.int64))[None]
+            logprobs = model(input_ids=input_ids).logits[0].log_softmax(-1)[row.masked_positions.tolist()]
+            labels = torch.tensor(own[row.labels].to_numpy(np.int64))
+            np.testing.assert_allclose(row.label_logprobs, logprobs.gather(1, labels[:, None])[:, 0], atol=1e-4)
+            top, ids = logprobs.topk(8)
+            # float16 keeps 11 significant bits.
+            np.testing.assert_allclose(row.topk_logprobs.reshape(-1, 8), top, rtol=2**-11, atol=1e-4)
+            found = own[row.topk_ids].to_numpy(np.int64).reshape(-1, 8)
+            differs = found != ids.numpy()
+            # Ids may only swap where the teacher all but ties.
+            by_id = logprobs.gather(1, torch.from_numpy(found)).numpy()
+            np.testing.assert_allclose(by_id[differs], top.numpy()[differs], atol=1e-4)
+
+
+def test_columns(frame):
+    assert list(frame.columns) == ROW_SCHEMA.names
+    assert frame.example_id.is_unique
+    for row in frame.itertuples():
+        language, teacher, source, record, segment, copy = row.example_id.split(":")
+        assert (language, teacher, source) == (row.language, row.teacher, f"{language}.txt")
+        assert int(record) >= 0 and int(segment) >= 0 and int(copy) == 0
+        count = len(row.masked_positions)
+        assert 1 <= count == len(row.labels) == len(row.label_logprobs)
+        assert len(row.topk_ids) == len(row.topk_logprobs) == 8 * count
+        assert (np.diff(row.masked_positions) > 0).all() and len(row.input_ids) <= world.MAX_LENGTH
+        assert row.topk_logprobs.dtype == np.float16
+        descending = row.topk_logprobs.reshape(-1, 8).astype(np.float32)
+        assert (np.diff(descending, axis=1) <= 0).all() and (np.exp(descending).sum(1) < 1.01).all()
+
+
+def test_rows_are_the_text(frame, predictions, teachers, text):
+    """Unmasked and put together again, the segments of a line are the line's own tokens."""
+    vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE).set_index("id")
+    for name, language in world.TEACHERS.items():
+        tokenizer = AutoTokenizer.from_pretrained(teachers / name)
+        own = vocabulary[name]
+        pieces: dict[int, list[int]] = {}
+        for row in frame[frame.teacher == name].itertuples():
+            merged = row.input_ids.copy()
+            merged[row.masked_positions] = row.labels
+            pieces.setdefault(int(row.example_id.split(":")[3]), []).extend(own[merged[1:-1]].astype(int))
+        for number, line in enumerate((text / f"{language}.txt").read_text().splitlines()):
+            expected = tokenizer(line, add_special_tokens=False)["input_ids"]
+            assert pieces.get(number, []) == (expected if len(expected) >= 4 else [])
+
+
+def test_manifest_adds_up(frame, predictions):
+    opened = open_predictions(str(predictions))
+    (manifest,), vocabulary = opened.manifests, opened.vocabulary
+    assert sum(file.rows for file in manifest.files) == len(frame)
+    assert sum(file.masked_positions for file in manifest.files) == frame.labels.str.len().sum()
+    assert sum(file.tokens for file in manifest.files) == frame.input_ids.str.len().sum()
+    assert len(manifest.files) > len(world.WORDS)
+    for file in manifest.files:
+        metadata = pq.read_metadata(predictions / file.path)
+        assert [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)] == file.row_groups
+    for record in manifest.languages:
+        assert record.records == record.used + sum(record.rejected.values()) == 200
+        assert record.rows == (frame.language == record.language).sum()
+    assert (manifest.top_k, manifest.vocabulary.size) == (8, len(vocabulary))
+
+
+def test_readers_refuse_a_mismatch_with_both_values(run_pipeline, tmp_path):
+    folder = run_pipeline(tmp_path / "p", max_length=16)
+    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    right = manifest["vocabulary"]["sha256"]
+
+    def write(**changes):
+        (folder / MANIFEST_FILE).write_text(json.dumps(manifest | changes))
+
+    write(vocabulary={"size": 1, "sha256": "f00"})
+    with pytest.raises(UserError, match=f"{right}.*f00"):
+        open_predictions(str(folder))
+    write(schema_version=99)
+    with pytest.raises(UserError, match="99.*2"):
+        open_predictions(str(folder))
+    write()
+    (folder / manifest["files"][0]["path"]).unlink()
+    with pytest.raises(UserError, match="missing"):
+        open_predictions(str(folder))
+    (folder / MANIFEST_FILE).unlink()
+    with pytest.raises(UserError, match="not found"):
+        open_predictions(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("room", "strangers"),
+    [
+        ("schemas", ["apache_beam", "torch", "transformers", "pipeline", "trainer"]),
+        ("trainer", ["apache_beam", "pipeline"]),
+        ("pipeline", ["trainer"]),
+    ],
+)
+def test_rooms(room, strangers):
+    """Every module of a room imports where the rooms it must not know are not installed."""
+    code = f"""
+import importlib, pkgutil, sys
+for name in {strangers}:
+    sys.modules[name] = None
+import {room}
+for module in pkgutil.walk_packages({room}.__path__, "{room}."):
+    if module.name != "schemas.__main__":
+        importlib.import_module(module.name)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,91 @@
+"""Dataflow as far as it goes without Google: the job's template, written through the command line into an emulator."""
+
+import io
+import json
+import posixpath
+from contextlib import redirect_stdout
+from types import SimpleNamespace
+
+import pytest
+import yaml
+from apache_beam.internal import pickler
+from apache_beam.portability.api import beam_runner_api_pb2 as beam_api
+
+from pipeline.__main__ import main
+from pipeline.job.worker import PredictShards
+from schemas.storage import list_files, read_bytes, write_bytes
+from tests.support import gcs
+
+BUCKET = f"gs://{gcs.BUCKET}"
+IMAGE = "example.com/mergedistill-pipeline:1"
+ACCELERATOR = "worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
+ONE_PROCESS = "no_use_multiple_sdk_containers"
+OPTIONS = [
+    "--runner=DataflowRunner",
+    "--no_auth",
+    "--project=my-project",
+    "--region=us-central1",
+    f"--temp_location={BUCKET}/tmp",
+    f"--template_location={BUCKET}/template.json",
+    f"--sdk_container_image={IMAGE}",
+    "--sdk_location=container",
+    f"--dataflow_service_options={ACCELERATOR}",
+    f"--experiments={ONE_PROCESS}",
+]
+
+
+@pytest.fixture(scope="module")
+def written(text, pipeline_settings, tmp_path_factory) -> SimpleNamespace:
+    """The job's JSON, its pipeline, the names of all objects in the bucket, and what was printed."""
+    settings = pipeline_settings(f"{BUCKET}/out")
+    settings["text"] = {language: [f"{BUCKET}/text/{language}.txt"] for language in settings["text"]}
+    config = tmp_path_factory.mktemp("dataflow") / "predictions.yaml"
+    config.write_text(yaml.safe_dump(settings))
+    printed = io.StringIO()
+    with gcs.bucket(), pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
+        # Else Beam, in spite of --no_auth, looks for credentials for twenty seconds.
+        patch.setattr("apache_beam.io.gcp.gcsio.auth.get_service_credentials", lambda _: None)
+        for language, (url,) in settings["text"].items():
+            write_bytes(url, (text / f"{language}.txt").read_bytes())
+        assert main([str(config), *OPTIONS]) == 0
+        job = json.loads(read_bytes(f"{BUCKET}/template.json"))
+        options = job["environment"]["sdkPipelineOptions"]["options"]
+        pipeline = beam_api.Pipeline.FromString(read_bytes(options["pipelineUrl"]))
+        return SimpleNamespace(
+            job=job, options=options, pipeline=pipeline, objects=list_files(BUCKET), printed=printed.getvalue()
+        )
+
+
+def test_the_command_says_that_it_wrote_a_template_and_stops(written):
+    assert "template is written" in written.printed
+    ours = {name.removeprefix("out/") for name in written.objects if name.startswith("out/")}
+    tokenizers = {name for name in ours if name.startswith("_tokenizers/")}
+    assert tokenizers and ours - tokenizers == {"_run.json", "_vocabulary.parquet", "_words.parquet"}
+
+
+def test_the_job_asks_for_the_image_the_accelerator_and_one_process(written):
+    environment = written.job["environment"]
+    (pool,) = environment["workerPools"]
+    assert {image["containerImage"] for image in pool["sdkHarnessContainerImages"]} == {IMAGE}
+    assert written.options["dataflow_service_options"] == [ACCELERATOR]
+    assert {ONE_PROCESS, "use_runner_v2"} <= set(environment["experiments"])
+
+
+def test_workers_install_nothing(written):
+    """What is staged beside the graph is Beam's own: the image must suffice, see test_docker."""
+    (pool,) = written.job["environment"]["workerPools"]
+    staged = {package["name"] for package in pool["packages"]}
+    assert staged <= {"pickled_main_session", "submission_environment_dependencies.txt"}
+    folder = written.options["staging_location"].removeprefix(f"{BUCKET}/")
+    assert {posixpath.join(folder, name) for name in staged | {"pipeline.pb"}} <= written.objects.keys()
+
+
+def test_the_graph_is_ours(written):
+    components = written.pipeline.components
+    steps = {step.unique_name: step for step in components.transforms.values()}
+    assert {"Describe shards", "Spread over workers", "Predict and write"} <= steps.keys()
+    step = steps["Predict and write"]
+    docker = beam_api.DockerPayload.FromString(components.environments[step.environment_id].payload)
+    assert docker.container_image == IMAGE
+    function = pickler.loads(beam_api.ParDoPayload.FromString(step.spec.payload).do_fn.payload)[0]
+    assert isinstance(function, PredictShards)

@@ -1,0 +1,40 @@
+"""The demo's own parts: its text is split by book, and its tokenizers make teachers of each family."""
+
+import pytest
+
+from examples.demo.corpora import HELDOUT_BOOKS, clean, split_verses
+from examples.demo.tokenizers import FAMILIES, make_tokenizer
+from pipeline.config import TeacherConfig
+from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
+from pipeline.teachers.tokenizer import load_tokenizer
+from tests.support import world
+
+
+def test_no_heldout_verse_is_in_training():
+    heldout = min(HELDOUT_BOOKS)
+    verses = [
+        (1, 1, "a  b"),
+        (1, 1, "c"),
+        (heldout, 1, "d"),
+        (1, 2, "d"),
+        (2, 1, "a b"),
+        (heldout, 2, "e"),
+        (3, 1, " "),
+    ]
+    assert split_verses(verses) == {"train": ["a b c"], "heldout": ["d", "e"]}
+
+
+def test_cleaning():
+    assert clean("don`t \n  e\u0301") == "don't \u00e9"
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"), [("wordpiece", WORDPIECE), ("unigram", SENTENCEPIECE), ("bpe", BYTE_LEVEL)]
+)
+def test_tokenizers_of_each_family(tmp_path, family, expected):
+    assert set(FAMILIES) == {"wordpiece", "unigram", "bpe"}
+    (tmp_path / "text.txt").write_text("\n".join(world.sentences("en", 100)))
+    make_tokenizer(family, tmp_path / "text.txt", 300, tmp_path / "t")
+    tokenizer = load_tokenizer("t", TeacherConfig(model=str(tmp_path / "t"), languages=["en"]))
+    assert tokenizer.family == expected
+    assert set(tokenizer.roles) == {"pad", "unknown", "start", "end", "mask"}

@@ -1,0 +1,73 @@
+"""The containers, as far as they can be checked without an engine: what they name exists and suffices."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import ROOT
+
+# Distributions whose import name differs.
+IMPORT_NAMES = {"PyYAML": "yaml", "apache-beam": "apache_beam", "protobuf": "google"}
+
+
+def instructions(stage: str) -> list[tuple[str, str]]:
+    text = (ROOT / "docker" / f"{stage}.Dockerfile").read_text().replace("\\\n", " ")
+    return [tuple(line.split(maxsplit=1)) for line in text.splitlines() if line.strip() and not line.startswith("#")]
+
+
+def distributions(path: Path) -> set[str]:
+    lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
+    return {re.split(r"[\[=]", line)[0] for line in lines if line}
+
+
+def imported(room: str) -> set[str]:
+    names = set()
+    for path in (ROOT / room).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module.split(".")[0])
+    return names
+
+
+@pytest.mark.parametrize("stage", ["pipeline", "trainer"])
+def test_every_path_exists_and_dependencies_come_first(stage):
+    copies = [arguments.split()[:-1] for name, arguments in instructions(stage) if name == "COPY"]
+    assert all((ROOT / path).exists() for paths in copies for path in paths)
+    names = [name for name, _ in instructions(stage)]
+    install = next(i for i, (name, text) in enumerate(instructions(stage)) if name == "RUN" and "pip install" in text)
+    code = [i for i, (name, text) in enumerate(instructions(stage)) if name == "COPY" and f"{stage}/ " in text]
+    assert install < min(code) and "USER" in names
+
+
+@pytest.mark.parametrize("stage", ["pipeline", "trainer"])
+def test_the_image_holds_what_the_stage_imports(stage):
+    copied = {arguments.split()[0].rstrip("/") for name, arguments in instructions(stage) if name == "COPY"}
+    installed = {IMPORT_NAMES.get(name, name) for name in distributions(ROOT / "docker" / f"{stage}.txt")}
+    for room in ("schemas", stage):
+        assert room in copied
+        ours = {"schemas", "pipeline", "trainer"}
+        import sys
+
+        needed = imported(room) - set(sys.stdlib_module_names)
+        assert needed & ours <= copied
+        assert needed - ours <= installed
+
+
+@pytest.mark.parametrize("stage", ["pipeline", "trainer"])
+def test_versions_are_pinned_once(stage):
+    assert "--constraint requirements.txt" in (ROOT / "docker" / f"{stage}.Dockerfile").read_text()
+    listed = distributions(ROOT / "docker" / f"{stage}.txt")
+    assert listed <= distributions(ROOT / "requirements.txt")
+    assert all(line == re.sub(r"[<>=~].*", "", line) for line in (ROOT / "docker" / f"{stage}.txt").read_text().split())
+    assert not (stage == "trainer" and "apache-beam" in listed)
+
+
+def test_base_images_are_pinned():
+    pinned = {dict(instructions(stage))["FROM"] for stage in ("pipeline", "trainer")}
+    assert all(re.fullmatch(r"[\w./-]+:[\w.-]*\d+\.\d+\.\d+[\w.-]*", image) for image in pinned)
+    beam = re.search(r"apache-beam\S*==(\S+)", (ROOT / "requirements.txt").read_text())[1]
+    assert f"apache/beam_python3.11_sdk:{beam}" in pinned

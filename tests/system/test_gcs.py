@@ -1,0 +1,116 @@
+"""Cloud Storage for real: text and output in a bucket where every fifth request is refused, dropped, lost or hangs."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import fsspec
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import PipelineConfig
+from pipeline.job.launcher import run_pipeline
+from schemas import storage
+from schemas.manifest import open_predictions
+from tests.support import gcs
+from tests.system.test_pipeline import files, rows
+
+OUTPUT = f"gs://{gcs.BUCKET}/out/predictions"
+SHARE = 0.2
+
+
+@pytest.fixture(scope="module")
+def server():
+    with gcs.bucket() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def run(server, text, pipeline_settings):
+    """A function that runs stage one through faults, on text in the bucket, and gives the manifest."""
+    settings = pipeline_settings(OUTPUT)
+    settings["text"] = {language: [f"gs://{gcs.BUCKET}/text/{language}/*.txt"] for language in settings["text"]}
+    for language in settings["text"]:
+        name = f"{language}.txt"
+        storage.write_bytes(f"gs://{gcs.BUCKET}/text/{language}/{name}", (text / name).read_bytes())
+
+    def run():
+        with server.trouble(SHARE):
+            return run_pipeline(PipelineConfig.model_validate(settings), [])
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def manifest(run):
+    """That of a whole run."""
+    return run()
+
+
+def objects(field: str) -> dict:
+    """One field of each object below the output."""
+    fs, root = storage.filesystem(OUTPUT)
+    fs.invalidate_cache()
+    return {name.removeprefix(f"{root}/"): info[field] for name, info in fs.find(root, detail=True).items()}
+
+
+def contents() -> dict[str, bytes]:
+    return {name: storage.read_bytes(storage.join(OUTPUT, name)) for name in objects("size")}
+
+
+def test_a_run_through_faults_gives_the_local_bytes(server, manifest, predictions):
+    assert {kind for _, kind in server.faults} == set(gcs.FAULTS)
+    assert {method for method, _ in server.faults} == {"GET", "POST"}
+    assert contents() == files(predictions)
+    opened = open_predictions(OUTPUT)
+    assert [manifest] == opened.manifests == open_predictions(str(predictions)).manifests
+    ids = []
+    for file in opened.files:
+        with fsspec.open(file.url) as stream:
+            ids += pq.read_table(stream, columns=["example_id"])["example_id"].to_pylist()
+    assert sorted(ids) == rows(predictions).example_id.to_list() and len(set(ids)) == len(ids)
+
+
+def test_a_rerun_through_faults_does_only_what_is_missing(server, run, manifest, predictions):
+    lost = manifest.files[0].path
+    before = objects("generation")
+    for name in (lost, "_manifest.json"):
+        storage.filesystem(OUTPUT)[0].rm(storage.join(OUTPUT, name))
+    assert run() == manifest
+    assert server.faults.total() > 5
+    after = objects("generation")
+    assert {file.path for file in manifest.files if after[file.path] != before[file.path]} == {lost}
+    assert contents() == files(predictions)
+
+
+def test_silence_is_not_waited_out(server, monkeypatch):
+    monkeypatch.setattr(gcs, "FAULTS", ("hang",))
+    url = f"gs://{gcs.BUCKET}/small"
+    start = time.monotonic()
+    with server.trouble(1.0):
+        storage.write_bytes(url, b"content")
+        assert storage.read_bytes(url) == b"content"
+    assert server.faults == {("POST", "hang"): 2, ("GET", "hang"): 2}
+    assert time.monotonic() - start < gcs.HANG_SECONDS
+
+
+def test_large_objects_go_in_parts_through_faults(server, monkeypatch):
+    """gcsfs sends what is larger than 50 MiB, as the file of a full shard is, in several requests."""
+    monkeypatch.setattr(storage, "SILENCE_SECONDS", 5.0)
+    content = bytes(range(256)) * (55 * 2**12)
+    url = f"gs://{gcs.BUCKET}/large"
+    with server.trouble(0.7):
+        storage.write_bytes(url, content)
+        assert storage.read_bytes(url) == content
+    assert server.faults["POST", "refuse"] + server.faults["POST", "close"] > 0
+
+
+def test_of_many_who_create_one_file_at_once_one_does(server):
+    """Who is told that it did not create the file may still find its own: the answer to its first try was lost."""
+    url = f"gs://{gcs.BUCKET}/claimed"
+    claims = [f"claim {i}".encode() for i in range(12)]
+    with server.trouble(0.6), ThreadPoolExecutor(len(claims)) as pool:
+        told = list(pool.map(lambda claim: storage.create_bytes(url, claim), claims))
+    assert server.faults.total() > 2
+    found = storage.read_bytes(url)
+    assert [claim for claim, created in zip(claims, told, strict=True) if created] in ([], [found])
+    assert not storage.create_bytes(url, b"late") and storage.read_bytes(url) == found in claims

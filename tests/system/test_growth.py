@@ -1,0 +1,154 @@
+"""A teacher more: the merged vocabulary grows at its end, and earlier Parquet trains beside the new."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from transformers import AutoTokenizer
+
+from pipeline.config import TeacherConfig
+from pipeline.student_tokenizers.remap import remap_tokenizer
+from pipeline.teachers.tokenizer import load_tokenizer
+from pipeline.vocabulary.merge import merge
+from schemas.errors import UserError
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
+from tests.pipeline.vocabulary.test_merge import teacher_lists
+from tests.support import world
+from tests.system.test_training import train, write_config
+from tests.trainer.data.test_reader import reader, sequences, take
+
+
+@pytest.fixture(scope="module")
+def grown(run_pipeline, pipeline_settings, tmp_path_factory):
+    """(an earlier run of two teachers, a run of the third that extends it, its held-out text)."""
+    folder = tmp_path_factory.mktemp("growth")
+    settings = pipeline_settings(folder)
+
+    def run(name: str, languages: set[str], **changes):
+        chosen = {
+            "teachers": {name: t for name, t in settings["teachers"].items() if languages & set(t["languages"])},
+            "text": {language: patterns for language, patterns in settings["text"].items() if language in languages},
+        }
+        return run_pipeline(folder / name, **chosen, **changes)
+
+    earlier = run("earlier", {"en", "ru"})
+    later = run("later", {"hi"}, extends=str(earlier))
+    heldout = run_pipeline(folder / "heldout", suffix=".heldout", extends=str(later))
+    return earlier, later, heldout
+
+
+@given(teacher_lists())
+def test_growing_in_steps_is_merging_at_once(teachers):
+    at_once = merge(teachers)
+    grown = None
+    for teacher in teachers:
+        before, grown = grown, merge([teacher], base=grown)
+        assert before is None or grown.extends(before)
+    assert (grown.tokens, grown.roles, grown.sha256) == (at_once.tokens, at_once.roles, at_once.sha256)
+    # Teachers that are there already add nothing.
+    assert merge(teachers[:1], base=grown).sha256 == grown.sha256
+
+
+def test_extending_is_exact():
+    base = Vocabulary(["<pad>", "▁a"], ["pad", "word"], {"t": np.array([0, 1], np.int32)})
+
+    def grown(tokens=("<pad>", "▁a", "▁b"), roles=("pad", "word", "word"), t=(0, 1, -1)):
+        return Vocabulary(list(tokens), list(roles), {"t": np.array(t, np.int32), "u": np.array([0, -1, 1], np.int32)})
+
+    assert grown().extends(base) and base.extends(base) and not base.extends(grown())
+    for other in (
+        grown(tokens=("<pad>", "▁c", "▁b")),
+        grown(roles=("pad", "literal", "word")),
+        grown(t=(0, 2, -1)),
+        grown(t=(0, 1, 2)),
+    ):
+        assert not other.extends(base)
+
+
+def test_every_old_id_stays(grown, predictions):
+    earlier, later, heldout = (read_vocabulary(str(folder / VOCABULARY_FILE)) for folder in grown)
+    assert later.extends(earlier) and len(later) > len(earlier)
+    assert heldout.sha256 == later.sha256
+    # The teachers came in the same order as in one run of all three.
+    assert later.sha256 == read_vocabulary(str(predictions / VOCABULARY_FILE)).sha256
+
+
+def test_rows_and_tokenizers_are_those_of_one_run(grown, predictions):
+    """Growing in two runs gives what one run of all teachers gives."""
+    together = pd.read_parquet(predictions).set_index("example_id").sort_index()
+    apart = pd.concat([pd.read_parquet(folder) for folder in grown[:2]]).set_index("example_id").sort_index()
+    pd.testing.assert_frame_equal(apart[together.columns], together)
+    for name in ("_words.parquet", f"{DEFAULT_TOKENIZER}/tokenizer.json"):
+        assert (grown[1] / name).read_bytes() == (predictions / name).read_bytes()
+
+
+def test_the_reader_mixes_old_and_new(grown, predictions):
+    apart, together = reader(grown[:2]), reader(predictions)
+    assert apart.languages == together.languages == ["en", "hi", "ru"]
+    np.testing.assert_allclose(apart.row_shares, together.row_shares)
+    assert sequences(take(apart, 20)) == sequences(take(together, 20))
+
+
+def test_a_student_is_trained_on_old_and_new(grown, tmp_path):
+    earlier, later, heldout = grown
+    folders = [str(earlier), str(later)]
+    done = train(write_config(tmp_path, folders, heldout, steps=20))
+    assert done.returncode == 0, done.stderr
+    student, opened = tmp_path / "student", open_predictions(*folders)
+    assert opened.newest == str(later)
+    for name, language in world.TEACHERS.items():
+        tokenizer = AutoTokenizer.from_pretrained(student, subfolder=f"tokenizers/{language}")
+        teacher = AutoTokenizer.from_pretrained(opened.manifests[name == "hi-bpe"].teachers[name].model)
+        for line in world.sentences(language, 20):
+            expected = opened.vocabulary.to_merged(name)[teacher(line)["input_ids"]].tolist()
+            assert tokenizer(line)["input_ids"] == expected
+    assert len(AutoTokenizer.from_pretrained(student)) == len(opened.vocabulary)
+
+
+def test_a_twin_adds_a_teacher_but_no_token(run_pipeline, pipeline_settings, grown, tmp_path):
+    earlier = grown[0]
+    settings = pipeline_settings(tmp_path)
+    twin = {"twin": settings["teachers"]["en-wordpiece"]}
+    text = {"en": settings["text"]["en"]}
+    folder = run_pipeline(tmp_path / "twin", teachers=twin, text=text, extends=str(earlier), top_k=8)
+    opened = open_predictions(str(earlier), str(folder))
+    assert opened.newest == str(folder) and len(opened.vocabulary) == len(
+        read_vocabulary(str(earlier / VOCABULARY_FILE))
+    )
+    # A chain: what extends an extension reads beside the first.
+    third = run_pipeline(tmp_path / "third", extends=str(folder))
+    assert open_predictions(str(earlier), str(third)).newest == str(third)
+    names = {path.name for path in (third / "_tokenizers" / "teachers").iterdir()}
+    assert names == {"twin", *world.TEACHERS}
+
+
+def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, predictions, tmp_path):
+    earlier, later, _ = grown
+    settings = {"top_k": 4, "extends": str(earlier)}
+    fewer = run_pipeline(tmp_path / "fewer", **settings)
+    with pytest.raises(UserError, match="fewer: top_k is 4, but in .*earlier it is 8"):
+        open_predictions(str(earlier), str(fewer))
+    strings = run_pipeline(tmp_path / "strings", identity="string")
+    with pytest.raises(UserError, match="later: its vocabulary .* is no part of that of .*strings"):
+        open_predictions(str(later), str(strings))
+    with pytest.raises(UserError, match="identity is 'string', but .*earlier was made with 'family'"):
+        run_pipeline(tmp_path / "p", identity="string", extends=str(earlier))
+    # The same name for another tokenizer.
+    teachers = {"en-wordpiece": {"model": str(tmp_path / "t"), "languages": ["en", "hi", "ru"]}}
+    world.make_teacher("ru-unigram", tmp_path / "t")
+    with pytest.raises(UserError, match="teacher 'en-wordpiece': .* another tokenizer of that name"):
+        run_pipeline(tmp_path / "q", teachers=teachers, extends=str(earlier))
+
+
+def test_a_student_of_ours_teaches(predictions, tmp_path):
+    """Its tokenizer has fillers for other languages' tokens: they are none of its own."""
+    source = predictions / TEACHER_TOKENIZERS / "en-wordpiece"
+    teacher = load_tokenizer("again", TeacherConfig(model=str(source), languages=["en"]))
+    earlier = read_vocabulary(str(predictions / VOCABULARY_FILE))
+    assert sorted(teacher.tokens) == np.flatnonzero(earlier.teacher_ids["en-wordpiece"] >= 0).tolist()
+    vocabulary = merge([teacher])
+    remapped = remap_tokenizer(teacher.hf, vocabulary.to_merged("again"))
+    for line in world.sentences("en", 20):
+        ids = teacher.hf(line)["input_ids"]
+        assert remapped(line)["input_ids"] == vocabulary.to_merged("again")[ids].tolist()

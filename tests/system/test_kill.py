@@ -1,0 +1,72 @@
+"""Killed at random moments and run again, the result is that of a run that was left alone."""
+
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+
+from tests.system.test_pipeline import files
+from tests.system.test_training import assert_same_weights, start, steps_of, train, write_config
+from trainer.artifacts.checkpoint import latest_checkpoint
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
+    # Many small shards, so that kills fall before, between, and within them.
+    changes = {"shard_bytes": 1024, "max_length": 20}
+    expected = files(run_pipeline(tmp_path / "whole", **changes))
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p", **changes), sort_keys=False))
+    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml")]
+    source = random.Random(kills)
+    written = [0]
+
+    def count() -> int:
+        return len(list((tmp_path / "p").glob("*/*/*.parquet")))
+
+    for number in range(kills):
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if number % 4 == 3:
+            time.sleep(source.uniform(0, 8))
+        else:
+            while count() == written[-1] and process.poll() is None:
+                time.sleep(0.002)
+            time.sleep(source.uniform(0, 0.05))
+        process.kill()
+        process.wait()
+        written.append(count())
+    assert written == sorted(written) and any(
+        0 < some < len(list((tmp_path / "whole").glob("*/*/*.parquet"))) for some in written
+    )
+    subprocess.run(command, check=True, capture_output=True)
+    found = {name: content for name, content in files(tmp_path / "p").items() if not name.endswith(".tmp")}
+    assert found == expected
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
+def test_the_trainer_killed(kills, predictions, tmp_path):
+    """While it starts, trains, and writes checkpoints: one a step, so that kills fall within them."""
+    changes = {"steps": 30 * kills, "checkpoint_every": 1, "log_every": 1}
+    whole = write_config(tmp_path / "whole", predictions, None, **changes)
+    assert train(whole).returncode == 0
+    config = write_config(tmp_path / "killed", predictions, None, **changes)
+    output = tmp_path / "killed" / "student"
+    source = random.Random(kills)
+    reached = [0]
+    for number in range(kills):
+        process = start(config)
+        if number % 4 == 3:
+            time.sleep(source.uniform(0, 5))
+        else:
+            while (latest_checkpoint(str(output)) or 0) == reached[-1] and process.poll() is None:
+                time.sleep(0.01)
+            time.sleep(source.uniform(0, 0.3))
+        process.kill()
+        process.communicate()
+        reached.append(latest_checkpoint(str(output)) or 0)
+    assert reached == sorted(reached) and 0 < reached[-1] < 30 * kills
+    assert train(config).returncode == 0
+    assert_same_weights(tmp_path / "whole" / "student", output)
+    assert steps_of(output) == steps_of(tmp_path / "whole" / "student")

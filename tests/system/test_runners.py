@@ -1,0 +1,90 @@
+"""The same bytes from every runner that can run here, and Beam's counts of them."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from pipeline.job.launcher import threads_a_process
+from tests.system.test_pipeline import files
+
+RUNNERS = {
+    "processes": ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
+    "portable": ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK"],
+    "one thread": ["--direct_num_workers=1"],
+}
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_every_runner_gives_the_same_bytes(runner, predictions, pipeline_settings, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p"), sort_keys=False))
+    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), *RUNNERS[runner]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "p") == files(predictions)
+
+
+def test_a_teacher_gone_wrong_is_one_line_from_another_process_too(pipeline_settings, teachers, tmp_path):
+    from tests.system.test_pipeline import broken_teacher
+
+    settings = pipeline_settings(tmp_path / "p")
+    settings["teachers"]["en-wordpiece"]["model"] = str(broken_teacher(teachers, tmp_path / "broken"))
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), *RUNNERS["processes"]]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: teacher 'en-wordpiece' gave a NaN or infinite log-probability in example 'en:" in done.stderr
+
+
+def test_metrics_have_the_names_and_counts_of_the_manifest(predictions, pipeline_settings, tmp_path):
+    """On a runner's page: per language rows, tokens, masked positions, records and rejected."""
+    import apache_beam as beam
+
+    from pipeline.config import PipelineConfig
+    from pipeline.job.launcher import prepare
+    from pipeline.job.plan import deal
+    from pipeline.job.worker import METRICS, PredictShards
+    from schemas.manifest import read_manifest
+    from schemas.storage import join
+    from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
+
+    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
+    prepared = prepare(config)
+    write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
+    job = beam.Pipeline()
+    _ = job | beam.Create(deal(prepared.shards)) | beam.ParDo(PredictShards(config, prepared.run, None))
+    result = job.run()
+    result.wait_until_finish()
+    found = {
+        counter.key.metric.name: counter.committed
+        for counter in result.metrics().query()["counters"]
+        if counter.key.metric.namespace == METRICS
+    }
+    manifest = read_manifest(str(predictions))
+    for record in manifest.languages:
+        own = [file for file in manifest.files if file.language == record.language]
+        assert found[f"{record.language}/rows"] == record.rows
+        assert found[f"{record.language}/records"] == record.records
+        assert found[f"{record.language}/rejected"] == sum(record.rejected.values())
+        assert found[f"{record.language}/tokens"] == sum(file.tokens for file in own)
+        assert found[f"{record.language}/masked_positions"] == sum(file.masked_positions for file in own)
+
+
+def test_local_processes_share_the_cores(monkeypatch):
+    from pipeline.job.launcher import beam_options
+
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert threads_a_process(beam_options(RUNNERS["processes"])) == 4
+    assert threads_a_process(beam_options([])) is None
+    assert threads_a_process(beam_options(["--runner=DataflowRunner"])) == 1
+    one_process = ["--runner=DataflowRunner", "--experiments=no_use_multiple_sdk_containers"]
+    assert threads_a_process(beam_options(one_process)) is None
+
+
+def test_dataflow_cannot_write_to_this_machine(pipeline_settings, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p"), sort_keys=False))
+    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), "--runner=DataflowRunner"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2 and "where Dataflow's workers cannot write" in done.stderr
+    assert not (tmp_path / "p").exists()

@@ -1,0 +1,169 @@
+"""What larger students need: sharded over processes, gradients checkpointed, layers compiled."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from schemas.manifest import open_predictions
+from tests.system.test_training import assert_same_weights, spoil, start, train, write_config
+from tests.trainer.artifacts.test_export import heldout_nll
+from tests.trainer.data.test_reader import reader, take
+from trainer.artifacts.checkpoint import latest_checkpoint
+from trainer.config import StudentConfig
+from trainer.student.model import DistilledStudent, build_student, student_config
+
+TWO = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
+NEEDS_COMPILER = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
+CHANGES = {"steps": 12, "micro_batches": 4, "evaluate_every": 4, "checkpoint_every": 4}
+
+
+def assert_close_weights(one: Path, other: Path) -> None:
+    """Equal but for the rounding of a gradient's norm, which is summed in another order."""
+    theirs, ours = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert theirs.keys() == ours.keys()
+    for name, weight in ours.items():
+        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def whole(predictions, heldout, tmp_path_factory) -> Path:
+    """One process, nothing sharded."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert train(write_config(folder, predictions, heldout, **CHANGES)).returncode == 0
+    return folder / "student"
+
+
+@pytest.fixture(scope="module")
+def sharded(predictions, heldout, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("sharded")
+    done = train(write_config(folder, predictions, heldout, shard=True, **CHANGES), *TWO)
+    assert done.returncode == 0, done.stderr
+    return folder / "student"
+
+
+def test_sharded_training_is_that_of_one_process(whole, sharded):
+    assert_close_weights(whole, sharded)
+    ours, theirs = heldout_nll(whole), heldout_nll(sharded)
+    assert list(ours) == [4, 8, 12] and theirs == pytest.approx(ours, rel=1e-4)
+
+
+def test_a_sharded_run_is_resumed_bit_for_bit(sharded, predictions, heldout, tmp_path):
+    config = write_config(tmp_path, predictions, heldout, shard=True, **CHANGES)
+    shutil.copytree(sharded / "checkpoints", tmp_path / "student" / "checkpoints")
+    # What is left is the checkpoint of an evaluation, after which the student was whole.
+    shutil.rmtree(tmp_path / "student" / "checkpoints" / "00000012")
+    assert latest_checkpoint(str(tmp_path / "student")) == 8
+    assert train(config, *TWO).returncode == 0
+    assert_same_weights(sharded, tmp_path / "student")
+
+
+def test_sharded_or_not_goes_on_from_the_same_checkpoint(whole, sharded, predictions, heldout, tmp_path):
+    """One process goes on with what two had sharded, and the other way round."""
+    for name, source, launcher, shard in [("one", sharded, (), False), ("two", whole, TWO, True)]:
+        output = tmp_path / name / "student"
+        shutil.copytree(source / "checkpoints", output / "checkpoints")
+        shutil.rmtree(output / "checkpoints" / "00000012")
+        done = train(write_config(tmp_path / name, predictions, heldout, shard=shard, **CHANGES), *launcher)
+        assert done.returncode == 0, done.stderr
+        assert_close_weights(whole, output)
+
+
+def test_sharded_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path):
+    spoil(predictions, tmp_path / "spoiled", 1)
+    changes = {"steps": 8, "micro_batches": 2, "max_skipped_steps": 8, "log_every": 8}
+    alone = write_config(tmp_path / "one", tmp_path / "spoiled", None, **changes)
+    both = write_config(tmp_path / "two", tmp_path / "spoiled", None, shard=True, **changes)
+    assert train(alone, "-m", "tests.support.unchecked_trainer").returncode == 0
+    done = train(both, *TWO[:-1], "tests.support.unchecked_trainer")
+    assert done.returncode == 0, done.stderr
+    assert "warning: the gradient was not finite at step" in done.stderr + done.stdout
+    assert_close_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
+
+
+def test_of_two_processes_one_says_what_is_wrong(predictions, tmp_path):
+    """A file that one of them cannot read: the other has no traceback of its own."""
+    folder = tmp_path / "broken"
+    shutil.copytree(predictions, folder)
+    path = Path(open_predictions(str(folder)).files[0].url)
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[: middle - 500] + bytes(1000) + content[middle + 500 :])
+    done = train(write_config(tmp_path, folder, None, steps=400, micro_batches=2), *TWO)
+    assert done.returncode == 1 and f"error: {path}: row group" in done.stderr
+    assert "[rank" not in done.stderr
+
+
+def test_checkpointed_gradients_are_the_same(whole, predictions, heldout, tmp_path):
+    """With dropout, whose masks must be drawn again as they were."""
+    config = write_config(tmp_path, predictions, heldout, gradient_checkpointing=True, **CHANGES)
+    assert train(config).returncode == 0
+    assert_same_weights(whole, tmp_path / "student")
+
+
+def small_student(predictions, **settings) -> DistilledStudent:
+    opened = open_predictions(str(predictions))
+    shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+    shape |= {"max_position_embeddings": 40, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} | settings
+    config = student_config(StudentConfig(settings=shape), opened.vocabulary, opened.max_length)
+    return DistilledStudent(build_student(config, 0))
+
+
+def test_checkpointing_keeps_less(predictions):
+    """What autograd saves of a forward pass, in bytes."""
+    batch = take(reader(predictions), 1)[0]
+    kept = []
+    for checkpoints in (False, True):
+        student = small_student(predictions, model_type="bert").train()
+        if checkpoints:
+            student.checkpoint_gradients()
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.nbytes) or x, lambda x: x):
+            student(batch, torch.full((len(batch.labels_M),), 0.5))
+        kept.append(sum(saved))
+    assert kept[1] < kept[0] / 4
+
+
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "electra"])
+def test_the_layers_are_the_encoders(model_type, predictions):
+    student = small_student(predictions, model_type=model_type)
+    assert [type(layer).__name__.endswith("Layer") for layer in student.layers()] == [True] * 3
+    assert len({id(layer) for layer in student.layers()}) == 3
+
+
+@NEEDS_COMPILER
+def test_compiled_layers_compute_the_same(predictions):
+    """Losses and gradients, for batches of several shapes, without compiling anew for each."""
+    plain, compiled = (small_student(predictions, model_type="bert").train() for _ in range(2))
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    for layer in compiled.layers():
+        layer.compile(dynamic=True)
+    batches = take(reader(predictions), 6)
+    assert len({batch.input_ids_BL.shape for batch in batches}) > 3
+    for batch in batches:
+        for student in (plain, compiled):
+            student(batch, torch.full((len(batch.labels_M),), 0.5)).total.backward()
+    for (name, ours), theirs in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(theirs.grad, ours.grad, rtol=1e-3, atol=1e-3, msg=name)
+    assert 0 < counters["stats"]["unique_graphs"] <= 2
+
+
+@pytest.mark.slow
+@NEEDS_COMPILER
+def test_a_compiled_run_is_resumed_bit_for_bit(predictions, tmp_path):
+    changes = {"steps": 10, "compile": True, "checkpoint_every": 1000, "log_every": 1}
+    whole = write_config(tmp_path / "whole", predictions, None, **changes)
+    assert train(whole).returncode == 0
+    config = write_config(tmp_path / "stopped", predictions, None, **changes)
+    metrics = tmp_path / "stopped" / "student" / "metrics.jsonl"
+    process = start(config)
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+    process.terminate()
+    process.communicate()
+    assert train(config).returncode == 0
+    assert_same_weights(tmp_path / "whole" / "student", tmp_path / "stopped" / "student")

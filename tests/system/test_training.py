@@ -1,0 +1,413 @@
+"""Stage two as a whole, in real processes: from predictions to a student that plain transformers loads."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from torch.nn import functional
+from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
+
+from schemas.manifest import open_predictions
+from tests.support import world
+from tests.support.damage import rewrite
+from tests.support.paths import ROOT
+from tests.trainer.data.test_reader import reader, take
+from trainer.__main__ import main
+from trainer.artifacts.checkpoint import latest_checkpoint
+from trainer.artifacts.metrics import Metrics
+from trainer.config import DistillationConfig, OptimizerConfig, TrainerConfig
+from trainer.distributed import Runtime
+from trainer.loop.step import apply_gradients, language_weights, make_optimizer, position_weights
+from trainer.loop.train import owned_tokens
+
+
+def write_config(folder: Path, predictions, heldout, shape=(), **changes) -> Path:
+    settings = {
+        "output": str(folder / "student"),
+        "predictions": list(map(str, predictions)) if isinstance(predictions, list) else str(predictions),
+        "heldout": heldout and str(heldout),
+        "student": {
+            "settings": {
+                "model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+                "intermediate_size": 64, "max_position_embeddings": world.MAX_LENGTH, **dict(shape),
+            }
+        },
+        "sampling": {"shuffle_rows": 256},
+        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 5},
+        "steps": 40,
+        "batch_tokens": 1024,
+        "precision": "float32",
+        "checkpoint_every": 10,
+        "log_every": 10,
+    } | changes  # fmt: skip
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "trainer.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def train(config: Path, *launcher: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def student(predictions, heldout, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    done = train(write_config(folder, predictions, heldout))
+    assert done.returncode == 0, done.stderr
+    return folder / "student"
+
+
+def test_plain_transformers_loads_the_student(student, predictions):
+    opened = open_predictions(str(predictions))
+    (manifest,), vocabulary = opened.manifests, opened.vocabulary
+    model = AutoModelForMaskedLM.from_pretrained(student)
+    assert model.config.vocab_size == len(vocabulary)
+    assert model.config.pad_token_id == vocabulary.id_of("pad")
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    assert len(tokenizer) == len(vocabulary) and tokenizer.model_max_length == world.MAX_LENGTH
+    for language, name in ((language, name) for name, language in world.TEACHERS.items()):
+        own = AutoTokenizer.from_pretrained(student / "tokenizers" / language)
+        line = world.sentences(language, 3)[2]
+        teacher = AutoTokenizer.from_pretrained(manifest.teachers[name].model)
+        assert own(line)["input_ids"] == vocabulary.to_merged(name)[teacher(line)["input_ids"]].tolist()
+    guesses = pipeline("fill-mask", model=str(student))(f"the {tokenizer.mask_token} writes")
+    assert len(guesses) == 5
+
+
+@torch.no_grad()
+def test_evaluation_is_what_plain_transformers_gives(student, heldout):
+    """Accuracy and NLL of student and teacher, from the rows, one at a time."""
+    import pandas as pd
+
+    model = AutoModelForMaskedLM.from_pretrained(student).eval()
+    frame = pd.read_parquet(heldout)
+    for language, result in json.loads((student / "evaluation.json").read_text())["languages"].items():
+        rows = frame[frame.language == language]
+        right = nll = positions = teacher_right = teacher_nll = 0
+        for row in rows.itertuples():
+            logits = model(input_ids=torch.tensor(row.input_ids)[None].long()).logits[0, row.masked_positions.tolist()]
+            labels = torch.tensor(row.labels).long()
+            positions += len(labels)
+            right += (logits.argmax(-1) == labels).sum().item()
+            nll += functional.cross_entropy(logits, labels, reduction="sum").item()
+            teacher_right += (row.topk_ids[::8] == row.labels).sum()
+            teacher_nll -= row.label_logprobs.sum()
+        assert result["positions"] == positions
+        assert result["accuracy"] == pytest.approx(right / positions, abs=1.5 / positions)
+        assert result["nll"] == pytest.approx(nll / positions, rel=1e-4)
+        assert result["teacher_accuracy"] == pytest.approx(teacher_right / positions)
+        assert result["teacher_nll"] == pytest.approx(teacher_nll / positions, rel=1e-5)
+
+
+def test_training_learns(student, predictions):
+    """Even these few steps beat a student that knows nothing by a wide margin."""
+    vocabulary = open_predictions(str(predictions)).vocabulary
+    know_nothing = torch.tensor(float(len(vocabulary))).log().item()
+    for result in json.loads((student / "evaluation.json").read_text())["languages"].values():
+        assert result["nll"] < know_nothing - 1
+
+
+def start(config: Path, *launcher: str) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    theirs, ours = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
+    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[key], ours[key]) for key in theirs)
+
+
+def steps_of(output: Path) -> list[int]:
+    return [line["step"] for line in map(json.loads, (output / "metrics.jsonl").read_text().splitlines())]
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(student, predictions, heldout, tmp_path):
+    config = write_config(tmp_path, predictions, heldout)
+    process = start(config)
+    while latest_checkpoint(str(tmp_path / "student")) is None:
+        assert process.poll() is None
+    process.kill()
+    process.wait()
+    assert not (tmp_path / "student" / "model.safetensors").exists()
+    assert train(config).returncode == 0
+    assert_same_weights(student, tmp_path / "student")
+    assert steps_of(tmp_path / "student") == steps_of(student)
+    again = train(config)
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+
+
+def test_a_checkpoint_that_cannot_be_read_is_named(student, predictions, heldout, tmp_path):
+    """Without it the run goes on from the one before."""
+    config = write_config(tmp_path, predictions, heldout)
+    shutil.copytree(student / "checkpoints", tmp_path / "student" / "checkpoints")
+    last = tmp_path / "student" / "checkpoints" / "00000040"
+    whole = (last / "optimizer.safetensors").read_bytes()
+    (last / "optimizer.safetensors").write_bytes(whole[: len(whole) // 2])
+    refused = train(config)
+    assert refused.returncode == 2 and "Traceback" not in refused.stderr
+    assert f"{last}/optimizer.safetensors: cannot be read" in refused.stderr
+    assert f"remove the folder {last} to go on from the checkpoint before" in refused.stderr
+    shutil.rmtree(last)
+    assert train(config).returncode == 0
+    assert_same_weights(student, tmp_path / "student")
+
+
+def test_a_full_disk_is_one_line(predictions, tmp_path):
+    """No file may become larger than the logs are, but smaller than the weights."""
+    limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000));"
+    limited += "from trainer.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    done = train(write_config(tmp_path, predictions, None), "-c", limited)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "no checkpoint written (" in done.stderr and latest_checkpoint(str(tmp_path / "student")) is None
+
+
+def test_sigterm_saves_and_says_so(student, predictions, heldout, tmp_path):
+    """At a step that is no multiple of `checkpoint_every`, in a process whose exit code is 75."""
+    config = write_config(tmp_path, predictions, heldout, checkpoint_every=1000, log_every=1)
+    process = start(config)
+    metrics = tmp_path / "student" / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+    process.terminate()
+    errors = process.communicate()[1]
+    assert process.returncode == 75 and "run the same command again to go on" in errors, errors
+    assert 1 <= latest_checkpoint(str(tmp_path / "student")) < 40
+    assert train(config).returncode == 0
+    assert_same_weights(student, tmp_path / "student")
+
+
+def spoil(folder: Path, copy: Path, rows: int) -> list[str]:
+    """A copy of predictions in which the first rows of each file have NaN for a prediction; their example ids."""
+    shutil.copytree(folder, copy)
+    spoiled = []
+    for path in sorted(copy.glob("*/*/*.parquet")):
+        table = pq.ParquetFile(path).read()
+        lists = table["topk_logprobs"].to_pylist()
+        for index in range(rows):
+            lists[index] = [np.float16("nan")] * len(lists[index])
+        spoiled += table["example_id"][:rows].to_pylist()
+        rewrite(copy, path.relative_to(copy).as_posix(), topk_logprobs=lists)
+    return spoiled
+
+
+def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, monkeypatch, capfd):
+    # No such row passes the reader, but one is a sure way to such a gradient.
+    spoiled = spoil(predictions, tmp_path / "spoiled", 1)
+    monkeypatch.setattr("schemas.row_groups.find_fault", lambda rows, expected: None)
+    changes = {"steps": 20, "log_every": 4}
+    handlers = list(map(signal.getsignal, signal.valid_signals()))
+
+    def run(name: str, limit: int) -> tuple[int, str]:
+        folder = tmp_path / name
+        code = main([str(write_config(folder, tmp_path / "spoiled", None, max_skipped_steps=limit, **changes))])
+        # Training in a process of someone else's leaves that as it was.
+        assert list(map(signal.getsignal, signal.valid_signals())) == handlers
+        return code, "".join(capfd.readouterr())
+
+    code, printed = run("lenient", 20)
+    assert code == 0, printed
+    student = tmp_path / "lenient" / "student"
+    lines = list(map(json.loads, (student / "metrics.jsonl").read_text().splitlines()))
+    assert 0 < lines[-1]["skipped_steps"] <= 20
+    assert "warning: the gradient was not finite at step" in printed
+    weights = load_file(student / "model.safetensors")
+    assert all(torch.isfinite(weight).all() for weight in weights.values())
+    # The losses of the other positions are still there to look at.
+    assert all(np.isfinite(list(row.values())).all() for line in lines for row in line["train"].values())
+    code, printed = run("strict", 0)
+    assert code == 2 and "more than max_skipped_steps (0)" in printed
+    assert any(name in printed for name in spoiled)
+    assert "Traceback" not in printed
+
+
+def test_a_step_left_out_changes_nothing():
+    parameter = torch.nn.Parameter(torch.ones(3))
+    module = torch.nn.ParameterList([parameter])
+    optimizer, scheduler = make_optimizer(module, OptimizerConfig(schedule="constant"), 10)
+    for gradient, is_bad in [(1.0, False), (torch.nan, True), (torch.inf, True), (2.0, False)]:
+        before = [parameter.detach().clone(), *(x.clone() for x in optimizer.state.get(parameter, {}).values())]
+        parameter.grad = torch.tensor([1.0, gradient, 1.0])
+        assert apply_gradients(module, optimizer, scheduler, 1.0).item() is is_bad
+        after = [parameter.detach(), *optimizer.state[parameter].values()]
+        assert all(map(torch.equal, before, after)) is is_bad
+        assert torch.isfinite(parameter).all()
+
+
+def test_lambda_goes_from_one_to_the_other():
+    config = DistillationConfig(weight=1, final_weight=0, languages={"hi": {"weight": 0.25}})
+    linear = [language_weights(config, ["en", "hi"], step, 5).tolist() for step in range(1, 6)]
+    assert linear == [[1, 0.25], [0.75, 0.25], [0.5, 0.25], [0.25, 0.25], [0, 0.25]]
+    cosine = config.model_copy(update={"schedule": "cosine"})
+    found = [language_weights(cosine, ["en"], step, 5).item() for step in range(1, 6)]
+    assert found == pytest.approx([1, (1 + 2**-0.5) / 2, 0.5, (1 - 2**-0.5) / 2, 0])
+    assert config.distils and not DistillationConfig(weight=0).distils
+
+
+def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
+    """SIGTERM to torchrun, which passes it on; one process goes on alone, as if they had been one all along."""
+    changes = {"steps": 30, "checkpoint_every": 1000, "log_every": 1}
+    config = write_config(tmp_path / "two", predictions, None, **changes)
+    process = start(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
+    metrics = tmp_path / "two" / "student" / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+    process.terminate()
+    process.communicate()
+    assert 1 <= latest_checkpoint(str(tmp_path / "two" / "student")) < 30
+    assert train(config).returncode == 0
+    one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
+    assert train(one).returncode == 0
+    # The sum of two terms is the same in any order.
+    assert_same_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
+
+
+def test_torchrun_starts_again_after_a_process_was_killed(predictions, tmp_path, capsys):
+    """The folder, which nobody else gets meanwhile, is taken over from the killed one at once."""
+    config = write_config(tmp_path, predictions, None, steps=60, checkpoint_every=10, log_every=1)
+    launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "-m", "trainer"]
+    process = start(config, *launcher)
+    metrics = tmp_path / "student" / "metrics.jsonl"
+    while not metrics.exists() or not metrics.read_text():
+        assert process.poll() is None
+        time.sleep(0.05)
+    assert main([str(config)]) == 2
+    owner = re.search("is being written by process ([0-9]+) on ", capsys.readouterr().err)
+    os.kill(int(owner[1]), signal.SIGKILL)
+    errors = process.communicate(timeout=120)[1]
+    assert process.returncode == 0 and "being written" not in errors, errors
+    assert steps_of(tmp_path / "student") == list(range(1, 61))
+
+
+def test_processes_share_a_step_evenly(predictions, tmp_path):
+    config = write_config(tmp_path, predictions, None, micro_batches=3)
+    done = train(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
+    assert done.returncode and "micro_batches is 3, which 2 processes cannot share evenly" in done.stderr
+
+
+def test_confidence_multiplies_lambda(predictions):
+    batch = take(reader(predictions), 1)[0]
+    weights = torch.full((3,), 0.8)
+    assert torch.equal(position_weights(batch, weights, 0), torch.full_like(batch.label_logprobs_M, 0.8))
+    torch.testing.assert_close(position_weights(batch, weights, 2), 0.8 * batch.label_logprobs_M.exp() ** 2)
+
+
+def test_owned_tokens_hold_all_that_a_teacher_says(predictions):
+    """So that normalising over them never leaves out a label or a prediction."""
+    opened = open_predictions(str(predictions))
+    source = reader(predictions)
+    owned_TV = owned_tokens(opened.vocabulary, source.teachers)
+    assert owned_TV.sum(1).tolist() == [len(set(opened.vocabulary.to_merged(t)) - {-1}) for t in source.teachers]
+    for batch in take(source, 20):
+        columns = torch.cat([batch.labels_M[:, None], batch.topk_ids_MK], 1)
+        assert owned_TV[batch.teacher_M].gather(1, columns).all()
+
+
+def test_another_configuration_does_not_go_on(student, predictions, heldout, tmp_path):
+    config = write_config(tmp_path, predictions, heldout, output=str(student), seed=9)
+    done = train(config)
+    assert done.returncode == 2
+    assert "seed was 0, now 9" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_two_processes_give_the_gradients_of_one(predictions, tmp_path):
+    """Two with one micro-batch each, one with two: the same batches and dropout, so the same weights, bit for bit."""
+    changes = {"steps": 6, "checkpoint_every": 6}
+    one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
+    two = write_config(tmp_path / "two", predictions, None, micro_batches=2, **changes)
+    assert train(one).returncode == 0
+    done = train(two, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
+    assert done.returncode == 0, done.stderr
+    ours = load_file(tmp_path / "one" / "student" / "model.safetensors")
+    theirs = load_file(tmp_path / "two" / "student" / "model.safetensors")
+    # The sum of two terms, scaled by powers of two, is the same in any order.
+    assert all(torch.equal(theirs[key], ours[key]) for key in ours)
+
+
+def test_mlm_only_needs_no_predictions(run_pipeline, tmp_path):
+    masked = run_pipeline(tmp_path / "masked", top_k=0)
+    done = train(write_config(tmp_path, masked, masked, distillation={"weight": 0}, steps=6))
+    assert done.returncode == 0, done.stderr
+    result = json.loads((tmp_path / "student" / "evaluation.json").read_text())["languages"]
+    assert all(row["teacher_nll"] is None and row["nll"] > 0 for row in result.values())
+    line = json.loads((tmp_path / "student" / "metrics.jsonl").read_text().splitlines()[0])
+    assert all(row.keys() == {"mlm", "accuracy"} for row in line["train"].values())
+    refused = train(write_config(tmp_path / "kd", masked, None))
+    assert refused.returncode == 2 and "top_k: 0" in refused.stderr
+
+
+def test_heldout_over_another_vocabulary_is_refused(predictions, run_pipeline, tmp_path):
+    other = run_pipeline(tmp_path / "other", identity="string")
+    done = train(write_config(tmp_path, predictions, other))
+    assert done.returncode == 2
+    for folder in (predictions, other):
+        assert open_predictions(str(folder)).vocabulary.sha256 in done.stderr
+
+
+def test_heldout_sequences_must_fit_the_student(run_pipeline, heldout, tmp_path):
+    short = run_pipeline(tmp_path / "short", max_length=16)
+    settings = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 16}
+    done = train(write_config(tmp_path, short, heldout, student={"settings": settings}))
+    assert done.returncode == 2 and f"give it at least {world.MAX_LENGTH}" in done.stderr
+
+
+def test_metrics_are_logged(student):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(student / "logs")).Reload()
+    tags = events.Tags()["scalars"]
+    for language in world.WORDS:
+        assert {f"mlm/{language}", f"kd/{language}", f"heldout_nll/{language}"} <= set(tags)
+        assert [event.step for event in events.Scalars(f"mlm/{language}")] == [10, 20, 30, 40]
+
+
+def test_a_log_has_few_lines_of_progress(tmp_path, capsys):
+    """Not ten a second, for a week."""
+    config = TrainerConfig(output=str(tmp_path), predictions="p", student={"like": "m"}, steps=100)
+    metrics = Metrics(config, ["en"], 0, Runtime(0, 1, torch.device("cpu"), torch.float32))
+    for _ in range(100):
+        time.sleep(0.005)
+        metrics.step()
+    metrics.close()
+    progress = capsys.readouterr().err
+    assert "100/100" in progress and progress.count("step/s") <= 2
+
+
+def test_weights_and_biases(predictions, heldout, tmp_path):
+    """The real package, offline: it records the figures; a run that goes on is the same run."""
+    changes = {"steps": 20, "wandb_project": "merge", "evaluate_every": 20}
+    config = write_config(tmp_path, predictions, heldout, **changes)
+    environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    done = train(config, **environment)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "student" / "checkpoints" / "00000020")
+    (tmp_path / "student" / "evaluation.json").unlink()
+    assert train(config, **environment).returncode == 0
+    folder = tmp_path / "student" / "logs"
+    recorded = [path.read_bytes() for path in (folder / "wandb").glob("offline-run-*/*.wandb")]
+    assert len(recorded) == 2
+    for content in recorded:
+        assert all(text in content for text in (b"merge", (folder / "wandb_run").read_bytes(), b"heldout_nll"))
+        assert all(name in content for name in (b"mlm/en", b"kd/hi", b"distillation_weight/ru", b"tokens_per_second"))

@@ -1,0 +1,110 @@
+"""More steps for a run that is done: those of the longer run, bit for bit, or refused in one line."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from schemas.config import load_config
+from schemas.errors import UserError
+from tests.system.test_training import assert_same_weights, write_config
+from trainer.artifacts.checkpoint import checkpoint_steps
+from trainer.config import TrainerConfig
+from trainer.distributed import Runtime
+from trainer.loop.early_stopping import Evaluations
+from trainer.loop.train import train
+
+CONSTANT = {"learning_rate": 3e-3, "warmup_steps": 5, "schedule": "constant"}
+
+
+def run(folder: Path, predictions, heldout=None, **changes) -> Path:
+    """Trains in this process; gives the output folder."""
+    config = load_config(str(write_config(folder, predictions, heldout, **changes)), TrainerConfig)
+    train(config, Runtime(0, 1, torch.device("cpu"), torch.float32))
+    return folder / "student"
+
+
+def evaluated_steps(output: Path) -> list[int]:
+    lines = map(json.loads, (output / "metrics.jsonl").read_text().splitlines())
+    return [line["step"] for line in lines if "heldout" in line]
+
+
+def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
+    """Also the optimizer's state; and the evaluation at the former end, which the longer run lacks, changes nothing."""
+    changes = {"optimizer": CONSTANT, "evaluate_every": 8, "patience": 2, "checkpoint_every": 100}
+    whole = run(tmp_path / "whole", predictions, heldout, steps=30, **changes)
+    output = run(tmp_path / "extended", predictions, heldout, steps=13, **changes)
+    assert json.loads((output / "evaluation.json").read_text())["step"] == 13
+    assert run(tmp_path / "extended", predictions, heldout, steps=30, **changes) == output
+    assert_same_weights(whole, output)
+    moments = [load_file(each / "checkpoints" / "00000030" / "optimizer.safetensors") for each in (whole, output)]
+    assert all(moments[0][name].equal(moments[1][name]) for name in moments[0])
+    assert evaluated_steps(output) == sorted({*evaluated_steps(whole), 13})
+    assert json.loads((output / "evaluation.json").read_text()) == json.loads((whole / "evaluation.json").read_text())
+
+
+def test_an_evaluation_at_a_former_end_does_not_move_when_patience_ends():
+    """It may be the best, but not due by itself it does not count, neither against the run nor for it."""
+    measured = [(10, 3.0), (20, 2.0), (30, 2.5), (33, 1.0), (40, 1.9), (50, 2.2)]
+    with_end, without = Evaluations("sha"), Evaluations("sha")
+    for step, nll in measured:
+        with_end.add(step, {"a": {"nll": nll}}, is_planned=step != 33)
+        if step != 33:
+            without.add(step, {"a": {"nll": nll}})
+        assert [with_end.have_run_out(n) for n in (1, 2)] == [without.have_run_out(n) for n in (1, 2)], step
+    assert (with_end.best_step, with_end.best_nll) == (33, 1.0) and without.best_step == 40
+
+
+@pytest.fixture(scope="module")
+def finished(predictions, tmp_path_factory) -> dict[str, Path]:
+    """Runs of six steps that are done, by what is planned over them."""
+    folder = tmp_path_factory.mktemp("finished")
+    plans = {
+        "constant": {"optimizer": CONSTANT},
+        "linear": {},
+        "cosine": {"optimizer": CONSTANT | {"schedule": "cosine"}},
+        "lambda": {"optimizer": CONSTANT, "distillation": {"weight": 1, "final_weight": 0}},
+        "lambda of a language": {
+            "optimizer": CONSTANT,
+            "distillation": {"languages": {"hi": {"weight": 0.5, "final_weight": 1}}},
+        },
+    }
+    for name, changes in plans.items():
+        run(folder / name, predictions, steps=6, checkpoint_every=6, **changes)
+    return {name: (folder / name, changes) for name, changes in plans.items()}
+
+
+@pytest.mark.parametrize(
+    ("name", "by"),
+    [
+        ("linear", r"the learning rate \(optimizer.schedule: linear\)"),
+        ("cosine", r"the learning rate \(optimizer.schedule: cosine\)"),
+        ("lambda", r"lambda \(distillation.final_weight\)"),
+        ("lambda of a language", r"lambda \(distillation.final_weight\)"),
+    ],
+)
+def test_what_is_planned_over_all_steps_gets_no_more(finished, predictions, name, by):
+    folder, changes = finished[name]
+    before = (folder / "student" / "model.safetensors").read_bytes()
+    with pytest.raises(UserError, match=rf"steps was 6, now 8, but {by} goes by .*start_from: {folder}") as refusal:
+        run(folder, predictions, steps=8, checkpoint_every=6, **changes)
+    assert "\n" not in str(refusal.value) and (folder / "student" / "model.safetensors").read_bytes() == before
+    run(folder, predictions, steps=6, checkpoint_every=6, **changes)
+
+
+def test_fewer_steps_than_there_are_is_refused(finished, predictions):
+    folder, changes = finished["constant"]
+    with pytest.raises(UserError, match="steps is 5, but it is at step 6 already"):
+        run(folder, predictions, steps=5, **changes)
+
+
+def test_another_run_is_still_another_run(finished, predictions, tmp_path):
+    """More steps do not hide that something else changed."""
+    folder, changes = finished["constant"]
+    shutil.copytree(folder / "student", tmp_path / "student")
+    with pytest.raises(UserError, match="of step 6 is of another run .*seed was 0, now 4; steps was 6, now 8"):
+        run(tmp_path, predictions, steps=8, seed=4, **changes)
+    assert checkpoint_steps(str(tmp_path / "student")) == [6]

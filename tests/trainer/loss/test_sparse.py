@@ -1,0 +1,252 @@
+"""The sparse, chunked loss against its dense definition in float64."""
+
+import pytest
+import torch
+from torch.nn import functional
+
+import trainer.loss.sparse
+from trainer.loss.objective import TAILS, Objective
+from trainer.loss.sparse import Ownership, distillation_loss
+
+M, H, V, K = 13, 7, 41, 5
+
+
+def problem(dtype=torch.float64, mass: float = 0.6, seed: int = 0):
+    """(hidden, weight, bias, labels, topk_ids, topk_logprobs): a teacher whose top-k hold about `mass`."""
+    torch.manual_seed(seed)
+    hidden, weight, bias = torch.randn(M, H), torch.randn(V, H), torch.randn(V)
+    labels = torch.randint(V, (M,))
+    ids = torch.stack([torch.randperm(V)[:K] for _ in range(M)])
+    share = torch.rand(M, K).sort(descending=True).values
+    logprobs = (share / share.sum(-1, keepdim=True) * mass).log()
+    return *(x.to(dtype).requires_grad_() for x in (hidden, weight, bias)), labels, ids, logprobs.to(dtype)
+
+
+def dense(hidden, weight, bias, labels, ids, logprobs, lam, tail, temperature=1.0, owned=None):
+    """The formulas of `trainer.loss.objective` over the whole [M, V] matrix, with torch's own losses."""
+    logits = hidden @ weight.T + bias
+    mlm = functional.cross_entropy(logits, labels, reduction="none")
+    seen = logits if owned is None else logits.masked_fill(~owned, -torch.inf)
+    inside = torch.zeros_like(logits, dtype=torch.bool).scatter(1, ids, True)
+    if tail == "renormalize":
+        teacher = torch.zeros_like(logits).scatter(1, ids, (logprobs / temperature).softmax(-1))
+        student = (seen / temperature).log_softmax(-1)
+        kd = functional.kl_div(student.masked_fill(~inside, 0), teacher, reduction="none").sum(-1)
+    else:
+        student = seen.log_softmax(-1)
+        classes = student.gather(1, ids), logprobs
+        if tail == "bucket":
+            rests = (student.exp() * ~inside).sum(-1, keepdim=True), 1 - logprobs.exp().sum(-1, keepdim=True)
+            classes = [torch.cat([top, rest.log()], -1) for top, rest in zip(classes, rests, strict=True)]
+            classes = [(x / temperature).log_softmax(-1) for x in classes]
+        kd = functional.kl_div(*classes, reduction="none", log_target=True).sum(-1)
+    return (lam * temperature**2 * kd + (1 - lam) * mlm).sum()
+
+
+def losses_of(parameters, labels, ids, logprobs, lam, tail="bucket", temperature=1.0, ownership=None):
+    lam = lam if torch.is_tensor(lam) else torch.full((M,), lam, dtype=torch.float64)
+    return distillation_loss(*parameters, labels, ids, logprobs, lam, Objective(tail, temperature), ownership)
+
+
+def assert_same_gradients(ours, theirs):
+    for mine, reference in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.grad, reference.grad)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("chunk_logits, tile", [(1, V), (3 * V, 16), (2**24, 1)])
+def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_logits, tile):
+    monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", chunk_logits)
+    monkeypatch.setattr(trainer.loss.sparse, "_CACHED_LOGITS", 2 * V)
+    monkeypatch.setattr(trainer.loss.sparse, "_TILE", tile)
+    ours, theirs = problem(), problem()
+    found = losses_of(ours[:3], *ours[3:], lam, tail).total
+    expected = dense(*theirs, lam, tail)
+    torch.testing.assert_close(found, expected)
+    # A factor, since the trainer divides by the number of positions.
+    (found / 7).backward()
+    (expected / 7).backward()
+    assert_same_gradients(ours[:3], theirs[:3])
+
+
+@pytest.mark.parametrize(
+    "tail, temperature", [("bucket", 1), ("bucket", 2.5), ("renormalize", 1), ("renormalize", 2.5)]
+)
+@pytest.mark.parametrize("own_part", [False, True])
+def test_temperature_and_the_teachers_own_part(tail, temperature, own_part):
+    """Two teachers own 30 tokens each, and each position's label and top-k are its teacher's. Lambda differs."""
+    ours, theirs = problem(), problem()
+    teacher_M = torch.arange(M) % 2
+    owned_TV = torch.zeros(2, V, dtype=torch.bool)
+    owned_TV[0, :30] = owned_TV[1, 11:] = True
+    for inputs in (ours, theirs):
+        inputs[3].remainder_(30).add_(11 * teacher_M)
+        inputs[4].copy_(
+            torch.stack([torch.randperm(30, generator=torch.Generator().manual_seed(m)) for m in range(M)])[:, :K]
+        )
+        inputs[4].add_(11 * teacher_M[:, None])
+    lam = torch.linspace(0, 1, M, dtype=torch.float64)
+    ownership = Ownership(owned_TV, teacher_M) if own_part else None
+    found = losses_of(ours[:3], *ours[3:], lam, tail, temperature, ownership).total
+    expected = dense(*theirs, lam, tail, temperature, owned_TV[teacher_M] if own_part else None)
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
+    assert_same_gradients(ours[:3], theirs[:3])
+
+
+def test_a_temperature_needs_a_distribution():
+    with pytest.raises(ValueError, match="no temperature"):
+        Objective("ignore", 2.0)
+
+
+def test_temperature_keeps_the_size_of_the_gradient():
+    """What its square is for: with logits near zero the gradient hardly depends on the temperature (Hinton et al.)."""
+    norms = []
+    for temperature in (1.0, 8.0):
+        *parameters, labels, ids, _ = problem()
+        small = [(x.detach() * 1e-3).requires_grad_() for x in parameters]
+        teacher = (
+            torch.randn(M, K, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 1e-3
+        ).log_softmax(-1)
+        # Over all that there is, so that both are distributions over the same classes.
+        ids = torch.arange(K).expand(M, K)
+        small[1], small[2] = small[1].detach()[:K].requires_grad_(), small[2].detach()[:K].requires_grad_()
+        losses_of(small, labels % K, ids, teacher, 1.0, "renormalize", temperature).total.backward()
+        norms.append(small[0].grad)
+    torch.testing.assert_close(norms[0], norms[1], rtol=1e-2, atol=1e-9)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_predictions_outside_a_trimmed_vocabulary_are_tail(tail):
+    """As if they were not in the list: each position against the dense loss over what is inside."""
+    ours, theirs = problem(), problem()
+    ids, logprobs = ours[4].clone(), ours[5].clone()
+    inside = [number % (ids.shape[1] + 1) for number in range(M)]
+    for row, count in enumerate(inside):
+        ids[row, count:], logprobs[row, count:] = 0, -torch.inf
+    found = losses_of(ours[:3], ours[3], ids, logprobs, 0.7, tail).total
+    hidden, weight, bias, labels, ids, logprobs = theirs
+    expected = 0
+    for i, k in enumerate(inside):
+        row = (hidden[[i]], weight, bias, labels[[i]], ids[[i], :k], logprobs[[i], :k])
+        # With nothing inside there is nothing to distil: 0.3 of the MLM loss is left.
+        expected += dense(*row, 0.7, tail) if k else 0.3 * dense(*row, 0.0, "ignore")
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    expected.backward()
+    assert_same_gradients(ours[:3], theirs[:3])
+
+
+class Repeatable(torch.autograd.Function):
+    """The loss computed anew for each backward pass, since gradcheck makes several."""
+
+    @staticmethod
+    def forward(ctx, loss, *parameters):
+        ctx.loss, ctx.parameters = loss, [parameter.detach().requires_grad_() for parameter in parameters]
+        return loss(*parameters)
+
+    @staticmethod
+    def backward(ctx, grad):
+        with torch.enable_grad():
+            total = ctx.loss(*ctx.parameters)
+        return None, *torch.autograd.grad(total, ctx.parameters, grad)
+
+
+@pytest.mark.parametrize(
+    "tail, temperature, own_part",
+    [*((tail, 1.0, False) for tail in TAILS), ("bucket", 2.0, True), ("renormalize", 2.0, True)],
+)
+def test_gradcheck(tail, temperature, own_part):
+    *parameters, labels, ids, logprobs = problem()
+    owned_TV = torch.zeros(1, V, dtype=torch.bool)
+    owned_TV[0, torch.cat([labels, ids.flatten()])] = True
+    ownership = Ownership(owned_TV, torch.zeros(M, dtype=torch.long)) if own_part else None
+
+    def loss(*x):
+        return losses_of(x, labels, ids, logprobs, 0.4, tail, temperature, ownership).total
+
+    assert torch.autograd.gradcheck(lambda *x: Repeatable.apply(loss, *x), parameters)
+
+
+@pytest.mark.parametrize("tail", TAILS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_teacher_whose_top_k_hold_everything(tail, dtype):
+    *parameters, labels, ids, logprobs = problem(dtype, mass=1.0)
+    # As float16 stores it, the mass may even exceed 1.
+    logprobs = (logprobs.half() + 1e-4).to(dtype)
+    losses = losses_of(parameters, labels, ids, logprobs, 0.5, tail)
+    losses.total.backward()
+    assert torch.isfinite(losses.kd_M).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in parameters)
+
+
+def test_a_student_that_is_sure_of_the_top_k():
+    *parameters, labels, ids, logprobs = problem(torch.float32)
+    with torch.no_grad():
+        parameters[2][ids[0]] += 60
+    losses = losses_of(parameters, labels, ids, logprobs, 1.0)
+    losses.total.backward()
+    assert torch.isfinite(losses.kd_M).all()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in parameters)
+
+
+def test_distilling_a_model_into_itself_costs_nothing():
+    *parameters, labels, _, _ = problem()
+    hidden, weight, bias = parameters
+    logprobs, ids = (hidden @ weight.T + bias).log_softmax(-1).detach().topk(K)
+    losses = losses_of(parameters, labels, ids, logprobs, 1.0)
+    torch.testing.assert_close(losses.kd_M, torch.zeros_like(losses.kd_M))
+    assert losses.agrees_M.all()
+
+
+def test_what_is_measured_beside_the_loss():
+    *parameters, labels, ids, logprobs = problem()
+    losses = losses_of(parameters, labels, ids, logprobs, 0.5, "renormalize", 2.0)
+    first = (parameters[0] @ parameters[1].T + parameters[2]).argmax(-1)
+    assert torch.equal(losses.right_M, first == labels)
+    assert torch.equal(losses.agrees_M, first == ids[:, 0])
+    torch.testing.assert_close(losses.kl_M.sum(), dense(*parameters, labels, ids, logprobs, 1.0, "bucket").detach())
+
+
+def test_without_predictions_only_the_mlm_loss_is_left():
+    *parameters, labels, ids, logprobs = problem()
+    hidden, weight, bias = parameters
+    losses = losses_of(parameters, labels, ids[:, :0], logprobs[:, :0], 0.0)
+    torch.testing.assert_close(
+        losses.total, functional.cross_entropy(hidden @ weight.T + bias, labels, reduction="sum")
+    )
+    assert (losses.kd_M == 0).all()
+
+
+def test_gradients_are_made_once():
+    *parameters, labels, ids, logprobs = problem()
+    total = losses_of(parameters, labels, ids, logprobs, 0.5).total
+    total.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="second backward pass"):
+        total.backward()
+
+
+# Rounding is by up to 2^-8 and 2^-24 of a number. A probability is off by the share by which its logit, of up to 15
+# here, is off at all; in float32 the exponentials and their sums are rounded as coarsely.
+@pytest.mark.parametrize("dtype, rounding, times", [(torch.bfloat16, 2**-8, 8), (torch.float32, 2**-24, 16)])
+def test_it_is_within_the_precision_of_float64(dtype, rounding, times):
+    ours, theirs = problem(torch.float32), problem()
+    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+        found = losses_of(ours[:3], *ours[3:], 0.5).total
+    expected = dense(*theirs, 0.5, "bucket")
+    found.backward()
+    expected.backward()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), expected, rtol=4 * rounding, atol=0)
+    for mine, reference in zip(ours[:3], theirs[:3], strict=True):
+        scale = reference.grad.abs().max()
+        torch.testing.assert_close(mine.grad.double() / scale, reference.grad / scale, rtol=0, atol=times * rounding)
+
+
+def test_evaluation_makes_no_gradients():
+    with torch.no_grad():
+        *parameters, labels, ids, logprobs = problem()
+        losses = losses_of(parameters, labels, ids, logprobs, 0.5)
+    assert not losses.total.requires_grad

@@ -1,0 +1,225 @@
+"""A student that goes on from an earlier one, or from a teacher: nothing old changes, and nothing starts again."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
+
+from schemas.errors import UserError
+from schemas.manifest import open_predictions
+from schemas.vocabulary import VOCABULARY_FILE
+from tests.support import world
+from tests.system.test_training import assert_same_weights, train, write_config
+from tests.trainer.loop.test_continuation import CONSTANT, run
+from tests.trainer.student.test_initialization import make_model, make_vocabulary, tables
+from trainer.artifacts.checkpoint import latest_checkpoint
+from trainer.config import StudentConfig
+from trainer.export import main as export
+from trainer.student.initialization import check_initialization, initialize
+from trainer.student.model import build_student, student_config
+from trainer.student.start import find_start
+from trainer.student.token_rows import TokenAverage
+
+# As wide as the teachers.
+SHAPE = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
+SETTINGS = SHAPE | {"intermediate_size": 32, "max_position_embeddings": world.MAX_LENGTH}
+
+
+@pytest.fixture(scope="module")
+def folders(run_pipeline, pipeline_settings, tmp_path_factory) -> list[str]:
+    """Predictions of one teacher, and of two further ones that extend them."""
+    root = tmp_path_factory.mktemp("start")
+    settings = pipeline_settings(root)
+
+    def predict(name: str, languages: set[str], **changes) -> str:
+        teachers = {name: t for name, t in settings["teachers"].items() if languages & set(t["languages"])}
+        text = {language: files for language, files in settings["text"].items() if language in languages}
+        return str(run_pipeline(root / name, teachers=teachers, text=text, **changes))
+
+    earlier = predict("earlier", {"en"})
+    return [earlier, predict("later", {"ru", "hi"}, extends=earlier)]
+
+
+@pytest.fixture(scope="module")
+def student(folders, tmp_path_factory) -> Path:
+    """A trained student of the first teacher."""
+    return run(tmp_path_factory.mktemp("student"), folders[:1], student={"settings": SETTINGS}, steps=6)
+
+
+def begin(folders: list[str], seed: int = 0, **settings) -> tuple[PreTrainedModel, list[str]]:
+    """A new student with its first weights, and the lines on where they came from."""
+    config, opened = StudentConfig(**settings), open_predictions(*folders)
+    start = find_start(config, opened)
+    check_initialization(config, opened, start)
+    model = build_student(student_config(config, opened.vocabulary, opened.max_length, start), seed)
+    return model, initialize(model, config, opened, start)
+
+
+def weights_beside_tokens(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    """BERT's, by name: all but what has another shape over another vocabulary."""
+    of_tokens = ("word_embeddings.weight", "predictions.bias", "decoder.weight", "decoder.bias")
+    return {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(of_tokens)}
+
+
+def test_old_rows_stay_and_new_ones_are_their_teachers_mean(folders, student, teachers):
+    earlier = AutoModelForMaskedLM.from_pretrained(student)
+    model, lines = begin(folders, start_from=str(student), embeddings_from_teachers=True)
+    expected = weights_beside_tokens(earlier)
+    found = weights_beside_tokens(model)
+    assert found.keys() == expected.keys() and all(found[name].equal(expected[name]) for name in found)
+    table = pd.read_parquet(Path(folders[1]) / VOCABULARY_FILE)
+    old = len(pd.read_parquet(Path(folders[0]) / VOCABULARY_FILE))
+    theirs = {name: tables(AutoModelForMaskedLM.from_pretrained(teachers / name)) for name in world.TEACHERS}
+    several = 0
+    for number, (rows, was) in enumerate(zip(tables(model), tables(earlier), strict=True)):
+        assert len(rows) == len(table) > old and rows[:old].equal(was)
+        for token in table[table.id >= old].itertuples(index=False):
+            owners = [name for name in world.TEACHERS if pd.notna(table[name][token.id])]
+            mean = sum(theirs[name][number][int(table[name][token.id])].double() for name in owners) / len(owners)
+            torch.testing.assert_close(rows[token.id].double(), mean, rtol=1e-6, atol=1e-6)
+            several += len(owners) > 1
+    assert several and lines[-1].startswith(f"token rows: {old:,} as they were, ") and lines[-1].endswith(" 0 random")
+
+
+def test_without_teachers_new_rows_are_those_of_a_new_student(folders, student):
+    model, _ = begin(folders, seed=3, start_from=str(student))
+    fresh = build_student(model.config, 3)
+    old = len(open_predictions(folders[0]).vocabulary)
+    for rows, random, was in zip(
+        tables(model), tables(fresh), tables(AutoModelForMaskedLM.from_pretrained(student)), strict=True
+    ):
+        assert rows[:old].equal(was) and rows[old:].equal(random[old:])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_rows_that_are_given_take_no_part_in_means(tied):
+    vocabulary = make_vocabulary({"a": [0, 1, 2, 5], "b": [1, 2, 3]}, 7)
+    student, start, a, b = (make_model("bert", rows, rows, tie_word_embeddings=tied) for rows in (7, 3, 5, 6))
+    before = tables(student)
+    average = TokenAverage(student, vocabulary)
+    average.settle(start, torch.tensor([2, 0, -1, -1, 1, -1, -1]))
+    average.add("a", a)
+    average.add("b", b)
+    assert average.finish() == [
+        "token rows: 3 as they were, 1 from a alone, 1 from b alone, 1 averaged over several teachers, 1 random"
+    ]
+    own_a, own_b = (vocabulary.teacher_ids[name] for name in "ab")
+    for found, old, of_a, of_b, was in zip(*map(tables, (student, start, a, b)), before, strict=True):
+        assert found[[0, 1, 4]].equal(old[[2, 0, 1]])
+        assert found[5].equal(of_a[own_a[5]]) and found[3].equal(of_b[own_b[3]]) and found[6].equal(was[6])
+        torch.testing.assert_close(found[2], (of_a[own_a[2]] + of_b[own_b[2]]) / 2)
+
+
+@pytest.mark.parametrize("name", ["ru-unigram", "hi-bpe", "en-wordpiece"])
+@torch.no_grad()
+def test_a_student_that_starts_as_a_teacher_computes_what_it_does(folders, teachers, name):
+    """Whatever id pads it, from which RoBERTa's family counts positions; over its tokens, in merged ids."""
+    model, lines = begin(folders, start_from=name)
+    teacher = AutoModelForMaskedLM.from_pretrained(teachers / name).eval()
+    own = AutoTokenizer.from_pretrained(teachers / name)
+    merged = AutoTokenizer.from_pretrained(Path(folders[1]) / "_tokenizers" / "teachers" / name)
+    to_merged = open_predictions(folders[1]).vocabulary.to_merged(name)
+    line = world.sentences(world.TEACHERS[name], 1)[0]
+    options = {"return_tensors": "pt", "truncation": True, "max_length": world.MAX_LENGTH}
+    ids = own(line, **options)["input_ids"]
+    found = model.eval()(input_ids=merged(line, **options)["input_ids"]).logits
+    torch.testing.assert_close(found[..., to_merged], teacher(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
+    assert lines[0] == f"encoder of {name}: layers 0, 1 of its 2"
+
+
+def test_a_run_that_goes_on_needs_its_start_no_more(folders, student, tmp_path):
+    """Stopped and gone on with, without the earlier student and the teachers: the weights of a whole run."""
+    start = tmp_path / "start"
+    shutil.copytree(student, start)
+    settings = {"start_from": str(start), "embeddings_from_teachers": True}
+    changes = {"student": settings, "optimizer": CONSTANT, "checkpoint_every": 5}
+    whole = run(tmp_path / "whole", folders, steps=8, **changes)
+    output = run(tmp_path / "run", folders, steps=5, **changes)
+    shutil.rmtree(start)
+    run(tmp_path / "run", folders, steps=8, **changes)
+    assert_same_weights(whole, output)
+    assert export([str(tmp_path / "run" / "trainer.yaml"), "--to", str(tmp_path / "exported")]) == 0
+    assert_same_weights(whole, tmp_path / "exported")
+    # A chain: that student in turn is one to go on from, over the same vocabulary.
+    model, lines = begin(folders, start_from=str(output), embeddings_from_teachers=True)
+    weights = load_file(output / "model.safetensors")
+    assert all(model.state_dict()[name].equal(weights[name]) for name in weights) and "0 random" in lines[-1]
+    # Another start is another run.
+    with pytest.raises(UserError, match="student.start_from was .*, now "):
+        run(tmp_path / "run", folders, steps=8, **changes | {"student": settings | {"start_from": str(student)}})
+
+
+def test_an_exported_student_says_which_vocabulary_it_has(folders, student):
+    assert (student / VOCABULARY_FILE).read_bytes() == (Path(folders[0]) / VOCABULARY_FILE).read_bytes()
+
+
+def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_path):
+    larger = run(tmp_path / "larger", folders, student={"settings": SETTINGS}, steps=5)
+    with pytest.raises(UserError, match=r"start_from: the vocabulary of .*larger/student .* is no part of .*earlier"):
+        begin(folders[:1], start_from=str(larger))
+    # As many tokens, one of which is another.
+    table = pq.read_table(student / VOCABULARY_FILE)
+    shutil.copytree(student, tmp_path / "other", ignore=shutil.ignore_patterns("checkpoints", "logs"))
+    tokens = table["token"].to_pylist()
+    tokens[7] += "x"
+    table = table.set_column(table.column_names.index("token"), "token", pa.array(tokens))
+    pq.write_table(table, tmp_path / "other" / VOCABULARY_FILE)
+    with pytest.raises(UserError, match="is no part of .*extends:"):
+        begin(folders, start_from=str(tmp_path / "other"))
+
+
+@pytest.mark.parametrize(
+    ("student", "message"),
+    [
+        ({"start_from": "gone/student"}, "start_from: gone/student: .*or one of the teachers: en-wordpiece, hi-"),
+        ({"start_from": "/gone/student"}, "start_from: /gone/student: .*or one of the teachers"),
+        ({"start_from": "TEACHERS/en-wordpiece"}, "has no _vocabulary.parquet, so which tokens its rows stand for is"),
+        ({"start_from": "STUDENT", "like": "x"}, "`start_from` gives the whole student, .*: leave out `like`"),
+        ({"start_from": "STUDENT", "settings": {"hidden_size": 8}}, "leave out `settings`"),
+        ({"start_from": "STUDENT", "encoder_from": "hi-bpe"}, "leave out `encoder_from`"),
+        ({}, "give `like` .*, `settings` with a `model_type`, or `start_from`"),
+    ],
+)
+def test_bad_starts_are_refused_at_once(student, message, folders, teachers, request, tmp_path):
+    places = {"TEACHERS": str(teachers), "STUDENT": str(request.getfixturevalue("student"))}
+    if "start_from" in student:
+        for name, place in places.items():
+            student = student | {"start_from": student["start_from"].replace(name, place)}
+    with pytest.raises(UserError, match=message) as refusal:
+        run(tmp_path, folders, student=student)
+    assert "\n" not in str(refusal.value) and latest_checkpoint(str(tmp_path / "student")) is None
+
+
+def test_a_student_with_weights_of_another_vocabulary_is_refused(folders, student, tmp_path):
+    shutil.copytree(student, tmp_path / "cut", ignore=shutil.ignore_patterns("checkpoints", "logs"))
+    model = AutoModelForMaskedLM.from_pretrained(student)
+    model.resize_token_embeddings(20)
+    model.save_pretrained(tmp_path / "cut")
+    with pytest.raises(UserError, match="its embedding has 20 rows, but its vocabulary has "):
+        begin(folders, start_from=str(tmp_path / "cut"))
+
+
+def test_a_teacher_that_gives_new_rows_must_be_there(folders, student, tmp_path):
+    later = tmp_path / "later"
+    shutil.copytree(folders[1], later)
+    manifest = json.loads((later / "_manifest.json").read_text())
+    manifest["teachers"]["hi-bpe"]["model"] = str(tmp_path / "gone")
+    (later / "_manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(UserError, match="teacher 'hi-bpe': there is no folder .*gone"):
+        begin([folders[0], str(later)], start_from=str(student), embeddings_from_teachers=True)
+    # Whoever takes nothing of it does not need it.
+    begin([folders[0], str(later)], start_from=str(student))
+
+
+def test_from_the_command_line(folders, student, tmp_path):
+    config = write_config(tmp_path, folders, None, student={"start_from": str(student)}, steps=5)
+    done = train(config)
+    assert done.returncode == 0 and "as they were" in done.stdout, done.stderr
+    assert f"start_from: {student}" in (tmp_path / "student" / "README.md").read_text()

@@ -1,0 +1,200 @@
+"""Training metrics: JSON lines, TensorBoard, and what the progress line shows."""
+
+import json
+import resource
+import secrets
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from schemas.errors import UserError, first_line
+from schemas.secrets import masked
+from schemas.storage import write_bytes
+from trainer.config import TrainerConfig
+from trainer.data.batches import Batch
+from trainer.distributed import Runtime
+from trainer.loss.sparse import Losses
+
+METRICS_FILE = "metrics.jsonl"
+# Means over masked positions; see `trainer.loss.sparse.Losses`.
+_BY_LANGUAGE = ("mlm", "kd", "kl", "accuracy", "teacher_agreement")
+# Between progress lines. A log keeps them all, for as long as the run takes.
+_SECONDS_ON_A_TERMINAL, _SECONDS_IN_A_LOG = 0.1, 10
+
+
+class Metrics:
+    """Sums on the device and reads back only at log steps, so training never waits for them.
+
+    `metrics.jsonl` has a line a log step, {"step", "train": {language: {mlm, kd, kl, accuracy,
+    teacher_agreement}}, "learning_rate", ...}, of which only mlm and accuracy are there where
+    lambda is 0; and a line an evaluation, {"step", "heldout": ..., "heldout_sha256"}. TensorBoard's
+    `logs/` and, where wanted, Weights & Biases have the same figures. A resumed run drops what
+    came after its checkpoint.
+    """
+
+    def __init__(self, config: TrainerConfig, languages: list[str], start: int, runtime: Runtime):
+        output = Path(config.output)
+        self._runtime = runtime
+        self._languages = languages
+        # Without a teacher there is nothing to say of one.
+        self._shown = _BY_LANGUAGE if config.distillation.distils else ("mlm", "accuracy")
+        self._sums = torch.zeros(len(languages), 1 + len(_BY_LANGUAGE), device=runtime.device)
+        self._tokens = 0
+        self._waited = 0.0
+        self._since = time.monotonic()
+        self._writer = self._lines = self._wandb = None
+        if runtime.is_main:
+            self._writer = SummaryWriter(str(output / "logs"), purge_step=start + 1)
+            self._lines = _reopen(output / METRICS_FILE, start)
+            self._wandb = _start_wandb(config) if config.wandb_project else None
+        self._bar = tqdm(
+            total=config.steps,
+            initial=start,
+            desc=output.name,
+            unit="step",
+            disable=not runtime.is_main,
+            mininterval=_SECONDS_ON_A_TERMINAL if sys.stderr.isatty() else _SECONDS_IN_A_LOG,
+        )
+
+    def add(self, batch: Batch, losses: Losses) -> None:
+        """Counts one micro-batch; positions whose loss is not finite are left out."""
+        columns = (losses.mlm_M, losses.kd_M, losses.kl_M, losses.right_M, losses.agrees_M)
+        columns_MS = torch.stack([torch.ones_like(losses.mlm_M), *columns], 1).float()
+        columns_MS.masked_fill_(~torch.isfinite(columns_MS).all(1, keepdim=True), 0)
+        self._sums.index_add_(0, batch.language_M.to(self._sums.device), columns_MS)
+        self._tokens += batch.tokens
+
+    def waited(self, seconds: float) -> None:
+        """Counts time that was spent waiting for data."""
+        self._waited += seconds
+
+    def step(self) -> None:
+        """Moves the progress bar."""
+        self._bar.update()
+
+    def log(self, step: int, learning_rate: float, weights: torch.Tensor, skipped: int) -> None:
+        """Writes and shows the means since the last call, over all processes."""
+        sums = self._runtime.all_reduce(self._sums)
+        now = time.monotonic()
+        seconds = now - self._since
+        tokens, waited, memory = self._runtime.all_reduce(
+            torch.tensor([self._tokens, self._waited / seconds, self._peak_memory()], dtype=torch.float64)
+        ).tolist()
+        self._sums.zero_()
+        self._since, self._tokens, self._waited = now, 0, 0.0
+        if not self._runtime.is_main:
+            return
+        train = {
+            language: {
+                name: value / positions for name, value in zip(_BY_LANGUAGE, values, strict=True) if name in self._shown
+            }
+            for language, (positions, *values) in zip(self._languages, sums.tolist(), strict=True)
+            if positions
+        }
+        figures = {
+            "learning_rate": learning_rate,
+            "tokens_per_second": tokens / seconds,
+            "waiting_for_data": waited / self._runtime.world_size,
+            "peak_memory_gib": memory / 2**30,
+            "skipped_steps": skipped,
+        }
+        by_language = dict(zip(self._languages, weights.tolist(), strict=True))
+        self._write({"step": step, "train": train, "distillation_weight": by_language, **figures})
+        scalars = {f"{name}/{language}": value for language, row in train.items() for name, value in row.items()}
+        self._draw(step, figures | scalars | {f"distillation_weight/{name}": by_language[name] for name in train})
+        shown = [
+            f"{name} {row['mlm']:.2f}" + (f"/{row['kd']:.2f}" if "kd" in row else "") for name, row in train.items()
+        ]
+        self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s", refresh=False)
+
+    def log_evaluation(self, step: int, heldout_sha256: str, evaluation: dict[str, dict], seconds: float) -> None:
+        """Writes an evaluation's figures; the `seconds` that it took are none of training."""
+        self._since += seconds
+        if not self._runtime.is_main:
+            return
+        self._write({"step": step, "heldout": evaluation, "heldout_sha256": heldout_sha256})
+        figures = {f"heldout_{name}/{language}": v for language, row in evaluation.items() for name, v in row.items()}
+        self._draw(step, {name: value for name, value in figures.items() if value is not None})
+
+    def close(self) -> None:
+        """Ends the progress bar and the logs."""
+        self._bar.close()
+        if self._runtime.is_main:
+            self._writer.close()
+            self._lines.close()
+        if self._wandb:
+            self._wandb.finish()
+
+    def _write(self, line: dict) -> None:
+        self._lines.write(json.dumps(line) + "\n")
+        self._lines.flush()
+
+    def _draw(self, step: int, scalars: dict[str, float]) -> None:
+        for name, value in scalars.items():
+            self._writer.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(scalars, step=step)
+
+    def _peak_memory(self) -> int:
+        """Bytes: of the GPU where there is one, else of the process."""
+        if self._runtime.device.type == "cuda":
+            return torch.cuda.max_memory_allocated()
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _start_wandb(config: TrainerConfig) -> Any:
+    """The run at Weights & Biases; the same one when a run goes on. UserError where it cannot be used."""
+    try:
+        import wandb
+    except ImportError:
+        raise UserError("wandb_project: needs the package wandb; pip install '.[wandb]', or leave it out") from None
+    # Beside the checkpoints, so that a new output folder is a new run.
+    path = Path(config.output) / "logs" / "wandb_run"
+    if not path.exists():
+        path.write_text(secrets.token_hex(4))
+    try:
+        return wandb.init(
+            project=config.wandb_project,
+            name=Path(config.output).name,
+            id=path.read_text(),
+            resume="allow",
+            dir=str(path.parent),
+            config=json.loads(masked(config.model_dump_json())),
+        )
+    except wandb.Error as error:
+        raise UserError(
+            f"wandb_project: wandb does not start ({first_line(error)}); log in, or set WANDB_MODE=offline"
+        ) from None
+
+
+def heldout_figures(output: str, step: int, heldout_sha256: str | None) -> dict[str, dict]:
+    """What was logged of the evaluation of a step on some held-out predictions; empty where there was none."""
+    found = {}
+    for line in _lines(Path(output) / METRICS_FILE):
+        if line["step"] == step and "heldout" in line and line["heldout_sha256"] == heldout_sha256:
+            found = line["heldout"]
+    return found
+
+
+def _reopen(path: Path, start: int):
+    """The file, with its lines up to step `start`, open for more."""
+    kept = [json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= start]
+    # At once: a kill must not cost the lines that were there.
+    write_bytes(str(path), "".join(kept).encode())
+    return path.open("a")
+
+
+def _lines(path: Path) -> list[dict]:
+    """The file's lines, without a last one that a kill cut short."""
+    lines = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            lines.append(json.loads(line))
+        except ValueError:
+            continue
+    return lines

@@ -1,0 +1,97 @@
+"""The model card of an exported student: what is known of it, and what its makers have to add."""
+
+import re
+
+import yaml
+
+from schemas.errors import printable
+from schemas.manifest import Predictions
+from trainer.config import TrainerConfig
+
+_ADDED = {"library_name": "transformers", "pipeline_tag": "fill-mask", "tags": ["mergedistill", "distillation"]}
+# Where things lay on some machine says nothing to others.
+_LOCAL = {"output", "predictions", "heldout"}
+
+
+def model_card(
+    config: TrainerConfig, predictions: Predictions, step: int, parameters: int, evaluation: dict[str, dict]
+) -> str:
+    """Markdown with the metadata that a hub reads.
+
+    Args:
+      step: of the weights.
+      evaluation: `trainer.loop.evaluate.evaluate`'s figures of that step; may be empty.
+    """
+    settings = config.model_dump(mode="json", exclude=_LOCAL, exclude_defaults=True)
+    parts = [
+        f"---\n{_yaml({'language': predictions.language_names, **_ADDED})}---",
+        "# A merged multilingual masked language model",
+        f"One student of {parameters:,} parameters over a merged vocabulary of {len(predictions.vocabulary):,} tokens, "
+        "distilled from the teachers below by MergeDistill (Khanuja, Johnson and Talukdar, 2021, "
+        "https://arxiv.org/abs/2106.02834).",
+        '`AutoTokenizer` reads text of any of its languages; with `subfolder="tokenizers/<language>"` it segments a '
+        "language exactly as its teacher does.",
+        "## To be written by you\n\nLicence (the teachers' and the data's allow which?), intended uses, limitations, "
+        "where the training text comes from.",
+        "## Teachers",
+        _teachers(predictions),
+        "## Training data",
+        _data(predictions),
+        "## Training",
+        f"The weights are those after step {step:,} of {config.steps:,}. Settings that differ from the defaults:",
+        f"```yaml\n{_yaml(settings)}```",
+    ]
+    if evaluation:
+        parts += [
+            "## Held-out masked tokens",
+            "Accuracy of the first guess and mean negative log-likelihood in nats, the student's over the merged "
+            "vocabulary, the teacher's over its own.",
+            _results(evaluation),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _teachers(predictions: Predictions) -> str:
+    rows = [
+        [
+            name,
+            _text(t.model),
+            _text(t.revision or ""),
+            _text(t.family),
+            " ".join(t.languages),
+            f"{t.vocabulary_size:,}",
+        ]
+        for name, t in predictions.teachers.items()
+    ]
+    return _table(["teacher", "model", "revision", "tokenizer", "languages", "vocabulary"], rows)
+
+
+def _data(predictions: Predictions) -> str:
+    rows = []
+    for language in predictions.language_names:
+        records = [file.record for file in predictions.files if file.record.language == language]
+        counts = (sum(getattr(r, field) for r in records) for field in ("rows", "tokens", "masked_positions"))
+        rows.append([language, " ".join(sorted({r.teacher for r in records})), *(f"{count:,}" for count in counts)])
+    return _table(["language", "teacher", "rows", "tokens", "masked positions"], rows)
+
+
+def _results(evaluation: dict[str, dict]) -> str:
+    fields = ("accuracy", "nll", "teacher_accuracy", "teacher_nll")
+    rows = [
+        [language, *("" if row[field] is None else f"{row[field]:.3f}" for field in fields), f"{row['positions']:,}"]
+        for language, row in evaluation.items()
+    ]
+    return _table(["language", "accuracy", "NLL", "teacher's accuracy", "teacher's NLL", "positions"], rows)
+
+
+def _text(value: str) -> str:
+    """A cell that shows `value` as it is, whatever Markdown or HTML it may look like."""
+    return re.sub(r"[\\`\[\]<>|&!]", lambda match: f"&#{ord(match[0])};", printable(value))
+
+
+def _table(header: list[str], rows: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
+
+
+def _yaml(value: dict) -> str:
+    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

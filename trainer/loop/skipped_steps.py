@@ -1,0 +1,65 @@
+"""Steps that were left out because their gradient was NaN or infinite: counted, named, and limited."""
+
+import torch
+from tqdm import tqdm
+
+from schemas.errors import UserError, printable
+from trainer.data.batches import Batch, Origins
+from trainer.data.reader import example_ids
+from trainer.distributed import Runtime
+from trainer.loss.sparse import Losses
+
+_NAMED = 5
+
+
+class SkippedSteps:
+    """Remembers on the device which steps were left out, and reads that back only when asked."""
+
+    def __init__(self, limit: int, count: int, runtime: Runtime):
+        self.count = count
+        self._limit = limit
+        self._runtime = runtime
+        self._steps: list[tuple[int, torch.Tensor]] = []
+        self._batches: list[tuple[int, torch.Tensor, torch.Tensor, Origins]] = []
+
+    def add_batch(self, step: int, batch: Batch, losses: Losses) -> None:
+        """Remembers a micro-batch of this process, and which of its positions are at fault."""
+        rows_M = batch.rows_M // batch.input_ids_BL.shape[1]
+        self._batches.append((step, rows_M, torch.isfinite(losses.mlm_M + losses.kd_M), batch.origins))
+
+    def add_step(self, step: int, is_bad: torch.Tensor) -> None:
+        """Remembers whether the step was left out."""
+        self._steps.append((step, is_bad))
+
+    def check(self) -> None:
+        """Counts what was remembered since the last call.
+
+        Raises:
+          UserError: more steps were left out than allowed, naming examples of the last.
+        """
+        flags = torch.stack([flag for _, flag in self._steps]).tolist() if self._steps else []
+        bad = [step for (step, _), is_bad in zip(self._steps, flags, strict=True) if is_bad]
+        if bad:
+            self.count += len(bad)
+            at_fault = [ids for found in self._runtime.gather(self._examples(bad[-1])) for ids in found]
+            named = ", ".join(at_fault[:_NAMED]) + (f" and {len(at_fault) - _NAMED} more" * (len(at_fault) > _NAMED))
+            message = f"the gradient was not finite at step {', '.join(map(str, bad))}; rows of the last: {named}"
+            if self.count > self._limit:
+                raise UserError(
+                    f"{message}. {self.count} steps were left out, more than max_skipped_steps ({self._limit}); "
+                    "look at these rows, lower the learning rate, or set precision: float32"
+                )
+            if self._runtime.is_main:
+                tqdm.write(f"warning: {printable(message)}")
+        self._steps.clear()
+        self._batches.clear()
+
+    def _examples(self, step: int) -> list[str]:
+        """Example ids of this process's rows whose loss was at fault at `step`; of all, where none was."""
+        batches = [batch for batch in self._batches if batch[0] == step]
+        at_fault = [rows_M[~is_finite_M].unique().tolist() for _, rows_M, is_finite_M, _ in batches]
+        return [
+            name
+            for (*_, origins), rows in zip(batches, at_fault, strict=True)
+            for name in example_ids(origins, rows if any(at_fault) else range(len(origins.row_B)))
+        ]

@@ -1,0 +1,116 @@
+"""A student that starts from its teachers' weights, or an earlier student's, instead of random ones."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForMaskedLM, PreTrainedModel
+
+from schemas.errors import UserError, first_line
+from schemas.manifest import Predictions
+from trainer.config import StudentConfig
+from trainer.student.encoder import copy_encoder
+from trainer.student.start import Start
+from trainer.student.token_rows import TokenAverage
+
+
+def check_initialization(config: StudentConfig, predictions: Predictions, start: Start | None = None) -> None:
+    """What can be known without loading a model. UserError."""
+    teachers = predictions.teachers
+    if config.encoder_from is not None and config.encoder_from not in teachers:
+        raise UserError(
+            f"student.encoder_from: there is no teacher {config.encoder_from!r}; the predictions have: "
+            + ", ".join(sorted(teachers))
+        )
+    needed = _needed(config, predictions, start)
+    if start and start.name in teachers:
+        needed.append(start.name)
+    for name in needed:
+        # A hub id is never written like this, and transformers would look for it there all the same.
+        model = teachers[name].model
+        if model.startswith(("/", "./", "../", "~")) and not Path(model).is_dir():
+            raise UserError(
+                f"teacher {name!r}: there is no folder {model} on this machine, where the predictions' manifest says "
+                "that it lies; put it there, or leave out what takes weights of it (student.encoder_from, "
+                "student.embeddings_from_teachers, student.start_from)"
+            )
+
+
+def initialize(
+    student: PreTrainedModel, config: StudentConfig, predictions: Predictions, start: Start | None = None
+) -> list[str]:
+    """Overwrites weights of the student with those of teachers or of `start`, one of which is in memory at a time.
+
+    What nothing gives stays as it is. Nothing is drawn at random, and the result depends on the
+    arguments and the weights that are taken alone.
+
+    Args:
+      student: over the merged vocabulary of `predictions`, on the CPU; of `start`'s shape where there is one.
+
+    Returns:
+      Lines to print: what came from where.
+
+    Raises:
+      UserError: a model cannot be loaded, or does not fit.
+    """
+    average = TokenAverage(student, predictions.vocabulary) if config.embeddings_from_teachers or start else None
+    teachers = predictions.teachers
+    lines = []
+    if start:
+        model = _load_model(f"student.start_from: {start.name}", start.model, start.revision, start.tokens)
+        lines.append(copy_encoder(student, model, start.name))
+        average.settle(model, torch.from_numpy(start.rows_V).long())
+        del model
+    for name in _needed(config, predictions, start):
+        record = teachers[name]
+        where = f"teacher {name!r} ({record.model})"
+        teacher = _load_model(where, record.model, record.revision, record.vocabulary_size)
+        if name == config.encoder_from:
+            lines.append(copy_encoder(student, teacher, name))
+        if average:
+            average.add(name, teacher)
+        # Gone before the next one is loaded.
+        del teacher
+    return lines + (average.finish() if average else [])
+
+
+def _needed(config: StudentConfig, predictions: Predictions, start: Start | None) -> list[str]:
+    """The teachers to load, that of the encoder first: it is the likeliest not to fit."""
+    wanted = {config.encoder_from} if config.encoder_from is not None else set()
+    if config.embeddings_from_teachers:
+        is_open_V = start.rows_V < 0 if start else np.ones(len(predictions.vocabulary), bool)
+        owners = {name for name, ids in predictions.vocabulary.teacher_ids.items() if (is_open_V & (ids >= 0)).any()}
+        wanted |= predictions.teachers.keys() & owners
+    return sorted(wanted, key=lambda name: (name != config.encoder_from, name))
+
+
+def _load_model(where: str, model: str, revision: str | None, tokens: int) -> PreTrainedModel:
+    """A masked LM in float32 on the CPU, from safetensors, running no code of its own.
+
+    Raises:
+      UserError: it cannot be loaded, or has fewer rows than `tokens`.
+    """
+    try:
+        # Loading may draw random numbers, which must not change those of the run.
+        with torch.random.fork_rng(devices=[]):
+            loaded, report = AutoModelForMaskedLM.from_pretrained(
+                model,
+                # Named, since only then does transformers find the hub's own safetensors
+                # conversion of a repository that has none.
+                revision=revision or "main",
+                trust_remote_code=False,
+                use_safetensors=True,
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+    except Exception as error:  # Whatever a library makes of the folder.
+        raise UserError(f"{where}: its model cannot be loaded: {first_line(error)}") from None
+    if missing := sorted(report["missing_keys"]):
+        raise UserError(f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more)")
+    rows = loaded.get_input_embeddings().num_embeddings
+    if rows < tokens:
+        raise UserError(
+            f"{where}: its embedding has {rows} rows, but its vocabulary has {tokens} tokens; put back the model that "
+            "belongs to it"
+        )
+    return loaded

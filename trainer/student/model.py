@@ -1,0 +1,259 @@
+"""The student: any `AutoModelForMaskedLM` architecture over the merged vocabulary."""
+
+import json
+import re
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
+
+from schemas.errors import UserError, first_line
+from schemas.model_sizes import check_sizes
+from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+from trainer.config import StudentConfig
+from trainer.data.batches import Batch
+from trainer.loss.objective import Objective
+from trainer.loss.sparse import Losses, Ownership, distillation_loss
+from trainer.student.attention import use_masks_as_given
+from trainer.student.start import Start
+
+# What a model's configuration says beside its shape.
+_NO_SHAPE = {
+    "model_type",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "architectures",
+    "tokenizer_class",
+    "_name_or_path",
+    "auto_map",
+}
+# A configuration names a special id `<name>_token_id`, in XLM's family also `<name>_index`; here by name the role.
+_ROLES = {"pad": "pad", "bos": "start", "cls": "start", "eos": "end", "sep": "end", "mask": "mask", "unk": "unknown"}
+_ANY_ID = re.compile(rf"(?P<name>.+)_token_id|(?P<index>{'|'.join(_ROLES)})_index")
+# Only where a family uses them at all: BART's starts its decoder with the end token, and may force it to come last.
+_OPTIONAL_ROLES = {"decoder_start": "end", "forced_bos": "start", "forced_eos": "end"}
+
+
+def student_config(
+    config: StudentConfig, vocabulary: Vocabulary, max_length: int, start: Start | None = None
+) -> PreTrainedConfig:
+    """The student's transformers configuration, over the merged vocabulary.
+
+    Args:
+      start: what it goes on from, whose shape it has.
+
+    Raises:
+      UserError: an unknown model type, field or value, or positions for fewer than `max_length` tokens.
+    """
+    settings = dict(config.settings)
+    model_type = settings.pop("model_type", None)
+    like, revision = (start.model, start.revision) if start else (config.like, config.revision)
+    try:
+        if like is not None:
+            shape = _shape_of("start_from" if start else "like", like, revision)
+            model_type = model_type or shape.model_type
+            # The shape, not the precision that its checkpoint happens to be stored in.
+            settings = {key: value for key, value in shape.to_diff_dict().items() if key not in _NO_SHAPE} | settings
+        known = AutoConfig.for_model(model_type).to_dict().keys() | {"attn_implementation", "model_type"}
+        if unknown := [field for field in config.settings if field not in known]:
+            raise UserError(f"student.settings.{unknown[0]}: a {model_type} configuration has no such field")
+        result = AutoConfig.for_model(model_type, **settings)
+        _set_vocabulary(result, vocabulary)
+    except UserError:
+        raise
+    except Exception as error:
+        # Whatever transformers makes of a user's settings, they are the user's to mend.
+        raise UserError(f"student: {first_line(error)}") from None
+    if start and (shifted := longest_sequence(shape) - longest_sequence(result)):
+        # It reads as many tokens as before, from whichever id RoBERTa's family counts positions.
+        result.max_position_embeddings += shifted
+    check_length(result, max_length)
+    return result
+
+
+def check_length(config: PreTrainedConfig, max_length: int) -> None:
+    """UserError where a student of this configuration cannot read so many tokens."""
+    if longest_sequence(config) < max_length:
+        positions = config.max_position_embeddings + max_length - longest_sequence(config)
+        raise UserError(
+            f"student.settings.max_position_embeddings is {config.max_position_embeddings}, but the predictions' "
+            f"sequences have up to {max_length} tokens: give it at least {positions}"
+        )
+
+
+def config_to_json(config: PreTrainedConfig) -> dict:
+    """A configuration as JSON values, from which `config_from_json` makes it again without what it was made from."""
+    # That of its attention transformers would leave out.
+    return json.loads(config.to_json_string(use_diff=False)) | {"attn_implementation": config._attn_implementation}
+
+
+def config_from_json(fields: dict) -> PreTrainedConfig:
+    """Undoes `config_to_json`."""
+    return AutoConfig.for_model(**fields)
+
+
+def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
+    """Sets the vocabulary's size, and every field that holds the id of a special token, in nested configurations too.
+
+    None where the vocabulary has no such token.
+    """
+    ids = {role: vocabulary.id_of(role) for role in SPECIAL_ROLES if role in vocabulary.roles}
+    # transformers reads these three of every model, also where the configuration does not list them.
+    for name in ("pad", "bos", "eos"):
+        setattr(config, f"{name}_token_id", ids.get(_ROLES[name]))
+    for part in _parts(config):
+        for field, value in list(vars(part).items()):
+            if found := _ANY_ID.fullmatch(field):
+                name = found["name"] or found["index"]
+                role = _ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
+                try:
+                    setattr(part, field, ids.get(role))
+                except Exception:  # transformers' own check of the field's type, of a package beneath it
+                    # A place for an image, say, that may not be None. No text gives the padding id.
+                    setattr(part, field, ids["pad"])
+        if hasattr(part, "vocab_size"):
+            part.vocab_size = len(vocabulary)
+
+
+def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
+    """A configuration and those that it holds."""
+    yield config
+    for value in vars(config).values():
+        if isinstance(value, PreTrainedConfig):
+            yield from _parts(value)
+
+
+def _shape_of(field: str, model: str, revision: str | None) -> PreTrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
+    except ValueError as error:
+        if "trust_remote_code" not in str(error):
+            raise
+        raise UserError(
+            f"student.{field}: {model} is of a kind that needs Python code of its own, which is never run here; "
+            "choose a model of a kind that transformers has"
+        ) from None
+
+
+def longest_sequence(config: PreTrainedConfig) -> int:
+    """How many tokens a model of this configuration can read."""
+    positions = getattr(config, "max_position_embeddings", None) or 10**6
+    # RoBERTa's family counts positions from the padding id on.
+    shifted = "roberta" in config.model_type or config.model_type == "camembert"
+    return positions - (config.pad_token_id + 1 if shifted else 0)
+
+
+def build_student(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
+    """A float32 student with random weights, a function of its configuration and `seed`."""
+    check_sizes("student: its configuration", config.to_dict())
+    torch.manual_seed(seed)
+    try:
+        return AutoModelForMaskedLM.from_config(config, dtype=torch.float32)
+    except Exception as error:
+        raise UserError(f"student: {first_line(error)}") from None
+
+
+def _unfit(model: PreTrainedModel, why: str) -> UserError:
+    return UserError(f"student: a {type(model).__name__} cannot be trained here ({why}); choose another model_type")
+
+
+def _leaves(output: torch.Tensor) -> set[torch.Tensor]:
+    """The leaves of autograd's graph that `output` depends on."""
+    nodes = [output.grad_fn]
+    found = set(nodes)
+    for node in nodes:
+        inner = {function for function, _ in node.next_functions if function} - found
+        found |= inner
+        nodes += inner
+    return {node.variable for node in nodes if hasattr(node, "variable")}
+
+
+class DistilledStudent(nn.Module):
+    """The training view of a masked LM: from a batch to its losses.
+
+    The encoder runs once; a forward hook keeps its output at masked positions only, so
+    the head runs nowhere else; and the head's last layer, the projection onto the
+    vocabulary, is left to `distillation_loss`. The model's own parameters are used in
+    place, so saving the wrapped model saves the student. Those that no loss depends on are frozen:
+    the other processes would wait for their gradients.
+
+    Raises:
+      UserError: the architecture is none that this works for.
+    """
+
+    def __init__(self, model: PreTrainedModel):
+        super().__init__()
+        self.model = model
+        self._rows_M: torch.Tensor | None = None
+        model.base_model.register_forward_hook(self._keep_rows)
+        projection = model.get_output_embeddings()
+        if not isinstance(projection, nn.Linear):
+            raise _unfit(model, "it has no plain vocabulary projection")
+        # The head then returns what its projection would have been applied to.
+        projection.forward = lambda hidden: hidden
+        self._masks_always = not use_masks_as_given(model)
+        used = {*self._try(), *projection.parameters()}
+        for parameter in model.parameters():
+            if parameter not in used:
+                parameter.requires_grad_(False)
+
+    @torch.enable_grad()
+    def _try(self) -> set[nn.Parameter]:
+        """Runs the model on a few tokens; the parameters that its output depends on."""
+        ids = torch.zeros(1, min(16, longest_sequence(self.model.config)), dtype=torch.int32)
+        try:
+            hidden = self._hidden(ids, None, torch.tensor([1]))
+        except Exception as error:
+            raise _unfit(self.model, first_line(error)) from None
+        if hidden.shape != (1, (width := self.model.get_output_embeddings().in_features)):
+            raise _unfit(self.model, f"its vocabulary projection is not applied to {width} numbers a position")
+        return _leaves(hidden)
+
+    def layers(self) -> list[nn.Module]:
+        """The encoder's layers: the members of its outermost lists of modules."""
+        lists = [module for module in self.model.base_model.modules() if isinstance(module, nn.ModuleList)]
+        inner = {id(part) for outer in lists for part in outer.modules() if part is not outer}
+        return [layer for outer in lists if id(outer) not in inner for layer in outer]
+
+    def checkpoint_gradients(self) -> None:
+        """Has the layers keep only their inputs for the backward pass. UserError where the architecture cannot."""
+        if not self.model.supports_gradient_checkpointing:
+            raise UserError(f"gradient_checkpointing: {type(self.model).__name__} has none; leave it out")
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
+
+    def _hidden(
+        self, input_ids_BL: torch.Tensor, attention_mask_BL: torch.Tensor | None, rows_M: torch.Tensor
+    ) -> torch.Tensor:
+        """[M, H]: what the vocabulary projection is applied to, at the masked positions."""
+        self._rows_M = rows_M
+        return self.model(input_ids=input_ids_BL, attention_mask=attention_mask_BL).logits[0]
+
+    def _keep_rows(self, module, arguments, output):
+        output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[self._rows_M][None]
+        return output
+
+    def forward(
+        self,
+        batch: Batch,
+        lambda_M: torch.Tensor,
+        objective: Objective = Objective(),  # noqa: B008, it is frozen
+        ownership: Ownership | None = None,
+    ) -> Losses:
+        """The batch's summed losses (`trainer.loss.sparse`)."""
+        is_masked = self._masks_always or batch.tokens < batch.input_ids_BL.numel()
+        hidden_MH = self._hidden(batch.input_ids_BL, batch.attention_mask_BL if is_masked else None, batch.rows_M)
+        projection = self.model.get_output_embeddings()
+        bias_V = projection.bias
+        return distillation_loss(
+            hidden_MH,
+            projection.weight,
+            projection.weight.new_zeros(len(projection.weight)) if bias_V is None else bias_V,
+            batch.labels_M,
+            batch.topk_ids_MK,
+            batch.topk_logprobs_MK,
+            lambda_M,
+            objective,
+            ownership,
+        )
