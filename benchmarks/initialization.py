@@ -40,10 +40,10 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--evaluate-every", type=int, default=25)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    parser.add_argument("--schedule", default="linear", help="optimizer.schedule")
+    parser.add_argument("--schedule", default="linear", help="optimizer.lr_scheduler_type")
     parser.add_argument("--warmup-steps", type=int, default=50)
     parser.add_argument("--batch-tokens", type=int, default=1024)
-    parser.add_argument("--weight", type=float, default=0.8, help="distillation.weight")
+    parser.add_argument("--weight", type=float, default=0.8, help="distillation.kd_weight")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
@@ -65,7 +65,7 @@ def _losses(arguments: argparse.Namespace, way: str, folder: Path) -> dict[int, 
     teachers = open_predictions(arguments.predictions).teachers
     teacher = arguments.teacher or next(iter(teachers))
     student = {
-        "like": teachers[teacher].model,
+        "architecture_from": teachers[teacher].model,
         "revision": teachers[teacher].revision,
         "settings": yaml.safe_load(arguments.settings),
         **WAYS[way],
@@ -77,17 +77,17 @@ def _losses(arguments: argparse.Namespace, way: str, folder: Path) -> dict[int, 
         "predictions": arguments.predictions,
         "heldout": arguments.heldout,
         "student": student,
-        "distillation": {"weight": arguments.weight},
+        "distillation": {"kd_weight": arguments.weight},
         "optimizer": {
             "learning_rate": arguments.learning_rate,
             "warmup_steps": arguments.warmup_steps,
-            "schedule": arguments.schedule,
+            "lr_scheduler_type": arguments.schedule,
         },
-        "steps": arguments.steps,
+        "max_steps": arguments.steps,
         "batch_tokens": arguments.batch_tokens,
         "seed": arguments.seed,
-        "evaluate_every": arguments.evaluate_every,
-        "checkpoint_every": arguments.steps,
+        "eval_steps": arguments.eval_steps,
+        "save_steps": arguments.steps,
     }
     folder.mkdir()
     (folder / "trainer.yaml").write_text(yaml.safe_dump(config))

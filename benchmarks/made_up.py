@@ -66,7 +66,7 @@ def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: in
             top_k=TOP_K,
             seed=0,
             max_length=MAX_LENGTH,
-            masking=Masking(rate=_MASKED, mask=1, random=0, keep=0, copies=1),
+            masking=Masking(mlm_probability=_MASKED, mask_replace_prob=1, random_replace_prob=0, keep_prob=0, copies=1),
             teachers={
                 "teacher": TeacherRecord(
                     model="made up",

@@ -69,13 +69,13 @@ def trainer_config(arguments: argparse.Namespace, output: str):
                 "attention_probs_dropout_prob": 0.0,
             }
         },
-        distillation={"weight": LAMBDA},
+        distillation={"kd_weight": LAMBDA},
         optimizer={"learning_rate": RATE},
-        steps=arguments.steps + 1,
+        max_steps=arguments.steps + 1,
         batch_tokens=arguments.batch_tokens,
         precision=arguments.dtype,
         seed=SEED,
-        log_every=1,
+        logging_steps=1,
     )
 
 
@@ -168,14 +168,14 @@ def peer(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[floa
         build_student(student_config(config.student, predictions.vocabulary, predictions.max_length), SEED),
         TrainingArguments(
             scratch,
-            max_steps=config.steps,
+            max_steps=config.max_steps,
             per_device_train_batch_size=1,
             learning_rate=RATE,
-            lr_scheduler_type=optimizer.schedule,
+            lr_scheduler_type=optimizer.lr_scheduler_type,
             weight_decay=optimizer.weight_decay,
             adam_beta1=optimizer.betas[0],
             adam_beta2=optimizer.betas[1],
-            max_grad_norm=optimizer.clip_norm,
+            max_grad_norm=optimizer.max_grad_norm,
             optim="adamw_torch_fused",
             bf16=arguments.dtype == "bfloat16",
             use_cpu=not torch.cuda.is_available(),

@@ -1,6 +1,6 @@
 """The pipeline's configuration."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -31,13 +31,15 @@ class TeacherConfig(Config):
 class TextConfig(Config):
     """One language's text."""
 
+    former_names: ClassVar = {"limit": "max_records"}
+
     files: list[PathOrUrl] = Field(
         min_length=1,
         description="files, folders, globs or fsspec URLs; a name that exists is taken literally, whatever its characters. By the name's ending, in any case, a file is JSON lines (.jsonl, .ndjson, "
         ".json), Parquet (.parquet), or UTF-8 text, one record a line; text and JSON lines may be .gz, .bz2 or .zst",
     )
     field: str = Field("text", description="the JSON field or Parquet column that holds the text")
-    limit: int | None = Field(
+    max_records: int | None = Field(
         None, ge=1, description="read only so many records, evenly spread over the files; default all"
     )
 
@@ -50,9 +52,17 @@ def _as_files(value: Any) -> Any:
 class MaskingConfig(Config):
     """Which tokens become targets and what stands in their place (BERT's recipe)."""
 
-    rate: float = Field(0.15, gt=0, lt=1, description="share of a sequence's ordinary tokens that are targets")
-    mask: float = Field(0.8, ge=0, le=1, description="share of the targets replaced by the mask token")
-    random: float = Field(
+    former_names: ClassVar = {
+        "rate": "mlm_probability",
+        "mask": "mask_replace_prob",
+        "random": "random_replace_prob",
+    }
+
+    mlm_probability: float = Field(
+        0.15, gt=0, lt=1, description="share of a sequence's ordinary tokens that are targets"
+    )
+    mask_replace_prob: float = Field(0.8, ge=0, le=1, description="share of the targets replaced by the mask token")
+    random_replace_prob: float = Field(
         0.1, ge=0, le=1, description="share replaced by a random ordinary token of the teacher; the rest is kept"
     )
     copies: int = Field(1, ge=1, description="differently masked copies of each sequence")
@@ -64,17 +74,19 @@ class MaskingConfig(Config):
 
     @model_validator(mode="after")
     def _shares(self):
-        if self.mask + self.random > 1:
-            raise ValueError(f"mask + random is {self.mask + self.random}, more than 1")
+        if (replaced := self.mask_replace_prob + self.random_replace_prob) > 1:
+            raise ValueError(f"mask_replace_prob + random_replace_prob is {replaced}, more than 1")
         return self
 
 
 # Fields that do not change a run's rows: a rerun may change them.
-RUNTIME_FIELDS = {"output", "extends", "teachers", "text", "threads", "teachers_in_memory", "max_rejected"}
+RUNTIME_FIELDS = {"output", "extends", "teachers", "text", "inference_threads", "teachers_in_memory", "max_rejected"}
 
 
 class PipelineConfig(Config):
     """Stage one: what to read, who predicts, what to keep."""
+
+    former_names: ClassVar = {"identity": "token_identity", "threads": "inference_threads"}
 
     output: PathOrUrl = Field(description="folder or fsspec URL for the predictions")
     extends: PathOrUrl | None = Field(
@@ -110,7 +122,7 @@ class PipelineConfig(Config):
         description="fill sequences with consecutive records, the teacher's separator between them, up to max_length",
     )
     masking: MaskingConfig = MaskingConfig()
-    identity: Literal["family", "string"] = Field(
+    token_identity: Literal["family", "string"] = Field(
         "family", description="when two teachers' tokens are one: by what they stand for, or by their strings"
     )
     max_rejected: float = Field(
@@ -124,7 +136,7 @@ class PipelineConfig(Config):
     batch_tokens: int | None = Field(
         None, ge=1, description="padded tokens a batch of teacher inference; default 2048 on a CPU, 16384 on a GPU"
     )
-    threads: int | None = Field(
+    inference_threads: int | None = Field(
         None,
         ge=1,
         description="batches that a process predicts at a time on a CPU; default its cores, shared between the local "

@@ -4,4 +4,4 @@
 package imports neither Beam nor torch, so either stage's image can hold it.
 """
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -34,6 +34,8 @@ class Config(BaseModel):
     """Base of every configuration section: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+    # What fields were called before: not read any more, but named to who still writes them.
+    former_names: ClassVar[dict[str, str]] = {}
 
 
 def load_config(path: str, model: type[Model]) -> Model:
@@ -57,10 +59,21 @@ def load_config(path: str, model: type[Model]) -> Model:
         message = fault["msg"].removeprefix("Value error, ")
         line, node = _find(root, fault["loc"])
         if fault["type"] == "extra_forbidden":
-            message = "unknown field; `--help` lists the known ones"
+            message = _unknown_field(model, fault["loc"])
         elif fault["type"] == "string_type" and isinstance(node, yaml.ScalarNode):
             message = _quote_it(node)
         raise UserError(f"{path}:{line}: {field + ': ' if field else ''}{message}") from None
+
+
+def _unknown_field(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """What to say of a field that its section does not have."""
+    *sections, field = location
+    for section in sections:
+        known = model.model_fields.get(section) if isinstance(section, str) else None
+        model = (known and nested_config(known.annotation)) or model
+    if new := getattr(model, "former_names", {}).get(field):
+        return f"is called `{new}` now"
+    return "unknown field; `--help` lists the known ones"
 
 
 def _compose(path: str) -> yaml.Node | None:
@@ -165,7 +178,7 @@ def describe_fields(model: type[BaseModel], indent: str = "  ") -> str:
     lines = []
     for name, field in model.model_fields.items():
         default = "required" if field.is_required() else f"default {field.get_default(call_default_factory=True)!r}"
-        nested = _nested_config(field.annotation)
+        nested = nested_config(field.annotation)
         if nested and not field.is_required():
             default = "optional section"
         lines.append(f"{indent}{name}  ({default})")
@@ -176,11 +189,12 @@ def describe_fields(model: type[BaseModel], indent: str = "  ") -> str:
     return "\n".join(lines)
 
 
-def _nested_config(annotation: Any) -> type[Config] | None:
+def nested_config(annotation: Any) -> type[Config] | None:
+    """The section that a field's annotation holds, if it holds one."""
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return annotation
     for argument in getattr(annotation, "__args__", ()):
-        if nested := _nested_config(argument):
+        if nested := nested_config(argument):
             return nested
     return None
 

@@ -44,17 +44,17 @@ class _Record(BaseModel):
 class Masking(_Record):
     """How positions were chosen and what stands there. Shares, not percentages."""
 
-    rate: Share
-    mask: Share
-    random: Share
-    keep: Share
+    mlm_probability: Share
+    mask_replace_prob: Share
+    random_replace_prob: Share
+    keep_prob: Share
     copies: Annotated[int, Field(ge=1)]
     whole_words: bool = False
 
     @model_validator(mode="after")
     def _sum(self):
-        if abs(self.mask + self.random + self.keep - 1) > 1e-9:
-            raise ValueError("mask, random and keep do not add up to 1")
+        if abs(self.mask_replace_prob + self.random_replace_prob + self.keep_prob - 1) > 1e-9:
+            raise ValueError("mask_replace_prob, random_replace_prob and keep_prob do not add up to 1")
         return self
 
 
@@ -158,7 +158,7 @@ class Manifest(_Record):
     max_length: Annotated[int, Field(ge=1, lt=2**31)]
     masking: Masking
     packing: bool = False
-    identity: str = "family"
+    token_identity: str = "family"
     teachers: dict[Name, TeacherRecord]
     vocabulary: VocabularyRecord
     languages: list[LanguageRecord]

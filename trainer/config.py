@@ -1,6 +1,6 @@
 """The trainer's configuration."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -18,14 +18,18 @@ Folders = Annotated[
 class StudentConfig(Config):
     """The student's shape, and where its weights start from; default at random."""
 
-    like: PathOrUrl | None = Field(None, description="local folder or hub id of a model whose shape to take")
+    former_names: ClassVar = {"like": "architecture_from"}
+
+    architecture_from: PathOrUrl | None = Field(
+        None, description="local folder or hub id of a model whose shape to take"
+    )
     start_from: PathOrUrl | None = Field(
         None,
         description="what the student goes on from, shape and weights: local folder or hub id of an earlier student "
         "whose vocabulary the predictions' extends, or a teacher, by its name in the predictions. Rows of tokens that "
         "it lacks start at random, or see embeddings_from_teachers",
     )
-    revision: str | None = Field(None, description="branch, tag or commit of `like` or `start_from`")
+    revision: str | None = Field(None, description="branch, tag or commit of `architecture_from` or `start_from`")
     encoder_from: Name | None = Field(
         None,
         description="teacher, by its name in the predictions, whose layers, positions and head transform the student "
@@ -38,19 +42,19 @@ class StudentConfig(Config):
     )
     settings: dict[str, Value] = Field(
         {},
-        description="fields of the transformers configuration, over those of `like`; without `like`, "
+        description="fields of the transformers configuration, over those of `architecture_from`; without it, "
         "`model_type` is required (e.g. bert, xlm-roberta). Vocabulary size and special ids are set for you",
     )
 
     @model_validator(mode="after")
     def _shape(self):
         if self.start_from is not None:
-            for field in ("like", "settings", "encoder_from"):
+            for field in ("architecture_from", "settings", "encoder_from"):
                 if getattr(self, field):
                     raise ValueError(f"`start_from` gives the whole student, shape and weights: leave out `{field}`")
-        elif self.like is None and "model_type" not in self.settings:
+        elif self.architecture_from is None and "model_type" not in self.settings:
             raise ValueError(
-                "give `like` (a model whose shape to take), `settings` with a `model_type`, or `start_from`"
+                "give `architecture_from` (a model whose shape to take), `settings` with a `model_type`, or `start_from`"
             )
         return self
 
@@ -71,20 +75,24 @@ class SamplingConfig(Config):
 class LanguageWeight(Config):
     """Another lambda for one language."""
 
-    weight: float = Field(ge=0, le=1, description="lambda")
-    final_weight: float | None = Field(None, ge=0, le=1, description="lambda at the last step; default constant")
+    former_names: ClassVar = {"weight": "kd_weight", "final_weight": "final_kd_weight"}
+
+    kd_weight: float = Field(ge=0, le=1, description="lambda")
+    final_kd_weight: float | None = Field(None, ge=0, le=1, description="lambda at the last step; default constant")
 
 
 class DistillationConfig(Config):
     """loss = lambda * KD + (1 - lambda) * MLM, in nats a masked position (`trainer.loss.objective`)."""
 
-    weight: float = Field(0.5, ge=0, le=1, description="lambda; 0 is plain masked-LM training")
-    final_weight: float | None = Field(
+    former_names: ClassVar = LanguageWeight.former_names | {"confidence": "confidence_power"}
+
+    kd_weight: float = Field(0.5, ge=0, le=1, description="lambda; 0 is plain masked-LM training")
+    final_kd_weight: float | None = Field(
         None, ge=0, le=1, description="lambda at the last step (1 to 0 is teacher annealing); default constant"
     )
     schedule: Literal["linear", "cosine"] = Field("linear", description="how lambda goes from the one to the other")
     languages: dict[Name, LanguageWeight] = Field({}, description="languages that have a lambda of their own")
-    confidence: float = Field(
+    confidence_power: float = Field(
         0,
         ge=0,
         description="lambda is multiplied by the teacher's probability of the gold token to this power; 0: not at all",
@@ -103,8 +111,8 @@ class DistillationConfig(Config):
 
     @model_validator(mode="after")
     def _confidence(self):
-        if self.confidence and not self.distils:
-            raise ValueError("confidence has no lambda to multiply: give a `weight` above 0 or leave it out")
+        if self.confidence_power and not self.distils:
+            raise ValueError("confidence_power has no lambda to multiply: give a `kd_weight` above 0 or leave it out")
         return self
 
     @model_validator(mode="after")
@@ -118,22 +126,38 @@ class DistillationConfig(Config):
     @property
     def distils(self) -> bool:
         """Whether lambda is ever more than 0."""
-        return any(w.weight or w.final_weight for w in [self, *self.languages.values()])
+        return any(w.kd_weight or w.final_kd_weight for w in [self, *self.languages.values()])
 
 
 class OptimizerConfig(Config):
     """AdamW, with linear warm-up and then decay to zero."""
 
+    former_names: ClassVar = {"schedule": "lr_scheduler_type", "clip_norm": "max_grad_norm"}
+
     learning_rate: float = Field(5e-4, gt=0, description="at the end of the warm-up")
     warmup_steps: int = Field(0, ge=0, description="optimizer steps")
-    schedule: Literal["linear", "cosine", "constant"] = Field("linear", description="the decay after the warm-up")
+    lr_scheduler_type: Literal["linear", "cosine", "constant_with_warmup"] = Field(
+        "linear", description="the decay after the warm-up"
+    )
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and norms")
     betas: tuple[Moment, Moment] = Field((0.9, 0.98), description="AdamW's moment decays")
-    clip_norm: float = Field(1.0, gt=0, description="largest global gradient norm")
+    max_grad_norm: float = Field(1.0, gt=0, description="largest global gradient norm")
 
 
 class TrainerConfig(Config):
     """Stage two: from predictions to a student."""
+
+    former_names: ClassVar = {
+        "steps": "max_steps",
+        "shard": "fsdp",
+        "compile": "torch_compile",
+        "readers": "reader_threads",
+        "log_every": "logging_steps",
+        "evaluate_every": "eval_steps",
+        "patience": "early_stopping_patience",
+        "checkpoint_every": "save_steps",
+        "keep_checkpoints": "save_total_limit",
+    }
 
     output: PathOrUrl = Field(description="local folder for the student, its checkpoints and its logs")
     predictions: Folders = Field(
@@ -146,7 +170,7 @@ class TrainerConfig(Config):
     sampling: SamplingConfig = SamplingConfig()
     distillation: DistillationConfig = DistillationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    steps: int = Field(ge=1, description="optimizer steps")
+    max_steps: int = Field(ge=1, description="optimizer steps")
     batch_tokens: int = Field(8192, ge=1, description="padded tokens a micro-batch, at most")
     micro_batches: int | None = Field(
         None,
@@ -159,7 +183,7 @@ class TrainerConfig(Config):
         "auto",
         description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32",
     )
-    shard: bool = Field(
+    fsdp: bool = Field(
         False,
         description="weights, gradients and moments are shared out over the processes (FSDP2) instead of held by each, "
         "for students that do not fit on one GPU",
@@ -167,17 +191,19 @@ class TrainerConfig(Config):
     gradient_checkpointing: bool = Field(
         False, description="layers keep their inputs only and compute the rest again for the gradient: slower, leaner"
     )
-    compile: bool = Field(False, description="torch.compile for the student's layers; on a CPU it needs a C++ compiler")
+    torch_compile: bool = Field(
+        False, description="torch.compile for the student's layers; on a CPU it needs a C++ compiler"
+    )
     max_skipped_steps: int = Field(
         10, ge=0, description="steps whose gradient is NaN or infinite are skipped; more of them stop the run"
     )
-    readers: int = Field(2, ge=1, description="threads that read and collate, in each process")
-    log_every: int = Field(50, ge=1, description="optimizer steps between log lines")
+    reader_threads: int = Field(2, ge=1, description="threads that read and collate, in each process")
+    logging_steps: int = Field(50, ge=1, description="optimizer steps between log lines")
     wandb_project: str | None = Field(
         None, description="Weights & Biases project to log to as well; needs `pip install '.[wandb]'`"
     )
-    evaluate_every: int | None = Field(None, ge=1, description="optimizer steps between evaluations; always at the end")
-    patience: int | None = Field(
+    eval_steps: int | None = Field(None, ge=1, description="optimizer steps between evaluations; always at the end")
+    early_stopping_patience: int | None = Field(
         None,
         ge=1,
         description="stop after so many evaluations that were no better than the best (mean over languages of the "
@@ -186,8 +212,8 @@ class TrainerConfig(Config):
     export: Literal["last", "best"] = Field(
         "last", description="the student to export at the end: of the last step, or of the best evaluation"
     )
-    checkpoint_every: int = Field(500, ge=1, description="optimizer steps between checkpoints; always at the end")
-    keep_checkpoints: int = Field(2, ge=1, description="the last so many are kept, and that of the best evaluation")
+    save_steps: int = Field(500, ge=1, description="optimizer steps between checkpoints; always at the end")
+    save_total_limit: int = Field(2, ge=1, description="the last so many are kept, and that of the best evaluation")
 
     @field_validator("output")
     @classmethod
@@ -198,14 +224,16 @@ class TrainerConfig(Config):
 
     @model_validator(mode="after")
     def _evaluation(self):
-        if self.patience and not (self.heldout and self.evaluate_every):
-            raise ValueError("patience counts evaluations: give heldout and evaluate_every")
+        if self.early_stopping_patience and not (self.heldout and self.eval_steps):
+            raise ValueError("early_stopping_patience counts evaluations: give heldout and eval_steps")
         if self.export == "best" and not self.heldout:
             raise ValueError("export: best needs heldout, to know which is")
         return self
 
     @model_validator(mode="after")
     def _warmup(self):
-        if self.optimizer.warmup_steps > self.steps:
-            raise ValueError(f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than steps, {self.steps}")
+        if self.optimizer.warmup_steps > self.max_steps:
+            raise ValueError(
+                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than max_steps, {self.max_steps}"
+            )
         return self

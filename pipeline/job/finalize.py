@@ -58,9 +58,11 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
         seed=config.seed,
         max_length=config.max_length,
         # Rounded, since 1 - 0.8 - 0.1 is not 0.1 in binary.
-        masking=Masking(**masking.model_dump(), keep=round(1 - masking.mask - masking.random, 12)),
+        masking=Masking(
+            **masking.model_dump(), keep_prob=round(1 - masking.mask_replace_prob - masking.random_replace_prob, 12)
+        ),
         packing=config.packing,
-        identity=config.identity,
+        token_identity=config.token_identity,
         teachers=run.teachers,
         vocabulary=run.vocabulary,
         languages=languages,

@@ -87,7 +87,7 @@ def prepare(config: PipelineConfig, sample_bytes: int | None = None) -> Prepared
     shards = plan_shards(config, text)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
     base = _base(config) if config.extends else None
-    vocabulary = merge(list(tokenizers.values()), config.identity, base)
+    vocabulary = merge(list(tokenizers.values()), config.token_identity, base)
     groups = _groups(shards)
     for group in groups:
         check_sample(group, tokenizers[group[0].teacher], config)
@@ -168,8 +168,10 @@ def _base(config: PipelineConfig) -> Vocabulary:
     """The vocabulary of the folder that this run extends."""
     earlier = open_predictions(config.extends)
     (manifest,) = earlier.manifests
-    if manifest.identity != config.identity:
-        raise UserError(f"identity is {config.identity!r}, but {config.extends} was made with {manifest.identity!r}")
+    if manifest.token_identity != config.token_identity:
+        raise UserError(
+            f"token_identity is {config.token_identity!r}, but {config.extends} was made with {manifest.token_identity!r}"
+        )
     return earlier.vocabulary
 
 

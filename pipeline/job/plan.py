@@ -45,7 +45,7 @@ def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
         for language in teacher.languages:
             ranges = [part for plan in text[language].values() for part in plan.ranges]
             total = sum(part.records for part in ranges)
-            limit = min(config.text[language].limit or total, total)
+            limit = min(config.text[language].max_records or total, total)
             # A shard of a sparse sample reads more text, so that it holds about as much.
             parts = _join(ranges, total // limit)
             first = 0

@@ -82,7 +82,7 @@ def mask_tokens(
     # The wanted number of targets a row.
     candidates = np.flatnonzero(~np.isin(token_ids, special_ids))
     available = np.bincount(rows[candidates], minlength=len(lengths))
-    exact = available * config.rate
+    exact = available * config.mlm_probability
     floor = np.floor(exact)
     wanted = floor + (uniform(keys, np.full(len(keys), _ROUND)) < exact - floor)
     wanted = np.minimum(np.maximum(wanted, 1), available).astype(np.int64)
@@ -98,7 +98,9 @@ def mask_tokens(
     labels = token_ids[targets]
     masked = token_ids.copy()
     masked[targets] = np.select(
-        [action < config.mask, action < config.mask + config.random], [mask_id, replacement], labels
+        [action < config.mask_replace_prob, action < config.mask_replace_prob + config.random_replace_prob],
+        [mask_id, replacement],
+        labels,
     )
     return Masked(masked, targets, labels)
 

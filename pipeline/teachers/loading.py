@@ -49,7 +49,7 @@ def load_teacher(
             f"teacher {name!r} ({masked(teacher.model)}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
             "pin `revision` to a commit"
         )
-    threads = config.threads or threads or os.cpu_count() or 1
+    threads = config.inference_threads or threads or os.cpu_count() or 1
     return Teacher(
         tokenizer=tokenizer,
         predictor=Predictor(model, tokenizer, teacher, config.top_k, threads, config.max_length) if model else None,

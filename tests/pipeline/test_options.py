@@ -128,7 +128,7 @@ def test_pack_is_the_greedy_one(room, separator):
 @pytest.mark.parametrize("teacher", world.TEACHERS)
 def test_whole_words_are_masked_whole(english, short_lines, teachers, teacher):
     path, lines = short_lines(world.TEACHERS[teacher])
-    masking = {"rate": 0.3, "whole_words": True}
+    masking = {"mlm_probability": 0.3, "whole_words": True}
     folder = english([path], teacher=teacher, masking=masking, min_length=1)
     own = pd.read_parquet(folder / VOCABULARY_FILE)[teacher]
     tokenizer = AutoTokenizer.from_pretrained(teachers / teacher)
@@ -148,7 +148,7 @@ def test_whole_words_are_masked_whole(english, short_lines, teachers, teacher):
 
 
 def test_a_limit_reads_so_many_records_evenly_spread(english, text):
-    folder = english({"files": [str(text / "en.txt")], "limit": 20}, shard_bytes=512)
+    folder = english({"files": [str(text / "en.txt")], "max_records": 20}, shard_bytes=512)
     (record,) = read_manifest(str(folder)).languages
     assert record.records == 20
     numbers = sorted({int(each.split(":")[3]) for each in rows(folder).example_id})

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.config import PipelineConfig
-from schemas.config import describe_fields, load_config
+from schemas.config import describe_fields, load_config, nested_config
 from schemas.errors import UserError, differences
 from tests.support import world
 from tests.support.paths import ROOT
@@ -43,7 +44,7 @@ def test_the_two_students_of_the_demo_differ_in_lambda_alone():
     kd, mlm = (
         yaml.safe_load((ROOT / "examples/demo" / name).read_text()) for name in ("student.yaml", "mlm-only.yaml")
     )
-    assert mlm.pop("distillation") == {"weight": 0} and kd.pop("distillation")["weight"] > 0
+    assert mlm.pop("distillation") == {"kd_weight": 0} and kd.pop("distillation")["kd_weight"] > 0
     assert mlm.pop("output") != kd.pop("output")
     assert kd == mlm
 
@@ -92,8 +93,8 @@ def test_help_documents_every_field(stage, model):
             "no teacher names the language 'fr'",
         ),
         (
-            "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}\nmasking: {mask: 0.9, random: 0.2}",
-            ":4: masking: mask [+] random is 1.1",
+            "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}\nmasking: {mask_replace_prob: 0.9, random_replace_prob: 0.2}",
+            ":4: masking: mask_replace_prob [+] random_replace_prob is 1.1",
         ),
     ],
 )
@@ -102,6 +103,31 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(UserError, match=message):
         load_config(str(path), PipelineConfig)
+
+
+def sections(model, path=()):
+    """Every section of a configuration: the fields that lead there, and its class."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        if section := nested_config(field.annotation):
+            key = ("x",) if typing.get_origin(field.annotation) is dict else ()
+            yield from sections(section, (*path, name, *key))
+
+
+@pytest.mark.parametrize("model", [PipelineConfig, TrainerConfig])
+def test_a_field_of_a_former_name_is_told_the_new_one(model, tmp_path):
+    tried = 0
+    for path, section in sections(model):
+        for old, new in section.former_names.items():
+            assert old not in section.model_fields and new in section.model_fields
+            settings = {old: 1}
+            for name in reversed(path):
+                settings = {name: settings}
+            (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+            with pytest.raises(UserError, match=f"c.yaml:{len(path) + 1}: .*{old}: is called `{new}` now"):
+                load_config(str(tmp_path / "c.yaml"), model)
+            tried += 1
+    assert tried >= 6
 
 
 def _mask_less_teacher(folder: Path) -> str:
@@ -149,7 +175,7 @@ def test_bad_pipelines_stop_at_once(case, pipeline_settings, tmp_path):
             "student.settings.width: a bert configuration has no such field",
         ),
         ({"student": {"settings": {"model_type": "bert", "max_position_embeddings": 8}}}, "give it at least"),
-        ({"student": {}}, "give `like`"),
+        ({"student": {}}, "give `architecture_from`"),
     ],
 )
 def test_bad_trainers_stop_at_once(changes, message, predictions, tmp_path):

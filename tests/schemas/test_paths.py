@@ -26,7 +26,7 @@ from schemas.secrets import masked
 from schemas.storage import filesystem
 from trainer.config import TrainerConfig
 
-STUDENT = {"student": {"settings": {"model_type": "bert"}}, "steps": 1}
+STUDENT = {"student": {"settings": {"model_type": "bert"}}, "max_steps": 1}
 
 
 def sources(*patterns) -> list[str]:
@@ -94,9 +94,15 @@ def test_home_is_expanded_and_empty_paths_are_refused(pipeline_settings, tmp_pat
     config = PipelineConfig.model_validate(settings)
     found = [config.output, config.extends, config.text["en"].files[0], config.teachers["en-wordpiece"].model]
     assert found == [f"{tmp_path}/{name}" for name in ("p", "e", "*.txt", "model")]
-    fields = {"output": "~/o", "predictions": "~/p", "heldout": ["~/h"], "student": {"like": "~/l"}, "steps": 1}
+    fields = {
+        "output": "~/o",
+        "predictions": "~/p",
+        "heldout": ["~/h"],
+        "student": {"architecture_from": "~/l"},
+        "max_steps": 1,
+    }
     trainer = TrainerConfig.model_validate(fields)
-    found = [trainer.output, *trainer.predictions, *trainer.heldout, trainer.student.model.like]
+    found = [trainer.output, *trainer.predictions, *trainer.heldout, trainer.student.architecture_from]
     assert found == [f"{tmp_path}/{name}" for name in "ophl"]
     assert path_option("~/x", "--to") == f"{tmp_path}/x"
     for empty in ("", " "):

@@ -42,8 +42,8 @@ REFUSED = {
     "own tag": (BASE + "seed: !mine 3", "c.yaml:5: .*!mine"),
     "binary": (BASE + "extends: !!binary AAAA", "c.yaml:5: .*binary"),
     "set": (BASE + "masking: !!set {a, b}", "c.yaml:5: a set"),
-    "merge": ("masking: &m {rate: 0.2}\n" + BASE + "x:\n  <<: *m", "c.yaml:7: .*merge"),
-    "tab": (BASE + "masking:\n\trate: 0.1", "c.yaml:6: not valid YAML"),
+    "merge": ("masking: &m {mlm_probability: 0.2}\n" + BASE + "x:\n  <<: *m", "c.yaml:7: .*merge"),
+    "tab": (BASE + "masking:\n\tmlm_probability: 0.1", "c.yaml:6: not valid YAML"),
     "two documents": (BASE + "---\n" + BASE, "c.yaml:5: not valid YAML"),
     "given twice": (BASE + "seed: 1\nseed: 2", "c.yaml:6: seed: given twice"),
     "control character": (BASE + "output2: a\x07", "c.yaml:5: not valid YAML"),
@@ -82,12 +82,19 @@ def test_what_people_write_is_read(tmp_path):
     path.write_text(
         "output: y\nteachers:\n  t: {model: m, languages: [fr, 'no'], revision: null}\n"
         f"text: {{fr: {files}, 'no': *files}}\n"
-        "masking: {rate: 2e-1, mask: .5, random: 0.1}\nseed: 1_000\nmax_rejected: 1.\npacking: yes\n"
+        "masking: {mlm_probability: 2e-1, mask_replace_prob: .5, random_replace_prob: 0.1}\nseed: 1_000\nmax_rejected: 1.\npacking: yes\n"
     )
     config = load_config(str(path), PipelineConfig)
     assert config.text["no"].files == config.text["fr"].files == ["a.txt", "2020-01-02", "no"]
-    assert (config.masking.rate, config.masking.mask, config.seed, config.packing) == (0.2, 0.5, 1000, True)
-    path.write_text("output: y\npredictions: p\nstudent: {like: m}\nsteps: 3\noptimizer: {learning_rate: 5e-4}\n")
+    assert (config.masking.mlm_probability, config.masking.mask_replace_prob, config.seed, config.packing) == (
+        0.2,
+        0.5,
+        1000,
+        True,
+    )
+    path.write_text(
+        "output: y\npredictions: p\nstudent: {architecture_from: m}\nmax_steps: 3\noptimizer: {learning_rate: 5e-4}\n"
+    )
     assert load_config(str(path), TrainerConfig).optimizer.learning_rate == 5e-4
 
 

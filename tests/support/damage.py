@@ -290,7 +290,7 @@ _MANIFEST = {
     "another run": _set("run", "f00"),
     "another k": _set("top_k", 3),
     "text for a number": _set("top_k", "8"),
-    "NaN": lambda content, path, source: content["masking"].update(rate=float("nan")),
+    "NaN": lambda content, path, source: content["masking"].update(mlm_probability=float("nan")),
     "shares beyond 1": lambda content, path, source: content["masking"].update(keep=0.9),
     "huge length": _set("max_length", 10**30),
     "short rows": _set("max_length", 3),

@@ -105,7 +105,7 @@ def test_readers_refuse_a_mismatch_with_both_values(run_pipeline, tmp_path):
     with pytest.raises(UserError, match=f"{right}.*f00"):
         open_predictions(str(folder))
     write(schema_version=99)
-    with pytest.raises(UserError, match="99.*2"):
+    with pytest.raises(UserError, match="99.*3"):
         open_predictions(str(folder))
     write()
     (folder / manifest["files"][0]["path"]).unlink()

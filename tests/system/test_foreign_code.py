@@ -88,11 +88,13 @@ def test_a_shape_with_code_of_its_own(predictions, tmp_path):
     (shape / "evil.py").write_text(_EVIL)
     edit(shape / "config.json", auto_map={"AutoConfig": "evil.Config", "AutoModelForMaskedLM": "evil.Model"})
     # A known type needs none of it.
-    config = student_config(StudentConfig(like=str(shape)), vocabulary, world.MAX_LENGTH)
+    config = student_config(StudentConfig(architecture_from=str(shape)), vocabulary, world.MAX_LENGTH)
     assert config.hidden_size == 32 and "auto_map" not in config.to_dict()
     edit(shape / "config.json", model_type="evil")
-    with pytest.raises(UserError, match="student.like: .*needs Python code of its own, which is never run") as raised:
-        student_config(StudentConfig(like=str(shape)), vocabulary, world.MAX_LENGTH)
+    with pytest.raises(
+        UserError, match="student.architecture_from: .*needs Python code of its own, which is never run"
+    ) as raised:
+        student_config(StudentConfig(architecture_from=str(shape)), vocabulary, world.MAX_LENGTH)
     assert "\n" not in str(raised.value)
 
 

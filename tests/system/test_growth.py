@@ -93,7 +93,7 @@ def test_the_reader_mixes_old_and_new(grown, predictions):
 def test_a_student_is_trained_on_old_and_new(grown, tmp_path):
     earlier, later, heldout = grown
     folders = [str(earlier), str(later)]
-    done = train(write_config(tmp_path, folders, heldout, steps=20))
+    done = train(write_config(tmp_path, folders, heldout, max_steps=20))
     assert done.returncode == 0, done.stderr
     student, opened = tmp_path / "student", open_predictions(*folders)
     assert opened.newest == str(later)
@@ -129,11 +129,11 @@ def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, pr
     fewer = run_pipeline(tmp_path / "fewer", **settings)
     with pytest.raises(UserError, match="fewer: top_k is 4, but in .*earlier it is 8"):
         open_predictions(str(earlier), str(fewer))
-    strings = run_pipeline(tmp_path / "strings", identity="string")
+    strings = run_pipeline(tmp_path / "strings", token_identity="string")
     with pytest.raises(UserError, match="later: its vocabulary .* is no part of that of .*strings"):
         open_predictions(str(later), str(strings))
     with pytest.raises(UserError, match="identity is 'string', but .*earlier was made with 'family'"):
-        run_pipeline(tmp_path / "p", identity="string", extends=str(earlier))
+        run_pipeline(tmp_path / "p", token_identity="string", extends=str(earlier))
     # The same name for another tokenizer.
     teachers = {"en-wordpiece": {"model": str(tmp_path / "t"), "languages": ["en", "hi", "ru"]}}
     world.make_teacher("ru-unigram", tmp_path / "t")

@@ -48,7 +48,7 @@ def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_the_trainer_killed(kills, predictions, tmp_path):
     """While it starts, trains, and writes checkpoints: one a step, so that kills fall within them."""
-    changes = {"steps": 30 * kills, "checkpoint_every": 1, "log_every": 1}
+    changes = {"max_steps": 30 * kills, "save_steps": 1, "logging_steps": 1}
     whole = write_config(tmp_path / "whole", predictions, None, **changes)
     assert train(whole).returncode == 0
     config = write_config(tmp_path / "killed", predictions, None, **changes)

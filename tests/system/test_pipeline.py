@@ -140,7 +140,7 @@ def test_teachers_and_languages_are_many_to_many(run_pipeline, pipeline_settings
 
 
 def test_copies_are_masked_differently(run_pipeline, tmp_path):
-    masking = {"rate": 0.3, "copies": 3}
+    masking = {"mlm_probability": 0.3, "copies": 3}
     frame = rows(run_pipeline(tmp_path / "p", masking=masking, top_k=0))
     copies = frame.example_id.str.rsplit(":", n=1)
     frame["segment"], frame["copy"] = copies.str[0], copies.str[1].astype(int)

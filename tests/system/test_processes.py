@@ -179,11 +179,13 @@ def main(arguments):
 
 
 def test_of_two_trainers_the_second_is_refused_also_when_the_first_is_dead(predictions, tmp_path, capsys):
-    config = write_config(tmp_path, predictions, None, steps=100_000, checkpoint_every=100_000, log_every=1)
+    config = write_config(tmp_path, predictions, None, max_steps=100_000, save_steps=100_000, logging_steps=1)
     first = start(config)
     metrics = tmp_path / "student" / "metrics.jsonl"
     wait_for(lambda: metrics.exists() and metrics.read_text(), first)
-    other = write_config(tmp_path / "other", predictions, None, output=str(tmp_path / "student"), seed=5, steps=100_000)
+    other = write_config(
+        tmp_path / "other", predictions, None, output=str(tmp_path / "student"), seed=5, max_steps=100_000
+    )
     assert main([str(other)]) == 2
     assert f"is being written by process {first.pid} on " in capsys.readouterr().err
     first.kill()

@@ -262,7 +262,7 @@ def test_a_run_through_faults_gives_the_local_weights(server, predictions, heldo
 
 
 def test_a_run_whose_bucket_goes_away_says_so_and_goes_on_when_it_is_back(server, down, predictions, run, capfd):
-    steps = {"steps": 100}
+    steps = {"max_steps": 100}
     _, local = run("local", predictions, None, **steps)
     capfd.readouterr()
     output = local.parent.parent / "remote" / "student"

@@ -17,7 +17,7 @@ from trainer.student.model import DistilledStudent, build_student, student_confi
 
 TWO = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
 NEEDS_COMPILER = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
-CHANGES = {"steps": 12, "micro_batches": 4, "evaluate_every": 4, "checkpoint_every": 4}
+CHANGES = {"max_steps": 12, "micro_batches": 4, "eval_steps": 4, "save_steps": 4}
 
 
 def assert_close_weights(one: Path, other: Path) -> None:
@@ -39,7 +39,7 @@ def whole(predictions, heldout, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def sharded(predictions, heldout, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sharded")
-    done = train(write_config(folder, predictions, heldout, shard=True, **CHANGES), *TWO)
+    done = train(write_config(folder, predictions, heldout, fsdp=True, **CHANGES), *TWO)
     assert done.returncode == 0, done.stderr
     return folder / "student"
 
@@ -51,7 +51,7 @@ def test_sharded_training_is_that_of_one_process(whole, sharded):
 
 
 def test_a_sharded_run_is_resumed_bit_for_bit(sharded, predictions, heldout, tmp_path):
-    config = write_config(tmp_path, predictions, heldout, shard=True, **CHANGES)
+    config = write_config(tmp_path, predictions, heldout, fsdp=True, **CHANGES)
     shutil.copytree(sharded / "checkpoints", tmp_path / "student" / "checkpoints")
     # What is left is the checkpoint of an evaluation, after which the student was whole.
     shutil.rmtree(tmp_path / "student" / "checkpoints" / "00000012")
@@ -66,16 +66,16 @@ def test_sharded_or_not_goes_on_from_the_same_checkpoint(whole, sharded, predict
         output = tmp_path / name / "student"
         shutil.copytree(source / "checkpoints", output / "checkpoints")
         shutil.rmtree(output / "checkpoints" / "00000012")
-        done = train(write_config(tmp_path / name, predictions, heldout, shard=shard, **CHANGES), *launcher)
+        done = train(write_config(tmp_path / name, predictions, heldout, fsdp=shard, **CHANGES), *launcher)
         assert done.returncode == 0, done.stderr
         assert_close_weights(whole, output)
 
 
 def test_sharded_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path):
     spoil(predictions, tmp_path / "spoiled", 1)
-    changes = {"steps": 8, "micro_batches": 2, "max_skipped_steps": 8, "log_every": 8}
+    changes = {"max_steps": 8, "micro_batches": 2, "max_skipped_steps": 8, "logging_steps": 8}
     alone = write_config(tmp_path / "one", tmp_path / "spoiled", None, **changes)
-    both = write_config(tmp_path / "two", tmp_path / "spoiled", None, shard=True, **changes)
+    both = write_config(tmp_path / "two", tmp_path / "spoiled", None, fsdp=True, **changes)
     assert train(alone, "-m", "tests.support.unchecked_trainer").returncode == 0
     done = train(both, *TWO[:-1], "tests.support.unchecked_trainer")
     assert done.returncode == 0, done.stderr
@@ -91,7 +91,7 @@ def test_of_two_processes_one_says_what_is_wrong(predictions, tmp_path):
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(content[: middle - 500] + bytes(1000) + content[middle + 500 :])
-    done = train(write_config(tmp_path, folder, None, steps=400, micro_batches=2), *TWO)
+    done = train(write_config(tmp_path, folder, None, max_steps=400, micro_batches=2), *TWO)
     assert done.returncode == 1 and f"error: {path}: row group" in done.stderr
     assert "[rank" not in done.stderr
 
@@ -155,7 +155,7 @@ def test_compiled_layers_compute_the_same(predictions):
 @pytest.mark.slow
 @NEEDS_COMPILER
 def test_a_compiled_run_is_resumed_bit_for_bit(predictions, tmp_path):
-    changes = {"steps": 10, "compile": True, "checkpoint_every": 1000, "log_every": 1}
+    changes = {"max_steps": 10, "torch_compile": True, "save_steps": 1000, "logging_steps": 1}
     whole = write_config(tmp_path / "whole", predictions, None, **changes)
     assert train(whole).returncode == 0
     config = write_config(tmp_path / "stopped", predictions, None, **changes)

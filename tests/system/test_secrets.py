@@ -58,7 +58,7 @@ def test_no_secret_of_a_url_is_written_or_shown(pipeline_settings, teachers, tex
         "predictions": predictions,
         "heldout": predictions,
         "student": {"settings": student | {"intermediate_size": 32, "max_position_embeddings": 64}},
-        "steps": 2,
+        "max_steps": 2,
         "batch_tokens": 512,
         "precision": "float32",
         "wandb_project": "p",

@@ -46,11 +46,11 @@ def write_config(folder: Path, predictions, heldout, shape=(), **changes) -> Pat
         },
         "sampling": {"shuffle_rows": 256},
         "optimizer": {"learning_rate": 3e-3, "warmup_steps": 5},
-        "steps": 40,
+        "max_steps": 40,
         "batch_tokens": 1024,
         "precision": "float32",
-        "checkpoint_every": 10,
-        "log_every": 10,
+        "save_steps": 10,
+        "logging_steps": 10,
     } | changes  # fmt: skip
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "trainer.yaml"
@@ -185,8 +185,8 @@ def test_a_full_disk_is_one_line(predictions, tmp_path):
 
 
 def test_sigterm_saves_and_says_so(student, predictions, heldout, tmp_path):
-    """At a step that is no multiple of `checkpoint_every`, in a process whose exit code is 75."""
-    config = write_config(tmp_path, predictions, heldout, checkpoint_every=1000, log_every=1)
+    """At a step that is no multiple of `save_steps`, in a process whose exit code is 75."""
+    config = write_config(tmp_path, predictions, heldout, save_steps=1000, logging_steps=1)
     process = start(config)
     metrics = tmp_path / "student" / "metrics.jsonl"
     while not metrics.exists() or not metrics.read_text():
@@ -217,7 +217,7 @@ def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, 
     # No such row passes the reader, but one is a sure way to such a gradient.
     spoiled = spoil(predictions, tmp_path / "spoiled", 1)
     monkeypatch.setattr("schemas.row_groups.find_fault", lambda rows, expected: None)
-    changes = {"steps": 20, "log_every": 4}
+    changes = {"max_steps": 20, "logging_steps": 4}
     handlers = list(map(signal.getsignal, signal.valid_signals()))
 
     def run(name: str, limit: int) -> tuple[int, str]:
@@ -246,7 +246,7 @@ def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, 
 def test_a_step_left_out_changes_nothing():
     parameter = torch.nn.Parameter(torch.ones(3))
     module = torch.nn.ParameterList([parameter])
-    optimizer, scheduler = make_optimizer(module, OptimizerConfig(schedule="constant"), 10)
+    optimizer, scheduler = make_optimizer(module, OptimizerConfig(lr_scheduler_type="constant_with_warmup"), 10)
     for gradient, is_bad in [(1.0, False), (torch.nan, True), (torch.inf, True), (2.0, False)]:
         before = [parameter.detach().clone(), *(x.clone() for x in optimizer.state.get(parameter, {}).values())]
         parameter.grad = torch.tensor([1.0, gradient, 1.0])
@@ -257,18 +257,18 @@ def test_a_step_left_out_changes_nothing():
 
 
 def test_lambda_goes_from_one_to_the_other():
-    config = DistillationConfig(weight=1, final_weight=0, languages={"hi": {"weight": 0.25}})
+    config = DistillationConfig(kd_weight=1, final_kd_weight=0, languages={"hi": {"kd_weight": 0.25}})
     linear = [language_weights(config, ["en", "hi"], step, 5).tolist() for step in range(1, 6)]
     assert linear == [[1, 0.25], [0.75, 0.25], [0.5, 0.25], [0.25, 0.25], [0, 0.25]]
     cosine = config.model_copy(update={"schedule": "cosine"})
     found = [language_weights(cosine, ["en"], step, 5).item() for step in range(1, 6)]
     assert found == pytest.approx([1, (1 + 2**-0.5) / 2, 0.5, (1 - 2**-0.5) / 2, 0])
-    assert config.distils and not DistillationConfig(weight=0).distils
+    assert config.distils and not DistillationConfig(kd_weight=0).distils
 
 
 def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
     """SIGTERM to torchrun, which passes it on; one process goes on alone, as if they had been one all along."""
-    changes = {"steps": 30, "checkpoint_every": 1000, "log_every": 1}
+    changes = {"max_steps": 30, "save_steps": 1000, "logging_steps": 1}
     config = write_config(tmp_path / "two", predictions, None, **changes)
     process = start(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
     metrics = tmp_path / "two" / "student" / "metrics.jsonl"
@@ -286,7 +286,7 @@ def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
 
 def test_torchrun_starts_again_after_a_process_was_killed(predictions, tmp_path, capsys):
     """The folder, which nobody else gets meanwhile, is taken over from the killed one at once."""
-    config = write_config(tmp_path, predictions, None, steps=60, checkpoint_every=10, log_every=1)
+    config = write_config(tmp_path, predictions, None, max_steps=60, save_steps=10, logging_steps=1)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "-m", "trainer"]
     process = start(config, *launcher)
     metrics = tmp_path / "student" / "metrics.jsonl"
@@ -334,7 +334,7 @@ def test_another_configuration_does_not_go_on(student, predictions, heldout, tmp
 
 def test_two_processes_give_the_gradients_of_one(predictions, tmp_path):
     """Two with one micro-batch each, one with two: the same batches and dropout, so the same weights, bit for bit."""
-    changes = {"steps": 6, "checkpoint_every": 6}
+    changes = {"max_steps": 6, "save_steps": 6}
     one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
     two = write_config(tmp_path / "two", predictions, None, micro_batches=2, **changes)
     assert train(one).returncode == 0
@@ -348,7 +348,7 @@ def test_two_processes_give_the_gradients_of_one(predictions, tmp_path):
 
 def test_mlm_only_needs_no_predictions(run_pipeline, tmp_path):
     masked = run_pipeline(tmp_path / "masked", top_k=0)
-    done = train(write_config(tmp_path, masked, masked, distillation={"weight": 0}, steps=6))
+    done = train(write_config(tmp_path, masked, masked, distillation={"kd_weight": 0}, max_steps=6))
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "student" / "evaluation.json").read_text())["languages"]
     assert all(row["teacher_nll"] is None and row["nll"] > 0 for row in result.values())
@@ -359,7 +359,7 @@ def test_mlm_only_needs_no_predictions(run_pipeline, tmp_path):
 
 
 def test_heldout_over_another_vocabulary_is_refused(predictions, run_pipeline, tmp_path):
-    other = run_pipeline(tmp_path / "other", identity="string")
+    other = run_pipeline(tmp_path / "other", token_identity="string")
     done = train(write_config(tmp_path, predictions, other))
     assert done.returncode == 2
     for folder in (predictions, other):
@@ -385,7 +385,7 @@ def test_metrics_are_logged(student):
 
 def test_a_log_has_few_lines_of_progress(tmp_path, capsys):
     """Not ten a second, for a week."""
-    config = TrainerConfig(output=str(tmp_path), predictions="p", student={"like": "m"}, steps=100)
+    config = TrainerConfig(output=str(tmp_path), predictions="p", student={"architecture_from": "m"}, max_steps=100)
     metrics = Metrics(config, ["en"], 0, Runtime(0, 1, torch.device("cpu"), torch.float32))
     for _ in range(100):
         time.sleep(0.005)
@@ -397,7 +397,7 @@ def test_a_log_has_few_lines_of_progress(tmp_path, capsys):
 
 def test_weights_and_biases(predictions, heldout, tmp_path):
     """The real package, offline: it records the figures; a run that goes on is the same run."""
-    changes = {"steps": 20, "wandb_project": "merge", "evaluate_every": 20}
+    changes = {"max_steps": 20, "wandb_project": "merge", "eval_steps": 20}
     config = write_config(tmp_path, predictions, heldout, **changes)
     environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     done = train(config, **environment)

@@ -80,9 +80,9 @@ def students(predictions, tmp_path_factory) -> list[str]:
     for name, student in {
         "bert": {"settings": {"model_type": "bert", "num_hidden_layers": 1, **shape}},
         "distilbert": {"settings": {"model_type": "distilbert", **distilled}},
-        "modernbert": {"like": str(folder / "like")},
+        "modernbert": {"architecture_from": str(folder / "like")},
     }.items():
-        settings = {"output": str(folder / name), "predictions": str(predictions), "student": student, "steps": 1}
+        settings = {"output": str(folder / name), "predictions": str(predictions), "student": student, "max_steps": 1}
         train(TrainerConfig(**settings), Runtime(0, 1, torch.device("cpu"), torch.float32))
     return [str(folder / name) for name in ("bert", "distilbert", "modernbert")]
 

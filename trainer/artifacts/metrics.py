@@ -53,7 +53,7 @@ class Metrics:
             self._lines = _reopen(output / METRICS_FILE, start)
             self._wandb = _start_wandb(config) if config.wandb_project else None
         self._bar = tqdm(
-            total=config.steps,
+            total=config.max_steps,
             initial=start,
             desc=output.name,
             unit="step",

@@ -38,7 +38,7 @@ def model_card(
         "## Training data",
         _data(predictions),
         "## Training",
-        f"The weights are those after step {step:,} of {config.steps:,}. Settings that differ from the defaults:",
+        f"The weights are those after step {step:,} of {config.max_steps:,}. Settings that differ from the defaults:",
         f"```yaml\n{_yaml(settings)}```",
     ]
     if evaluation:

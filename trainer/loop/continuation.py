@@ -16,16 +16,16 @@ def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dic
       UserError: they differ, and in what; or the checkpoint is past the last step.
     """
     changed = differences(theirs, ours)
-    if changed and not differences(theirs | {"steps": 0}, ours | {"steps": 0}):
+    if changed and not differences(theirs | {"max_steps": 0}, ours | {"max_steps": 0}):
         if by := _planned_by_steps(config):
             raise UserError(
                 f"{config.output}: {changed}, but {by} goes by the number of steps from the first one on, so this "
-                "would be no such run; put steps back, or begin another run from what this one exported, in another "
+                "would be no such run; put max_steps back, or begin another run from what this one exported, in another "
                 f"output, with student: {{start_from: {config.output}}}"
             )
-        if step > config.steps:
+        if step > config.max_steps:
             raise UserError(
-                f"{config.output}: steps is {config.steps}, but it is at step {step} already; give it more, or export "
+                f"{config.output}: max_steps is {config.max_steps}, but it is at step {step} already; give it more, or export "
                 "an earlier checkpoint by `python -m trainer.export`"
             )
     elif changed:
@@ -37,9 +37,9 @@ def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dic
 
 def _planned_by_steps(config: TrainerConfig) -> str | None:
     """What changes from the first step to the last."""
-    if config.optimizer.schedule != "constant":
-        return f"the learning rate (optimizer.schedule: {config.optimizer.schedule})"
+    if config.optimizer.lr_scheduler_type != "constant_with_warmup":
+        return f"the learning rate (optimizer.lr_scheduler_type: {config.optimizer.lr_scheduler_type})"
     weights = [config.distillation, *config.distillation.languages.values()]
-    if any(weight.final_weight not in (None, weight.weight) for weight in weights):
-        return "lambda (distillation.final_weight)"
+    if any(weight.final_kd_weight not in (None, weight.kd_weight) for weight in weights):
+        return "lambda (distillation.final_kd_weight)"
     return None

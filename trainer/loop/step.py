@@ -17,9 +17,6 @@ from trainer.distributed import Runtime
 from trainer.loss.objective import Objective
 from trainer.loss.sparse import Losses, Ownership
 
-# The configuration's names to those of transformers.
-_SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
-
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig, steps: int) -> tuple[torch.optim.AdamW, LRScheduler]:
     """AdamW, with weight decay on matrices only, and its learning rate's schedule."""
@@ -33,11 +30,11 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig, steps: int) -> tu
         betas=config.betas,
         fused=True,
     )
-    return optimizer, get_scheduler(_SCHEDULES[config.schedule], optimizer, config.warmup_steps, steps)
+    return optimizer, get_scheduler(config.lr_scheduler_type, optimizer, config.warmup_steps, steps)
 
 
 def language_weights(config: DistillationConfig, languages: list[str], step: int, steps: int) -> torch.Tensor:
-    """Lambda of each language at `step` of 1..steps, float32: from `weight` to `final_weight`, if there is one."""
+    """Lambda of each language at `step` of 1..steps, float32: from `kd_weight` to `final_kd_weight`, if there is one."""
     done = (step - 1) / max(1, steps - 1)
     if config.schedule == "cosine":
         done = (1 - math.cos(math.pi * done)) / 2
@@ -46,8 +43,8 @@ def language_weights(config: DistillationConfig, languages: list[str], step: int
 
 
 def _at(config: DistillationConfig | LanguageWeight, done: float) -> float:
-    last = config.weight if config.final_weight is None else config.final_weight
-    return config.weight + (last - config.weight) * done
+    last = config.kd_weight if config.final_kd_weight is None else config.final_kd_weight
+    return config.kd_weight + (last - config.kd_weight) * done
 
 
 def position_weights(batch: Batch, weights: torch.Tensor, confidence: float) -> torch.Tensor:
@@ -81,7 +78,7 @@ def accumulate_gradients(
     for number, (lane, batch) in enumerate(batches.items(), 1):
         torch.manual_seed(_seed(*seeds, lane))
         batch = batch.to(runtime.device)
-        lambda_M = position_weights(batch, weights, config.confidence)
+        lambda_M = position_weights(batch, weights, config.confidence_power)
         ownership = None if owned_TV is None else Ownership(owned_TV, batch.teacher_M)
         waits = isinstance(parallel, nn.parallel.DistributedDataParallel) and number < len(batches)
         with parallel.no_sync() if waits else nullcontext():
@@ -93,13 +90,13 @@ def accumulate_gradients(
 
 
 def apply_gradients(
-    module: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, clip_norm: float
+    module: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, max_grad_norm: float
 ) -> torch.Tensor:
     """One step of the optimizer, which leaves the weights where the gradient is not finite.
 
     Returns whether it was left out, a bool scalar on the device: the host does not wait for it.
     """
-    norm = nn.utils.clip_grad_norm_(module.parameters(), clip_norm)
+    norm = nn.utils.clip_grad_norm_(module.parameters(), max_grad_norm)
     is_bad = ~torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm)
     # What GradScaler uses: the fused kernels look at it.
     optimizer.found_inf = is_bad.float()

@@ -52,17 +52,17 @@ _INCIDENTAL = {
     "output",
     "predictions",
     "heldout",
-    "shard",
+    "fsdp",
     "gradient_checkpointing",
     "max_skipped_steps",
-    "readers",
-    "log_every",
+    "reader_threads",
+    "logging_steps",
     "wandb_project",
-    "evaluate_every",
-    "patience",
+    "eval_steps",
+    "early_stopping_patience",
     "export",
-    "checkpoint_every",
-    "keep_checkpoints",
+    "save_steps",
+    "save_total_limit",
 }
 
 
@@ -110,11 +110,11 @@ class _Progress:
 
     def is_over(self, config: TrainerConfig) -> bool:
         """Whether there is nothing more to train."""
-        return self.step >= config.steps or self.evaluations.have_run_out(config.patience)
+        return self.step >= config.max_steps or self.evaluations.have_run_out(config.early_stopping_patience)
 
     def plans_evaluation(self, config: TrainerConfig) -> bool:
         """Whether an evaluation is due now, however many steps come after this one."""
-        return bool(config.evaluate_every and self.step % config.evaluate_every == 0)
+        return bool(config.eval_steps and self.step % config.eval_steps == 0)
 
     def must_evaluate(self, config: TrainerConfig) -> bool:
         """Whether an evaluation is due now, also as the last one."""
@@ -149,7 +149,7 @@ def _train_owned(config: TrainerConfig, runtime: Runtime) -> None:
                 print(f"{config.output}: finished at step {progress.step}, nothing to do")
             return
         metrics = Metrics(config, run.reader.languages, progress.step, runtime)
-        writer = CheckpointWriter(config.output, config.keep_checkpoints, runtime.is_main)
+        writer = CheckpointWriter(config.output, config.save_total_limit, runtime.is_main)
         with closing(metrics), closing(writer) as checkpoints, _long_lived_uncollected():
             with deferring((signal.SIGTERM, signal.SIGHUP)) as signals:
                 _train_steps(run, progress, metrics, checkpoints, signals)
@@ -204,11 +204,11 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     student = DistilledStudent(model)
     if config.gradient_checkpointing:
         student.checkpoint_gradients()
-    if config.compile:
+    if config.torch_compile:
         for layer in student.layers():
             layer.compile(dynamic=True)
-    parallel = runtime.parallel(student, student.layers() if config.shard else None)
-    optimizer, scheduler = make_optimizer(student, config.optimizer, config.steps)
+    parallel = runtime.parallel(student, student.layers() if config.fsdp else None)
+    optimizer, scheduler = make_optimizer(student, config.optimizer, config.max_steps)
     reader = Reader(
         predictions,
         config.sampling,
@@ -217,7 +217,7 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
         predictions.top_k if config.distillation.distils else 0,
         micro_batches,
         lanes,
-        config.readers,
+        config.reader_threads,
     )
     owned_TV = None
     if config.distillation.normalize == "teacher":
@@ -296,7 +296,7 @@ def _train_steps(
         # Of all processes, and whether any was asked to end: all end at the same step.
         own_positions = sum(len(batch.labels_M) for batch in batches.values())
         positions, asked_to_end = runtime.all_reduce(torch.tensor([own_positions, len(signals)])).tolist()
-        weights = language_weights(config.distillation, run.reader.languages, step, config.steps)
+        weights = language_weights(config.distillation, run.reader.languages, step, config.max_steps)
         for batch, losses in accumulate_gradients(
             run.parallel,
             batches,
@@ -309,15 +309,15 @@ def _train_steps(
         ):
             metrics.add(batch, losses)
             skipped.add_batch(step, batch, losses)
-        is_bad = apply_gradients(run.student, run.optimizer, run.scheduler, config.optimizer.clip_norm)
+        is_bad = apply_gradients(run.student, run.optimizer, run.scheduler, config.optimizer.max_grad_norm)
         skipped.add_step(step, is_bad)
         metrics.step()
         progress.step = step
 
-        is_last = step == config.steps
-        is_logged = is_last or step % config.log_every == 0
+        is_last = step == config.max_steps
+        is_logged = is_last or step % config.logging_steps == 0
         is_evaluated = not asked_to_end and progress.must_evaluate(config)
-        is_saved = asked_to_end or is_last or step % config.checkpoint_every == 0
+        is_saved = asked_to_end or is_last or step % config.save_steps == 0
         if is_logged or is_saved or is_evaluated:
             skipped.check()
             progress.skipped_steps = skipped.count
@@ -332,7 +332,7 @@ def _train_steps(
             checkpoints.wait()
             # The first process that ends makes torchrun end the others: not before the checkpoint is whole.
             runtime.barrier()
-            raise Interrupted(f"{config.output}: saved at step {step} of {config.steps}")
+            raise Interrupted(f"{config.output}: saved at step {step} of {config.max_steps}")
 
 
 def _evaluate(run: _Run, progress: _Progress, metrics: Metrics) -> None:
@@ -395,7 +395,7 @@ def _check(
     distillation = config.distillation
     if distillation.distils and not predictions.top_k:
         raise UserError(
-            f"distillation.weight is {distillation.weight}, but {predictions.newest} was made with top_k: 0 "
+            f"distillation.kd_weight is {distillation.kd_weight}, but {predictions.newest} was made with top_k: 0 "
             "and holds no teacher predictions; set it to 0 or rerun the pipeline with a top_k"
         )
     if unknown := sorted(distillation.languages.keys() - set(predictions.language_names)):

@@ -42,7 +42,7 @@ def copy_encoder(student: PreTrainedModel, teacher: PreTrainedModel, name: str) 
             found = list(theirs[source].shape) if source in theirs else "missing"
             raise UserError(
                 f"student.encoder_from: the student's {key} is {list(target.shape)}, in teacher {name!r} it is "
-                f"{found}; give the student that teacher's shape (student.like)"
+                f"{found}; give the student that teacher's shape (student.architecture_from)"
             )
         target[:rows].copy_(theirs[source][:rows])
     return f"encoder of {name}: layers {', '.join(map(str, layers))} of its {their_depth}"

@@ -49,7 +49,7 @@ def student_config(
     """
     settings = dict(config.settings)
     model_type = settings.pop("model_type", None)
-    like, revision = (start.model, start.revision) if start else (config.like, config.revision)
+    like, revision = (start.model, start.revision) if start else (config.architecture_from, config.revision)
     try:
         if like is not None:
             shape = _shape_of("start_from" if start else "like", like, revision)

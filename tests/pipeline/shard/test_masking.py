@@ -57,7 +57,7 @@ def test_every_place_is_equally_likely():
 
 def test_only_targets_change_and_labels_are_the_originals():
     tokens, lengths, keys = rows(200, 1, 40)
-    masked = mask(tokens, lengths, keys, rate=0.3)
+    masked = mask(tokens, lengths, keys, mlm_probability=0.3)
     assert (masked.labels == tokens[masked.targets]).all()
     assert not np.isin(masked.labels, SPECIAL).any()
     untouched = np.setdiff1d(np.arange(len(tokens)), masked.targets)
@@ -67,7 +67,7 @@ def test_only_targets_change_and_labels_are_the_originals():
 
 def test_every_row_with_an_ordinary_token_has_a_target():
     tokens, lengths, keys = rows(300, 1, 3)
-    masked = mask(tokens, lengths, keys, rate=0.01)
+    masked = mask(tokens, lengths, keys, mlm_probability=0.01)
     assert len(masked.targets) == 300
     only_special = mask(np.array([2, 3], np.int32), np.array([2]), keys[:1])
     assert len(only_special.targets) == 0

@@ -191,7 +191,7 @@ def test_a_student_is_trained_on_it(fewer, heldout, tmp_path):
     done = run_trim(heldout, "--output", like, "--like", fewer)
     assert done.returncode == 0, done.stderr
     assert any(batch.topk_logprobs_MK.isneginf().any() for batch in take(reader(fewer), 3))
-    trained = train(write_config(tmp_path, fewer, like, steps=20))
+    trained = train(write_config(tmp_path, fewer, like, max_steps=20))
     assert trained.returncode == 0, trained.stderr
     student = tmp_path / "student"
     config = json.loads((student / "config.json").read_text())
@@ -220,7 +220,7 @@ def test_run_again_it_does_only_what_is_missing(predictions, trimmed, tmp_path):
 
 
 def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_path):
-    strings = run_pipeline(tmp_path / "s", identity="string", top_k=0)
+    strings = run_pipeline(tmp_path / "s", token_identity="string", top_k=0)
     like = tmp_path / "like"
     shutil.copytree(trimmed[0], like)
     for arguments, message in [

@@ -37,13 +37,13 @@ def heldout_nll(output: Path) -> dict[int, float]:
 
 # A rate that soon makes it worse again, so that the best is neither the first nor the last.
 CHANGES = {
-    "steps": 200,
-    "optimizer": {"learning_rate": 0.05, "schedule": "constant", "warmup_steps": 60},
-    "evaluate_every": 10,
-    "patience": 3,
+    "max_steps": 200,
+    "optimizer": {"learning_rate": 0.05, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 60},
+    "eval_steps": 10,
+    "early_stopping_patience": 3,
     "export": "best",
-    "checkpoint_every": 35,
-    "keep_checkpoints": 1,
+    "save_steps": 35,
+    "save_total_limit": 1,
 }
 
 
@@ -93,7 +93,7 @@ def test_killed_it_stops_at_the_same_step(stopped, predictions, heldout, tmp_pat
 
 def test_more_patience_goes_on(stopped, tmp_path):
     shutil.copytree(stopped.parent / "student", tmp_path / "student")
-    settings = yaml.safe_load(stopped.read_text()) | {"output": str(tmp_path / "student"), "patience": 4}
+    settings = yaml.safe_load(stopped.read_text()) | {"output": str(tmp_path / "student"), "early_stopping_patience": 4}
     (tmp_path / "more.yaml").write_text(yaml.safe_dump(settings))
     before = max(heldout_nll(tmp_path / "student"))
     assert train(tmp_path / "more.yaml").returncode == 0
@@ -147,9 +147,9 @@ def test_other_heldout_text_is_evaluated_anew(stopped, predictions, tmp_path):
     settings = yaml.safe_load(stopped.read_text()) | {
         "output": str(tmp_path / "student"),
         "heldout": str(predictions),
-        "steps": 200,
+        "max_steps": 200,
         "export": "last",
-        "patience": 1,
+        "early_stopping_patience": 1,
     }
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings))
     done = train(tmp_path / "other.yaml")
@@ -161,15 +161,18 @@ def test_other_heldout_text_is_evaluated_anew(stopped, predictions, tmp_path):
 def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, tmp_path):
     """Of a finished run, on other held-out text: its checkpoint says so, and the next command knows the best."""
     shutil.copytree(stopped.parent / "student", tmp_path / "student")
-    settings = yaml.safe_load(stopped.read_text()) | {"output": str(tmp_path / "student"), "patience": None}
+    settings = yaml.safe_load(stopped.read_text()) | {
+        "output": str(tmp_path / "student"),
+        "early_stopping_patience": None,
+    }
     last = checkpoint_steps(str(tmp_path / "student"))[-1]
     path = tmp_path / "student" / "checkpoints" / f"{last:08d}" / "state.json"
     state = json.loads(path.read_text())
     # As if it had been the last step.
-    state["identity"]["steps"] = last
+    state["identity"]["max_steps"] = last
     path.write_text(json.dumps(state))
     weights = path.with_name("model.safetensors").read_bytes()
-    (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings | {"steps": last, "heldout": str(predictions)}))
+    (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings | {"max_steps": last, "heldout": str(predictions)}))
     done = train(tmp_path / "other.yaml")
     assert done.returncode == 0, done.stderr
     state = json.loads(path.read_text())
@@ -195,7 +198,7 @@ def test_the_best_is_the_first_of_the_lowest(measured, best, stops):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"patience": 2}, "patience counts evaluations"),
+        ({"early_stopping_patience": 2}, "early_stopping_patience counts evaluations"),
         ({"heldout": None, "export": "best"}, "export: best needs heldout"),
     ],
 )

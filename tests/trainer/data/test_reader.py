@@ -186,7 +186,7 @@ def test_unknown_language(predictions):
 
 
 def test_a_stray_or_broken_file_is_named(run_pipeline, predictions, tmp_path):
-    other = run_pipeline(tmp_path / "other", identity="string")
+    other = run_pipeline(tmp_path / "other", token_identity="string")
     ours, theirs = open_predictions(str(predictions)).files[0], open_predictions(str(other)).files[0]
     stray = replace(ours, url=theirs.url)
     with pytest.raises(

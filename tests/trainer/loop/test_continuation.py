@@ -17,7 +17,7 @@ from trainer.distributed import Runtime
 from trainer.loop.early_stopping import Evaluations
 from trainer.loop.train import train
 
-CONSTANT = {"learning_rate": 3e-3, "warmup_steps": 5, "schedule": "constant"}
+CONSTANT = {"learning_rate": 3e-3, "warmup_steps": 5, "lr_scheduler_type": "constant_with_warmup"}
 
 
 def run(folder: Path, predictions, heldout=None, **changes) -> Path:
@@ -34,11 +34,11 @@ def evaluated_steps(output: Path) -> list[int]:
 
 def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
     """Also the optimizer's state; and the evaluation at the former end, which the longer run lacks, changes nothing."""
-    changes = {"optimizer": CONSTANT, "evaluate_every": 8, "patience": 2, "checkpoint_every": 100}
-    whole = run(tmp_path / "whole", predictions, heldout, steps=30, **changes)
-    output = run(tmp_path / "extended", predictions, heldout, steps=13, **changes)
+    changes = {"optimizer": CONSTANT, "eval_steps": 8, "early_stopping_patience": 2, "save_steps": 100}
+    whole = run(tmp_path / "whole", predictions, heldout, max_steps=30, **changes)
+    output = run(tmp_path / "extended", predictions, heldout, max_steps=13, **changes)
     assert json.loads((output / "evaluation.json").read_text())["step"] == 13
-    assert run(tmp_path / "extended", predictions, heldout, steps=30, **changes) == output
+    assert run(tmp_path / "extended", predictions, heldout, max_steps=30, **changes) == output
     assert_same_weights(whole, output)
     moments = [load_file(each / "checkpoints" / "00000030" / "optimizer.safetensors") for each in (whole, output)]
     assert all(moments[0][name].equal(moments[1][name]) for name in moments[0])
@@ -65,46 +65,46 @@ def finished(predictions, tmp_path_factory) -> dict[str, Path]:
     plans = {
         "constant": {"optimizer": CONSTANT},
         "linear": {},
-        "cosine": {"optimizer": CONSTANT | {"schedule": "cosine"}},
-        "lambda": {"optimizer": CONSTANT, "distillation": {"weight": 1, "final_weight": 0}},
+        "cosine": {"optimizer": CONSTANT | {"lr_scheduler_type": "cosine"}},
+        "lambda": {"optimizer": CONSTANT, "distillation": {"kd_weight": 1, "final_kd_weight": 0}},
         "lambda of a language": {
             "optimizer": CONSTANT,
-            "distillation": {"languages": {"hi": {"weight": 0.5, "final_weight": 1}}},
+            "distillation": {"languages": {"hi": {"kd_weight": 0.5, "final_kd_weight": 1}}},
         },
     }
     for name, changes in plans.items():
-        run(folder / name, predictions, steps=6, checkpoint_every=6, **changes)
+        run(folder / name, predictions, max_steps=6, save_steps=6, **changes)
     return {name: (folder / name, changes) for name, changes in plans.items()}
 
 
 @pytest.mark.parametrize(
     ("name", "by"),
     [
-        ("linear", r"the learning rate \(optimizer.schedule: linear\)"),
-        ("cosine", r"the learning rate \(optimizer.schedule: cosine\)"),
-        ("lambda", r"lambda \(distillation.final_weight\)"),
-        ("lambda of a language", r"lambda \(distillation.final_weight\)"),
+        ("linear", r"the learning rate \(optimizer.lr_scheduler_type: linear\)"),
+        ("cosine", r"the learning rate \(optimizer.lr_scheduler_type: cosine\)"),
+        ("lambda", r"lambda \(distillation.final_kd_weight\)"),
+        ("lambda of a language", r"lambda \(distillation.final_kd_weight\)"),
     ],
 )
 def test_what_is_planned_over_all_steps_gets_no_more(finished, predictions, name, by):
     folder, changes = finished[name]
     before = (folder / "student" / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match=rf"steps was 6, now 8, but {by} goes by .*start_from: {folder}") as refusal:
-        run(folder, predictions, steps=8, checkpoint_every=6, **changes)
+        run(folder, predictions, max_steps=8, save_steps=6, **changes)
     assert "\n" not in str(refusal.value) and (folder / "student" / "model.safetensors").read_bytes() == before
-    run(folder, predictions, steps=6, checkpoint_every=6, **changes)
+    run(folder, predictions, max_steps=6, save_steps=6, **changes)
 
 
 def test_fewer_steps_than_there_are_is_refused(finished, predictions):
     folder, changes = finished["constant"]
     with pytest.raises(UserError, match="steps is 5, but it is at step 6 already"):
-        run(folder, predictions, steps=5, **changes)
+        run(folder, predictions, max_steps=5, **changes)
 
 
 def test_another_run_is_still_another_run(finished, predictions, tmp_path):
     """More steps do not hide that something else changed."""
     folder, changes = finished["constant"]
     shutil.copytree(folder / "student", tmp_path / "student")
-    with pytest.raises(UserError, match="of step 6 is of another run .*seed was 0, now 4; steps was 6, now 8"):
-        run(tmp_path, predictions, steps=8, seed=4, **changes)
+    with pytest.raises(UserError, match="of step 6 is of another run .*max_steps was 6, now 8; seed was 0, now 4"):
+        run(tmp_path, predictions, max_steps=8, seed=4, **changes)
     assert checkpoint_steps(str(tmp_path / "student")) == [6]

@@ -132,7 +132,7 @@ def test_an_untied_student_takes_a_tied_teachers_encoder():
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        ({"hidden_size": 32}, r"is \[\d+, 16\], in teacher 't' it is \[\d+, 32\]; .*student.like"),
+        ({"hidden_size": 32}, r"is \[\d+, 16\], in teacher 't' it is \[\d+, 32\]; .*student.architecture_from"),
         ({"num_hidden_layers": 1}, "it has 2 layers, the teacher 1"),
         ({"num_attention_heads": 4}, "student.settings.num_attention_heads: 4"),
         ({"hidden_act": "relu"}, "student.settings.hidden_act: relu"),
@@ -173,10 +173,10 @@ def test_a_student_of_one_teacher_starts_as_that_teacher(one_teacher, teachers, 
     config = write_config(
         tmp_path,
         *one_teacher,
-        steps=1,
+        max_steps=1,
         optimizer={"learning_rate": 1e-12},
         student={
-            "like": str(teachers / "en-wordpiece"),
+            "architecture_from": str(teachers / "en-wordpiece"),
             "encoder_from": "en-wordpiece",
             "embeddings_from_teachers": True,
         },
@@ -195,7 +195,7 @@ def test_a_resumed_run_needs_no_teacher(predictions, tmp_path):
     """It starts from all three teachers; killed and gone on with, it ends with the weights of a whole run."""
     shape = {"settings": {"model_type": "xlm-roberta", **SHAPE, "max_position_embeddings": 40}}
     student = shape | {"encoder_from": "ru-unigram", "embeddings_from_teachers": True}
-    changes = {"steps": 10, "checkpoint_every": 5, "student": student}
+    changes = {"max_steps": 10, "save_steps": 5, "student": student}
     whole = write_config(tmp_path / "whole", predictions, None, **changes)
     done = train(whole)
     assert done.returncode == 0, done.stderr

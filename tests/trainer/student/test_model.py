@@ -73,7 +73,7 @@ def test_an_architecture_that_cannot_be_trained_is_refused(model_type, why, pred
 def test_two_processes_do_not_wait_for_gradients_that_never_come(predictions, tmp_path):
     """FNet has a pooler that the head does not read."""
     shape = {"model_type": "fnet", "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
-    changes = {"steps": 6, "micro_batches": 2, "student": {"settings": shape | {"max_position_embeddings": 40}}}
+    changes = {"max_steps": 6, "micro_batches": 2, "student": {"settings": shape | {"max_position_embeddings": 40}}}
     for name, launcher in [("one", ()), ("two", TWO)]:
         done = train(write_config(tmp_path / name, predictions, None, **changes), *launcher)
         assert done.returncode == 0, done.stderr
@@ -83,7 +83,7 @@ def test_two_processes_do_not_wait_for_gradients_that_never_come(predictions, tm
 def test_a_student_like_a_bfloat16_model_is_float32(teachers, predictions, tmp_path):
     opened = open_predictions(str(predictions))
     AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece").bfloat16().save_pretrained(tmp_path)
-    config = student_config(StudentConfig(like=str(tmp_path)), opened.vocabulary, opened.max_length)
+    config = student_config(StudentConfig(architecture_from=str(tmp_path)), opened.vocabulary, opened.max_length)
     model = build_student(config, 0)
     assert config.hidden_size == 16 and model.dtype == torch.float32
 
@@ -115,8 +115,8 @@ def test_a_step_waits_for_nothing(model_type, predictions, tmp_path):
     with Waits() as asked:
         plain(batches[1].input_ids_BL, attention_mask=None if model_type == "deberta" else batches[1].attention_mask_BL)
     assert asked.found
-    settings = {"output": str(tmp_path), "predictions": "p", "student": {"like": "m"}, "steps": 1}
-    config = TrainerConfig(**settings, distillation={"confidence": 1, "temperature": 2})
+    settings = {"output": str(tmp_path), "predictions": "p", "student": {"architecture_from": "m"}, "max_steps": 1}
+    config = TrainerConfig(**settings, distillation={"confidence_power": 1, "temperature": 2})
     student = DistilledStudent(plain).train()
     optimizer, scheduler = make_optimizer(student, config.optimizer, 10)
     source = reader(predictions)

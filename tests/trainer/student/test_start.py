@@ -50,7 +50,7 @@ def folders(run_pipeline, pipeline_settings, tmp_path_factory) -> list[str]:
 @pytest.fixture(scope="module")
 def student(folders, tmp_path_factory) -> Path:
     """A trained student of the first teacher."""
-    return run(tmp_path_factory.mktemp("student"), folders[:1], student={"settings": SETTINGS}, steps=6)
+    return run(tmp_path_factory.mktemp("student"), folders[:1], student={"settings": SETTINGS}, max_steps=6)
 
 
 def begin(folders: list[str], seed: int = 0, **settings) -> tuple[PreTrainedModel, list[str]]:
@@ -139,11 +139,11 @@ def test_a_run_that_goes_on_needs_its_start_no_more(folders, student, tmp_path):
     start = tmp_path / "start"
     shutil.copytree(student, start)
     settings = {"start_from": str(start), "embeddings_from_teachers": True}
-    changes = {"student": settings, "optimizer": CONSTANT, "checkpoint_every": 5}
-    whole = run(tmp_path / "whole", folders, steps=8, **changes)
-    output = run(tmp_path / "run", folders, steps=5, **changes)
+    changes = {"student": settings, "optimizer": CONSTANT, "save_steps": 5}
+    whole = run(tmp_path / "whole", folders, max_steps=8, **changes)
+    output = run(tmp_path / "run", folders, max_steps=5, **changes)
     shutil.rmtree(start)
-    run(tmp_path / "run", folders, steps=8, **changes)
+    run(tmp_path / "run", folders, max_steps=8, **changes)
     assert_same_weights(whole, output)
     assert export([str(tmp_path / "run" / "trainer.yaml"), "--to", str(tmp_path / "exported")]) == 0
     assert_same_weights(whole, tmp_path / "exported")
@@ -153,7 +153,7 @@ def test_a_run_that_goes_on_needs_its_start_no_more(folders, student, tmp_path):
     assert all(model.state_dict()[name].equal(weights[name]) for name in weights) and "0 random" in lines[-1]
     # Another start is another run.
     with pytest.raises(UserError, match="student.start_from was .*, now "):
-        run(tmp_path / "run", folders, steps=8, **changes | {"student": settings | {"start_from": str(student)}})
+        run(tmp_path / "run", folders, max_steps=8, **changes | {"student": settings | {"start_from": str(student)}})
 
 
 def test_an_exported_student_says_which_vocabulary_it_has(folders, student):
@@ -161,7 +161,7 @@ def test_an_exported_student_says_which_vocabulary_it_has(folders, student):
 
 
 def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_path):
-    larger = run(tmp_path / "larger", folders, student={"settings": SETTINGS}, steps=5)
+    larger = run(tmp_path / "larger", folders, student={"settings": SETTINGS}, max_steps=5)
     with pytest.raises(UserError, match=r"start_from: the vocabulary of .*larger/student .* is no part of .*earlier"):
         begin(folders[:1], start_from=str(larger))
     # As many tokens, one of which is another.
@@ -181,10 +181,13 @@ def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_pa
         ({"start_from": "gone/student"}, "start_from: gone/student: .*or one of the teachers: en-wordpiece, hi-"),
         ({"start_from": "/gone/student"}, "start_from: /gone/student: .*or one of the teachers"),
         ({"start_from": "TEACHERS/en-wordpiece"}, "has no _vocabulary.parquet, so which tokens its rows stand for is"),
-        ({"start_from": "STUDENT", "like": "x"}, "`start_from` gives the whole student, .*: leave out `like`"),
+        (
+            {"start_from": "STUDENT", "architecture_from": "x"},
+            "`start_from` gives the whole student, .*: leave out `architecture_from`",
+        ),
         ({"start_from": "STUDENT", "settings": {"hidden_size": 8}}, "leave out `settings`"),
         ({"start_from": "STUDENT", "encoder_from": "hi-bpe"}, "leave out `encoder_from`"),
-        ({}, "give `like` .*, `settings` with a `model_type`, or `start_from`"),
+        ({}, "give `architecture_from` .*, `settings` with a `model_type`, or `start_from`"),
     ],
 )
 def test_bad_starts_are_refused_at_once(student, message, folders, teachers, request, tmp_path):
@@ -219,7 +222,7 @@ def test_a_teacher_that_gives_new_rows_must_be_there(folders, student, tmp_path)
 
 
 def test_from_the_command_line(folders, student, tmp_path):
-    config = write_config(tmp_path, folders, None, student={"start_from": str(student)}, steps=5)
+    config = write_config(tmp_path, folders, None, student={"start_from": str(student)}, max_steps=5)
     done = train(config)
     assert done.returncode == 0 and "as they were" in done.stdout, done.stderr
     assert f"start_from: {student}" in (tmp_path / "student" / "README.md").read_text()

@@ -42,7 +42,7 @@ def test_every_special_id_is_a_merged_one(model_type, tmp_path):
     """Also of a student that is like a model with ids of its own."""
     published = CONFIGS[model_type]().to_dict()
     AutoConfig.for_model(model_type).save_pretrained(tmp_path)
-    for settings in ({"settings": {"model_type": model_type}}, {"like": str(tmp_path)}):
+    for settings in ({"settings": {"model_type": model_type}}, {"architecture_from": str(tmp_path)}):
         found = student_config(StudentConfig(**settings), make_vocabulary(), 8).to_dict()
         ids = ids_of(found)
         assert set(ids_of(published)) <= set(ids)
