@@ -84,3 +84,14 @@ def predictions(run_pipeline, tmp_path_factory) -> Path:
 def heldout(run_pipeline, tmp_path_factory) -> Path:
     """The same over the held-out text. Read only."""
     return run_pipeline(tmp_path_factory.mktemp("run") / "heldout", suffix=".heldout")
+
+
+@pytest.fixture(scope="session")
+def student(predictions, heldout, tmp_path_factory) -> Path:
+    """The output folder of a finished training run of 40 steps. Read only."""
+    from tests.support.training import train, write_config
+
+    folder = tmp_path_factory.mktemp("trained")
+    done = train(write_config(folder, predictions, heldout))
+    assert done.returncode == 0, done.stderr
+    return folder / "student"

@@ -1,0 +1,1 @@
+"""Tests of `pipeline`, folders and files as in the code."""

@@ -1,0 +1,1 @@
+"""Tests of `schemas`, a file for each module."""

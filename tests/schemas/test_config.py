@@ -1,10 +1,6 @@
 """Configurations and command lines: one clear line and exit code 2 for what is wrong, before any work."""
 
-import os
-import subprocess
-import sys
 import typing
-from pathlib import Path
 
 import pytest
 import yaml
@@ -13,7 +9,7 @@ from pydantic import BaseModel
 from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config, nested_config
 from schemas.errors import UserError, differences
-from tests.support import world
+from tests.support.commands import run
 from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
 
@@ -26,13 +22,6 @@ CONFIGS = [
     (TrainerConfig, "examples/demo/mlm-only.yaml"),
     (TrainerConfig, "examples/hub/student.yaml"),
 ]
-
-
-def run(stage: str, *arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", stage, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"COLUMNS": "200"},
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize(("model", "path"), CONFIGS)
@@ -128,65 +117,6 @@ def test_a_field_of_a_former_name_is_told_the_new_one(model, tmp_path):
                 load_config(str(tmp_path / "c.yaml"), model)
             tried += 1
     assert tried >= 6
-
-
-def _mask_less_teacher(folder: Path) -> str:
-    tokenizer = world.make_tokenizer("wordpiece", world.sentences("en", 50))
-    tokenizer.mask_token = None
-    tokenizer.save_pretrained(folder / "maskless")
-    return str(folder / "maskless")
-
-
-CASES = {
-    "missing file": (lambda s, tmp: s["text"].update(en=["no/such.txt"]), "text.en: no file matches 'no/such.txt'"),
-    "unknown language": (lambda s, tmp: s["teachers"]["hi-bpe"]["languages"].append("xx"), "unknown language 'xx'"),
-    "no mask token": (
-        lambda s, tmp: s["teachers"]["en-wordpiece"].update(model=_mask_less_teacher(tmp)),
-        "no mask token",
-    ),
-    "k too large": (lambda s, tmp: s.update(top_k=100000), "top_k is 100000, but its vocabulary has"),
-    "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but it reads at most"),
-    "no such teacher": (lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./nowhere"), "tokenizer cannot be loaded"),
-}
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_bad_pipelines_stop_at_once(case, pipeline_settings, tmp_path):
-    change, message = CASES[case]
-    settings = pipeline_settings(tmp_path / "out")
-    change(settings, tmp_path)
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
-    done = run("pipeline", str(tmp_path / "c.yaml"))
-    assert done.returncode == 2
-    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1 and message in errors[0]
-    assert "Traceback" not in done.stderr
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"predictions": "no/such"}, "no/such/_manifest.json: not found"),
-        ({"sampling": {"languages": ["xx"]}}, "unknown language 'xx'"),
-        ({"student": {"settings": {"model_type": "no-such"}}}, "no-such"),
-        (
-            {"student": {"settings": {"model_type": "bert", "width": 3}}},
-            "student.settings.width: a bert configuration has no such field",
-        ),
-        ({"student": {"settings": {"model_type": "bert", "max_position_embeddings": 8}}}, "give it at least"),
-        ({"student": {}}, "give `architecture_from`"),
-    ],
-)
-def test_bad_trainers_stop_at_once(changes, message, predictions, tmp_path):
-    from tests.system.test_training import write_config
-
-    folder = changes.get("predictions", predictions)
-    others = {key: value for key, value in changes.items() if key != "predictions"}
-    done = run("trainer", str(write_config(tmp_path, folder, None, **others)))
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
-    assert not (tmp_path / "student").exists()
 
 
 def test_a_missing_configuration():

@@ -1,1 +1,1 @@
-"""The whole product against inputs that nobody wrote by hand: seeded, counted, larger on demand (`make fuzz`)."""
+"""Tests of the whole: kills, runners, Cloud Storage, several processes, the demo, the images, the documents."""

@@ -12,7 +12,7 @@ from pipeline.job.launcher import run_pipeline
 from schemas import storage
 from schemas.manifest import open_predictions
 from tests.support import gcs
-from tests.system.test_pipeline import files, rows
+from tests.support.outputs import files, rows
 
 OUTPUT = f"gs://{gcs.BUCKET}/out/predictions"
 SHARE = 0.2

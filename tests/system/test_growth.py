@@ -13,10 +13,10 @@ from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
-from tests.pipeline.vocabulary.test_merge import teacher_lists
 from tests.support import world
-from tests.system.test_training import train, write_config
-from tests.trainer.data.test_reader import reader, sequences, take
+from tests.support.readers import reader, sequences, take
+from tests.support.training import train, write_config
+from tests.support.vocabularies import teacher_lists
 
 
 @pytest.fixture(scope="module")

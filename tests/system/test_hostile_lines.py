@@ -10,8 +10,8 @@ from transformers import AutoTokenizer
 
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, read_manifest
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
-from tests.pipeline.teachers.test_families import FAMILIES, teacher
 from tests.support import world
+from tests.support.families import FAMILIES, make_teacher
 from tests.support.hostile import hostile_lines
 
 # In ids, of which the frame takes two.
@@ -30,7 +30,7 @@ def folders(teachers, tmp_path_factory) -> dict[str, Path]:
     """Tokenizers of every family: the small world's, and the rarer ones."""
     rarer = {make.__name__: tmp_path_factory.mktemp(make.__name__) for make in FAMILIES}
     for make in FAMILIES:
-        teacher(rarer[make.__name__], make.__name__, make())
+        make_teacher(rarer[make.__name__], make.__name__, make())
     return {name: teachers / name for name in world.TEACHERS} | rarer
 
 

@@ -8,8 +8,8 @@ import time
 import pytest
 import yaml
 
-from tests.system.test_pipeline import files
-from tests.system.test_training import assert_same_weights, start, steps_of, train, write_config
+from tests.support.outputs import files
+from tests.support.training import assert_same_weights, start, steps_of, train, write_config
 from trainer.artifacts.checkpoint import latest_checkpoint
 
 

@@ -3,29 +3,14 @@
 import json
 import shutil
 
-import pandas as pd
 import pytest
-import torch
-from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from pipeline.config import PipelineConfig
 from pipeline.job.plan import plan_shards, plan_text
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
-
-
-def rows(folder) -> pd.DataFrame:
-    return pd.read_parquet(folder).sort_values("example_id", ignore_index=True)
-
-
-def same(one: pd.DataFrame, other: pd.DataFrame) -> bool:
-    return one.map(lambda x: x if isinstance(x, str) else x.tobytes()).equals(
-        other.map(lambda x: x if isinstance(x, str) else x.tobytes())
-    )
-
-
-def files(folder) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+from tests.support.outputs import files, rows, same
+from tests.support.teachers import broken_teacher
 
 
 def test_the_same_run_gives_the_same_bytes(predictions, run_pipeline, tmp_path):
@@ -66,18 +51,6 @@ def test_threads_give_the_same_bytes(predictions, pipeline_settings, tmp_path):
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
     run_pipeline(config, ["--direct_running_mode=multi_threading", "--direct_num_workers=4"])
     assert files(tmp_path / "p") == files(predictions)
-
-
-def broken_teacher(teachers, folder):
-    """A copy of the English teacher whose predictions are NaN for text with one word, which no trial of it has."""
-    tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
-    # Its output embeddings are its own, or that word's logit would be NaN everywhere.
-    model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece", tie_word_embeddings=False)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("teacher")] = torch.nan
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 def test_a_teacher_gone_wrong_stops_the_run_with_one_line(pipeline_settings, teachers, tmp_path):
@@ -164,7 +137,7 @@ def test_any_fsspec_url(pipeline_settings, text, predictions):
 
     from pipeline.job.launcher import run_pipeline
     from schemas.manifest import open_predictions
-    from tests.trainer.data.test_reader import reader, take
+    from tests.support.readers import reader, take
 
     memory = fsspec.filesystem("memory")
     memory.put(f"{text}/", "/text/", recursive=True)

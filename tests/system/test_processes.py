@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.system.test_pipeline import files
-from tests.system.test_training import ROOT, start, write_config
+from tests.support.outputs import files
+from tests.support.paths import ROOT
+from tests.support.training import start, write_config
 from trainer.__main__ import main
 
 

@@ -20,9 +20,9 @@ from schemas.errors import UserError
 from schemas.manifest import open_predictions
 from schemas.rows import RUN_KEY
 from tests.support import gcs
-from tests.system.test_pipeline import files
-from tests.system.test_training import assert_same_weights, write_config
-from tests.trainer.data.test_reader import equal, reader, take
+from tests.support.outputs import files
+from tests.support.readers import equal, reader, take
+from tests.support.training import assert_same_weights, write_config
 from trainer.__main__ import main
 from trainer.artifacts.checkpoint import latest_checkpoint
 from trainer.data.batches import Batch, Columns

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from pipeline.job.launcher import threads_a_process
-from tests.system.test_pipeline import files
+from tests.support.outputs import files
 
 RUNNERS = {
     "processes": ["--direct_running_mode=multi_processing", "--direct_num_workers=2"],
@@ -26,7 +26,7 @@ def test_every_runner_gives_the_same_bytes(runner, predictions, pipeline_setting
 
 
 def test_a_teacher_gone_wrong_is_one_line_from_another_process_too(pipeline_settings, teachers, tmp_path):
-    from tests.system.test_pipeline import broken_teacher
+    from tests.support.teachers import broken_teacher
 
     settings = pipeline_settings(tmp_path / "p")
     settings["teachers"]["en-wordpiece"]["model"] = str(broken_teacher(teachers, tmp_path / "broken"))

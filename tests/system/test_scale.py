@@ -5,27 +5,25 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from schemas.manifest import open_predictions
-from tests.system.test_training import assert_same_weights, spoil, start, train, write_config
-from tests.trainer.artifacts.test_export import heldout_nll
-from tests.trainer.data.test_reader import reader, take
+from tests.support.readers import reader, take
+from tests.support.training import (
+    TWO,
+    assert_close_weights,
+    assert_same_weights,
+    heldout_nll,
+    spoil,
+    start,
+    train,
+    write_config,
+)
 from trainer.artifacts.checkpoint import latest_checkpoint
 from trainer.config import StudentConfig
 from trainer.student.model import DistilledStudent, build_student, student_config
 
-TWO = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
 NEEDS_COMPILER = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
 CHANGES = {"max_steps": 12, "micro_batches": 4, "eval_steps": 4, "save_steps": 4}
-
-
-def assert_close_weights(one: Path, other: Path) -> None:
-    """Equal but for the rounding of a gradient's norm, which is summed in another order."""
-    theirs, ours = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
-    assert theirs.keys() == ours.keys()
-    for name, weight in ours.items():
-        torch.testing.assert_close(theirs[name], weight, rtol=1e-4, atol=1e-5)
 
 
 @pytest.fixture(scope="module")

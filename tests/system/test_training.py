@@ -5,77 +5,23 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 from torch.nn import functional
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from schemas.manifest import open_predictions
 from tests.support import world
-from tests.support.damage import rewrite
-from tests.support.paths import ROOT
-from tests.trainer.data.test_reader import reader, take
+from tests.support.training import assert_same_weights, spoil, start, steps_of, train, write_config
 from trainer.__main__ import main
 from trainer.artifacts.checkpoint import latest_checkpoint
 from trainer.artifacts.metrics import Metrics
-from trainer.config import DistillationConfig, OptimizerConfig, TrainerConfig
+from trainer.config import TrainerConfig
 from trainer.distributed import Runtime
-from trainer.loop.step import apply_gradients, language_weights, make_optimizer, position_weights
-from trainer.loop.train import owned_tokens
-
-
-def write_config(folder: Path, predictions, heldout, shape=(), **changes) -> Path:
-    settings = {
-        "output": str(folder / "student"),
-        "predictions": list(map(str, predictions)) if isinstance(predictions, list) else str(predictions),
-        "heldout": heldout and str(heldout),
-        "student": {
-            "settings": {
-                "model_type": "bert", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
-                "intermediate_size": 64, "max_position_embeddings": world.MAX_LENGTH, **dict(shape),
-            }
-        },
-        "sampling": {"shuffle_rows": 256},
-        "optimizer": {"learning_rate": 3e-3, "warmup_steps": 5},
-        "max_steps": 40,
-        "batch_tokens": 1024,
-        "precision": "float32",
-        "save_steps": 10,
-        "logging_steps": 10,
-    } | changes  # fmt: skip
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "trainer.yaml"
-    path.write_text(yaml.safe_dump(settings))
-    return path
-
-
-def train(config: Path, *launcher: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        timeout=300,
-    )
-
-
-@pytest.fixture(scope="module")
-def student(predictions, heldout, tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("trained")
-    done = train(write_config(folder, predictions, heldout))
-    assert done.returncode == 0, done.stderr
-    return folder / "student"
 
 
 def test_plain_transformers_loads_the_student(student, predictions):
@@ -126,21 +72,6 @@ def test_training_learns(student, predictions):
     know_nothing = torch.tensor(float(len(vocabulary))).log().item()
     for result in json.loads((student / "evaluation.json").read_text())["languages"].values():
         assert result["nll"] < know_nothing - 1
-
-
-def start(config: Path, *launcher: str) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def assert_same_weights(one: Path, other: Path) -> None:
-    theirs, ours = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
-    assert theirs.keys() == ours.keys() and all(torch.equal(theirs[key], ours[key]) for key in theirs)
-
-
-def steps_of(output: Path) -> list[int]:
-    return [line["step"] for line in map(json.loads, (output / "metrics.jsonl").read_text().splitlines())]
 
 
 def test_a_killed_run_goes_on_to_the_same_weights(student, predictions, heldout, tmp_path):
@@ -199,20 +130,6 @@ def test_sigterm_saves_and_says_so(student, predictions, heldout, tmp_path):
     assert_same_weights(student, tmp_path / "student")
 
 
-def spoil(folder: Path, copy: Path, rows: int) -> list[str]:
-    """A copy of predictions in which the first rows of each file have NaN for a prediction; their example ids."""
-    shutil.copytree(folder, copy)
-    spoiled = []
-    for path in sorted(copy.glob("*/*/*.parquet")):
-        table = pq.ParquetFile(path).read()
-        lists = table["topk_logprobs"].to_pylist()
-        for index in range(rows):
-            lists[index] = [np.float16("nan")] * len(lists[index])
-        spoiled += table["example_id"][:rows].to_pylist()
-        rewrite(copy, path.relative_to(copy).as_posix(), topk_logprobs=lists)
-    return spoiled
-
-
 def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, monkeypatch, capfd):
     # No such row passes the reader, but one is a sure way to such a gradient.
     spoiled = spoil(predictions, tmp_path / "spoiled", 1)
@@ -241,29 +158,6 @@ def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, 
     assert code == 2 and "more than max_skipped_steps (0)" in printed
     assert any(name in printed for name in spoiled)
     assert "Traceback" not in printed
-
-
-def test_a_step_left_out_changes_nothing():
-    parameter = torch.nn.Parameter(torch.ones(3))
-    module = torch.nn.ParameterList([parameter])
-    optimizer, scheduler = make_optimizer(module, OptimizerConfig(lr_scheduler_type="constant_with_warmup"), 10)
-    for gradient, is_bad in [(1.0, False), (torch.nan, True), (torch.inf, True), (2.0, False)]:
-        before = [parameter.detach().clone(), *(x.clone() for x in optimizer.state.get(parameter, {}).values())]
-        parameter.grad = torch.tensor([1.0, gradient, 1.0])
-        assert apply_gradients(module, optimizer, scheduler, 1.0).item() is is_bad
-        after = [parameter.detach(), *optimizer.state[parameter].values()]
-        assert all(map(torch.equal, before, after)) is is_bad
-        assert torch.isfinite(parameter).all()
-
-
-def test_lambda_goes_from_one_to_the_other():
-    config = DistillationConfig(kd_weight=1, final_kd_weight=0, languages={"hi": {"kd_weight": 0.25}})
-    linear = [language_weights(config, ["en", "hi"], step, 5).tolist() for step in range(1, 6)]
-    assert linear == [[1, 0.25], [0.75, 0.25], [0.5, 0.25], [0.25, 0.25], [0, 0.25]]
-    cosine = config.model_copy(update={"schedule": "cosine"})
-    found = [language_weights(cosine, ["en"], step, 5).item() for step in range(1, 6)]
-    assert found == pytest.approx([1, (1 + 2**-0.5) / 2, 0.5, (1 - 2**-0.5) / 2, 0])
-    assert config.distils and not DistillationConfig(kd_weight=0).distils
 
 
 def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
@@ -305,24 +199,6 @@ def test_processes_share_a_step_evenly(predictions, tmp_path):
     config = write_config(tmp_path, predictions, None, micro_batches=3)
     done = train(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
     assert done.returncode and "micro_batches is 3, which 2 processes cannot share evenly" in done.stderr
-
-
-def test_confidence_multiplies_lambda(predictions):
-    batch = take(reader(predictions), 1)[0]
-    weights = torch.full((3,), 0.8)
-    assert torch.equal(position_weights(batch, weights, 0), torch.full_like(batch.label_logprobs_M, 0.8))
-    torch.testing.assert_close(position_weights(batch, weights, 2), 0.8 * batch.label_logprobs_M.exp() ** 2)
-
-
-def test_owned_tokens_hold_all_that_a_teacher_says(predictions):
-    """So that normalising over them never leaves out a label or a prediction."""
-    opened = open_predictions(str(predictions))
-    source = reader(predictions)
-    owned_TV = owned_tokens(opened.vocabulary, source.teachers)
-    assert owned_TV.sum(1).tolist() == [len(set(opened.vocabulary.to_merged(t)) - {-1}) for t in source.teachers]
-    for batch in take(source, 20):
-        columns = torch.cat([batch.labels_M[:, None], batch.topk_ids_MK], 1)
-        assert owned_TV[batch.teacher_M].gather(1, columns).all()
 
 
 def test_another_configuration_does_not_go_on(student, predictions, heldout, tmp_path):

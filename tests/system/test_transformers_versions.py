@@ -17,10 +17,10 @@ from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA
 from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
-from tests.pipeline.teachers.test_odd_teachers import CORPUS
 from tests.support import world
 from tests.support.paths import ROOT
 from tests.support.probe import probe
+from tests.support.teachers import CORPUS
 from trainer.config import TrainerConfig
 from trainer.distributed import Runtime
 from trainer.loop.train import train

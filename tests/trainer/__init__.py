@@ -1,0 +1,1 @@
+"""Tests of `trainer`, folders and files as in the code."""

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import UserError
-from tests.pipeline.corpus.test_records import COMPRESS, plan, records
+from tests.support.text_files import COMPRESS, plan, records
 
 RUSSIAN = "река помнит учитель, мой дом и море пишет песню\n" * 40
 JAPANESE = "これは日本語のテキストです。カタカナもあります\n" * 40

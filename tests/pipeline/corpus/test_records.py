@@ -1,9 +1,6 @@
 """Reading text: however a file is cut, every record comes out once, with its own number."""
 
-import bz2
-import gzip
 import json
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pyarrow as pa
@@ -13,21 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pipeline.corpus.records
-from pipeline.corpus.files import TextFile, find_files
-from pipeline.corpus.records import FilePlan, plan_file, read_records
+from pipeline.corpus.files import find_files
+from pipeline.corpus.records import read_records
 from schemas.errors import UserError
-
-# Two members, as `cat a.gz b.gz` makes them: a reader must not stop after the first.
-COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": partial(pa.Codec("zstd").compress, asbytes=True)}
-
-
-def plan(path, shard_bytes: int, field: str = "text") -> FilePlan:
-    with ThreadPoolExecutor(2) as pool:
-        return plan_file(TextFile(str(path), path.name, field), shard_bytes, pool)
-
-
-def records(file: FilePlan) -> list[tuple[int, str, str]]:
-    return [tuple(record) for part in file.ranges for record in read_records(part)]
+from tests.support.text_files import COMPRESS, plan, records
 
 
 def expected(content: bytes) -> list[tuple[int, str, str]]:

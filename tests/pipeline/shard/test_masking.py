@@ -1,11 +1,16 @@
 """Masking: its statistics, and that a row's mask depends on nothing but the row."""
 
 import numpy as np
+import pandas as pd
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from transformers import AutoTokenizer
 
 from pipeline.config import MaskingConfig
 from pipeline.shard.masking import example_key, mask_tokens, uniform
+from schemas.vocabulary import VOCABULARY_FILE
+from tests.support import outputs, world
 
 SPECIAL = np.array([0, 1, 2, 3, 4], np.int32)
 ORDINARY = np.arange(5, 50, dtype=np.int32)
@@ -126,3 +131,25 @@ def test_copies_and_seeds_differ():
     tokens, lengths, keys = rows(50, 20, 20)
     other = np.array([example_key(1, str(i)) for i in range(50)], np.uint64)
     assert (mask(tokens, lengths, keys).targets.tolist()) != (mask(tokens, lengths, other).targets.tolist())
+
+
+@pytest.mark.parametrize("teacher", world.TEACHERS)
+def test_whole_words_are_masked_whole(english, short_lines, teachers, teacher):
+    path, lines = short_lines(world.TEACHERS[teacher])
+    masking = {"mlm_probability": 0.3, "whole_words": True}
+    folder = english([path], teacher=teacher, masking=masking, min_length=1)
+    own = pd.read_parquet(folder / VOCABULARY_FILE)[teacher]
+    tokenizer = AutoTokenizer.from_pretrained(teachers / teacher)
+    sizes = []
+    for row in outputs.rows(folder).itertuples():
+        encoding = tokenizer(lines[int(row.example_id.split(":")[3])], add_special_tokens=False)
+        if len(encoding["input_ids"]) > world.MAX_LENGTH - 2:
+            continue
+        assert own[row.labels].tolist() == [encoding["input_ids"][p - 1] for p in row.masked_positions]
+        words = encoding.word_ids()
+        chosen = [words[p - 1] for p in row.masked_positions]
+        for word in set(chosen):
+            if words.count(word) <= 8:
+                assert chosen.count(word) == words.count(word)
+                sizes.append(words.count(word))
+    assert sum(size > 1 for size in sizes) > 50

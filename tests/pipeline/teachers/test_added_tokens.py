@@ -2,22 +2,16 @@
 
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.config import PipelineConfig
 from pipeline.job.launcher import dry_run, run_pipeline
-from pipeline.student_tokenizers.default import default_tokenizer
-from pipeline.student_tokenizers.remap import remap_tokenizer
-from pipeline.student_tokenizers.word_counts import count_words
-from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
-from tests.pipeline.teachers.test_odd_teachers import load
 from tests.support import world
+from tests.support.teachers import load, make_default
 
 # As ModernBERT and the GPT-NeoX and OLMo lines have them, and pairs that normalization makes equal.
 SPACES = [AddedToken(" " * count, normalized=True, special=False) for count in range(2, 25)]
@@ -46,18 +40,6 @@ def folders(teachers, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("spaces")
     tokenizer.save_pretrained(folder)
     return {"spaces": folder} | {name: teachers / name for name in world.TEACHERS}
-
-
-def make_default(teachers, tmp_path) -> tuple[PreTrainedTokenizerFast, dict]:
-    """The default tokenizer of some teachers, saved and loaded, and the merged vocabulary."""
-    vocabulary = merge(teachers)
-    lines = sum((world.sentences(language, 40) for language in world.WORDS), [])
-    words = [count_words("x", teacher, lines, vocabulary.to_merged(teacher.name)) for teacher in teachers]
-    remapped = [
-        remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)).backend_tokenizer for teacher in teachers
-    ]
-    default_tokenizer(vocabulary, pa.concat_tables(words), remapped, 64).save_pretrained(tmp_path)
-    return AutoTokenizer.from_pretrained(tmp_path), vocabulary
 
 
 def test_runs_of_spaces(folders, tmp_path):

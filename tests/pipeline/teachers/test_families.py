@@ -1,11 +1,10 @@
 """Families beyond WordPiece with ##, SentencePiece and byte-level BPE: exact with merged ids, one with their like."""
 
 import json
-from pathlib import Path
 
 import pytest
-from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from tokenizers import Tokenizer
+from transformers import AutoTokenizer
 
 from pipeline.config import TeacherConfig
 from pipeline.student_tokenizers.remap import remap_tokenizer
@@ -13,10 +12,10 @@ from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary import identity
 from pipeline.vocabulary.merge import identities, merge
 from schemas.errors import UserError
-from tests.pipeline.teachers.test_added_tokens import make_default
 from tests.support import world
+from tests.support.families import FAMILIES, LINES, herbert, make_teacher
+from tests.support.teachers import make_default
 
-LINES = world.sentences("en", 150) + world.sentences("ru", 150)
 ODD = [
     "",
     " ",
@@ -30,84 +29,13 @@ ODD = [
 ]
 
 
-def hplt() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.Digits(individual_digits=True)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(
-        LINES,
-        trainers.WordPieceTrainer(
-            vocab_size=500, special_tokens=world.BERT_SPECIALS, continuing_subword_prefix="",
-            initial_alphabet=alphabet, show_progress=False,
-        ),
-    )  # fmt: skip
-    return tokenizer
-
-
-def herbert() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]", end_of_word_suffix="</w>"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=False, strip_accents=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.BPEDecoder(suffix="</w>")
-    trainer = trainers.BpeTrainer(
-        vocab_size=300, special_tokens=world.BERT_SPECIALS, end_of_word_suffix="</w>", show_progress=False
-    )
-    tokenizer.train_from_iterator(LINES, trainer)
-    return tokenizer
-
-
-def gemma() -> Tokenizer:
-    tokenizer = Tokenizer(models.BPE(unk_token="[UNK]", fuse_unk=True))
-    tokenizer.normalizer = normalizers.Replace(" ", "▁")
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=world.BERT_SPECIALS, show_progress=False)
-    tokenizer.train_from_iterator((word for line in LINES for word in line.replace(" ", " ▁").split(" ")), trainer)
-    return tokenizer
-
-
-def words() -> Tokenizer:
-    tokenizer = Tokenizer(models.WordLevel(unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.train_from_iterator(LINES, trainers.WordLevelTrainer(special_tokens=world.BERT_SPECIALS))
-    return tokenizer
-
-
-def characters() -> Tokenizer:
-    vocabulary = [*world.BERT_SPECIALS, *"LAGVSERTIDPKQNFYMHWCXBUZO.-"]
-    tokenizer = Tokenizer(models.WordLevel({token: own for own, token in enumerate(vocabulary)}, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")]
-    )
-    return tokenizer
-
-
-FAMILIES = {
-    hplt: identity.BYTE_LEVEL,
-    herbert: identity.WORD_END,
-    gemma: identity.SENTENCEPIECE,
-    words: identity.WORD_LEVEL,
-    characters: identity.CHARACTERS,
-}
-
-
-def teacher(folder: Path, name: str, backend: Tokenizer):
-    cls, sep = (("[CLS]", backend.token_to_id("[CLS]")), ("[SEP]", backend.token_to_id("[SEP]")))
-    backend.post_processor = processors.BertProcessing(sep, cls)
-    names = ("cls_token", "sep_token", "pad_token", "unk_token", "mask_token")
-    tokens = ("[CLS]", "[SEP]", "[PAD]", "[UNK]", "[MASK]")
-    PreTrainedTokenizerFast(tokenizer_object=backend, **dict(zip(names, tokens, strict=True))).save_pretrained(folder)
-    return load_tokenizer(name, TeacherConfig(model=str(folder), languages=["x"]))
-
-
 @pytest.fixture(scope="module")
 def teachers(tmp_path_factory):
     bert = world.make_tokenizer("wordpiece", LINES, 400).backend_tokenizer
-    made = {"bert": teacher(tmp_path_factory.mktemp("bert"), "bert", bert)}
-    return made | {make.__name__: teacher(tmp_path_factory.mktemp("t"), make.__name__, make()) for make in FAMILIES}
+    made = {"bert": make_teacher(tmp_path_factory.mktemp("bert"), "bert", bert)}
+    return made | {
+        make.__name__: make_teacher(tmp_path_factory.mktemp("t"), make.__name__, make()) for make in FAMILIES
+    }
 
 
 @pytest.mark.parametrize("make", FAMILIES, ids=lambda make: make.__name__)
@@ -174,5 +102,5 @@ def test_marks_of_an_unknown_kind_are_refused(tmp_path):
     state = json.loads(backend.to_str())
     state["model"]["end_of_word_suffix"] = "@"
     with pytest.raises(UserError, match="is neither WordPiece") as refusal:
-        teacher(tmp_path, "odd", Tokenizer.from_str(json.dumps(state)))
+        make_teacher(tmp_path, "odd", Tokenizer.from_str(json.dumps(state)))
     assert "\n" not in str(refusal.value)

@@ -12,34 +12,22 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import AddedToken
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
-from pipeline.config import TeacherConfig
 from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.teachers.family import SENTENCEPIECE
 from pipeline.teachers.model import check_model
-from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
+from pipeline.teachers.tokenizer import TeacherTokenizer
 from pipeline.vocabulary.identity import LITERAL
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
 from tests.support import world
+from tests.support.teachers import CORPUS, load
 
-CORPUS = [
-    "The café in Zürich serves naïve guests, don't you know? (Yes!) 1999 e-mails.",
-    "Ёлка и й: поёт песню, пишет — «море».",
-    "हिन्दी में लिखता है, शिक्षक नदी।",
-    "العربية تُكتب من اليمين، كتاب جميل.",
-    "我去了北京。東京は大きい、がぎぐ。",
-    "👩‍🔬 😀 ❤️ emoji, নিয়ে",
-] * 20
 texts = st.one_of(
     st.text(max_size=30),
     st.lists(st.sampled_from([word for line in CORPUS[:6] for word in line.split()] + ["  ", "\t", "\u00a0"])).map(
         " ".join
     ),
 ).flatmap(lambda text: st.sampled_from([text, unicodedata.normalize("NFD", text)]))
-
-
-def load(folder: Path, name: str = "t") -> TeacherTokenizer:
-    return load_tokenizer(name, TeacherConfig(model=str(folder), languages=["x"]))
 
 
 def remapped(teachers: list[TeacherTokenizer]) -> dict[str, tuple]:

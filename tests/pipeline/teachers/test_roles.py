@@ -7,8 +7,8 @@ from transformers import AutoTokenizer
 from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
-from tests.pipeline.teachers.test_odd_teachers import load
 from tests.support import world
+from tests.support.teachers import load
 
 # By name: a family, and the special tokens that stand for others.
 SHARED = {

@@ -18,8 +18,8 @@ from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predict
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE
 from tests.support import world
-from tests.system.test_training import train, write_config
-from tests.trainer.data.test_reader import reader, take
+from tests.support.readers import reader, take
+from tests.support.training import train, write_config
 
 
 def run_trim(*arguments) -> subprocess.CompletedProcess:

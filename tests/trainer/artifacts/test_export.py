@@ -13,7 +13,8 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from schemas.lock import LOCK_FILE, owning
 from schemas.manifest import open_predictions
-from tests.system.test_training import ROOT, assert_same_weights, start, train, write_config
+from tests.support.paths import ROOT
+from tests.support.training import assert_same_weights, heldout_nll, start, train, write_config
 from trainer.artifacts.checkpoint import checkpoint_steps
 from trainer.artifacts.export import export_checkpoint, read_evaluation
 from trainer.config import TrainerConfig
@@ -23,16 +24,6 @@ from trainer.loop.early_stopping import Evaluations
 def export(config: Path, *options: str) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "trainer.export", str(config), *options]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-
-def heldout_nll(output: Path) -> dict[int, float]:
-    """Step to mean over languages, as logged."""
-    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return {
-        line["step"]: sum(row["nll"] for row in line["heldout"].values()) / len(line["heldout"])
-        for line in lines
-        if "heldout" in line
-    }
 
 
 # A rate that soon makes it worse again, so that the best is neither the first nor the last.

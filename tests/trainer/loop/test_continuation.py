@@ -5,26 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 from safetensors.torch import load_file
 
-from schemas.config import load_config
 from schemas.errors import UserError
-from tests.system.test_training import assert_same_weights, write_config
+from tests.support.training import CONSTANT, assert_same_weights, train_in_process
 from trainer.artifacts.checkpoint import checkpoint_steps
-from trainer.config import TrainerConfig
-from trainer.distributed import Runtime
 from trainer.loop.early_stopping import Evaluations
-from trainer.loop.train import train
-
-CONSTANT = {"learning_rate": 3e-3, "warmup_steps": 5, "lr_scheduler_type": "constant_with_warmup"}
-
-
-def run(folder: Path, predictions, heldout=None, **changes) -> Path:
-    """Trains in this process; gives the output folder."""
-    config = load_config(str(write_config(folder, predictions, heldout, **changes)), TrainerConfig)
-    train(config, Runtime(0, 1, torch.device("cpu"), torch.float32))
-    return folder / "student"
 
 
 def evaluated_steps(output: Path) -> list[int]:
@@ -35,10 +21,10 @@ def evaluated_steps(output: Path) -> list[int]:
 def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
     """Also the optimizer's state; and the evaluation at the former end, which the longer run lacks, changes nothing."""
     changes = {"optimizer": CONSTANT, "eval_steps": 8, "early_stopping_patience": 2, "save_steps": 100}
-    whole = run(tmp_path / "whole", predictions, heldout, max_steps=30, **changes)
-    output = run(tmp_path / "extended", predictions, heldout, max_steps=13, **changes)
+    whole = train_in_process(tmp_path / "whole", predictions, heldout, max_steps=30, **changes)
+    output = train_in_process(tmp_path / "extended", predictions, heldout, max_steps=13, **changes)
     assert json.loads((output / "evaluation.json").read_text())["step"] == 13
-    assert run(tmp_path / "extended", predictions, heldout, max_steps=30, **changes) == output
+    assert train_in_process(tmp_path / "extended", predictions, heldout, max_steps=30, **changes) == output
     assert_same_weights(whole, output)
     moments = [load_file(each / "checkpoints" / "00000030" / "optimizer.safetensors") for each in (whole, output)]
     assert all(moments[0][name].equal(moments[1][name]) for name in moments[0])
@@ -73,7 +59,7 @@ def finished(predictions, tmp_path_factory) -> dict[str, Path]:
         },
     }
     for name, changes in plans.items():
-        run(folder / name, predictions, max_steps=6, save_steps=6, **changes)
+        train_in_process(folder / name, predictions, max_steps=6, save_steps=6, **changes)
     return {name: (folder / name, changes) for name, changes in plans.items()}
 
 
@@ -90,15 +76,15 @@ def test_what_is_planned_over_all_steps_gets_no_more(finished, predictions, name
     folder, changes = finished[name]
     before = (folder / "student" / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match=rf"steps was 6, now 8, but {by} goes by .*start_from: {folder}") as refusal:
-        run(folder, predictions, max_steps=8, save_steps=6, **changes)
+        train_in_process(folder, predictions, max_steps=8, save_steps=6, **changes)
     assert "\n" not in str(refusal.value) and (folder / "student" / "model.safetensors").read_bytes() == before
-    run(folder, predictions, max_steps=6, save_steps=6, **changes)
+    train_in_process(folder, predictions, max_steps=6, save_steps=6, **changes)
 
 
 def test_fewer_steps_than_there_are_is_refused(finished, predictions):
     folder, changes = finished["constant"]
     with pytest.raises(UserError, match="steps is 5, but it is at step 6 already"):
-        run(folder, predictions, max_steps=5, **changes)
+        train_in_process(folder, predictions, max_steps=5, **changes)
 
 
 def test_another_run_is_still_another_run(finished, predictions, tmp_path):
@@ -106,5 +92,5 @@ def test_another_run_is_still_another_run(finished, predictions, tmp_path):
     folder, changes = finished["constant"]
     shutil.copytree(folder / "student", tmp_path / "student")
     with pytest.raises(UserError, match="of step 6 is of another run .*max_steps was 6, now 8; seed was 0, now 4"):
-        run(tmp_path, predictions, max_steps=8, seed=4, **changes)
+        train_in_process(tmp_path, predictions, max_steps=8, seed=4, **changes)
     assert checkpoint_steps(str(tmp_path / "student")) == [6]

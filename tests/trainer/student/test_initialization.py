@@ -4,49 +4,21 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from schemas.errors import UserError
 from schemas.manifest import open_predictions
-from schemas.vocabulary import Vocabulary
 from tests.support import world
-from tests.system.test_training import assert_same_weights, train, write_config
+from tests.support.students import SHAPE, make_model, make_vocabulary, tables
+from tests.support.training import assert_same_weights, train, write_config
 from trainer.config import StudentConfig
 from trainer.student.encoder import copy_encoder
 from trainer.student.initialization import initialize
 from trainer.student.model import build_student, student_config
 from trainer.student.token_rows import TokenAverage
-
-SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-
-
-def make_model(model_type: str, rows: int, seed: int, **settings) -> PreTrainedModel:
-    """A model whose every weight is random, biases and norms too."""
-    torch.manual_seed(seed)
-    shape = SHAPE | {"max_position_embeddings": 40, "pad_token_id": 1} | settings
-    model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(model_type, vocab_size=rows, **shape))
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter)
-    return model.eval()
-
-
-def make_vocabulary(owners: dict[str, list[int]], size: int) -> Vocabulary:
-    """`size` tokens; each teacher has those that are listed, by its own ids in an order of its own."""
-    teacher_ids = {}
-    for number, (name, tokens) in enumerate(owners.items()):
-        teacher_ids[name] = np.full(size, -1, np.int32)
-        teacher_ids[name][tokens] = np.random.default_rng(number).permutation(len(tokens))
-    return Vocabulary([f"▁{i}" for i in range(size)], ["pad"] + ["word"] * (size - 1), teacher_ids)
-
-
-def tables(model: PreTrainedModel) -> list[torch.Tensor]:
-    """Copies of what has a row a token."""
-    projection = model.get_output_embeddings()
-    return [x.detach().clone() for x in (model.get_input_embeddings().weight, projection.weight, projection.bias)]
 
 
 @pytest.mark.parametrize("tied", [True, False])

@@ -10,9 +10,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from schemas.errors import UserError
 from schemas.manifest import open_predictions
-from tests.system.test_scale import TWO, assert_close_weights
-from tests.system.test_training import train, write_config
-from tests.trainer.data.test_reader import reader, take
+from tests.support.readers import reader, take
+from tests.support.training import TWO, assert_close_weights, train, write_config
 from trainer.artifacts.metrics import Metrics
 from trainer.config import StudentConfig, TrainerConfig
 from trainer.distributed import Runtime

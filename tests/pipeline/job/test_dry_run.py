@@ -1,0 +1,91 @@
+"""The dry run: its estimates beside the run itself, what it checks, and that it writes nothing."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from pipeline.config import PipelineConfig
+from pipeline.job.launcher import dry_run
+from schemas.errors import UserError
+from schemas.manifest import read_manifest
+from tests.support import world
+
+
+def test_dry_run(pipeline_settings, predictions, tmp_path):
+    settings = pipeline_settings(tmp_path / "p")
+    estimates = {each.language: each for each in dry_run(PipelineConfig.model_validate(settings), [])}
+    assert not (tmp_path / "p").exists()
+    manifest = read_manifest(str(predictions))
+    for record in manifest.languages:
+        each = estimates[record.language]
+        positions = sum(file.masked_positions for file in manifest.files if file.language == record.language)
+        # The sample is the whole of so little text.
+        assert (each.records, each.rejected, each.rows) == (200, sum(record.rejected.values()), record.rows)
+        assert each.masked_positions == pytest.approx(positions, rel=0.1)
+        assert each.bytes > 0 and each.seconds > 0
+        # Two layers of width 16: q, k, v and output, the feed-forward of 32, and attention's two products;
+        # the head's transform and its vocabulary at masked positions.
+        own = manifest.teachers[record.teacher].vocabulary_size
+        tokens = sum(file.tokens for file in manifest.files if file.language == record.language)
+        encoder = 2 * tokens * 2 * (4 * 16 * 16 + 2 * 16 * 32)
+        head = 2 * each.masked_positions * (16 * 16 + 16 * own)
+        assert 0.99 < each.flops / (encoder + head) < 1.3
+
+
+def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tmp_path):
+    """Long JSON records in many shards: the estimate beside the run itself."""
+    from pipeline.job.launcher import run_pipeline
+
+    lines = world.sentences("en", 400)
+    with (tmp_path / "long.jsonl").open("w") as file:
+        for number in range(70):
+            file.write(json.dumps({"text": " ".join(lines[number * 5 : number * 5 + 60]), "id": number}) + "\n")
+    settings = pipeline_settings(tmp_path / "p", shard_bytes=1024) | {
+        "teachers": {"t": {"model": str(teachers / "en-wordpiece"), "languages": ["en"], "dtype": "float32"}},
+        "text": {"en": {"files": [str(tmp_path / "long.jsonl")], "field": "text"}},
+    }
+    (each,) = dry_run(PipelineConfig.model_validate(settings), [])
+    found = run_pipeline(PipelineConfig.model_validate(settings), [])
+    positions = sum(file.masked_positions for file in found.files)
+    size = sum(path.stat().st_size for path in (tmp_path / "p").glob("en/*/*.parquet"))
+    assert each.records == 70 and len(found.files) > 60
+    assert each.rows == pytest.approx(found.languages[0].rows, rel=0.15)
+    assert each.masked_positions == pytest.approx(positions, rel=0.15)
+    # Footers included: files this small are hardly more than that.
+    assert each.bytes < size
+
+
+def test_dry_run_counts_each_copy_once(pipeline_settings, tmp_path):
+    flops = []
+    for copies in (1, 3):
+        settings = pipeline_settings(tmp_path / "p", masking={"copies": copies})
+        flops.append(dry_run(PipelineConfig.model_validate(settings), [])[0].flops)
+    # Other positions are masked in each copy.
+    assert flops[1] == pytest.approx(3 * flops[0], rel=0.05)
+
+
+def test_dry_run_checks_what_the_run_would(pipeline_settings, tmp_path):
+    (tmp_path / "bad.txt").write_text("the river writes a song\n" * 100 + "\n" * 900)
+    settings = pipeline_settings(tmp_path / "p", max_rejected=0.1)
+    config = PipelineConfig.model_validate(settings)
+    with pytest.raises(UserError, match="bogus"):
+        dry_run(config, ["--bogus"])
+    with pytest.raises(UserError, match="Dataflow's workers cannot write"):
+        dry_run(config, ["--runner=DataflowRunner"])
+    settings["text"]["en"] = [str(tmp_path / "bad.txt")]
+    with pytest.raises(UserError, match="900 of a sample of 1,000 records would be rejected"):
+        dry_run(PipelineConfig.model_validate(settings), [])
+
+
+def test_dry_run_from_the_command_line_writes_nothing(pipeline_settings, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p")))
+    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), "--dry-run", "--teraflops", "100"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and "hours at 100 teraFLOP/s" in done.stdout, done.stderr
+    assert not (tmp_path / "p").exists()
+    misspelt = subprocess.run([*command[:4], "--dryrun"], capture_output=True, text=True)
+    assert misspelt.returncode == 2 and "--dryrun: no option" in misspelt.stderr
+    assert not (tmp_path / "p").exists()

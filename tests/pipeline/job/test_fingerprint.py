@@ -1,0 +1,35 @@
+"""What is part of a run, and who gets its folder."""
+
+import threading
+
+from pipeline.config import PipelineConfig
+from pipeline.job.fingerprint import claim_output, describe_run
+from pipeline.job.launcher import prepare
+from schemas.errors import UserError
+
+
+def test_of_two_runs_that_claim_a_folder_at_once_one_gets_it(pipeline_settings, tmp_path):
+    prepared = [prepare(PipelineConfig.model_validate(pipeline_settings(tmp_path / "p", seed=seed))) for seed in (1, 2)]
+    for attempt in range(10):
+        output, refused, barrier = str(tmp_path / str(attempt)), [], threading.Barrier(2)
+
+        def claim(run, output=output, refused=refused, barrier=barrier):
+            barrier.wait()
+            try:
+                claim_output(output, run)
+            except UserError as error:
+                refused.append(str(error))
+
+        threads = [threading.Thread(target=claim, args=(each.run,)) for each in prepared]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(refused) == 1 and "settings.seed was" in refused[0]
+
+
+def test_what_changes_no_row_is_no_part_of_a_run(pipeline_settings, tmp_path):
+    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
+    prepared = prepare(config)
+    more = config.model_copy(update={"threads": 7, "teachers_in_memory": 3, "max_rejected": 0.1})
+    assert describe_run(more, prepared.tokenizers, prepared.vocabulary, {}).settings == prepared.run.settings

@@ -1,0 +1,91 @@
+"""The launcher: formats, limits and rejects, and one teacher at a time."""
+
+import gc
+import gzip
+import json
+import weakref
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.config import PipelineConfig
+from pipeline.job.launcher import dry_run
+from pipeline.teachers.model import load_model
+from schemas.errors import UserError
+from schemas.manifest import read_manifest
+from tests.support.outputs import rows
+
+
+def test_formats_give_the_same_rows(english, text, tmp_path):
+    """Only the source's name, which is in the example ids and so in the masks, may tell them apart."""
+    lines = (text / "en.txt").read_text().splitlines()
+    for name in ("lines", "json", "gz", "parquet"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lines" / "a").write_text("\n".join(lines))
+    (tmp_path / "json" / "a.jsonl").write_text("\n".join(json.dumps({"body": line, "n": 1}) for line in lines))
+    (tmp_path / "gz" / "a.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    pq.write_table(pa.table({"body": lines}), tmp_path / "parquet" / "a.parquet", row_group_size=17)
+    labels = {}
+    for name in ("lines", "json", "gz", "parquet"):
+        frame = rows(english({"files": [str(tmp_path / name)], "field": "body"}, f"out-{name}", shard_bytes=2000))
+        assert frame.example_id.is_unique
+        unmasked = []
+        for row in frame.itertuples():
+            ids = row.input_ids.copy()
+            ids[row.masked_positions] = row.labels
+            unmasked.append((*map(int, row.example_id.split(":")[3:]), ids.tolist()))
+        labels[name] = sorted(unmasked)
+    assert labels["lines"] == labels["json"] == labels["gz"] == labels["parquet"]
+
+
+def test_a_limit_reads_so_many_records_evenly_spread(english, text):
+    folder = english({"files": [str(text / "en.txt")], "max_records": 20}, shard_bytes=512)
+    (record,) = read_manifest(str(folder)).languages
+    assert record.records == 20
+    numbers = sorted({int(each.split(":")[3]) for each in rows(folder).example_id})
+    assert set(numbers) <= {10 * n + 9 for n in range(20)} and len(numbers) > 15
+
+
+def test_too_many_rejects_fail_the_run_before_any_teacher_runs(english, tmp_path):
+    (tmp_path / "en.txt").write_text("the river\n" * 150 + "\n" * 150 + "the river writes a song\n" * 100)
+    with pytest.raises(UserError, match="text.en: 300 of a sample of 400 records would be rejected, more than max_rej"):
+        english([str(tmp_path / "en.txt")], max_rejected=0.6)
+    assert not (tmp_path / "p").exists()
+
+
+def test_too_many_rejects_fail_the_run_at_its_end_and_nothing_is_lost(english, tmp_path):
+    (tmp_path / "en.txt").write_text("\n" * 15 + "the river writes a song\n" * 10)
+    with pytest.raises(UserError, match=r"text.en: 15 of 25 records were rejected \(15 empty\)"):
+        english([str(tmp_path / "en.txt")], max_rejected=0.5)
+    assert list((tmp_path / "p" / "en").rglob("*.parquet"))
+    # Raising the limit is no other run.
+    (record,) = read_manifest(str(english([str(tmp_path / "en.txt")], max_rejected=0.6))).languages
+    assert record.records == record.used + sum(record.rejected.values()) == 25
+
+
+@pytest.mark.parametrize("command", ["dry run", "run"])
+def test_one_teacher_is_held_at_a_time(command, pipeline_settings, tmp_path, monkeypatch):
+    """By the launcher, too: when one is loaded, no earlier one is there."""
+    import pipeline.job.fingerprint
+    import pipeline.teachers.loading
+    from pipeline.job.launcher import run_pipeline
+
+    loaded, alive = [], []
+
+    def load(*arguments):
+        alive.append(sum(earlier() is not None for earlier in loaded))
+        model = load_model(*arguments)
+        loaded.append(weakref.ref(model))
+        return model
+
+    for module in (pipeline.job.fingerprint, pipeline.teachers.loading):
+        monkeypatch.setattr(module, "load_model", load)
+    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
+    gc.collect()
+    gc.disable()
+    try:
+        dry_run(config, []) if command == "dry run" else run_pipeline(config, [])
+    finally:
+        gc.enable()
+    assert len(alive) >= 6 and max(alive) == 0

@@ -1,0 +1,53 @@
+"""The audit: what the stored top-k say beside the whole distribution."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoModelForMaskedLM
+
+from pipeline.shard.audit import kl_from_full
+from schemas.manifest import read_manifest
+from schemas.vocabulary import VOCABULARY_FILE
+from tests.support.outputs import rows
+
+
+@torch.no_grad()
+def test_the_audit_is_what_plain_transformers_say(english, text, teachers):
+    """With as many audited rows as there are, each figure is computed again, densely, from the files."""
+    folder = english([str(text / "en.txt")], audit_rows=10_000)
+    (record,) = read_manifest(str(folder)).languages
+    frame = rows(folder)
+    own = pd.read_parquet(folder / VOCABULARY_FILE)["en-wordpiece"]
+    model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece").eval()
+    kl, kl_exact, tail, correct = [], [], [], []
+    for row in frame.itertuples():
+        ids = torch.tensor(own[row.input_ids].to_numpy(np.int64))[None]
+        full = model(input_ids=ids).logits[0, row.masked_positions.tolist()].double().log_softmax(-1)
+        top = torch.tensor(own[row.topk_ids].to_numpy(np.int64)).reshape(-1, 8)
+        for stored, found in (
+            (torch.tensor(row.topk_logprobs.reshape(-1, 8)).double(), kl),
+            (full.gather(1, top), kl_exact),
+        ):
+            rest = (1 - stored.exp().sum(1, keepdim=True)) / (full.shape[1] - 8)
+            kept = rest.log().expand_as(full).scatter(1, top, stored)
+            found += (full.exp() * (full - kept)).sum(1).tolist()
+        tail += (1 - full.gather(1, top).exp().sum(1)).tolist()
+        correct += (top[:, 0].numpy() == own[row.labels].to_numpy()).tolist()
+    audit = record.audit
+    assert (audit.rows, audit.positions) == (len(frame), len(kl))
+    np.testing.assert_allclose(
+        [audit.kl, audit.kl_top_k, audit.tail_mass, audit.accuracy],
+        [np.mean(kl), np.mean(kl_exact), np.mean(tail), np.mean(correct)],
+        atol=1e-5,
+    )
+    assert 0 <= audit.kl - audit.kl_top_k < 0.001
+
+
+def test_the_audit_notices_what_is_wrong():
+    full = np.log(np.array([[0.5, 0.3, 0.1, 0.06, 0.04]]))
+    ids = np.array([[0, 1]])
+    right = kl_from_full(full, ids, np.log([[0.5, 0.3]]))
+    assert right == pytest.approx(0.1 * np.log(1.5) + 0.06 * np.log(0.9) + 0.04 * np.log(0.6))
+    assert kl_from_full(full, ids[:, ::-1], np.log([[0.5, 0.3]])) > right + 0.05
+    assert kl_from_full(full, ids, np.log([[0.6, 0.3]])) > right + 0.01

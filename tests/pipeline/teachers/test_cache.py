@@ -1,0 +1,35 @@
+"""The cache of loaded teachers."""
+
+import threading
+from functools import partial
+
+from pipeline.teachers.cache import Pool
+
+
+def test_no_more_teachers_are_held_than_allowed():
+    pool, lock, held, most = Pool(), threading.Lock(), set(), []
+
+    class Thing:
+        def __init__(self, name):
+            self.name = name
+            with lock:
+                held.add(name)
+                most.append(len(held))
+
+        def __del__(self):
+            with lock:
+                held.discard(self.name)
+
+    def work(number):
+        for turn in range(20):
+            name = (number + turn) % 3
+            with pool.use(name, partial(Thing, name), 1) as thing:
+                assert thing.name == name
+                del thing
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1

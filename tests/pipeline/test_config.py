@@ -1,0 +1,43 @@
+"""Configurations of the pipeline that stop it before any work."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support import world
+from tests.support.commands import run
+
+
+def _mask_less_teacher(folder: Path) -> str:
+    tokenizer = world.make_tokenizer("wordpiece", world.sentences("en", 50))
+    tokenizer.mask_token = None
+    tokenizer.save_pretrained(folder / "maskless")
+    return str(folder / "maskless")
+
+
+CASES = {
+    "missing file": (lambda s, tmp: s["text"].update(en=["no/such.txt"]), "text.en: no file matches 'no/such.txt'"),
+    "unknown language": (lambda s, tmp: s["teachers"]["hi-bpe"]["languages"].append("xx"), "unknown language 'xx'"),
+    "no mask token": (
+        lambda s, tmp: s["teachers"]["en-wordpiece"].update(model=_mask_less_teacher(tmp)),
+        "no mask token",
+    ),
+    "k too large": (lambda s, tmp: s.update(top_k=100000), "top_k is 100000, but its vocabulary has"),
+    "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but it reads at most"),
+    "no such teacher": (lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./nowhere"), "tokenizer cannot be loaded"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_pipelines_stop_at_once(case, pipeline_settings, tmp_path):
+    change, message = CASES[case]
+    settings = pipeline_settings(tmp_path / "out")
+    change(settings, tmp_path)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    done = run("pipeline", str(tmp_path / "c.yaml"))
+    assert done.returncode == 2
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1 and message in errors[0]
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()

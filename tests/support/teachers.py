@@ -1,0 +1,53 @@
+"""Teachers with tokenizers of many kinds, and what several tests make of them."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import torch
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+
+from pipeline.config import TeacherConfig
+from pipeline.student_tokenizers.default import default_tokenizer
+from pipeline.student_tokenizers.remap import remap_tokenizer
+from pipeline.student_tokenizers.word_counts import count_words
+from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
+from pipeline.vocabulary.merge import merge
+from tests.support import world
+
+
+def broken_teacher(teachers, folder):
+    """A copy of the English teacher whose predictions are NaN for text with one word, which no trial of it has."""
+    tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
+    # Its output embeddings are its own, or that word's logit would be NaN everywhere.
+    model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece", tie_word_embeddings=False)
+    with torch.no_grad():
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("teacher")] = torch.nan
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+CORPUS = [
+    "The café in Zürich serves naïve guests, don't you know? (Yes!) 1999 e-mails.",
+    "Ёлка и й: поёт песню, пишет — «море».",
+    "हिन्दी में लिखता है, शिक्षक नदी।",
+    "العربية تُكتب من اليمين، كتاب جميل.",
+    "我去了北京。東京は大きい、がぎぐ。",
+    "👩‍🔬 😀 ❤️ emoji, নিয়ে",
+] * 20
+
+
+def load(folder: Path, name: str = "t") -> TeacherTokenizer:
+    return load_tokenizer(name, TeacherConfig(model=str(folder), languages=["x"]))
+
+
+def make_default(teachers, tmp_path) -> tuple[PreTrainedTokenizerFast, dict]:
+    """The default tokenizer of some teachers, saved and loaded, and the merged vocabulary."""
+    vocabulary = merge(teachers)
+    lines = sum((world.sentences(language, 40) for language in world.WORDS), [])
+    words = [count_words("x", teacher, lines, vocabulary.to_merged(teacher.name)) for teacher in teachers]
+    remapped = [
+        remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)).backend_tokenizer for teacher in teachers
+    ]
+    default_tokenizer(vocabulary, pa.concat_tables(words), remapped, 64).save_pretrained(tmp_path)
+    return AutoTokenizer.from_pretrained(tmp_path), vocabulary

@@ -1,0 +1,23 @@
+"""Text files as the pipeline plans and reads them."""
+
+import bz2
+import gzip
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import pyarrow as pa
+
+from pipeline.corpus.files import TextFile
+from pipeline.corpus.records import FilePlan, plan_file, read_records
+
+# Two members, as `cat a.gz b.gz` makes them: a reader must not stop after the first.
+COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": partial(pa.Codec("zstd").compress, asbytes=True)}
+
+
+def plan(path, shard_bytes: int, field: str = "text") -> FilePlan:
+    with ThreadPoolExecutor(2) as pool:
+        return plan_file(TextFile(str(path), path.name, field), shard_bytes, pool)
+
+
+def records(file: FilePlan) -> list[tuple[int, str, str]]:
+    return [tuple(record) for part in file.ranges for record in read_records(part)]
