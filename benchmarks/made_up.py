@@ -17,6 +17,7 @@ from schemas.manifest import (
     read_footer,
     write_manifest,
 )
+from schemas.ragged import list_array
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE, Vocabulary, write_vocabulary
 
@@ -103,16 +104,17 @@ def _make_rows(language: str, rows: int, vocabulary_size: int, random: np.random
     topk_ids[:, 0] = labels
     shares = np.sort(random.dirichlet(np.full(TOP_K + 1, 0.4), len(labels)), axis=1)[:, :0:-1]
     logprobs = np.log(np.maximum(shares, 1e-7)).astype(np.float16)
+    offsets, ends = (np.cumsum([0, *sizes]) for sizes in (lengths, counts))
     values = {
         "example_id": [f"{language}:teacher:text:{number}:0:0" for number in range(rows)],
         "language": [language] * rows,
         "teacher": ["teacher"] * rows,
-        "input_ids": _lists(ids, lengths),
-        "masked_positions": _lists(positions, counts),
-        "labels": _lists(labels, counts),
-        "label_logprobs": _lists(logprobs[:, 0].astype(np.float32), counts),
-        "topk_ids": _lists(topk_ids.ravel(), counts * TOP_K),
-        "topk_logprobs": _lists(logprobs.ravel(), counts * TOP_K),
+        "input_ids": list_array(ids, offsets),
+        "masked_positions": list_array(positions, ends),
+        "labels": list_array(labels, ends),
+        "label_logprobs": list_array(logprobs[:, 0].astype(np.float32), ends),
+        "topk_ids": list_array(topk_ids.ravel(), ends * TOP_K),
+        "topk_logprobs": list_array(logprobs.ravel(), ends * TOP_K),
     }
     return pa.table({name: pa.array(values[name]).cast(ROW_SCHEMA.field(name).type) for name in values}, ROW_SCHEMA)
 
@@ -121,8 +123,3 @@ def _draw(shape: int | tuple[int, ...], vocabulary_size: int, random: np.random.
     """int32 ids with probability about 1 / rank."""
     ranks = np.exp(random.random(shape) * np.log(vocabulary_size - _SPECIALS))
     return (_SPECIALS - 1 + ranks).astype(np.int32)
-
-
-def _lists(values: np.ndarray, lengths: np.ndarray) -> pa.ListArray:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))

@@ -16,7 +16,7 @@ from schemas.manifest import PredictionFile, Predictions
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_group
 from schemas.secrets import masked
-from schemas.vocabulary import Vocabulary
+from schemas.vocabulary import CONTINUATION, WORD, Vocabulary
 
 _HEAD = "language|teacher|rows|records|used|rejected|tokens|masked|bytes/masked|top-1|log p(label)|reasons".split("|")
 _TEXT_COLUMNS = ("language", "teacher", "reasons")
@@ -124,7 +124,7 @@ def inspect_row(predictions: Predictions, number: int, language: str | None = No
 
 def surface(role: str, token: str) -> bytes:
     """The bytes of running text that a token stands for; special and literal tokens as they are written."""
-    if role not in ("word", "continuation"):
+    if role not in (WORD, CONTINUATION):
         return token.encode()
     if match := _BYTES.fullmatch(token):
         return match[1].replace("▁", " ").encode() + bytes.fromhex(re.sub("<0x|>", "", match[2]))
@@ -199,7 +199,7 @@ def _text(vocabulary: Vocabulary, row: dict) -> str:
             run += surface(vocabulary.roles[token], vocabulary.tokens[token])
             continue
         place = places[position]
-        if vocabulary.roles[row["labels"][place]] == "word":
+        if vocabulary.roles[row["labels"][place]] == WORD:
             run += b" "
         pieces += [_decoded(run), f"[{place + 1}:{_shown(vocabulary, token)}]"]
         run = b""

@@ -53,3 +53,13 @@ def flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     offsets = array.offsets.to_numpy().astype(np.int64)
     return array.values.to_numpy(zero_copy_only=False), offsets[:-1], np.diff(offsets)
+
+
+def list_array(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
+    """The reverse of `flatten`: N lists, of which list n is `values[offsets[n] : offsets[n + 1]]`.
+
+    Args:
+      values: [T], of any type that Arrow has.
+      offsets: integers [N + 1], ascending. One column holds at most 2**31 - 1 values.
+    """
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))

@@ -31,7 +31,17 @@ from schemas.storage import read_bytes, write_bytes
 
 VOCABULARY_FILE = "_vocabulary.parquet"
 SPECIAL_ROLES = ("pad", "unknown", "start", "end", "mask")
-TEXT_ROLES = ("word", "continuation", "literal")
+WORD, CONTINUATION, LITERAL = "word", "continuation", "literal"
+# The role of each special token that transformers has a name for: `pad_token`, `pad_token_id`, ...
+TRANSFORMERS_ROLES = {
+    "pad": "pad",
+    "unk": "unknown",
+    "cls": "start",
+    "sep": "end",
+    "bos": "start",
+    "eos": "end",
+    "mask": "mask",
+}
 FIXED_COLUMNS = ("id", "token", "role")
 
 
@@ -148,7 +158,7 @@ def _fault(table: pa.Table) -> str | None:
         tokens, roles = table["token"].to_pylist(), table["role"].to_pylist()
     except UnicodeDecodeError:
         return "a token is not UTF-8"
-    if unknown := set(roles) - {*SPECIAL_ROLES, *TEXT_ROLES}:
+    if unknown := set(roles) - {*SPECIAL_ROLES, WORD, CONTINUATION, LITERAL}:
         return f"unknown role {min(unknown)[:50]!r}"
     if len(set(zip(roles, tokens, strict=True))) < len(table):
         return "a token is there twice"

@@ -20,6 +20,7 @@ from pipeline.shard.shard import Shard
 from pipeline.teachers.loading import Teacher
 from pipeline.teachers.predictor import NotFinite, Predictions
 from schemas.errors import UserError
+from schemas.ragged import list_array
 from schemas.rows import ROW_SCHEMA
 from schemas.storage import join, write_bytes
 
@@ -121,12 +122,14 @@ def make_rows(
         "example_id": pa.array(example_ids, pa.string()),
         "language": pa.array([shard.language] * len(example_ids), pa.string()),
         "teacher": pa.array([shard.teacher] * len(example_ids), pa.string()),
-        "input_ids": _lists(offsets, to_merged[masked.input_ids]),
-        "masked_positions": _lists(ends, (masked.targets - np.repeat(offsets[:-1], np.diff(ends))).astype(np.int32)),
-        "labels": _lists(ends, to_merged[masked.labels]),
-        "label_logprobs": _lists(kept, predictions.label_logprobs),
-        "topk_ids": _lists(kept * config.top_k, to_merged[predictions.topk_ids.ravel()]),
-        "topk_logprobs": _lists(kept * config.top_k, predictions.topk_logprobs.ravel()),
+        "input_ids": list_array(to_merged[masked.input_ids], offsets),
+        "masked_positions": list_array(
+            (masked.targets - np.repeat(offsets[:-1], np.diff(ends))).astype(np.int32), ends
+        ),
+        "labels": list_array(to_merged[masked.labels], ends),
+        "label_logprobs": list_array(predictions.label_logprobs, kept),
+        "topk_ids": list_array(to_merged[predictions.topk_ids.ravel()], kept * config.top_k),
+        "topk_logprobs": list_array(predictions.topk_logprobs.ravel(), kept * config.top_k),
     }
     return pa.table(columns, schema=ROW_SCHEMA)
 
@@ -171,8 +174,3 @@ def _audit(shard: Shard, table: pa.Table, config: PipelineConfig, teacher: Teach
 
 def _keys(config: PipelineConfig, example_ids: list[str]) -> np.ndarray:
     return np.array([example_key(config.seed, example_id) for example_id in example_ids], np.uint64)
-
-
-def _lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
-    """A list column from flat values and N+1 offsets, without touching rows."""
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))

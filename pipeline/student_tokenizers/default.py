@@ -23,9 +23,9 @@ from transformers import PreTrainedTokenizerFast
 from pipeline.student_tokenizers.word_boundaries import RULES, Rule, coverage, fallbacks, normalizer, pre_tokenizer
 from pipeline.teachers.family import SPACE_MARK
 from pipeline.teachers.tokenizer_json import unreachable
-from pipeline.vocabulary.identity import CONTINUATION, LITERAL, WORD, is_chinese, is_isolated, parse
+from pipeline.vocabulary.identity import is_chinese, is_isolated, parse
 from pipeline.vocabulary.merge import SPECIAL_TOKENS
-from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+from schemas.vocabulary import CONTINUATION, LITERAL, SPECIAL_ROLES, WORD, Vocabulary
 
 _TRANSFORMERS_NAMES = {
     "pad": "pad_token",

@@ -26,6 +26,7 @@ from tokenizers import Encoding
 
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.errors import UserError, first_line
+from schemas.ragged import list_array
 from schemas.storage import read_bytes, write_bytes
 
 WORDS_FILE = "_words.parquet"
@@ -61,13 +62,13 @@ def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]
     ]
     rows.sort(key=lambda row: (-row[1], row[0]))
     flat = np.fromiter((own for _, _, ids in rows for own in ids), np.int64)
-    offsets = np.cumsum([0, *(len(ids) for _, _, ids in rows)], dtype=np.int32)
+    offsets = np.cumsum([0, *(len(ids) for _, _, ids in rows)])
     columns = {
         "language": pa.array([language] * len(rows), pa.string()),
         "teacher": pa.array([tokenizer.name] * len(rows), pa.string()),
         "word": pa.array([word for word, _, _ in rows], pa.string()),
         "count": pa.array([count for _, count, _ in rows], pa.int64()),
-        "ids": pa.ListArray.from_arrays(pa.array(offsets), pa.array(to_merged[flat])),
+        "ids": list_array(to_merged[flat], offsets),
     }
     return pa.table(columns, schema=WORDS_SCHEMA)
 

@@ -22,6 +22,7 @@ from pipeline.teachers.family import (
 from pipeline.teachers.tokenizer_json import is_filler
 from schemas.errors import UserError
 from schemas.secrets import masked
+from schemas.vocabulary import TRANSFORMERS_ROLES
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def _roles(
     unknown by one): it has the role in which it stands in sequences, and padding never is one.
     """
     if tokenizer.mask_token_id in [
-        getattr(tokenizer, f"{name}_token_id") for name in ("pad", "unk", "cls", "sep", "bos", "eos")
+        getattr(tokenizer, f"{name}_token_id") for name, role in TRANSFORMERS_ROLES.items() if role != "mask"
     ]:
         raise UserError(f"{where}: its mask token, {tokenizer.mask_token!r}, is another special token too")
     start = _framing(prefix, tokenizer.cls_token_id, tokenizer.bos_token_id)

@@ -3,8 +3,10 @@
 import re
 from typing import Any
 
+from schemas.vocabulary import TRANSFORMERS_ROLES
+
 # The special tokens of a tokenizer, as transformers names them.
-ROLE_NAMES = ("pad_token", "unk_token", "cls_token", "sep_token", "bos_token", "eos_token", "mask_token")
+ROLE_NAMES = tuple(f"{name}_token" for name in TRANSFORMERS_ROLES)
 _FILLER = re.compile("\uffff \\d+")
 
 

@@ -9,7 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.teachers.tokenizer_json import is_filler, merged_piece
 from pipeline.vocabulary.identity import byte_alphabet
-from schemas.ragged import flatten
+from schemas.ragged import flatten, list_array
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
@@ -100,24 +100,21 @@ def trim_rows(rows: pa.Table, table: np.ndarray, unknown: int, top_k: int) -> pa
     left = np.add.reduceat(np.append(inside, False), starts) * (counts > 0) if len(rows) else counts
     ends = np.concatenate([[0], np.cumsum(left)])
 
-    def lists(offsets: np.ndarray, values: np.ndarray) -> pa.ListArray:
-        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))
-
     ids, id_starts, _ = flatten(rows["input_ids"])
     trimmed = table[ids]
     columns = {name: rows[name] for name in ROW_SCHEMA.names}
-    columns["input_ids"] = lists(np.append(id_starts, len(ids)), np.where(trimmed < 0, np.int32(unknown), trimmed))
-    columns["masked_positions"] = lists(ends, positions[inside])
-    columns["labels"] = lists(ends, labels[inside])
+    columns["input_ids"] = list_array(np.where(trimmed < 0, np.int32(unknown), trimmed), np.append(id_starts, len(ids)))
+    columns["masked_positions"] = list_array(positions[inside], ends)
+    columns["labels"] = list_array(labels[inside], ends)
     if top_k:
-        columns["label_logprobs"] = lists(ends, flatten(rows["label_logprobs"])[0][inside])
+        columns["label_logprobs"] = list_array(flatten(rows["label_logprobs"])[0][inside], ends)
         ids_MK = flatten(rows["topk_ids"])[0].reshape(-1, top_k)[inside]
         # Some may be outside already, where this is not the first trim.
         ids_MK = np.where(ids_MK < 0, np.int32(-1), table[ids_MK])
         logprobs_MK = flatten(rows["topk_logprobs"])[0].reshape(-1, top_k)[inside]
         logprobs_MK = np.where(ids_MK < 0, np.float16(-np.inf), logprobs_MK)
-        columns["topk_ids"] = lists(ends * top_k, ids_MK.ravel())
-        columns["topk_logprobs"] = lists(ends * top_k, logprobs_MK.ravel())
+        columns["topk_ids"] = list_array(ids_MK.ravel(), ends * top_k)
+        columns["topk_logprobs"] = list_array(logprobs_MK.ravel(), ends * top_k)
     return pa.table(columns, schema=ROW_SCHEMA).filter(pa.array(left > 0))
 
 
@@ -125,9 +122,7 @@ def trim_words(words: pa.Table, table: np.ndarray) -> pa.Table:
     """The words all of whose tokens are kept, in trimmed ids."""
     ids, starts, lengths = flatten(words["ids"])
     trimmed = table[ids]
-    offsets = np.append(starts, len(ids)).astype(np.int32)
-    words = words.set_column(
-        words.schema.get_field_index("ids"), "ids", pa.ListArray.from_arrays(pa.array(offsets), pa.array(trimmed))
-    )
+    trimmed_lists = list_array(trimmed, np.append(starts, len(ids)))
+    words = words.set_column(words.schema.get_field_index("ids"), "ids", trimmed_lists)
     left_out = np.add.reduceat(np.append(trimmed < 0, False), starts) if len(starts) else np.empty(0, int)
     return words.filter(pa.array(left_out == 0))

@@ -61,8 +61,7 @@ from pipeline.teachers.family import (
     WORD_LEVEL,
     WORDPIECE,
 )
-
-WORD, CONTINUATION, LITERAL = "word", "continuation", "literal"
+from schemas.vocabulary import CONTINUATION, LITERAL, WORD
 
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 _BYTES_ONLY = re.compile(r"(?:<0x[0-9A-F]{2}>)+")

@@ -5,9 +5,9 @@ import re
 import numpy as np
 
 from pipeline.teachers.tokenizer import TeacherTokenizer
-from pipeline.vocabulary.identity import FAMILIES, LITERAL, Identity, display, parse, string_identity
+from pipeline.vocabulary.identity import FAMILIES, Identity, display, parse, string_identity
 from schemas.errors import UserError
-from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+from schemas.vocabulary import LITERAL, SPECIAL_ROLES, Vocabulary
 
 # How the special roles are written in the merged vocabulary (RoBERTa's names).
 SPECIAL_TOKENS = {"pad": "<pad>", "unknown": "<unk>", "start": "<s>", "end": "</s>", "mask": "<mask>"}

@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.vocabulary.identity import CONTINUATION, WORD, Identity, display, parse
+from pipeline.vocabulary.identity import Identity, display, parse
 from schemas.__main__ import main
 from schemas.errors import UserError
 from schemas.inspect import inspect_row, measure, summarize, surface
 from schemas.manifest import MANIFEST_FILE, open_predictions
-from schemas.vocabulary import VOCABULARY_FILE
+from schemas.vocabulary import CONTINUATION, VOCABULARY_FILE, WORD
 from tests.support import world
 from tests.support.damage import edit_manifest, rewrite
 

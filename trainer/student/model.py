@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, Pre
 
 from schemas.errors import UserError, first_line
 from schemas.model_sizes import check_sizes
-from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+from schemas.vocabulary import SPECIAL_ROLES, TRANSFORMERS_ROLES, Vocabulary
 from trainer.config import StudentConfig
 from trainer.data.batches import Batch
 from trainer.loss.objective import Objective
@@ -29,9 +29,8 @@ _NO_SHAPE = {
     "_name_or_path",
     "auto_map",
 }
-# A configuration names a special id `<name>_token_id`, in XLM's family also `<name>_index`; here by name the role.
-_ROLES = {"pad": "pad", "bos": "start", "cls": "start", "eos": "end", "sep": "end", "mask": "mask", "unk": "unknown"}
-_ANY_ID = re.compile(rf"(?P<name>.+)_token_id|(?P<index>{'|'.join(_ROLES)})_index")
+# A configuration names a special id `<name>_token_id`, in XLM's family also `<name>_index`.
+_ANY_ID = re.compile(rf"(?P<name>.+)_token_id|(?P<index>{'|'.join(TRANSFORMERS_ROLES)})_index")
 # Only where a family uses them at all: BART's starts its decoder with the end token, and may force it to come last.
 _OPTIONAL_ROLES = {"decoder_start": "end", "forced_bos": "start", "forced_eos": "end"}
 
@@ -102,12 +101,12 @@ def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
     ids = {role: vocabulary.id_of(role) for role in SPECIAL_ROLES if role in vocabulary.roles}
     # transformers reads these three of every model, also where the configuration does not list them.
     for name in ("pad", "bos", "eos"):
-        setattr(config, f"{name}_token_id", ids.get(_ROLES[name]))
+        setattr(config, f"{name}_token_id", ids.get(TRANSFORMERS_ROLES[name]))
     for part in _parts(config):
         for field, value in list(vars(part).items()):
             if found := _ANY_ID.fullmatch(field):
                 name = found["name"] or found["index"]
-                role = _ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
+                role = TRANSFORMERS_ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
                 try:
                     setattr(part, field, ids.get(role))
                 except Exception:  # transformers' own check of the field's type, of a package beneath it

@@ -16,9 +16,9 @@ from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.teachers.family import SENTENCEPIECE
 from pipeline.teachers.model import check_model
 from pipeline.teachers.tokenizer import TeacherTokenizer
-from pipeline.vocabulary.identity import LITERAL
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
+from schemas.vocabulary import LITERAL
 from tests.support import world
 from tests.support.teachers import CORPUS, load
 

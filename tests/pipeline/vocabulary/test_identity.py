@@ -6,9 +6,6 @@ from hypothesis import strategies as st
 from tokenizers import pre_tokenizers
 
 from pipeline.vocabulary.identity import (
-    CONTINUATION,
-    LITERAL,
-    WORD,
     Identity,
     byte_alphabet,
     byte_level_identity,
@@ -17,6 +14,7 @@ from pipeline.vocabulary.identity import (
     sentencepiece_identity,
     wordpiece_identity,
 )
+from schemas.vocabulary import CONTINUATION, LITERAL, WORD
 
 
 def byte_level(text: str) -> str:
