@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.ragged import flatten, list_array
@@ -11,6 +11,7 @@ from schemas.ragged import flatten, list_array
 ROWS = st.lists(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=4), max_size=8)
 
 
+@settings(deadline=None)
 @given(ROWS)
 def test_lists_are_those_of_a_loop(rows):
     values = np.array([value for row in rows for value in row], np.int32)
@@ -18,6 +19,7 @@ def test_lists_are_those_of_a_loop(rows):
     assert column.type == pa.list_(pa.int32()) and column.to_pylist() == rows
 
 
+@settings(deadline=None)
 @given(ROWS, st.integers(0, 8), st.integers(0, 8))
 def test_flatten_reverses_it_for_a_slice_too(rows, start, length):
     whole = list_array(np.array([value for row in rows for value in row], np.int32), np.cumsum([0, *map(len, rows)]))
