@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from pipeline.config import PipelineConfig
-from pipeline.job.sampling import Sample, sample_records
+from pipeline.job.sampling import sample_records
 from pipeline.shard.parquet import encode_rows
-from pipeline.shard.process import make_rows
+from pipeline.shard.process import ShardProcessor
 from pipeline.shard.sequences import Sequences, make_sequences
 from pipeline.shard.shard import Shard
 from pipeline.teachers.loading import Teacher
@@ -44,7 +44,7 @@ class Estimate:
 def check_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: PipelineConfig) -> None:
     """Refuses text of which a sample is rejected beyond the limit, before any teacher runs (UserError)."""
     sample = sample_records(shards, _SAMPLE_BYTES)
-    total, (rejected, _) = len(sample.records), _tokenize(sample, tokenizer, config)
+    total, rejected = len(sample.records), len(make_sequences(sample.records, tokenizer, config).rejects)
     if total >= _SAMPLE_RECORDS and rejected > config.max_rejected * total:
         raise UserError(
             f"text.{shards[0].language}: {rejected:,} of a sample of {total:,} records would be rejected, more than "
@@ -58,31 +58,33 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
     By records, and where the sample cut long ones by the bytes that they have.
     """
     sample = sample_records(shards, _SAMPLE_BYTES)
-    rejected, sequences = _tokenize(sample, teacher.tokenizer, config)
+    _, sequences, rejects = make_sequences(sample.records, teacher.tokenizer, config)
     first = shards[0]
     records = sum(shard.part.records for shard in shards) * first.limit // first.total
-    rejected = round(rejected * records / max(1, len(sample.records)))
+    rejected = round(len(rejects) * records / max(1, len(sample.records)))
     scale = records / max(1, len(sample.records)) * sample.whole_bytes / max(1, sample.bytes)
-    part = _head(sequences, _SAMPLE_TOKENS)
-    if not len(part.lengths):
+    part = _subsample(sequences, _SAMPLE_TOKENS)
+    if not len(part):
         return Estimate(first.language, first.teacher, records, rejected, 0, 0, 0, 0.0, 0.0)
 
-    if teacher.predictor:  # Once for nothing: the first batches are slow.
-        make_rows(first, _head(part, 1), config, teacher)
+    processor = ShardProcessor(config, teacher, run_sha256="")
+    if teacher.predictor:  # The first batches are slow, so they are not timed.
+        processor.make_rows(first, _subsample(part, 1))
     started = time.perf_counter()
-    table = make_rows(first, part, config, teacher)
+    table = processor.make_rows(first, part)
     seconds = time.perf_counter() - started
     copies = config.masking.copies
     masked = len(table["labels"].combine_chunks().values)
-    # Of one copy, since the table holds all.
-    flops = teacher.predictor.flops(part.token_ids, part.lengths, masked // copies) if teacher.predictor else 0
-    grown = len(sequences.token_ids) / len(part.token_ids) * scale
+    # For one copy, because the table holds all of them.
+    tokens = part.tokens
+    flops = teacher.predictor.flops(tokens.ids_T, tokens.lengths_N, masked // copies) if teacher.predictor else 0
+    grown = len(sequences.tokens.ids_T) / len(tokens.ids_T) * scale
     return Estimate(
         language=first.language,
         teacher=first.teacher,
         records=records,
         rejected=rejected,
-        rows=round(len(sequences.lengths) * copies * scale),
+        rows=round(len(sequences) * copies * scale),
         masked_positions=round(masked * grown),
         bytes=round(len(encode_rows(table, config.top_k, "", "", "{}", config.row_group_rows)) * grown),
         flops=flops * copies * grown,
@@ -120,29 +122,12 @@ def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
     return "\n".join(lines)
 
 
-def _tokenize(sample: Sample, tokenizer: TeacherTokenizer, config: PipelineConfig) -> tuple[int, Sequences]:
-    """How many of the records are rejected, and the sequences of the others."""
-    usable = [record for record in sample.records if not record.fault]
-    sequences, unusable = make_sequences(
-        [record.number for record in usable], [record.text for record in usable], tokenizer, config
-    )
-    return len(sample.records) - len(usable) + len(unusable), sequences
-
-
-def _head(sequences: Sequences, tokens: int) -> Sequences:
-    """Sequences evenly spread over all, of some `tokens` in all, but at least one if there is any."""
-    count = len(sequences.lengths)
-    wanted = min(count, max(1, round(count * tokens / max(1, len(sequences.token_ids)))))
+def _subsample(sequences: Sequences, tokens: int) -> Sequences:
+    """Evenly spread sequences that have about `tokens` tokens in all, but at least one sequence if there is any."""
+    count = len(sequences)
+    wanted = min(count, max(1, round(count * tokens / max(1, len(sequences.tokens.ids_T)))))
     chosen = np.unique(np.linspace(0, count - 1, wanted).round().astype(np.int64)) if count else np.empty(0, np.int64)
-    inside = np.repeat(np.isin(np.arange(count), chosen), sequences.lengths)
-    return replace(
-        sequences,
-        token_ids=sequences.token_ids[inside],
-        lengths=sequences.lengths[chosen],
-        records=sequences.records[chosen],
-        numbers=sequences.numbers[chosen],
-        words=None if sequences.words is None else sequences.words[inside],
-    )
+    return sequences.take(chosen)
 
 
 def _size(count: float) -> str:

@@ -10,7 +10,7 @@ from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import Run
 from pipeline.job.progress import shard_progress
 from pipeline.shard.parquet import Receipt
-from pipeline.shard.process import process_shard
+from pipeline.shard.process import ShardProcessor
 from pipeline.shard.shard import Shard
 from pipeline.teachers.cache import Pool
 from pipeline.teachers.loading import Teacher, load_teacher
@@ -44,7 +44,7 @@ class PredictShards(beam.DoFn):
             use = _TEACHERS.use(key, load, self._config.teachers_in_memory)
             with naming_exhaustion(), _SHARDS, use as teacher:
                 progress = partial(shard_progress, shard.path)
-                receipt = process_shard(shard, self._config, self._run, teacher, progress)
+                receipt = ShardProcessor(self._config, teacher, self._run).process(shard, progress)
             _count(shard.language, receipt)
 
     def _load(self, name: str) -> Teacher:

@@ -11,11 +11,11 @@ from pipeline.teachers.predictor import Predictor
 from schemas.ragged import flatten
 
 
-def audit(rows: pa.Table, to_own: np.ndarray, predictor: Predictor, top_k: int) -> AuditSums:
+def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: int) -> AuditSums:
     """Predicts stored rows (`schemas.rows`) once more, each by itself, and compares all V log-probabilities.
 
     Args:
-      to_own: int [merged vocabulary], merged ids to the teacher's own.
+      to_teacher: int [merged vocabulary], merged ids to the teacher's own.
     """
     sums = AuditSums()
     for index in range(len(rows)):
@@ -23,8 +23,8 @@ def audit(rows: pa.Table, to_own: np.ndarray, predictor: Predictor, top_k: int) 
         input_ids, positions, labels, topk_ids, topk_logprobs = (
             flatten(row[name])[0] for name in ("input_ids", "masked_positions", "labels", "topk_ids", "topk_logprobs")
         )
-        full_MV = predictor.log_distributions(to_own[input_ids], positions).astype(np.float64)
-        ids_MK = to_own[topk_ids].reshape(-1, top_k)
+        full_MV = predictor.log_distributions(to_teacher[input_ids], positions).astype(np.float64)
+        ids_MK = to_teacher[topk_ids].reshape(-1, top_k)
         stored_MK = topk_logprobs.reshape(-1, top_k).astype(np.float64)
         exact_MK = np.take_along_axis(full_MV, ids_MK, 1)
         sums.rows += 1
@@ -32,7 +32,7 @@ def audit(rows: pa.Table, to_own: np.ndarray, predictor: Predictor, top_k: int) 
         sums.kl += kl_from_full(full_MV, ids_MK, stored_MK).sum()
         sums.kl_top_k += kl_from_full(full_MV, ids_MK, exact_MK).sum()
         sums.tail += (1 - np.exp(exact_MK).sum(1)).sum()
-        sums.correct += int((ids_MK[:, 0] == to_own[labels]).sum())
+        sums.correct += int((ids_MK[:, 0] == to_teacher[labels]).sum())
     return sums
 
 

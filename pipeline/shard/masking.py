@@ -1,8 +1,16 @@
 """Masking: a pure function of the tokens, the seed and each example id.
 
-Randomness is counter-based, not drawn from a stream: every token's numbers are a hash
-of its example's key and its position. So a row is masked the same whatever batch,
-worker, runner or retry it is part of, and a whole shard is masked by a few NumPy calls.
+Randomness is counter-based, not drawn from a stream: the random numbers of a token are hashes of its example's key
+and its position. So a sequence is masked the same whatever batch, worker, runner or retry it is part of, and a whole
+shard is masked by a few NumPy calls.
+
+Legend, a suffix for what an array has one entry of:
+  N  sequence
+  T  token, of all sequences laid end to end
+  C  candidate: an ordinary token, which may become a target
+  U  unit: candidates that are chosen together, one of them or those of a whole word
+  M  target
+Other names say what an entry points at: `row_C` is the sequence of each candidate, `unit_C` its unit.
 """
 
 import hashlib
@@ -11,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config import MaskingConfig
+from pipeline.shard.flat_tokens import FlatTokens
 
 _ROUND, _SELECT, _ACTION, _REPLACE, _BORDER = (np.uint64(stream << 32) for stream in range(5))
 # A longer word is masked token by token: in scripts without spaces it is a clause.
@@ -18,22 +27,42 @@ _LONGEST_WORD = 8
 
 
 @dataclass(frozen=True)
-class Masked:
-    """A masked flat sequence of T tokens in N rows, M of them targets.
+class MaskingVocabulary:
+    """What masking needs to know of a teacher's vocabulary.
 
     Attributes:
-      input_ids: int32 [T], the tokens after masking.
-      targets: int64 [M], ascending flat indices of the targets in [0, T).
-      labels: int32 [M], the original tokens there.
+      special_ids: int32, token ids that are never targets.
+      ordinary_ids: int32, token ids that random replacements are drawn from.
+      mask_id: the mask token.
     """
 
-    input_ids: np.ndarray
-    targets: np.ndarray
-    labels: np.ndarray
+    special_ids: np.ndarray
+    ordinary_ids: np.ndarray
+    mask_id: int
+
+
+@dataclass(frozen=True)
+class Masked:
+    """T masked tokens, M of them targets.
+
+    Attributes:
+      input_ids_T: int32, the tokens after masking.
+      targets_M: int64, ascending indices of the targets in [0, T).
+      labels_M: int32, the original tokens there.
+    """
+
+    input_ids_T: np.ndarray
+    targets_M: np.ndarray
+    labels_M: np.ndarray
+
+
+def example_keys(seed: int, example_ids: list[str]) -> np.ndarray:
+    """uint64 [N]: a key for each example (one copy of a sequence)."""
+    return np.array([example_key(seed, example_id) for example_id in example_ids], np.uint64)
 
 
 def example_key(seed: int, example_id: str) -> int:
-    """A 64-bit key for one example (one copy): the first bytes of sha256(seed, id)."""
+    """A 64-bit key: the first bytes of sha256(seed, id)."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{example_id}".encode()).digest()[:8], "little")
 
 
@@ -48,91 +77,76 @@ def uniform(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
     return (x >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
-def mask_tokens(
-    token_ids: np.ndarray,
-    lengths: np.ndarray,
-    keys: np.ndarray,
-    special_ids: np.ndarray,
-    ordinary_ids: np.ndarray,
-    mask_id: int,
-    config: MaskingConfig,
-    words: np.ndarray | None = None,
-) -> Masked:
+def mask_tokens(tokens: FlatTokens, keys_N: np.ndarray, vocabulary: MaskingVocabulary, config: MaskingConfig) -> Masked:
     """Chooses targets and replaces them (Devlin et al. 2019, section 3.1).
 
-    Each row gets `rate` times its ordinary tokens as targets, rounded up or down at
-    random so that the expectation is exact, but at least one if it has any ordinary
-    token. Which ones is uniform without replacement. With `words` whole words are chosen
-    until the number is reached; the word that would exceed it is taken at random, such
-    that the expectation stays exact.
+    In each sequence `mlm_probability` times its ordinary tokens become targets. The number is rounded up or down at
+    random, so that its expectation is exact, but is at least one where there is an ordinary token. Which ones is
+    uniform without replacement. Where `tokens` has words, whole words are chosen until the number is reached; the word
+    that would exceed it is taken at random, such that the expectation stays exact.
 
     Args:
-      token_ids: int32 [T], N rows laid end to end, own ids, special tokens included.
-      lengths: int64 [N], summing to T.
-      keys: uint64 [N], from `example_key`.
-      special_ids: own ids that are never targets.
-      ordinary_ids: own ids that random replacements are drawn from.
-      mask_id: the mask token.
-      words: int64 [T], equal numbers for the tokens of one word, which are neighbours.
+      tokens: special tokens included.
+      keys_N: uint64, from `example_keys`.
     """
-    rows = np.repeat(np.arange(len(lengths)), lengths)
-    starts = np.cumsum(lengths) - lengths
-    positions = (np.arange(len(token_ids)) - starts[rows]).astype(np.uint64)
+    row_T = np.repeat(np.arange(len(tokens.lengths_N)), tokens.lengths_N)
+    position_T = (np.arange(len(row_T)) - tokens.starts_N[row_T]).astype(np.uint64)
+    token_C = np.flatnonzero(~np.isin(tokens.ids_T, vocabulary.special_ids))
+    row_C = row_T[token_C]
 
-    # The wanted number of targets a row.
-    candidates = np.flatnonzero(~np.isin(token_ids, special_ids))
-    available = np.bincount(rows[candidates], minlength=len(lengths))
-    exact = available * config.mlm_probability
-    floor = np.floor(exact)
-    wanted = floor + (uniform(keys, np.full(len(keys), _ROUND)) < exact - floor)
-    wanted = np.minimum(np.maximum(wanted, 1), available).astype(np.int64)
+    available_N = np.bincount(row_C, minlength=len(keys_N))
+    exact_N = available_N * config.mlm_probability
+    floor_N = np.floor(exact_N)
+    wanted_N = floor_N + (uniform(keys_N, np.full(len(keys_N), _ROUND)) < exact_N - floor_N)
+    wanted_N = np.minimum(np.maximum(wanted_N, 1), available_N).astype(np.int64)
 
-    units = np.arange(len(candidates)) if words is None else _units(words[candidates], rows[candidates])
-    chosen = _choose(units, rows[candidates], wanted, keys, positions[candidates])
-    targets = candidates[chosen]
+    unit_C = np.arange(len(token_C)) if tokens.words_T is None else _units(tokens.words_T[token_C], row_C)
+    is_target_C = _choose(unit_C, row_C, wanted_N, keys_N, position_T[token_C])
+    targets_M = token_C[is_target_C]
 
-    target_keys, counters = keys[rows[targets]], positions[targets]
-    action = uniform(target_keys, counters + _ACTION)
-    draw = uniform(target_keys, counters + _REPLACE)
-    replacement = ordinary_ids[(draw * len(ordinary_ids)).astype(np.int64)]
-    labels = token_ids[targets]
-    masked = token_ids.copy()
-    masked[targets] = np.select(
-        [action < config.mask_replace_prob, action < config.mask_replace_prob + config.random_replace_prob],
-        [mask_id, replacement],
-        labels,
+    keys_M, position_M = keys_N[row_T[targets_M]], position_T[targets_M]
+    action_M = uniform(keys_M, position_M + _ACTION)
+    draw_M = uniform(keys_M, position_M + _REPLACE)
+    replacement_M = vocabulary.ordinary_ids[(draw_M * len(vocabulary.ordinary_ids)).astype(np.int64)]
+    labels_M = tokens.ids_T[targets_M]
+    input_ids_T = tokens.ids_T.copy()
+    input_ids_T[targets_M] = np.select(
+        [action_M < config.mask_replace_prob, action_M < config.mask_replace_prob + config.random_replace_prob],
+        [vocabulary.mask_id, replacement_M],
+        labels_M,
     )
-    return Masked(masked, targets, labels)
+    return Masked(input_ids_T, targets_M, labels_M)
 
 
-def _units(words: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """int64 [C], ascending: which candidates are chosen together, those of one word in one row."""
-    starts = np.ones(len(words), bool)
-    starts[1:] = (words[1:] != words[:-1]) | (rows[1:] != rows[:-1])
-    sizes = np.diff(np.append(np.flatnonzero(starts), len(words)))
-    return np.cumsum(starts | np.repeat(sizes > _LONGEST_WORD, sizes)) - 1
+def _units(word_C: np.ndarray, row_C: np.ndarray) -> np.ndarray:
+    """int64 [C], ascending: which candidates are chosen together, those of one word in one sequence."""
+    begins_word_C = np.ones(len(word_C), bool)
+    begins_word_C[1:] = (word_C[1:] != word_C[:-1]) | (row_C[1:] != row_C[:-1])
+    word_sizes = np.diff(np.append(np.flatnonzero(begins_word_C), len(word_C)))
+    return np.cumsum(begins_word_C | np.repeat(word_sizes > _LONGEST_WORD, word_sizes)) - 1
 
 
 def _choose(
-    units: np.ndarray, rows: np.ndarray, wanted: np.ndarray, keys: np.ndarray, positions: np.ndarray
+    unit_C: np.ndarray, row_C: np.ndarray, wanted_N: np.ndarray, keys_N: np.ndarray, position_C: np.ndarray
 ) -> np.ndarray:
-    """bool [C]: the candidates in the first units of each row, in random order, up to its wanted number."""
-    if not len(units):
+    """bool [C]: the candidates in the first units of each sequence, in random order, up to its wanted number."""
+    if not len(unit_C):
         return np.zeros(0, bool)
-    first = np.flatnonzero(np.diff(units, prepend=-1))
-    sizes = np.diff(np.append(first, len(units)))
-    unit_rows, unit_keys, counters = rows[first], keys[rows[first]], positions[first]
-    order = np.lexsort((uniform(unit_keys, counters + _SELECT), unit_rows))
-    sorted_rows, sorted_sizes = unit_rows[order], sizes[order]
-    before = np.cumsum(sorted_sizes) - sorted_sizes
-    row_starts = np.flatnonzero(np.diff(sorted_rows, prepend=-1))
-    is_first = np.zeros(len(order), bool)
-    is_first[row_starts] = True
-    before -= np.repeat(before[row_starts], np.diff(np.append(row_starts, len(order))))
-    left = wanted[sorted_rows] - before
-    border = uniform(unit_keys, counters + _BORDER)[order] * sorted_sizes < left
-    # A row's first word is taken in any case, lest the row have no target.
-    taken = (left > 0) & ((left >= sorted_sizes) | border | is_first)
-    chosen = np.empty(len(order), bool)
-    chosen[order] = taken
-    return chosen[units]
+    first_candidate_U = np.flatnonzero(np.diff(unit_C, prepend=-1))
+    size_U = np.diff(np.append(first_candidate_U, len(unit_C)))
+    row_U, position_U = row_C[first_candidate_U], position_C[first_candidate_U]
+    order = np.lexsort((uniform(keys_N[row_U], position_U + _SELECT), row_U))
+
+    # From here on, units sequence by sequence, each sequence's in random order.
+    row_U, position_U, size_U = row_U[order], position_U[order], size_U[order]
+    begins_row_U = np.diff(row_U, prepend=-1) != 0
+    row_starts = np.flatnonzero(begins_row_U)
+    before_U = np.cumsum(size_U) - size_U
+    before_U -= np.repeat(before_U[row_starts], np.diff(np.append(row_starts, len(order))))
+    left_U = wanted_N[row_U] - before_U
+    exceeds_by_chance_U = uniform(keys_N[row_U], position_U + _BORDER) * size_U < left_U
+    # The first unit of a sequence is taken in any case, so that the sequence has a target.
+    is_taken_U = (left_U > 0) & ((left_U >= size_U) | exceeds_by_chance_U | begins_row_U)
+    is_chosen_U = np.empty(len(order), bool)
+    is_chosen_U[order] = is_taken_U
+    return is_chosen_U[unit_C]

@@ -1,15 +1,24 @@
-"""From texts to sequences: tokenizing, cutting long records, packing short ones.
+"""From records to sequences: tokenizing, cutting long records, packing short ones.
 
-Legend: R records, S segments, N sequences, T tokens in all. Ids are the teacher's own.
+Token ids are the teacher's. Legend, a suffix for what an array has one entry of:
+  R  record that has a text
+  T  token of these texts, laid end to end, without special tokens around them
+  S  segment: consecutive tokens of one record
+  N  sequence: one segment, or with packing several, framed by special tokens
+Other names say what an entry points at: `record_S` is the record of each segment, `segment_N` the first segment of
+each sequence.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
 from pipeline.config import PipelineConfig
+from pipeline.corpus.records import Record
+from pipeline.shard.flat_tokens import FlatTokens
 from pipeline.teachers.exact_tokenizer import tokenizer_faults
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.ragged import ranges
@@ -20,121 +29,157 @@ _TOKENIZE_LINES = 1024
 
 @dataclass(frozen=True)
 class Sequences:
-    """N unmasked sequences laid end to end, T tokens in all.
+    """N unmasked sequences.
 
     Attributes:
-      token_ids: int32 [T], special tokens included.
-      lengths: int64 [N].
-      records, numbers: int64 [N], the (first) record and the segment within it.
-      words: int64 [T], equal for neighbours that are one word; None unless whole words are masked.
+      tokens: their tokens, special tokens included.
+      record_N: int64, the number of the (first) record in its file.
+      number_N: int64, the number of the (first) segment within that record.
     """
 
-    token_ids: np.ndarray
-    lengths: np.ndarray
-    records: np.ndarray
-    numbers: np.ndarray
-    words: np.ndarray | None
+    tokens: FlatTokens
+    record_N: np.ndarray
+    number_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.tokens.lengths_N)
+
+    def take(self, chosen: np.ndarray) -> "Sequences":
+        """The sequences with the indices `chosen`, in that order."""
+        return Sequences(self.tokens.take(chosen), self.record_N[chosen], self.number_N[chosen])
 
 
-def make_sequences(
-    records: Sequence[int], texts: Sequence[str], tokenizer: TeacherTokenizer, config: PipelineConfig
-) -> tuple[Sequences, list[tuple[int, str]]]:
-    """Tokenizes, and cuts long records into the fewest segments, of equal length give or take one.
+class Reject(NamedTuple):
+    """A record that cannot be used: its number in its file, and why."""
 
-    Equal lengths, so that no record ends in a stub of a few tokens. Segments of special
-    (say, unknown) tokens alone have nothing to mask and are left out. With `packing`
-    consecutive segments share a sequence while they fit.
+    record: int
+    reason: str
 
-    Returns:
-      the sequences, and (record, reason) of the records that gave none.
+
+class Tokenized(NamedTuple):
+    """What became of `records` records: sequences of those that can be used, and the others, ascending."""
+
+    records: int
+    sequences: Sequences
+    rejects: list[Reject]
+
+
+def make_sequences(records: Iterable[Record], tokenizer: TeacherTokenizer, config: PipelineConfig) -> Tokenized:
+    """Tokenizes, and cuts long records into the fewest segments, whose lengths differ by at most one token.
+
+    Equal lengths, so that no record ends in a stub of a few tokens. Segments of special (for example unknown) tokens
+    alone have nothing to mask and are left out. With `packing` consecutive segments share a sequence while they fit.
     """
-    own, lengths, words = _tokenize(texts, tokenizer, config.masking.whole_words)
-    ordinary = np.concatenate([[0], np.cumsum(~np.isin(own, tokenizer.special_ids))])
-    starts = np.cumsum(lengths) - lengths
-    long_enough = lengths >= config.min_length
-    usable = long_enough & (ordinary[starts + lengths] > ordinary[starts])
+    rejects: list[Reject] = []
+    numbers: list[int] = []
+    texts: list[str] = []
+    for record in records:
+        if record.fault:
+            rejects.append(Reject(record.number, record.fault))
+        else:
+            numbers.append(record.number)
+            texts.append(record.text)
 
+    tokens = _tokenize(texts, tokenizer, config.masking.whole_words)
+    # Ordinary tokens before each token, and in all: the difference of two says how many stand between.
+    ordinary = np.concatenate([[0], np.cumsum(~np.isin(tokens.ids_T, tokenizer.special_ids))])
+    start_R, length_R = tokens.starts_N, tokens.lengths_N
+    is_long_enough_R = length_R >= config.min_length
+    is_usable_R = is_long_enough_R & (ordinary[start_R + length_R] > ordinary[start_R])
     room = config.max_length - len(tokenizer.prefix) - len(tokenizer.suffix)
-    counts = np.where(usable, -(-lengths // room), 0)
-    owners = np.repeat(np.arange(len(lengths)), counts)
-    numbers = np.arange(len(owners)) - np.repeat(np.cumsum(counts) - counts, counts)
-    base, longer = lengths[owners] // counts[owners], lengths[owners] % counts[owners]
-    sizes = base + (numbers < longer)
-    begins = starts[owners] + numbers * base + np.minimum(numbers, longer)
+    segments = _cut(start_R, length_R, np.where(is_usable_R, -(-length_R // room), 0))
+    segments = segments.take(ordinary[segments.start_S + segments.length_S] > ordinary[segments.start_S])
 
-    kept = ordinary[begins + sizes] > ordinary[begins]
-    owners, numbers, begins, sizes = (array[kept] for array in (owners, numbers, begins, sizes))
-    separator = len(tokenizer.suffix)
-    firsts = _pack(sizes, room, separator) if config.packing else np.arange(len(sizes))
-    sequences = _frame(own, words, begins, sizes, firsts, tokenizer)
-    numbered = np.asarray(records, np.int64)
-    rejects = [
-        (records[index], NO_TARGET if long_enough[index] else TOO_SHORT) for index in np.flatnonzero(~usable).tolist()
+    count = len(segments.length_S)
+    segment_N = _pack(segments.length_S, room, len(tokenizer.suffix)) if config.packing else np.arange(count)
+    sequences = Sequences(
+        tokens=_frame(tokens, segments, segment_N, tokenizer),
+        record_N=np.asarray(numbers, np.int64)[segments.record_S[segment_N]],
+        number_N=segments.number_S[segment_N],
+    )
+    rejects += [
+        Reject(numbers[index], NO_TARGET if is_long_enough_R[index] else TOO_SHORT)
+        for index in np.flatnonzero(~is_usable_R).tolist()
     ]
-    return Sequences(*sequences[:2], numbered[owners[firsts]], numbers[firsts], sequences[2]), rejects
+    return Tokenized(int(is_usable_R.sum()) + len(rejects), sequences, sorted(rejects))
 
 
-def _tokenize(
-    texts: Sequence[str], tokenizer: TeacherTokenizer, with_words: bool
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """(int32 [T] ids without special framing, int64 [R] lengths, int64 [T] word numbers or None)."""
+def _tokenize(texts: Sequence[str], tokenizer: TeacherTokenizer, with_words: bool) -> FlatTokens:
+    """The tokens of R texts, without special tokens around them."""
     backend = tokenizer.hf.backend_tokenizer
     encode = backend.encode_batch if with_words else backend.encode_batch_fast
-    ids, lengths, words, seen = [np.empty(0, np.int32)], [], [np.empty(0, np.int64)], 0
+    ids, lengths, words, words_before = [np.empty(0, np.int32)], [], [np.empty(0, np.int64)], 0
     for start in range(0, len(texts), _TOKENIZE_LINES):
         with tokenizer_faults(f"teacher {tokenizer.name!r}: its tokenizer fails on the text"):
             encodings = encode(texts[start : start + _TOKENIZE_LINES], add_special_tokens=False)
         ids.append(np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32))
         lengths += [len(encoding) for encoding in encodings]
         for encoding in encodings if with_words else ():
-            # Tokens that belong to no word (added ones) are words of their own.
-            own = [-1 - place if word is None else word for place, word in enumerate(encoding.word_ids)]
-            words.append(np.cumsum(np.diff(np.array(own, np.int64), prepend=-1) != 0) + seen)
-            seen += len(own) + 1
-    return np.concatenate(ids), np.array(lengths, np.int64), np.concatenate(words) if with_words else None
+            # A token that belongs to no word (an added one) is a word by itself.
+            word_of_token = [-1 - index if word is None else word for index, word in enumerate(encoding.word_ids)]
+            words.append(np.cumsum(np.diff(np.array(word_of_token, np.int64), prepend=-1) != 0) + words_before)
+            words_before += len(word_of_token) + 1
+    words_T = np.concatenate(words) if with_words else None
+    return FlatTokens(np.concatenate(ids), np.array(lengths, np.int64), words_T)
 
 
-def _pack(sizes: np.ndarray, room: int, separator: int) -> np.ndarray:
-    """int64, ascending: the segments that begin a sequence, when each takes all that fit."""
-    # With a separator after each segment, the last one's beyond the room.
-    ends = np.concatenate([[0], np.cumsum(sizes + separator)])
+@dataclass(frozen=True)
+class _Segments:
+    """S segments, int64 each: the index of their record in R, their number in it, and where they lie in T."""
+
+    record_S: np.ndarray
+    number_S: np.ndarray
+    start_S: np.ndarray
+    length_S: np.ndarray
+
+    def take(self, chosen: np.ndarray) -> "_Segments":
+        return _Segments(self.record_S[chosen], self.number_S[chosen], self.start_S[chosen], self.length_S[chosen])
+
+
+def _cut(start_R: np.ndarray, length_R: np.ndarray, count_R: np.ndarray) -> _Segments:
+    """Cuts each record into its number of segments, the longer ones first."""
+    record_S = np.repeat(np.arange(len(length_R)), count_R)
+    number_S = np.arange(len(record_S)) - np.repeat(np.cumsum(count_R) - count_R, count_R)
+    shortest_S, longer_S = length_R[record_S] // count_R[record_S], length_R[record_S] % count_R[record_S]
+    start_S = start_R[record_S] + number_S * shortest_S + np.minimum(number_S, longer_S)
+    return _Segments(record_S, number_S, start_S, shortest_S + (number_S < longer_S))
+
+
+def _pack(length_S: np.ndarray, room: int, separator: int) -> np.ndarray:
+    """int64 [N], ascending: the segments that begin a sequence, when each sequence takes all that fit."""
+    # With a separator after each segment. The separator after the last segment of a sequence lies beyond the room.
+    ends = np.concatenate([[0], np.cumsum(length_S + separator)])
     firsts, first = [], 0
-    while first < len(sizes):
+    while first < len(length_S):
         firsts.append(first)
         first = max(first + 1, int(np.searchsorted(ends, ends[first] + room + separator, side="right")) - 1)
     return np.array(firsts, np.int64)
 
 
-def _frame(
-    own: np.ndarray,
-    words: np.ndarray | None,
-    begins: np.ndarray,
-    sizes: np.ndarray,
-    firsts: np.ndarray,
-    tokenizer: TeacherTokenizer,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-    """Lays the segments out as sequences: prefix, segments with the suffix after each.
+def _frame(tokens: FlatTokens, segments: _Segments, segment_N: np.ndarray, tokenizer: TeacherTokenizer) -> FlatTokens:
+    """Lays the segments out as sequences: the prefix, then the segments with the suffix after each.
 
-    Returns:
-      int32 [T] ids, int64 [N] lengths, int64 [T] word numbers (-1 for special tokens) or None.
+    Special tokens have the word number -1.
     """
     prefix, suffix = np.array(tokenizer.prefix, np.int32), np.array(tokenizer.suffix, np.int32)
-    begins_sequence = np.zeros(len(sizes), np.int64)
-    begins_sequence[firsts] = 1
-    blocks = begins_sequence * len(prefix) + sizes + len(suffix)
-    block_starts = np.cumsum(blocks) - blocks
-    bodies = block_starts + begins_sequence * len(prefix)
+    begins_sequence_S = np.zeros(len(segments.length_S), np.int64)
+    begins_sequence_S[segment_N] = 1
+    # A block is a segment with the special tokens before and after it.
+    block_length_S = begins_sequence_S * len(prefix) + segments.length_S + len(suffix)
+    block_start_S = np.cumsum(block_length_S) - block_length_S
+    body_start_S = block_start_S + begins_sequence_S * len(prefix)
 
-    token_ids = np.empty(blocks.sum(), np.int32)
-    inside = ranges(bodies, sizes)
-    token_ids[inside] = own[ranges(begins, sizes)]
-    for place, special in enumerate(prefix):
-        token_ids[block_starts[firsts] + place] = special
-    for place, special in enumerate(suffix):
-        token_ids[bodies + sizes + place] = special
-    framed_words = None
-    if words is not None:
-        framed_words = np.full(len(token_ids), -1, np.int64)
-        framed_words[inside] = words[ranges(begins, sizes)]
-    lengths = np.add.reduceat(blocks, firsts) if len(firsts) else np.empty(0, np.int64)
-    return token_ids, lengths, framed_words
+    source = ranges(segments.start_S, segments.length_S)
+    target = ranges(body_start_S, segments.length_S)
+    ids = np.empty(block_length_S.sum(), np.int32)
+    ids[target] = tokens.ids_T[source]
+    for offset, special_id in enumerate(prefix):
+        ids[block_start_S[segment_N] + offset] = special_id
+    for offset, special_id in enumerate(suffix):
+        ids[body_start_S + segments.length_S + offset] = special_id
+    words = None
+    if tokens.words_T is not None:
+        words = np.full(len(ids), -1, np.int64)
+        words[target] = tokens.words_T[source]
+    lengths_N = np.add.reduceat(block_length_S, segment_N) if len(segment_N) else np.empty(0, np.int64)
+    return FlatTokens(ids, lengths_N, words)

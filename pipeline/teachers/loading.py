@@ -21,14 +21,14 @@ class Teacher:
     Attributes:
       predictor: None for `top_k: 0`.
       to_merged: int32 [own vocabulary], own ids to merged ids.
-      to_own: int64 [merged vocabulary], the reverse, -1 for tokens that it lacks.
+      to_teacher: int64 [merged vocabulary], the reverse, -1 for tokens that it lacks.
       vocabulary_sha256: of the merged vocabulary.
     """
 
     tokenizer: TeacherTokenizer
     predictor: Predictor | None
     to_merged: np.ndarray
-    to_own: np.ndarray
+    to_teacher: np.ndarray
     vocabulary_sha256: str
 
 
@@ -54,6 +54,6 @@ def load_teacher(
         tokenizer=tokenizer,
         predictor=Predictor(model, tokenizer, teacher, config.top_k, threads, config.max_length) if model else None,
         to_merged=vocabulary.to_merged(name),
-        to_own=vocabulary.teacher_ids[name],
+        to_teacher=vocabulary.teacher_ids[name],
         vocabulary_sha256=vocabulary.sha256,
     )

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from transformers import AutoTokenizer
 
 from pipeline.config import MaskingConfig
-from pipeline.shard.masking import example_key, mask_tokens, uniform
+from pipeline.shard.flat_tokens import FlatTokens
+from pipeline.shard.masking import MaskingVocabulary, example_key, mask_tokens, uniform
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import outputs, world
 
@@ -25,8 +26,9 @@ def rows(count: int, low: int, high: int, seed: int = 0) -> tuple[np.ndarray, np
     return np.concatenate(parts).astype(np.int32), np.array([len(part) for part in parts]), keys
 
 
-def mask(tokens, lengths, keys, **config):
-    return mask_tokens(tokens, lengths, keys, SPECIAL, ORDINARY, MASK, MaskingConfig(**config))
+def mask(tokens, lengths, keys, words=None, **config):
+    vocabulary = MaskingVocabulary(SPECIAL, ORDINARY, MASK)
+    return mask_tokens(FlatTokens(tokens, lengths, words), keys, vocabulary, MaskingConfig(**config))
 
 
 def within(share: float, expected: float, samples: int) -> bool:
@@ -41,9 +43,9 @@ def test_statistics():
     # Rounding up rows that would have no target at all adds a little, computable exactly.
     sizes = lengths - 2
     expected = np.maximum(sizes * 0.15, 1).sum() / ordinary
-    assert within(len(masked.targets) / ordinary, expected, ordinary)
-    new, old = masked.input_ids[masked.targets], masked.labels
-    count = len(masked.targets)
+    assert within(len(masked.targets_M) / ordinary, expected, ordinary)
+    new, old = masked.input_ids_T[masked.targets_M], masked.labels_M
+    count = len(masked.targets_M)
     assert within((new == MASK).mean(), 0.8, count)
     # A random token is the original one once in 45 times.
     assert within((new == old).mean(), 0.1 + 0.1 / len(ORDINARY), count)
@@ -55,7 +57,7 @@ def test_statistics():
 def test_every_place_is_equally_likely():
     tokens, lengths, keys = rows(6000, 20, 20)
     masked = mask(tokens, lengths, keys)
-    places = np.bincount(masked.targets % 22, minlength=22)
+    places = np.bincount(masked.targets_M % 22, minlength=22)
     assert places[0] == places[21] == 0
     assert all(within(count / 6000, 0.15, 6000) for count in places[1:21])
 
@@ -63,19 +65,19 @@ def test_every_place_is_equally_likely():
 def test_only_targets_change_and_labels_are_the_originals():
     tokens, lengths, keys = rows(200, 1, 40)
     masked = mask(tokens, lengths, keys, mlm_probability=0.3)
-    assert (masked.labels == tokens[masked.targets]).all()
-    assert not np.isin(masked.labels, SPECIAL).any()
-    untouched = np.setdiff1d(np.arange(len(tokens)), masked.targets)
-    assert (masked.input_ids[untouched] == tokens[untouched]).all()
-    assert (np.diff(masked.targets) > 0).all()
+    assert (masked.labels_M == tokens[masked.targets_M]).all()
+    assert not np.isin(masked.labels_M, SPECIAL).any()
+    untouched = np.setdiff1d(np.arange(len(tokens)), masked.targets_M)
+    assert (masked.input_ids_T[untouched] == tokens[untouched]).all()
+    assert (np.diff(masked.targets_M) > 0).all()
 
 
 def test_every_row_with_an_ordinary_token_has_a_target():
     tokens, lengths, keys = rows(300, 1, 3)
     masked = mask(tokens, lengths, keys, mlm_probability=0.01)
-    assert len(masked.targets) == 300
+    assert len(masked.targets_M) == 300
     only_special = mask(np.array([2, 3], np.int32), np.array([2]), keys[:1])
-    assert len(only_special.targets) == 0
+    assert len(only_special.targets_M) == 0
 
 
 @settings(deadline=None)
@@ -87,9 +89,9 @@ def test_a_row_is_masked_alike_in_any_company(count, seed, data):
     stop = data.draw(st.integers(start + 1, count))
     first, last = lengths[:start].sum(), lengths[:stop].sum()
     part = mask(tokens[first:last], lengths[start:stop], keys[start:stop])
-    inside = (whole.targets >= first) & (whole.targets < last)
-    assert (part.input_ids == whole.input_ids[first:last]).all()
-    assert (part.targets == whole.targets[inside] - first).all()
+    inside = (whole.targets_M >= first) & (whole.targets_M < last)
+    assert (part.input_ids_T == whole.input_ids_T[first:last]).all()
+    assert (part.targets_M == whole.targets_M[inside] - first).all()
 
 
 def test_whole_words_keep_the_rate():
@@ -97,9 +99,9 @@ def test_whole_words_keep_the_rate():
     tokens, lengths, keys = rows(3000, 30, 60, seed=1)
     random = np.random.default_rng(2)
     words = np.repeat(np.arange(len(tokens)), random.integers(1, 5, len(tokens)))[: len(tokens)]
-    masked = mask_tokens(tokens, lengths, keys, SPECIAL, ORDINARY, MASK, MaskingConfig(), words)
+    masked = mask(tokens, lengths, keys, words)
     is_target = np.zeros(len(tokens), bool)
-    is_target[masked.targets] = True
+    is_target[masked.targets_M] = True
     row = np.repeat(np.arange(len(lengths)), lengths)
     ordinary = ~np.isin(tokens, SPECIAL)
     groups = {}
@@ -116,8 +118,8 @@ def test_whole_words_keep_the_rate():
 def test_a_word_of_many_tokens_is_masked_by_tokens():
     tokens, lengths, keys = rows(200, 40, 40)
     clause = np.repeat(np.arange(len(lengths)), lengths)
-    whole = mask_tokens(tokens, lengths, keys, SPECIAL, ORDINARY, MASK, MaskingConfig(), clause)
-    assert whole.targets.tolist() == mask(tokens, lengths, keys).targets.tolist()
+    whole = mask(tokens, lengths, keys, clause)
+    assert whole.targets_M.tolist() == mask(tokens, lengths, keys).targets_M.tolist()
 
 
 def test_uniform_is_splitmix64():
@@ -130,7 +132,7 @@ def test_uniform_is_splitmix64():
 def test_copies_and_seeds_differ():
     tokens, lengths, keys = rows(50, 20, 20)
     other = np.array([example_key(1, str(i)) for i in range(50)], np.uint64)
-    assert (mask(tokens, lengths, keys).targets.tolist()) != (mask(tokens, lengths, other).targets.tolist())
+    assert (mask(tokens, lengths, keys).targets_M.tolist()) != (mask(tokens, lengths, other).targets_M.tolist())
 
 
 @pytest.mark.parametrize("teacher", world.TEACHERS)
