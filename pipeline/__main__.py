@@ -12,7 +12,7 @@ import logging
 from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config
 from schemas.errors import UserError, exit_code_of
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 
 
 def main(arguments: list[str]) -> int:
@@ -65,7 +65,7 @@ def _run(path: str, beam_arguments: list[str]) -> None:
 
     manifest = run_pipeline(config, beam_arguments)
     if not manifest:
-        print(f"{masked(config.output)}: the job's template is written; run it, then this command again to finish")
+        print(f"{without_secrets(config.output)}: the job's template is written; run it, then this command again to finish")
         return
     for record in manifest.languages:
         rejected = sum(record.rejected.values())
@@ -81,7 +81,7 @@ def _run(path: str, beam_arguments: list[str]) -> None:
             )
     rows = sum(file.rows for file in manifest.files)
     print(
-        f"{masked(config.output)}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens"
+        f"{without_secrets(config.output)}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens"
     )
 
 

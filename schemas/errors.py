@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 
 # What a terminal or a reader may take for something else than text: control characters and escape sequences, line and
 # paragraph separators, marks and overrides of the writing direction, and halves of surrogate pairs.
@@ -31,7 +31,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
         with naming_exhaustion():
             return command() or 0
     except UserError as error:
-        print(f"error: {printable(masked(str(error)))}", file=sys.stderr)
+        print(f"error: {printable(without_secrets(str(error)))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped; run the same command again to go on", file=sys.stderr)

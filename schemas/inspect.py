@@ -15,7 +15,7 @@ from schemas.errors import UserError, printable
 from schemas.manifest import PredictionFile, Predictions
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_group
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 from schemas.vocabulary import CONTINUATION, WORD, Vocabulary
 
 _HEAD = "language|teacher|rows|records|used|rejected|tokens|masked|bytes/masked|top-1|log p(label)|reasons".split("|")
@@ -76,7 +76,7 @@ def summarize(predictions: Predictions, language: str | None = None) -> str:
     """The summary as lines. Raises UserError as `measure` does."""
     found = measure(predictions, language)
     lines = [
-        masked(", ".join(predictions.folders)),
+        without_secrets(", ".join(predictions.folders)),
         f"{len(predictions.vocabulary):,} merged tokens, top_k {predictions.top_k}, "
         f"at most {predictions.max_length} tokens a row",
     ]
@@ -104,7 +104,7 @@ def inspect_row(predictions: Predictions, number: int, language: str | None = No
     """
     files = _files(predictions, language)
     total = sum(sum(file.record.row_groups) for file in files)
-    whose = f"{masked(', '.join(predictions.folders))}" + (f" ({language})" if language else "")
+    whose = f"{without_secrets(', '.join(predictions.folders))}" + (f" ({language})" if language else "")
     if not 0 <= number < total:
         numbered = f", numbered 0 to {total - 1}" if total else ""
         raise UserError(f"--row {number}: {whose} has {total} row{'s' * (total != 1)}{numbered}")
@@ -135,7 +135,7 @@ def _files(predictions: Predictions, language: str | None) -> list[PredictionFil
     known = sorted({record.language for manifest in predictions.manifests for record in manifest.languages})
     if language is not None and language not in known:
         raise UserError(
-            f"--language {language}: not in {masked(', '.join(predictions.folders))}, which has {', '.join(known) or 'none'}"
+            f"--language {language}: not in {without_secrets(', '.join(predictions.folders))}, which has {', '.join(known) or 'none'}"
         )
     return [file for file in predictions.files if language in (None, file.record.language)]
 

@@ -1,4 +1,4 @@
-"""Secrets that a URL may hold, and how it is shown and stored without them."""
+"""Secrets that a URL may hold, and how the URL is shown and stored without them."""
 
 import re
 
@@ -9,12 +9,12 @@ _QUERY = re.compile(r"([?&][^=&/]+=)[^&]+")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 
 
-def masked(text: str) -> str:
-    """`text` with the URLs in it, if any, less their users, passwords and queries' values; and less tokens of the hub."""
-    shown = _URL.sub(lambda url: masked_query(_USER.sub(r"\1***@", url[0])), text)
+def without_secrets(text: str) -> str:
+    """`text` whose URLs, if any, have no users, passwords and query values, and that has no tokens of the hub."""
+    shown = _URL.sub(lambda url: without_query_values(_USER.sub(r"\1***@", url[0])), text)
     return _TOKEN.sub("hf_***", shown)
 
 
-def masked_query(url: str) -> str:
+def without_query_values(url: str) -> str:
     """A URL, or the end of one, without the values of its query: a renewed signature does not change it."""
     return _QUERY.sub(r"\1***", url)

@@ -14,7 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError, first_line
 from schemas.paths import local_path
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 
 # What it logs, with a traceback, it raises too. Where a program has set up logging it still does.
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())
@@ -43,7 +43,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
             return of_protocol(**of_protocol._get_kwargs_from_urls(url), **options), of_protocol._strip_protocol(url)
         return fsspec.core.url_to_fs(url, **options)
     except (ImportError, ValueError) as error:
-        raise UserError(f"{masked(url)}: {masked(first_line(error))}") from None
+        raise UserError(f"{without_secrets(url)}: {without_secrets(first_line(error))}") from None
 
 
 @contextmanager

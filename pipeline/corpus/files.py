@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
-from schemas.secrets import masked, masked_query
+from schemas.secrets import without_secrets, without_query_values
 from schemas.storage import filesystem, join
 
 # The suffix of a compressed file, and Arrow's name of the codec.
@@ -50,7 +50,7 @@ class TextFile:
     @property
     def shown(self) -> str:
         """`url` as messages give it, without secrets."""
-        return masked(self.url)
+        return without_secrets(self.url)
 
     @property
     def _name(self) -> str:
@@ -81,7 +81,7 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
             found = _walk(path) if is_local and base == path else fs.find(path)
         found = [match for match in found if match == path or not _is_hidden(posixpath.relpath(match, base))]
         if not found:
-            raise UserError(f"text.{language}: no file matches {masked(pattern)!r}")
+            raise UserError(f"text.{language}: no file matches {without_secrets(pattern)!r}")
         for match in found:
             if not match.isprintable() and match != match.encode("utf-8", "replace").decode():
                 raise UserError(f"text.{language}: the name {ascii(match)} is not UTF-8; rename the file")
@@ -92,7 +92,7 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
                 continue
             taken.add(identity)
             source = posixpath.relpath(match, base)
-            source = source if is_local else masked_query(source)
+            source = source if is_local else without_query_values(source)
             file = TextFile(url, source, field)
             if file.source in files:
                 raise UserError(

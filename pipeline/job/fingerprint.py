@@ -13,7 +13,7 @@ from pipeline.teachers.predictor import try_forward
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.errors import UserError, differences
 from schemas.manifest import MANIFEST_FILE, RUN_FILE, TeacherRecord, VocabularyRecord
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 from schemas.storage import create_bytes, join, list_files, read_bytes, write_bytes
 from schemas.vocabulary import Vocabulary
 
@@ -61,7 +61,7 @@ def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherToken
         check_model(tokenizer, model, config.top_k, config.max_length)
         try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
     return TeacherRecord(
-        model=masked(teacher.model),
+        model=without_secrets(teacher.model),
         revision=teacher.revision,
         family=tokenizer.family,
         languages=teacher.languages,

@@ -10,7 +10,7 @@ from pipeline.teachers.model import load_model, teacher_fingerprint
 from pipeline.teachers.predictor import Predictor
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from schemas.errors import UserError
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 from schemas.vocabulary import Vocabulary
 
 
@@ -46,7 +46,7 @@ def load_teacher(
     found = teacher_fingerprint(tokenizer, model)
     if found != fingerprint:
         raise UserError(
-            f"teacher {name!r} ({masked(teacher.model)}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
+            f"teacher {name!r} ({without_secrets(teacher.model)}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
             "pin `revision` to a commit"
         )
     threads = config.inference_threads or threads or os.cpu_count() or 1

@@ -16,7 +16,7 @@ from pipeline.teachers.faults import loading_fault
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.errors import UserError
 from schemas.model_sizes import check_sizes
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 
 _NO_LIMIT = 1_000_000
 # What ELECTRA and DeBERTa-v3 call the head that detects replaced tokens.
@@ -31,7 +31,7 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     Raises:
       UserError: it cannot be loaded, or parts of the head would be made up at random.
     """
-    where = f"teacher {name!r} ({masked(config.model)})"
+    where = f"teacher {name!r} ({without_secrets(config.model)})"
     if config.trust_remote_code:
         # transformers 5 reads what `post_init` sets; code written for 4 (HPLT's LTG-BERT) need not have called it.
         PreTrainedModel.all_tied_weights_keys = getattr(PreTrainedModel, "all_tied_weights_keys", {})

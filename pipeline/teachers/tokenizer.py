@@ -21,7 +21,7 @@ from pipeline.teachers.family import (
 )
 from pipeline.teachers.tokenizer_json import is_filler
 from schemas.errors import UserError
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 from schemas.vocabulary import TRANSFORMERS_ROLES
 
 
@@ -77,7 +77,7 @@ def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
         mask or padding token, or frames sequences with something other than fixed special
         tokens.
     """
-    where = f"teacher {name!r} ({masked(config.model)})"
+    where = f"teacher {name!r} ({without_secrets(config.model)})"
     # Whatever its files make them say: no value of theirs is checked by transformers itself.
     with tokenizer_faults(f"{where}: its tokenizer cannot be used"):
         return _load(name, where, config)

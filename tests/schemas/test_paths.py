@@ -22,7 +22,7 @@ from pipeline.job.launcher import run_pipeline
 from pipeline.job.plan import plan_text
 from schemas.errors import UserError, exit_code_of
 from schemas.paths import check_output_folder, path_option
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 from schemas.storage import filesystem
 from trainer.config import TrainerConfig
 
@@ -171,7 +171,7 @@ def test_an_output_with_colons_is_a_folder_of_that_name(tmp_path):
     ],
 )  # fmt: skip
 def test_secrets_are_masked(url, shown, capsys):
-    assert masked(url) == shown
+    assert without_secrets(url) == shown
 
     def fails():
         raise UserError(f"{url}: cannot be read")

@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from schemas.errors import UserError, first_line
-from schemas.secrets import masked
+from schemas.secrets import without_secrets
 from schemas.storage import write_bytes
 from trainer.config import TrainerConfig
 from trainer.data.batches import Batch
@@ -164,7 +164,7 @@ def _start_wandb(config: TrainerConfig) -> Any:
             id=path.read_text(),
             resume="allow",
             dir=str(path.parent),
-            config=json.loads(masked(config.model_dump_json())),
+            config=json.loads(without_secrets(config.model_dump_json())),
         )
     except wandb.Error as error:
         raise UserError(
