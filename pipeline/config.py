@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from schemas.config import Config
+from schemas.config import Config, Unrecorded
 from schemas.names import Name
 from schemas.paths import PathOrUrl
 from schemas.vocabulary import FIXED_COLUMNS
@@ -79,25 +79,21 @@ class MaskingConfig(Config):
         return self
 
 
-# Fields that do not change a run's rows: a rerun may change them.
-RUNTIME_FIELDS = {"output", "extends", "teachers", "text", "inference_threads", "teachers_in_memory", "max_rejected"}
-
-
 class PipelineConfig(Config):
     """Stage one: what to read, who predicts, what to keep."""
 
     former_names: ClassVar = {"identity": "token_identity", "threads": "inference_threads"}
 
-    output: PathOrUrl = Field(description="folder or fsspec URL for the predictions")
-    extends: PathOrUrl | None = Field(
+    output: Unrecorded[PathOrUrl] = Field(description="folder or fsspec URL for the predictions")
+    extends: Unrecorded[PathOrUrl | None] = Field(
         None,
         description="an earlier run's folder or URL: this run's teachers add to its merged vocabulary, every id of "
         "which stays, so that a student can be trained on both folders",
     )
-    teachers: dict[Name, TeacherConfig] = Field(
+    teachers: Unrecorded[dict[Name, TeacherConfig]] = Field(
         min_length=1, description="the teachers by name; their order decides the order of the merged ids"
     )
-    text: dict[Name, Annotated[TextConfig, BeforeValidator(_as_files)]] = Field(
+    text: Unrecorded[dict[Name, Annotated[TextConfig, BeforeValidator(_as_files)]]] = Field(
         min_length=1, description="for each language its text; a list is short for `files`"
     )
     top_k: int = Field(
@@ -125,7 +121,7 @@ class PipelineConfig(Config):
     token_identity: Literal["family", "string"] = Field(
         "family", description="when two teachers' tokens are one: by what they stand for, or by their strings"
     )
-    max_rejected: float = Field(
+    max_rejected: Unrecorded[float] = Field(
         0.5, ge=0, le=1, description="the run fails where more than this share of a language's records is rejected"
     )
     audit_rows: int = Field(
@@ -136,13 +132,13 @@ class PipelineConfig(Config):
     batch_tokens: int | None = Field(
         None, ge=1, description="padded tokens a batch of teacher inference; default 2048 on a CPU, 16384 on a GPU"
     )
-    inference_threads: int | None = Field(
+    inference_threads: Unrecorded[int | None] = Field(
         None,
         ge=1,
         description="batches that a process predicts at a time on a CPU; default its cores, shared between the local "
         "processes of the runner",
     )
-    teachers_in_memory: int = Field(1, ge=1, description="teacher models that a process holds at a time")
+    teachers_in_memory: Unrecorded[int] = Field(1, ge=1, description="teacher models that a process holds at a time")
     shard_bytes: int = Field(
         4 * 2**20, ge=1, description="text bytes a shard: the unit of work, of retry and of one Parquet file"
     )

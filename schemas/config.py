@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -10,6 +10,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from schemas.errors import UserError, first_line
 
 Model = TypeVar("Model", bound=BaseModel)
+Value = TypeVar("Value")
+
+_UNRECORDED = object()
+# A field that a run's record leaves out: another value of it gives the same result (`Unrecorded[int]`), or the record
+# holds the content of what it names.
+Unrecorded = Annotated[Value, _UNRECORDED]
 
 # Far beyond any configuration, and little enough to be refused at once.
 _MOST_BYTES, _MOST_NODES, _MOST_DEPTH, _MOST_DIGITS = 2**20, 100_000, 32, 30
@@ -36,6 +42,12 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
     # What fields were called before: not read any more, but named to who still writes them.
     former_names: ClassVar[dict[str, str]] = {}
+
+
+def recorded(config: Config) -> dict[str, Any]:
+    """The settings that decide a run's result, as JSON values: all fields but those that are `Unrecorded`."""
+    unrecorded = {name for name, field in type(config).model_fields.items() if _UNRECORDED in field.metadata}
+    return config.model_dump(mode="json", exclude=unrecorded)
 
 
 def load_config(path: str, model: type[Model]) -> Model:

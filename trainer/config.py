@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from schemas.config import Config
+from schemas.config import Config, Unrecorded
 from schemas.names import Name
 from schemas.paths import PathOrUrl
 
@@ -159,11 +159,11 @@ class TrainerConfig(Config):
         "keep_checkpoints": "save_total_limit",
     }
 
-    output: PathOrUrl = Field(description="local folder for the student, its checkpoints and its logs")
-    predictions: Folders = Field(
+    output: Unrecorded[PathOrUrl] = Field(description="local folder for the student, its checkpoints and its logs")
+    predictions: Unrecorded[Folders] = Field(
         description="folder or fsspec URL that the pipeline wrote, or a list: a folder, and those that extend it"
     )
-    heldout: Folders | None = Field(
+    heldout: Unrecorded[Folders | None] = Field(
         None, description="such folders, over the same vocabulary or one it extends, to evaluate on and never train on"
     )
     student: StudentConfig
@@ -183,37 +183,41 @@ class TrainerConfig(Config):
         "auto",
         description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32",
     )
-    fsdp: bool = Field(
+    fsdp: Unrecorded[bool] = Field(
         False,
         description="weights, gradients and moments are shared out over the processes (FSDP2) instead of held by each, "
         "for students that do not fit on one GPU",
     )
-    gradient_checkpointing: bool = Field(
+    gradient_checkpointing: Unrecorded[bool] = Field(
         False, description="layers keep their inputs only and compute the rest again for the gradient: slower, leaner"
     )
     torch_compile: bool = Field(
         False, description="torch.compile for the student's layers; on a CPU it needs a C++ compiler"
     )
-    max_skipped_steps: int = Field(
+    max_skipped_steps: Unrecorded[int] = Field(
         10, ge=0, description="steps whose gradient is NaN or infinite are skipped; more of them stop the run"
     )
-    reader_threads: int = Field(2, ge=1, description="threads that read and collate, in each process")
-    logging_steps: int = Field(50, ge=1, description="optimizer steps between log lines")
-    wandb_project: str | None = Field(
+    reader_threads: Unrecorded[int] = Field(2, ge=1, description="threads that read and collate, in each process")
+    logging_steps: Unrecorded[int] = Field(50, ge=1, description="optimizer steps between log lines")
+    wandb_project: Unrecorded[str | None] = Field(
         None, description="Weights & Biases project to log to as well; needs `pip install '.[wandb]'`"
     )
-    eval_steps: int | None = Field(None, ge=1, description="optimizer steps between evaluations; always at the end")
-    early_stopping_patience: int | None = Field(
+    eval_steps: Unrecorded[int | None] = Field(
+        None, ge=1, description="optimizer steps between evaluations; always at the end"
+    )
+    early_stopping_patience: Unrecorded[int | None] = Field(
         None,
         ge=1,
         description="stop after so many evaluations that were no better than the best (mean over languages of the "
         "held-out NLL); default never",
     )
-    export: Literal["last", "best"] = Field(
+    export: Unrecorded[Literal["last", "best"]] = Field(
         "last", description="the student to export at the end: of the last step, or of the best evaluation"
     )
-    save_steps: int = Field(500, ge=1, description="optimizer steps between checkpoints; always at the end")
-    save_total_limit: int = Field(2, ge=1, description="the last so many are kept, and that of the best evaluation")
+    save_steps: Unrecorded[int] = Field(500, ge=1, description="optimizer steps between checkpoints; always at the end")
+    save_total_limit: Unrecorded[int] = Field(
+        2, ge=1, description="the last so many are kept, and that of the best evaluation"
+    )
 
     @field_validator("output")
     @classmethod

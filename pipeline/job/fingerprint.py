@@ -6,11 +6,12 @@ import json
 import torch
 from pydantic import BaseModel
 
-from pipeline.config import RUNTIME_FIELDS, PipelineConfig
+from pipeline.config import PipelineConfig
 from pipeline.job.plan import TextPlan
 from pipeline.teachers.model import check_model, load_model, teacher_fingerprint
 from pipeline.teachers.predictor import try_forward
 from pipeline.teachers.tokenizer import TeacherTokenizer
+from schemas.config import recorded
 from schemas.errors import UserError, differences
 from schemas.manifest import MANIFEST_FILE, RUN_FILE, TeacherRecord, VocabularyRecord
 from schemas.secrets import without_secrets
@@ -41,7 +42,7 @@ def describe_run(
 ) -> Run:
     """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers.model`."""
     teachers = {name: _describe_teacher(name, config, tokenizers[name]) for name in config.teachers}
-    settings = config.model_dump(mode="json", exclude=RUNTIME_FIELDS)
+    settings = recorded(config)
     settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}
     settings["text"] = {
         language: part.model_dump(mode="json", exclude={"files"}) for language, part in config.text.items()

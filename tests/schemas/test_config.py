@@ -7,7 +7,7 @@ import yaml
 from pydantic import BaseModel
 
 from pipeline.config import PipelineConfig
-from schemas.config import describe_fields, load_config, nested_config
+from schemas.config import describe_fields, load_config, nested_config, recorded
 from schemas.errors import UserError, differences
 from tests.support.commands import run
 from tests.support.paths import ROOT
@@ -129,3 +129,27 @@ def test_differences_names_both_values():
     assert differences({"a": {"b": 1}, "c": [1, 2]}, {"a": {"b": 2}, "c": [1, 2]}) == "a.b was 1, now 2"
     assert differences({"a": 1}, {"a": 1}) == ""
     assert differences({"a": None}, {}) == "a was None, now 'absent'"
+
+
+@pytest.mark.parametrize(
+    ("model", "path", "left_out"),
+    [
+        (
+            PipelineConfig,
+            "examples/demo/predictions.yaml",
+            "output extends teachers text inference_threads teachers_in_memory max_rejected",
+        ),
+        (
+            TrainerConfig,
+            "examples/demo/student.yaml",
+            "output predictions heldout fsdp gradient_checkpointing max_skipped_steps reader_threads logging_steps "
+            "wandb_project eval_steps early_stopping_patience export save_steps save_total_limit",
+        ),
+    ],
+)
+def test_a_run_records_every_setting_but_those_that_do_not_decide_its_result(model, path, left_out):
+    config = load_config(str(ROOT / path), model)
+    settings = config.model_dump(mode="json")
+    expected = {name: settings[name] for name in settings if name not in left_out.split()}
+    assert recorded(config) == expected and list(recorded(config)) == list(expected)
+    assert len(settings) - len(expected) == len(left_out.split())

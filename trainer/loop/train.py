@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from schemas.config import recorded
 from schemas.errors import UserError, differences, printable
 from schemas.lock import owning
 from schemas.manifest import Predictions, open_predictions
@@ -46,25 +47,6 @@ from trainer.student.model import (
     student_config,
 )
 from trainer.student.start import Start, find_start
-
-# What may change between a run and its continuation, since no weight depends on it.
-_INCIDENTAL = {
-    "output",
-    "predictions",
-    "heldout",
-    "fsdp",
-    "gradient_checkpointing",
-    "max_skipped_steps",
-    "reader_threads",
-    "logging_steps",
-    "wandb_project",
-    "eval_steps",
-    "early_stopping_patience",
-    "export",
-    "save_steps",
-    "save_total_limit",
-}
-
 
 RUN_FILE = "run.json"
 
@@ -181,7 +163,7 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
         "vocabulary_sha256": predictions.vocabulary.sha256,
         "manifest_sha256": predictions.sha256,
         "precision_used": str(runtime.dtype),
-        **config.model_dump(mode="json", exclude=_INCIDENTAL),
+        **recorded(config),
         "micro_batches": micro_batches,
     }
     if state:
