@@ -11,7 +11,7 @@ from schemas.errors import UserError
 from tests.support.architectures import LONGEST, MODEL_TYPES, VOCABULARY, tiny
 from tests.support.paths import ROOT
 
-MATRIX = ROOT / "docs" / "architectures.md"
+MATRIX = ROOT / "docs" / "teachers.md"
 FLOAT32 = TeacherConfig(model="t", languages=["en"], dtype="float32")
 TOP_K = 5
 CPU = torch.device("cpu")

@@ -1,0 +1,106 @@
+"""`python -m docs.reference`: writes docs/configuration.md from the fields of the configurations.
+
+A test compares the file with what this module makes (`tests/documents/test_reference.py`).
+"""
+
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from pipeline.config import PipelineConfig
+from schemas.config import Config, nested_config
+from trainer.config import TrainerConfig
+
+REFERENCE = Path(__file__).parent / "configuration.md"
+STAGES = {"predictions.yaml": ("The pipeline", PipelineConfig), "student.yaml": ("The trainer", TrainerConfig)}
+_HEAD = """\
+# Configuration
+
+<!-- Written by `make docs`, from pipeline/config.py and trainer/config.py. Edit those. -->
+
+Each stage reads one YAML file. This page lists every field; `--help` of each command prints the same. For how the fields
+work together see [Running the pipeline](running-the-pipeline.md) and [Training](training.md).
+
+- Nothing is guessed. An unknown field, a field given twice, a value of the wrong type or a number that YAML reads as
+  something else gives one line with the file, the line and the field, and exit code 2, before any work.
+- YAML reads an unquoted `no` as false. Write `"no"` for Norwegian.
+- A path is local or an fsspec URL (`gs://...`). A name that exists is taken literally. `~` is your home.
+- `key=value` after the file overrides a field for one run: `max_steps=1000`, `optimizer.learning_rate=1e-4`.
+- `mergedistill schema` prints a JSON schema. Editors that read the line `# yaml-language-server: $schema=...` at the top
+  of a file complete and check the fields while you type. Every file in `examples/` has it.
+"""
+
+
+def reference() -> str:
+    """The whole page."""
+    parts = [_HEAD]
+    for file, (title, model) in STAGES.items():
+        parts.append(f"## {title}: {file}\n")
+        for path, section in _sections(model):
+            heading = f"### `{path}`\n\n" if path else ""
+            parts.append(f"{heading}{_sentence(section)}\n\n{_table(section)}\n")
+    return "\n".join(parts)
+
+
+def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """A configuration and, in order, the sections within it, with the fields that lead there."""
+    yield path, model
+    for name, field in model.model_fields.items():
+        if section := nested_config(field.annotation):
+            key = ".NAME" if typing.get_origin(field.annotation) is dict else ""
+            yield from _sections(section, f"{path}.{name}{key}".removeprefix("."))
+
+
+def _sentence(section: type[BaseModel]) -> str:
+    return " ".join((section.__doc__ or "").split())
+
+
+def _table(section: type[BaseModel]) -> str:
+    rows = ["| field | type | default | meaning |", "| --- | --- | --- | --- |"]
+    for name, field in section.model_fields.items():
+        nested = nested_config(field.annotation)
+        meaning = field.description or (_sentence(nested) if nested else "")
+        rows.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {_cell(meaning)} |")
+    return "\n".join(rows)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.get_default(call_default_factory=True)
+    if value is None or isinstance(value, BaseModel):
+        return ""
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+def _type(annotation: Any) -> str:
+    """What one writes in YAML for a field of this annotation."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is Annotated:
+        return _type(arguments[0])
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type(argument) for argument in arguments if argument is not types.NoneType)
+    if origin is Literal:
+        return ", ".join(f"`{argument}`" for argument in arguments)
+    if origin in (list, tuple):
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"{_type(arguments[1])} by name" if nested_config(arguments[1]) else "values by name"
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return "section"
+    return {bool: "true or false", int: "integer", float: "number", str: "text"}[annotation]
+
+
+if __name__ == "__main__":
+    REFERENCE.write_text(reference(), encoding="utf-8")
