@@ -65,7 +65,9 @@ def _run(path: str, beam_arguments: list[str]) -> None:
 
     manifest = run_pipeline(config, beam_arguments)
     if not manifest:
-        print(f"{without_secrets(config.output)}: the job's template is written; run it, then this command again to finish")
+        print(
+            f"{without_secrets(config.output)}: the job's template is written; run it, then this command again to finish"
+        )
         return
     for record in manifest.languages:
         rejected = sum(record.rejected.values())

@@ -14,7 +14,7 @@ import numpy as np
 from schemas.errors import UserError, printable
 from schemas.manifest import PredictionFile, Predictions
 from schemas.ragged import flatten
-from schemas.row_groups import read_row_group
+from schemas.row_groups import RowGroupReader, read_row_groups
 from schemas.secrets import without_secrets
 from schemas.vocabulary import CONTINUATION, WORD, Vocabulary
 
@@ -109,7 +109,7 @@ def inspect_row(predictions: Predictions, number: int, language: str | None = No
         numbered = f", numbered 0 to {total - 1}" if total else ""
         raise UserError(f"--row {number}: {whose} has {total} row{'s' * (total != 1)}{numbered}")
     file, group, offset = _locate(files, number)
-    (row,) = read_row_group(file, group).slice(offset, 1).to_pylist()
+    (row,) = RowGroupReader().read(file, group).slice(offset, 1).to_pylist()
     lines = [
         f"row {number:,} of {total:,} in {whose}",
         f"example {printable(row['example_id'])}, teacher {row['teacher']}",
@@ -154,8 +154,7 @@ def _measure_file(file: PredictionFile) -> Figures:
     record = file.record
     found = Figures(record.rows, record.tokens, record.masked_positions, bytes=record.size)
     # All columns, since a summary is of what was checked.
-    for group in range(len(record.row_groups)):
-        table = read_row_group(file, group)
+    for table in read_row_groups(file):
         if file.top_k:
             labels_M, logprobs_M, ids = (flatten(table[name])[0] for name in ("labels", "label_logprobs", "topk_ids"))
             found.agreed += int((ids.reshape(-1, file.top_k)[:, 0] == labels_M).sum())

@@ -4,8 +4,10 @@ Nothing that is read is believed: the footer must be the one that the manifest s
 checksum, and the rows must be what `schemas.validation` says.
 """
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,50 +22,67 @@ from schemas.validation import Expected, find_fault
 _UNREADABLE = (OSError, ValueError, LookupError, OverflowError, pa.ArrowException)
 
 
-def read_row_group(
-    file: PredictionFile, group: int, columns: list[str] | None = None, load: Callable[[str], Footer] = load_footer
-) -> pa.Table:
-    """One row group, checked; all columns by default.
+class RowGroupReader:
+    """Reads row groups of predictions, in any order and from any thread, and checks them.
 
     Args:
-      load: reads a file's footer; give one that remembers where many row groups are read.
-
-    Raises:
-      UserError: the file is truncated, damaged, foreign or from another run, or the storage does not answer; names the
-        file, the row group, and the example where it is one row that is at fault.
+      columns: which to read; all by default.
+      footers: how many files' footers it remembers, so that the next row group of such a file is one request.
     """
-    where = f"{file.url}: row group {group}"
-    rows, footer = _read(where, file, group, columns, load)
-    if fault := find_fault(rows, _expected(file, footer, group)):
-        example = "" if fault.row is None else f"example {_example_id(where, file, group, fault.row, load)}: "
-        raise UserError(f"{where}: {example}{fault.text}; remove the file and rerun the pipeline")
-    return rows
+
+    def __init__(self, columns: list[str] | None = None, footers: int = 4096):
+        self._columns = columns
+        self._footer = lru_cache(maxsize=footers)(load_footer)
+
+    def read(self, file: PredictionFile, group: int) -> pa.Table:
+        """One row group.
+
+        Raises:
+          UserError: the file is truncated, damaged, foreign or from another run, or the storage does not answer; names
+            the file, the row group, and the example where one row is at fault.
+        """
+        where = f"{file.url}: row group {group}"
+        rows, footer = self._read(where, file, group, self._columns)
+        if fault := find_fault(rows, _expected(file, footer, group)):
+            example = "" if fault.row is None else f"example {self._example_id(where, file, group, fault.row)}: "
+            raise UserError(f"{where}: {example}{fault.text}; remove the file and rerun the pipeline")
+        return rows
+
+    def _read(self, where: str, file: PredictionFile, group: int, columns: list[str] | None) -> tuple[pa.Table, Footer]:
+        try:
+            with reaching(where):
+                footer = self._footer(file.url)
+                _check_file(where, file, footer, group)
+                with _open(file.url) as stream:
+                    # To ask for all columns at once saves requests; of a local file it would only cost a copy.
+                    with pq.ParquetFile(
+                        stream,
+                        metadata=footer.metadata,
+                        pre_buffer=not isinstance(stream, str),
+                        page_checksum_verification=True,
+                    ) as parquet:
+                        # Row groups are read side by side, so each by one thread.
+                        return parquet.read_row_group(group, columns=columns, use_threads=False), footer
+        except FileNotFoundError:
+            raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
+        except _UNREADABLE as error:
+            raise UserError(
+                f"{where} cannot be read ({type(error).__name__}: {first_line(error)}); "
+                "remove the file and rerun the pipeline"
+            ) from None
+
+    def _example_id(self, where: str, file: PredictionFile, group: int, row: int) -> str:
+        try:
+            return self._read(where, file, group, ["example_id"])[0]["example_id"][row].as_py()
+        except (UserError, ValueError):
+            return f"in row {row}"
 
 
-def _read(
-    where: str, file: PredictionFile, group: int, columns: list[str] | None, load: Callable[[str], Footer]
-) -> tuple[pa.Table, Footer]:
-    try:
-        with reaching(where):
-            footer = load(file.url)
-            _check_file(where, file, footer, group)
-            with _open(file.url) as stream:
-                # To ask for all columns at once saves requests; of a local file it would only cost a copy.
-                with pq.ParquetFile(
-                    stream,
-                    metadata=footer.metadata,
-                    pre_buffer=not isinstance(stream, str),
-                    page_checksum_verification=True,
-                ) as parquet:
-                    # Row groups are read side by side, so each by one thread.
-                    return parquet.read_row_group(group, columns=columns, use_threads=False), footer
-    except FileNotFoundError:
-        raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
-    except _UNREADABLE as error:
-        raise UserError(
-            f"{where} cannot be read ({type(error).__name__}: {first_line(error)}); "
-            "remove the file and rerun the pipeline"
-        ) from None
+def read_row_groups(file: PredictionFile, columns: list[str] | None = None) -> Iterator[pa.Table]:
+    """All row groups of a file in order, one at a time. Arguments and errors are those of `RowGroupReader`."""
+    reader = RowGroupReader(columns)
+    for group in range(len(file.record.row_groups)):
+        yield reader.read(file, group)
 
 
 def _check_file(where: str, file: PredictionFile, footer: Footer, group: int) -> None:
@@ -104,14 +123,7 @@ def _expected(file: PredictionFile, footer: Footer, group: int) -> Expected:
     )
 
 
-def _example_id(where: str, file: PredictionFile, group: int, row: int, load: Callable[[str], Footer]) -> str:
-    try:
-        return _read(where, file, group, ["example_id"], load)[0]["example_id"][row].as_py()
-    except (UserError, ValueError):
-        return f"in row {row}"
-
-
-def _open(url: str) -> AbstractContextManager:
+def _open(url: str) -> AbstractContextManager[Any]:
     """What Arrow reads from: locally the path, without Python in between."""
     fs, path = filesystem(url)
     # Arrow asks for a row group's columns at once. A cache would fetch more, and that of gcsfs waits for ever for

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
-from schemas.secrets import without_secrets, without_query_values
+from schemas.secrets import without_query_values, without_secrets
 from schemas.storage import filesystem, join
 
 # The suffix of a compressed file, and Arrow's name of the codec.

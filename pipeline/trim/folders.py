@@ -28,7 +28,7 @@ from schemas.manifest import (
     write_manifest,
 )
 from schemas.ragged import flatten
-from schemas.row_groups import read_row_group
+from schemas.row_groups import read_row_groups
 from schemas.rows import ROW_SCHEMA, check_footer
 from schemas.storage import join, list_files, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
@@ -209,8 +209,8 @@ def _tokens_of(target: Vocabulary, like: str, vocabulary: Vocabulary) -> np.ndar
 
 def _read(file: PredictionFile) -> pa.Table:
     """All rows of a file. All columns, so that what is wrong is found before anything is written."""
-    groups = [read_row_group(file, group) for group in range(len(file.record.row_groups))]
-    return pa.concat_tables([ROW_SCHEMA.empty_table(), *(group.replace_schema_metadata() for group in groups)])
+    groups = [rows.replace_schema_metadata() for rows in read_row_groups(file)]
+    return pa.concat_tables([ROW_SCHEMA.empty_table(), *groups])
 
 
 def _each(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:

@@ -15,8 +15,8 @@ from pipeline.trim.folders import trim
 from schemas.errors import UserError, printable
 from schemas.inspect import inspect_row, summarize
 from schemas.manifest import MANIFEST_FILE, open_predictions
+from tests.support.columns import read_columns
 from tests.support.damage import edit_manifest, mutations, rewrite
-from trainer.data.reader import _metadata, read_row_group
 
 COUNT = 62
 
@@ -24,13 +24,11 @@ COUNT = 62
 def read_all(folder: Path, most: int | None = None) -> list[bytes]:
     """All that the trainer reads of a folder, or of its first files."""
     opened = open_predictions(str(folder))
-    # It would remember the footer of a file that no longer is.
-    _metadata.cache_clear()
     return [
         columns.values(name).tobytes()
         for file in opened.files[:most]
         for group in range(len(file.record.row_groups))
-        for columns in [read_row_group(file, group, opened.top_k)]
+        for columns in [read_columns(file, group, opened.top_k)]
         for name in columns._columns
     ]
 
@@ -85,10 +83,10 @@ def test_the_example_is_named(predictions, tmp_path):
     example = rows["example_id"][row].as_py()
     size = len(opened.vocabulary)
     said = f"{file.url}: row group 1: example {example}: labels outside the vocabulary of {size}: 1000000"
-    assert refusal(lambda: read_row_group(file, 1, 8)).startswith(said)
+    assert refusal(lambda: read_columns(file, 1, 8)).startswith(said)
     # Also where the teacher's columns are not read.
-    assert refusal(lambda: read_row_group(file, 1, 0)).startswith(said)
-    read_row_group(file, 0, 8)
+    assert refusal(lambda: read_columns(file, 1, 0)).startswith(said)
+    read_columns(file, 0, 8)
 
 
 def test_whatever_stands_in_a_manifest_is_one_line(predictions, tmp_path):

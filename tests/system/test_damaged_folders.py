@@ -14,12 +14,12 @@ from pipeline.trim.folders import trim
 from schemas.errors import UserError, printable
 from schemas.inspect import inspect_row, measure, summarize
 from schemas.manifest import Predictions, open_predictions
-from schemas.row_groups import read_row_group
+from schemas.row_groups import read_row_groups
 from tests.support import world
 from tests.support.broken_folders import break_folder
 from tests.support.damage import mutations
 from trainer.data import reader
-from trainer.data.batches import columns_read
+from trainer.data.batches import Columns, columns_read
 
 _SECONDS = 60
 
@@ -39,12 +39,11 @@ def originals(run_pipeline, text, tmp_path_factory) -> tuple[Path, Path]:
 
 def trained_on(folder: Path, scratch: Path) -> list:
     """All that the trainer reads: each row group's values, whose they are, and what the ids mean."""
-    reader._metadata.cache_clear()
     opened = open_predictions(str(folder))
     values = [
         (file.record.language, file.record.teacher, *(columns.values(name).tobytes() for name in columns_read(2)))
         for file in opened.files
-        for columns in (reader.read_row_group(file, group, 2) for group in range(len(file.record.row_groups)))
+        for columns in (Columns.of(rows, 2) for rows in read_row_groups(file, columns_read(2)))
     ]
     return [values, opened.vocabulary.sha256, reader.choose_languages(opened, None)]
 
@@ -65,7 +64,7 @@ def trimmed(folder: Path, scratch: Path) -> list:
 
 def _in_tokens(opened: Predictions) -> list:
     written = np.array([f"{r} {t}" for r, t in zip(opened.vocabulary.roles, opened.vocabulary.tokens, strict=True)])
-    tables = [read_row_group(file, group) for file in opened.files for group in range(len(file.record.row_groups))]
+    tables = [rows for file in opened.files for rows in read_row_groups(file)]
     tokens = [
         written[table[name].combine_chunks().values].tolist() for table in tables for name in ("labels", "topk_ids")
     ]

@@ -18,15 +18,17 @@ from pipeline.shard.parquet import encode_rows
 from schemas import storage
 from schemas.errors import UserError
 from schemas.manifest import open_predictions
+from schemas.row_groups import RowGroupReader
 from schemas.rows import RUN_KEY
 from tests.support import gcs
+from tests.support.columns import read_columns
 from tests.support.outputs import files
 from tests.support.readers import equal, reader, take
 from tests.support.training import assert_same_weights, write_config
 from trainer.__main__ import main
 from trainer.artifacts.checkpoint import latest_checkpoint
-from trainer.data.batches import Batch, Columns
-from trainer.data.reader import Reader, read_row_group
+from trainer.data.batches import Batch, Columns, columns_read
+from trainer.data.reader import Reader
 
 PREDICTIONS = f"gs://{gcs.BUCKET}/predictions"
 HELDOUT = f"gs://{gcs.BUCKET}/heldout"
@@ -105,9 +107,10 @@ def test_a_row_group_is_one_request_of_the_bytes_needed(server, tmp_path, top_k)
         if metadata.schema.column(column).path.split(".")[0] in ALL_COLUMNS[: 6 if top_k else 3]
     ]
     needed = sum(chunk.total_compressed_size for chunk in chunks)
+    rows = RowGroupReader(columns_read(top_k))
     with server.trouble(0.0):
         for group in range(8):
-            read_row_group(file, group, top_k)
+            rows.read(file, group)
     asked = ranges(server)
     assert len(asked) == 9 and len(of_row_groups(asked)) == 8
     assert sum(stop - start for _, start, stop in of_row_groups(asked)) == needed
@@ -197,13 +200,13 @@ def test_a_broken_or_foreign_file_is_named_with_the_row_group(server, prediction
     spoil, message = BROKEN[kind]
     storage.write_bytes(url, spoil(storage.read_bytes(file.url)))
     with pytest.raises(UserError, match=f"{url}: row group 1:? {message}"):
-        read_row_group(replace(file, url=url), 1, 8)
+        read_columns(replace(file, url=url), 1, 8)
 
 
 def test_a_file_that_is_gone_is_named(server):
     file = replace(open_predictions(PREDICTIONS).files[0], url=f"gs://{gcs.BUCKET}/gone.parquet")
     with pytest.raises(UserError, match=f"{file.url}: row group 0: the file is not there; rerun the pipeline"):
-        read_row_group(file, 0, 8)
+        read_columns(file, 0, 8)
 
 
 @pytest.mark.parametrize("cached", [True, False], ids=["row group", "footer"])
@@ -214,11 +217,12 @@ def test_half_an_answer_is_no_data(server, down, monkeypatch, cached):
     url = f"gs://{gcs.BUCKET}/shrunk/{cached}.parquet"
     storage.write_bytes(url, storage.read_bytes(file.url))
     file = replace(file, url=url)
+    rows = RowGroupReader()
     if cached:
-        read_row_group(file, 0, 8)
+        rows.read(file, 0)
     with server.trouble(1.0), pytest.raises(UserError, match=f"{url}: row group 0 cannot be read"):
-        read_row_group(file, 0, 8)
-    assert len(read_row_group(file, 0, 8))
+        rows.read(file, 0)
+    assert len(rows.read(file, 0))
 
 
 @pytest.mark.parametrize("fault", gcs.FAULTS)
@@ -226,7 +230,7 @@ def test_a_connection_that_stays_down_ends_in_one_error(server, down, monkeypatc
     monkeypatch.setattr(gcs, "FAULTS", (fault,))
     file = open_predictions(PREDICTIONS).files[0]
     with server.trouble(1.0), pytest.raises(UserError, match=f"{file.url}: row group 0 is out of reach .*run the same"):
-        read_row_group(file, 0, 8)
+        read_columns(file, 0, 8)
     assert server.faults["GET", fault] < 20
 
 

@@ -18,13 +18,13 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 
-from schemas import row_groups
 from schemas.errors import UserError
-from schemas.manifest import Footer, PredictionFile, Predictions, load_footer
+from schemas.manifest import PredictionFile, Predictions
+from schemas.row_groups import RowGroupReader
 from trainer.config import SamplingConfig
 from trainer.data.batches import Batch, Columns, Origins, Piece, columns_read, make_batches
 from trainer.data.futures import when_all
@@ -32,27 +32,13 @@ from trainer.data.futures import when_all
 STATE_VERSION = 2
 
 
-def read_row_group(file: PredictionFile, group: int, top_k: int) -> Columns:
-    """One row group of one file; with `top_k` 0 without the teacher's predictions.
-
-    Raises:
-      UserError: as `schemas.row_groups.read_row_group`.
-    """
-    return Columns.of(row_groups.read_row_group(file, group, columns_read(top_k), _metadata), top_k)
-
-
 def example_ids(origins: Origins, rows: Sequence[int]) -> list[str]:
     """The example ids of some of a batch's rows, read from its files."""
-    pieces, groups = origins.piece_B[rows].tolist(), {}
+    pieces, groups, reader = origins.piece_B[rows].tolist(), {}, RowGroupReader(["example_id"])
     for piece in set(pieces):
         file, group = origins.groups[piece]
-        groups[piece] = row_groups.read_row_group(file, group, ["example_id"], _metadata)["example_id"]
+        groups[piece] = reader.read(file, group)["example_id"]
     return [groups[piece][row].as_py() for piece, row in zip(pieces, origins.row_B[rows].tolist(), strict=True)]
-
-
-@lru_cache(maxsize=4096)
-def _metadata(url: str) -> Footer:
-    return load_footer(url)
 
 
 @dataclass(frozen=True)
@@ -190,6 +176,7 @@ class Reader:
         shares = positions**sampling.alpha * rows / positions
         self.row_shares = shares / shares.sum()
         self._top_k = predictions.top_k if top_k is None else top_k
+        self._row_groups = RowGroupReader(columns_read(self._top_k))
         self._pad_id = predictions.vocabulary.id_of("pad")
         self._batch_tokens = batch_tokens
         self._threads = ThreadPoolExecutor(threads, "reader")
@@ -232,7 +219,7 @@ class Reader:
         if self._failure:
             raise self._failure
         try:
-            return read_row_group(file, group, self._top_k)
+            return Columns.of(self._row_groups.read(file, group), self._top_k)
         except UserError as error:
             self._failure = error
             raise

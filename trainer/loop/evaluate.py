@@ -8,8 +8,8 @@ from torch.distributed.fsdp import FSDPModule
 
 from schemas.errors import UserError
 from schemas.manifest import Predictions, open_predictions
-from trainer.data.batches import Batch, Piece, make_batches
-from trainer.data.reader import read_row_group
+from schemas.row_groups import read_row_groups
+from trainer.data.batches import Batch, Columns, Piece, columns_read, make_batches
 from trainer.distributed import Runtime
 from trainer.student.model import DistilledStudent
 
@@ -72,8 +72,8 @@ def evaluate(student: DistilledStudent, heldout: Predictions, batch_tokens: int,
 def _batches(heldout: Predictions, languages: list[str], batch_tokens: int) -> Iterator[Batch]:
     pad_id = heldout.vocabulary.id_of("pad")
     for file in heldout.files:
-        for group in range(len(file.record.row_groups)):
-            columns = read_row_group(file, group, heldout.top_k)
+        for group, rows in enumerate(read_row_groups(file, columns_read(heldout.top_k))):
+            columns = Columns.of(rows, heldout.top_k)
             piece = Piece(columns, slice(0, len(columns)), languages.index(file.record.language), 0, file, group)
             yield from make_batches([piece], batch_tokens, pad_id)
 

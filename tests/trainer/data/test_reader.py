@@ -14,10 +14,11 @@ import pytest
 from schemas.errors import UserError
 from schemas.manifest import open_predictions, read_manifest
 from schemas.ragged import batches_by_length
+from tests.support.columns import read_columns
 from tests.support.readers import equal, reader, sequences, steps, take
 from trainer.data.batches import Columns, Piece, make_batches
 from trainer.data.futures import when_all
-from trainer.data.reader import example_ids, read_row_group
+from trainer.data.reader import example_ids
 
 
 @pytest.mark.parametrize("stop", [1, 7, 23, 60])
@@ -158,12 +159,12 @@ def test_a_stray_or_broken_file_is_named(run_pipeline, predictions, tmp_path):
     with pytest.raises(
         UserError, match=f"{stray.url}: row group 0: mergedistill.vocabulary_sha256 is .*, but the manifest says"
     ):
-        read_row_group(stray, 0, 8)
+        read_columns(stray, 0, 8)
     whole = Path(theirs.url).read_bytes()
     broken = replace(theirs, url=f"{tmp_path}/broken.parquet")
     Path(broken.url).write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=f"{broken.url}: row group 0 cannot be read"):
-        read_row_group(broken, 0, 8)
+        read_columns(broken, 0, 8)
 
 
 def test_batches_by_length_keep_their_limits():
@@ -206,7 +207,7 @@ def test_example_ids_are_those_of_the_rows(predictions):
 
 def test_gold_tokens_alone_can_be_read(predictions):
     file = open_predictions(str(predictions)).files[0]
-    gold, both = read_row_group(file, 0, 0), read_row_group(file, 0, 8)
+    gold, both = read_columns(file, 0, 0), read_columns(file, 0, 8)
     label_logprobs, topk_ids, _ = gold.teachers()
     assert topk_ids.shape == (len(both.values("labels")), 0) and np.isnan(label_logprobs).all()
     for name in ("labels", "input_ids", "masked_positions"):
@@ -219,7 +220,7 @@ def test_gathering_rows(predictions):
     file = next(file for file in opened.files if len(file.record.row_groups) > 1)
     frame = pd.read_parquet(file.url)
     first = file.record.row_groups[0]
-    parts = [(read_row_group(file, 0, 8), slice(3, 9)), (read_row_group(file, 1, 8), slice(0, 4))]
+    parts = [(read_columns(file, 0, 8), slice(3, 9)), (read_columns(file, 1, 8), slice(0, 4))]
     rows = [*range(3, 9), *range(first, first + 4)]
     order = np.random.default_rng(0).permutation(10)
     gathered = Columns.gather(parts, order)

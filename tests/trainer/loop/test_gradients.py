@@ -9,9 +9,9 @@ import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
 from schemas.manifest import open_predictions
+from tests.support.columns import read_columns
 from trainer.config import DistillationConfig, StudentConfig
 from trainer.data.batches import Batch, Piece, make_batches
-from trainer.data.reader import read_row_group
 from trainer.distributed import Runtime
 from trainer.loop.step import accumulate_gradients
 from trainer.student.model import DistilledStudent, build_student, student_config
@@ -27,7 +27,7 @@ def micro_batches(folder: Path, size: int) -> list[Batch]:
     """The first rows of a file in micro-batches of `size` rows, each with its own padding and count of positions."""
     opened = open_predictions(str(folder))
     file = opened.files[0]
-    columns = read_row_group(file, 0, opened.top_k)
+    columns = read_columns(file, 0, opened.top_k)
     pad_id = opened.vocabulary.id_of("pad")
     pieces = [Piece(columns, slice(start, start + size), 0, 0, file, 0) for start in range(0, ROWS, size)]
     return [batch for piece in pieces for batch in make_batches([piece], 10**6, pad_id)]

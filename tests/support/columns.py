@@ -1,0 +1,10 @@
+"""Row groups as the trainer holds them."""
+
+from schemas.manifest import PredictionFile
+from schemas.row_groups import RowGroupReader
+from trainer.data.batches import Columns, columns_read
+
+
+def read_columns(file: PredictionFile, group: int, top_k: int) -> Columns:
+    """One row group, read on its own."""
+    return Columns.of(RowGroupReader(columns_read(top_k)).read(file, group), top_k)
