@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test test-slow fuzz demo clean
+.PHONY: test test-slow fuzz demo docs clean
 
 # The environment is made anew whenever requirements.txt changes.
 $(VENV)/.installed: requirements.txt
@@ -21,6 +21,10 @@ fuzz: $(VENV)/.installed
 
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.demo
+
+# docs/configuration.md, from the configurations' fields.
+docs: $(VENV)/.installed
+	$(BIN)/python -m docs.reference
 
 clean:
 	rm -rf $(VENV) demo

@@ -22,7 +22,7 @@ k runs over the top-k inside the vocabulary; t = -inf marks those that were trim
 keeps the gradient's size (Hinton et al. 2015, arXiv 1503.02531). `renormalize` is the
 paper's (MergeDistill, section 3): the teacher's softmax over its top-k logits. It asks for
 more confidence than a teacher has whose top-k hold little of the mass; with sharp teachers
-the three agree. `bucket` is the default by measurement (README, "Choices").
+the three agree. `bucket` is the default by measurement (docs/decisions/tail.md).
 """
 
 from dataclasses import dataclass

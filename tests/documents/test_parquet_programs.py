@@ -1,4 +1,4 @@
-"""The README's programs that read the Parquet, over the small world."""
+"""The programs of docs/parquet.md that read the Parquet, over the small world."""
 
 import re
 
@@ -7,24 +7,23 @@ import pandas as pd
 import pytest
 
 from schemas.vocabulary import VOCABULARY_FILE
-from tests.support.paths import ROOT
+from tests.support.documents import blocks
 
-README = ROOT / "README.md"
 FOLDER = "demo/predictions"
 BLOCKS = {
-    re.search(r"^import (\w+)", block, re.MULTILINE)[1]: block
-    for block in re.findall(r"^```python\n(.*?)^```", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    if FOLDER in block
+    re.search(r"^import (\w+)", block.code, re.MULTILINE)[1]: block.code
+    for block in blocks("python")
+    if not block.not_run
 }
 
 
 @pytest.fixture
 def run(predictions):
-    """A function that runs the README's program which imports `library`, and gives its variables."""
+    """A function that runs the program which imports `library`, and gives its variables."""
 
     def program(library: str) -> dict:
         names: dict = {}
-        exec(compile(BLOCKS[library].replace(FOLDER, str(predictions)), f"README.md ({library})", "exec"), names)
+        exec(compile(BLOCKS[library].replace(FOLDER, str(predictions)), f"docs/parquet.md ({library})", "exec"), names)
         return names
 
     return program

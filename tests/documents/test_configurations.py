@@ -1,0 +1,44 @@
+"""Every configuration in the documents is valid, and the README's are those of examples/hub."""
+
+import re
+
+import pytest
+import yaml
+
+from pipeline.config import PipelineConfig
+from schemas.config import load_config
+from tests.support.documents import blocks
+from tests.support.paths import ROOT
+from trainer.config import TrainerConfig
+
+BLOCKS = blocks("yaml")
+# What a block that shows a few fields only is put into.
+LEAST = {
+    PipelineConfig: {"output": "o", "teachers": {"t": {"model": "m", "languages": ["en"]}}, "text": {"en": ["a"]}},
+    TrainerConfig: {"output": "o", "predictions": "p", "student": {"start_from": "s"}, "max_steps": 100000},
+}
+
+
+def model_of(fields: dict) -> type:
+    """The stage whose configuration has these fields."""
+    (model,) = (model for model in LEAST if fields.keys() <= model.model_fields.keys())
+    return model
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.where)
+def test_configurations_are_valid(block, tmp_path):
+    fields = yaml.safe_load(block.code)
+    model = model_of(fields)
+    path = tmp_path / "shown.yaml"
+    # The text as shown, so that what `load_config` refuses of a text is refused here too.
+    rest = {name: value for name, value in LEAST[model].items() if name not in fields}
+    path.write_text(block.code + (yaml.safe_dump(rest) if "output" not in fields else ""), encoding="utf-8")
+    load_config(str(path), model)
+
+
+def test_the_readme_shows_the_real_examples():
+    shown = [block.code for block in BLOCKS if block.where.startswith("README.md:")]
+    assert len(shown) == 2
+    for code in shown:
+        name = re.match(r"# (\S+)\n", code)[1]
+        assert yaml.safe_load(code) == yaml.safe_load((ROOT / "examples" / "hub" / name).read_text(encoding="utf-8"))
