@@ -20,7 +20,7 @@ from schemas import SCHEMA_VERSION
 from schemas.errors import UserError, first_line
 from schemas.names import Name
 from schemas.rows import MASKED_KEY, ROW_SCHEMA
-from schemas.storage import filesystem, join, list_files, reaching, read_bytes, write_bytes
+from schemas.storage import filesystem, join, list_files, location, reaching, read_bytes, write_bytes
 from schemas.vocabulary import FIXED_COLUMNS, VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 MANIFEST_FILE = "_manifest.json"
@@ -308,8 +308,10 @@ def open_predictions(*folders: str) -> Predictions:
     Raises:
       UserError: a mismatch, naming both values, a listed file that is missing, or a storage that does not answer.
     """
-    if len({folder.rstrip("/") for folder in folders}) < len(folders):
-        raise UserError(f"{', '.join(folders)}: a folder is given twice")
+    spellings: dict[str, str] = {}
+    for folder in folders:
+        if (first := spellings.setdefault(location(folder), folder)) is not folder:
+            raise UserError(f"{first} and {folder}: a folder is given twice")
     with reaching(", ".join(folders)):
         manifests = [read_manifest(folder) for folder in folders]
         vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]

@@ -71,6 +71,12 @@ def _is_out_of_reach(error: Exception) -> bool:
     )
 
 
+def location(url: str) -> str:
+    """The same text for all spellings of one place: an absolute local path without links, or a URL."""
+    fs, path = filesystem(url)
+    return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path).rstrip("/")
+
+
 def join(folder: str, *names: str) -> str:
     """`folder/name/...`, for URLs and local paths alike."""
     return "/".join([folder.rstrip("/"), *names])

@@ -26,6 +26,8 @@ _FORMATS = [
 ]
 # Such text is ASCII, but for what these sequences begin.
 _ESCAPES = [(b"\x1b$)C", "ISO-2022-KR"), (b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP")]
+# UTF-7 writes other letters in base64, between + and -. A number (+49-...) is not taken for that.
+_BASE64_LETTERS = re.compile(rb"\+[A-Za-z/+][A-Za-z0-9/+]+(?:[-\s.,;:!?)'\"]|$)")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
 # A file is refused whose lines are mostly no UTF-8, or many of them; others are rejected line by line.
 _MANY_LINES, _MANY_SHARE = 20, 0.2
@@ -53,6 +55,8 @@ def check_text(where: str, head: bytes) -> None:
         if encoding := _wide(head):
             raise _encoded(where, encoding)
         raise UserError(f"{where}: looks like a binary file, not UTF-8 text; leave it out, or extract its text")
+    if sum(map(_is_utf7, lines)) > len(lines) / 2:
+        raise _encoded(where, "UTF-7")
     if broken > len(lines) / 2 or (broken >= _MANY_LINES and broken > _MANY_SHARE * len(lines)):
         raise _encoded(where, _wide(head) or _legacy(head))
 
@@ -71,6 +75,16 @@ def _is_utf8(line: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+def _is_utf7(line: bytes) -> bool:
+    """Whether a line is ASCII with letters of other alphabets in the base64 of UTF-7."""
+    if not (line.isascii() and _BASE64_LETTERS.search(line)):
+        return False
+    try:
+        return any(character.isalpha() and not character.isascii() for character in line.decode("utf-7"))
+    except UnicodeDecodeError:
+        return False
 
 
 def _wide(head: bytes) -> str | None:

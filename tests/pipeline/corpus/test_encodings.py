@@ -37,6 +37,7 @@ FRENCH = "le garçon a été très étonné, déjà là\n" * 40
         (CHINESE, "gb18030", "GB18030"),
         (JAPANESE, "iso2022-jp", "ISO-2022-JP"),
         (KOREAN, "iso2022-kr", "ISO-2022-KR"),
+        *((text, "utf-7", "UTF-7") for text in (RUSSIAN, JAPANESE, CHINESE, KOREAN, FRENCH)),
     ],
 )  # fmt: skip
 def test_other_encodings_are_named(tmp_path, text, encoding, named, suffix):
@@ -66,6 +67,21 @@ def _binary(kind: str, folder) -> bytes:
     else:
         return bytes(range(256)) * 8
     return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "1+1=2, a+b-c",
+        "C++-code and +word- in it",
+        "call +420-123-456 or +18005551234-",
+        "+CRM- +SEO- +ABC-",
+        "dGhl+cmFpbg==",
+    ],
+)
+def test_pluses_in_ascii_are_not_taken_for_utf7(tmp_path, line):
+    (tmp_path / "a.txt").write_text(f"{line}\n" * 40)
+    assert [text for _, text, _ in records(plan(tmp_path / "a.txt", 100))] == [line] * 40
 
 
 @pytest.mark.parametrize("kind", ["zip", "SQLite", "gzip", "Parquet", "PDF", "binary"])
