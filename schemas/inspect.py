@@ -18,7 +18,20 @@ from schemas.row_groups import RowGroupReader, read_row_groups
 from schemas.secrets import without_secrets
 from schemas.vocabulary import CONTINUATION, WORD, Vocabulary
 
-_HEAD = "language|teacher|rows|records|used|rejected|tokens|masked|bytes/masked|top-1|log p(label)|reasons".split("|")
+_HEAD = [
+    "language",
+    "teacher",
+    "rows",
+    "records",
+    "used",
+    "rejected",
+    "tokens",
+    "masked",
+    "bytes/masked",
+    "top-1",
+    "log p(label)",
+    "reasons",
+]
 _TEXT_COLUMNS = ("language", "teacher", "reasons")
 _BYTES = re.compile(r"(▁?)((?:<0x[0-9A-F]{2}>)+)")
 

@@ -12,6 +12,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 from schemas.errors import UserError, first_line
+from schemas.precision import STUDENT_INSTRUCTIONS
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,10 @@ def _rendezvous_store() -> dist.Store:
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` is what `schemas.precision` says."""
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    # Emulated bfloat16 would be slower than float32.
-    native = torch.cpu.get_capabilities()
-    return torch.bfloat16 if native.get("amx_bf16") or native.get("avx512_bf16") else torch.float32
+    has_bfloat16 = any(torch.cpu.get_capabilities().get(name, False) for name in STUDENT_INSTRUCTIONS)
+    return torch.bfloat16 if has_bfloat16 else torch.float32

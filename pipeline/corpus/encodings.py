@@ -97,7 +97,7 @@ def _wide(head: bytes) -> str | None:
             continue
         plain = sum(character.isprintable() or character in "\t\r\n" for character in text)
         common = sum(character in " \n,.。，、" or character.isdigit() for character in text)
-        if text and plain > 0.95 * len(text) and (common or len(set(text)) > 1 and len(head) < 64):
+        if text and plain > 0.95 * len(text) and (common or (len(set(text)) > 1 and len(head) < 64)):
             return encoding
     return None
 

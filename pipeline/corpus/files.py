@@ -84,7 +84,7 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
             raise UserError(f"text.{language}: no file matches {without_secrets(pattern)!r}")
         for match in found:
             if not match.isprintable() and match != match.encode("utf-8", "replace").decode():
-                raise UserError(f"text.{language}: the name {ascii(match)} is not UTF-8; rename the file")
+                raise UserError(f"text.{language}: the name {match!a} is not UTF-8; rename the file")
             # One file by two patterns, or by two names, is read once.
             url = match if is_local else fs.unstrip_protocol(match)
             identity = os.path.realpath(match) if is_local else url

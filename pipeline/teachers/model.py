@@ -8,17 +8,17 @@ import shlex
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 from transformers.dynamic_module_utils import get_relative_import_files
 
 from pipeline.config import TeacherConfig
 from pipeline.teachers.faults import loading_fault
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.errors import UserError
-from schemas.model_sizes import check_sizes
+from schemas.loading import weights_arguments
+from schemas.model_sizes import check_sizes, longest_sequence
 from schemas.secrets import without_secrets
 
-_NO_LIMIT = 1_000_000
 # What ELECTRA and DeBERTa-v3 call the head that detects replaced tokens.
 _REPLACED_TOKEN_HEADS = ("discriminator_predictions.", "mask_predictions.")
 # A head may have more rows than there are tokens, to make its size a round number.
@@ -35,18 +35,18 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     if config.trust_remote_code:
         # transformers 5 reads what `post_init` sets; code written for 4 (HPLT's LTG-BERT) need not have called it.
         PreTrainedModel.all_tied_weights_keys = getattr(PreTrainedModel, "all_tied_weights_keys", {})
-    # Named, since only then does transformers find the hub's own safetensors conversion of a repository that has none.
-    source = {"revision": config.revision or "main", "trust_remote_code": config.trust_remote_code}
+    arguments = {"trust_remote_code": config.trust_remote_code, **weights_arguments(config.revision)}
     try:
-        check_sizes(f"{where}: its config.json", AutoConfig.from_pretrained(config.model, **source).to_dict())
+        settings = AutoConfig.from_pretrained(
+            config.model, revision=arguments["revision"], trust_remote_code=config.trust_remote_code
+        )
+        check_sizes(f"{where}: its config.json", settings.to_dict())
         model, report = AutoModelForMaskedLM.from_pretrained(
             config.model,
-            **source,
-            use_safetensors=True,
             dtype=torch.float32,
-            output_loading_info=True,
             # Refused below, by name.
             ignore_mismatched_sizes=True,
+            **arguments,
         )
     except UserError:
         raise
@@ -114,7 +114,7 @@ def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int,
         raise UserError(
             f"{where}: top_k is {top_k}, but its vocabulary has {len(tokenizer.tokens)} tokens; lower top_k"
         )
-    limit = min(tokenizer.hf.model_max_length, longest_sequence(model))
+    limit = min(tokenizer.hf.model_max_length, longest_exact_sequence(model.config))
     if max_length > limit:
         raise UserError(f"{where}: max_length is {max_length}, but it reads at most {limit} tokens; lower max_length")
 
@@ -155,20 +155,14 @@ def _rows(model: PreTrainedModel) -> int:
         return model.config.vocab_size
 
 
-def longest_sequence(model: PreTrainedModel) -> int:
-    """The tokens of the longest row that it reads, by its learned positions and its configuration.
+def longest_exact_sequence(config: PreTrainedConfig) -> int:
+    """The tokens of the longest row whose predictions are exact.
 
-    Where longer rows make it change to an attention that pads them, or draws random numbers, they are too long.
+    A longer row would make these two families pad it within their attention, or draw random numbers there.
     """
-    config = model.config
-    limits = [getattr(config, "max_position_embeddings", None) or _NO_LIMIT]
+    limits = [longest_sequence(config)]
     if config.model_type == "big_bird" and config.attention_type == "block_sparse":
         limits.append((5 + 2 * config.num_random_blocks) * config.block_size)
     if config.model_type == "reformer":
         limits.append(min(config.local_attn_chunk_length, config.lsh_attn_chunk_length))
-    for name, module in model.named_modules():
-        # I-BERT's is an embedding of its own kind.
-        if name.endswith("position_embeddings") and hasattr(module, "weight") and hasattr(module, "padding_idx"):
-            # RoBERTa's family starts counting after the padding index.
-            limits.append(len(module.weight) - (0 if module.padding_idx is None else module.padding_idx + 1))
     return min(limits)

@@ -17,10 +17,11 @@ from transformers import PreTrainedModel
 
 from pipeline.config import TeacherConfig
 from pipeline.teachers.forward import Forward
-from pipeline.teachers.model import longest_sequence
+from pipeline.teachers.model import longest_exact_sequence
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from pipeline.teachers.top_k import log_normalizer, top_k
 from schemas.errors import UserError, first_line
+from schemas.precision import TEACHER_INSTRUCTIONS
 from schemas.ragged import batches_by_length, pad, ranges
 
 # By device: padded tokens a batch, and logits held at once, [M, V].
@@ -216,7 +217,7 @@ def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: tor
     forward = Forward(model, device, tokenizer.pad_id)
     with _one_thread(device):
         where = f"teacher {tokenizer.name!r} ({type(model).__name__})"
-        forward.try_out(where, tokenizer.ordinary_ids, min(max_length, longest_sequence(model)))
+        forward.try_out(where, tokenizer.ordinary_ids, min(max_length, longest_exact_sequence(model.config)))
     return forward
 
 
@@ -248,11 +249,12 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 where the device itself computes in it, else float32."""
+    """`auto` is what `schemas.precision` says."""
     if dtype != "auto":
         return getattr(torch, dtype)
+    has_bfloat16 = False
     if device.type == "cuda":
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        has_bfloat16 = device.type == "cpu" and torch.cpu.get_capabilities().get("amx_bf16", False)
+    elif device.type == "cpu":
+        has_bfloat16 = any(torch.cpu.get_capabilities().get(name, False) for name in TEACHER_INSTRUCTIONS)
     return torch.bfloat16 if has_bfloat16 else torch.float32

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from schemas.errors import UserError, differences
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions
+from schemas.model_sizes import longest_sequence
 from schemas.storage import join, temporary_folder, write_bytes
 from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
@@ -14,7 +15,7 @@ from trainer.artifacts.metrics import heldout_figures
 from trainer.artifacts.model_card import model_card
 from trainer.artifacts.older_names import add_older_names
 from trainer.config import TrainerConfig
-from trainer.student.model import build_student, config_from_json, longest_sequence
+from trainer.student.model import build_student, config_from_json
 
 EVALUATION_FILE, CARD_FILE = "evaluation.json", "README.md"
 _CONFIG_FILE = "config.json"

@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from schemas.errors import UserError, first_line
+from schemas.loading import weights_arguments
 from schemas.manifest import Predictions
 from trainer.config import StudentConfig
 from trainer.student.encoder import copy_encoder
@@ -94,14 +95,7 @@ def _load_model(where: str, model: str, revision: str | None, tokens: int) -> Pr
         # Loading may draw random numbers, which must not change those of the run.
         with torch.random.fork_rng(devices=[]):
             loaded, report = AutoModelForMaskedLM.from_pretrained(
-                model,
-                # Named, since only then does transformers find the hub's own safetensors
-                # conversion of a repository that has none.
-                revision=revision or "main",
-                trust_remote_code=False,
-                use_safetensors=True,
-                dtype=torch.float32,
-                output_loading_info=True,
+                model, trust_remote_code=False, dtype=torch.float32, **weights_arguments(revision)
             )
     except Exception as error:  # Whatever a library makes of the folder.
         raise UserError(f"{where}: its model cannot be loaded: {first_line(error)}") from None

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
 from schemas.errors import UserError, first_line
-from schemas.model_sizes import check_sizes
+from schemas.model_sizes import check_sizes, longest_sequence
 from schemas.vocabulary import SPECIAL_ROLES, TRANSFORMERS_ROLES, Vocabulary
 from trainer.config import StudentConfig
 from trainer.data.batches import Batch
@@ -134,14 +134,6 @@ def _shape_of(field: str, model: str, revision: str | None) -> PreTrainedConfig:
             f"student.{field}: {model} is of a kind that needs Python code of its own, which is never run here; "
             "choose a model of a kind that transformers has"
         ) from None
-
-
-def longest_sequence(config: PreTrainedConfig) -> int:
-    """How many tokens a model of this configuration can read."""
-    positions = getattr(config, "max_position_embeddings", None) or 10**6
-    # RoBERTa's family counts positions from the padding id on.
-    shifted = "roberta" in config.model_type or config.model_type == "camembert"
-    return positions - (config.pad_token_id + 1 if shifted else 0)
 
 
 def build_student(config: PreTrainedConfig, seed: int) -> PreTrainedModel:

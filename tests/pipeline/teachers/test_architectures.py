@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.config import TeacherConfig
-from pipeline.teachers.model import longest_sequence
+from pipeline.teachers.model import longest_exact_sequence
 from pipeline.teachers.predictor import Predictor, try_forward
 from schemas.errors import UserError
 from tests.support.architectures import LONGEST, MODEL_TYPES, VOCABULARY, tiny
@@ -99,7 +99,7 @@ def test_the_same_bits_by_any_number_of_threads(model_type):
     ("model_type", "longest"), [("big_bird", 56), ("reformer", 64), ("yoso", LONGEST + 2), ("ibert", LONGEST)]
 )
 def test_rows_that_are_too_long_to_be_exact(model_type, longest):
-    assert longest_sequence(tiny(model_type)) == longest
+    assert longest_exact_sequence(tiny(model_type).config) == longest
 
 
 def test_a_precision_that_it_does_not_run_in():
@@ -122,7 +122,7 @@ def test_padding_that_reaches_tokens_is_told(caplog):
     ],
 )
 def test_what_cannot_be_exact_is_refused(model_type, settings, message, monkeypatch):
-    monkeypatch.setattr("pipeline.teachers.predictor.longest_sequence", lambda model: 40)
+    monkeypatch.setattr("pipeline.teachers.predictor.longest_exact_sequence", lambda config: 40)
     with pytest.raises(UserError, match=message) as refusal:
         try_forward(tiny(model_type, **settings), Tokenizer, CPU, 40)
     assert "\n" not in str(refusal.value)
