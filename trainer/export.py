@@ -13,7 +13,7 @@ from schemas.errors import UserError, exit_code_of
 from schemas.lock import owning
 from schemas.manifest import open_predictions
 from schemas.paths import path_option
-from trainer.artifacts.checkpoint import checkpoint_steps, latest_checkpoint, load_state
+from trainer.artifacts.checkpoint import checkpoint_steps, load_state
 from trainer.artifacts.export import export_checkpoint
 from trainer.config import TrainerConfig
 
@@ -23,7 +23,7 @@ def _step(output: str, wanted: str) -> int:
     steps = checkpoint_steps(output)
     if not steps:
         raise UserError(f"{output}: holds no checkpoint yet")
-    best = load_state(output, steps[-1])["evaluations"]["best_step"]
+    best = load_state(output, steps[-1]).early_stopping.best_step
     named = {"last": steps[-1], "best": best, **{str(step): step for step in steps}}
     if named.get(wanted) is None:
         why = "nothing was evaluated yet" if wanted == "best" else "no such checkpoint"
@@ -37,7 +37,7 @@ def _export(options: argparse.Namespace) -> None:
     if "://" in folder:
         raise UserError(f"--to {folder}: must be a local folder; copy it to a bucket afterwards")
     step = _step(config.output, options.checkpoint)
-    heldout_sha256 = load_state(config.output, latest_checkpoint(config.output))["evaluations"]["heldout_sha256"]
+    heldout_sha256 = load_state(config.output, checkpoint_steps(config.output)[-1]).early_stopping.heldout_sha256
     with owning(folder):
         export_checkpoint(config, open_predictions(*config.predictions), step, heldout_sha256, folder)
     print(f"{folder}: the student after step {step}")

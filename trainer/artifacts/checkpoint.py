@@ -3,7 +3,7 @@
     checkpoints/00000500/
       model.safetensors      the student's weights, by name
       optimizer.safetensors  AdamW's moments and step counts, `<weight's name>/<field>`
-      state.json             step, identity, student's configuration, reader, schedule, skipped steps, evaluations
+      state.json             `trainer.artifacts.checkpoint_state`
 
 They are the same however many processes the run has and whether they shard it.
 
@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -25,9 +26,11 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from schemas.errors import UserError, first_line
 from schemas.storage import write_bytes
+from trainer.artifacts.checkpoint_state import CheckpointState
 
 FOLDER = "checkpoints"
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+Content = TypeVar("Content")
 
 
 class CheckpointWriter:
@@ -45,12 +48,17 @@ class CheckpointWriter:
         self._writing: Future | None = None
 
     def save(
-        self, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer, state: dict, best: int | None
+        self,
+        step: int,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        state: CheckpointState,
+        best: int | None,
     ) -> None:
         """Takes copies and starts writing; waits for an earlier checkpoint that is still being written.
 
         Args:
-          state: JSON; what else the run needs to go on, and its `identity`.
+          state: what else the run needs to go on.
           best: the step of a checkpoint to keep, however old.
         """
         self.wait()
@@ -88,9 +96,9 @@ def latest_checkpoint(output: str) -> int | None:
     return max(checkpoint_steps(output), default=None)
 
 
-def load_state(output: str, step: int) -> dict:
+def load_state(output: str, step: int) -> CheckpointState:
     """What a checkpoint holds beside tensors. UserError where it cannot be read."""
-    return _read(_folder(output, step) / _STATE, lambda path: json.loads(path.read_text()))
+    return _read(_folder(output, step) / _STATE, lambda path: CheckpointState.from_json(json.loads(path.read_text())))
 
 
 @torch.no_grad()
@@ -113,18 +121,21 @@ def load_checkpoint(output: str, step: int, model: torch.nn.Module, optimizer: t
         optimizer.state[parameter][field] = tensor.to(parameter.device)
 
 
-def _write(output: str, step: int, weights: dict, moments: dict, state: dict, keep: int, best: int | None) -> None:
+def _write(
+    output: str, step: int, weights: dict, moments: dict, state: CheckpointState, keep: int, best: int | None
+) -> None:
     final = _folder(output, step)
+    content = json.dumps(state.to_json(), indent=2)
     if final.exists():
         # A step has but one set of weights. What can be new is an evaluation of them.
-        write_bytes(str(final / _STATE), json.dumps(state, indent=2).encode())
+        write_bytes(str(final / _STATE), content.encode())
         return
     remove_partial(output)
     temporary = _hidden(final)
     temporary.mkdir(parents=True)
     save_file(weights, temporary / _WEIGHTS)
     save_file(moments, temporary / _OPTIMIZER)
-    (temporary / _STATE).write_text(json.dumps(state, indent=2))
+    (temporary / _STATE).write_text(content)
     for path in (*temporary.iterdir(), temporary):
         _flush(path)
     temporary.rename(final)
@@ -157,7 +168,7 @@ def _flush(path: Path) -> None:
         os.close(descriptor)
 
 
-def _read(path: Path, load: Callable[[Path], dict]) -> dict:
+def _read(path: Path, load: Callable[[Path], Content]) -> Content:
     try:
         return load(path)
     except (OSError, ValueError, SafetensorError) as error:

@@ -11,9 +11,10 @@ from schemas.storage import join, temporary_folder, write_bytes
 from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 from trainer.artifacts.checkpoint import load_state, load_weights
-from trainer.artifacts.metrics import heldout_figures
+from trainer.artifacts.metrics import heldout_scores
 from trainer.artifacts.model_card import model_card
 from trainer.artifacts.older_names import add_older_names
+from trainer.artifacts.scores import LanguageScores, scores_from_json
 from trainer.config import TrainerConfig
 from trainer.student.model import build_student, config_from_json
 
@@ -23,11 +24,11 @@ _CONFIG_FILE = "config.json"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`evaluation.json`: of which step, on what, and each language's figures (`trainer.loop.evaluate`)."""
+    """`evaluation.json`: of which step, on what, and each language's figures."""
 
     step: int
     heldout_sha256: str | None
-    languages: dict[str, dict]
+    languages: dict[str, LanguageScores]
 
 
 def export_checkpoint(
@@ -50,11 +51,10 @@ def export_checkpoint(
       UserError: the checkpoint is of another student or another vocabulary.
     """
     state = load_state(config.output, step)
-    theirs = state["identity"]
     ours = {"vocabulary_sha256": predictions.vocabulary.sha256, "student": config.student.model_dump(mode="json")}
-    if changed := differences({key: theirs[key] for key in ours}, ours):
+    if changed := differences({key: state.run_spec[key] for key in ours}, ours):
         raise UserError(f"{config.output}: the checkpoint of step {step} is of another run ({changed})")
-    model = build_student(config_from_json(state["configuration"]), config.seed)
+    model = build_student(config_from_json(state.configuration), config.seed)
     load_weights(config.output, step, model)
     add_older_names(model.config)
     # Without its configuration nothing loads the folder: an export that is cut short must not look whole.
@@ -72,7 +72,7 @@ def export_checkpoint(
     for language in predictions.language_names:
         source = join(predictions.newest, TEACHER_TOKENIZERS, predictions.teacher_of(language))
         _copy(source, Path(folder) / "tokenizers" / language, limit)
-    evaluation = Evaluation(step, heldout_sha256, heldout_figures(config.output, step, heldout_sha256))
+    evaluation = Evaluation(step, heldout_sha256, heldout_scores(config.output, step, heldout_sha256))
     card = model_card(config, predictions, step, model.num_parameters(), evaluation.languages)
     write_bytes(join(folder, CARD_FILE), card.encode())
     write_bytes(join(folder, _CONFIG_FILE), settings)
@@ -84,8 +84,11 @@ def read_evaluation(folder: str) -> Evaluation | None:
     """What an export that is whole says of itself."""
     path = Path(folder) / EVALUATION_FILE
     try:
-        return Evaluation(**json.loads(path.read_text())) if path.exists() else None
-    except (ValueError, TypeError):
+        fields = json.loads(path.read_text())
+        return Evaluation(**fields | {"languages": scores_from_json(fields["languages"])})
+    except FileNotFoundError:
+        return None
+    except (AttributeError, KeyError, TypeError, ValueError):
         # Damaged: the export is made again.
         return None
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from schemas.errors import UserError, first_line
 from schemas.secrets import without_secrets
 from schemas.storage import write_bytes
+from trainer.artifacts.scores import LanguageScores, scores_from_json, scores_to_json
 from trainer.config import TrainerConfig
 from trainer.data.batches import Batch
 from trainer.distributed import Runtime
@@ -112,13 +113,14 @@ class Metrics:
         ]
         self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s", refresh=False)
 
-    def log_evaluation(self, step: int, heldout_sha256: str, evaluation: dict[str, dict], seconds: float) -> None:
+    def log_evaluation(self, step: int, heldout_sha256: str, scores: dict[str, LanguageScores], seconds: float) -> None:
         """Writes an evaluation's figures; the `seconds` that it took are none of training."""
         self._since += seconds
         if not self._runtime.is_main:
             return
-        self._write({"step": step, "heldout": evaluation, "heldout_sha256": heldout_sha256})
-        figures = {f"heldout_{name}/{language}": v for language, row in evaluation.items() for name, v in row.items()}
+        heldout = scores_to_json(scores)
+        self._write({"step": step, "heldout": heldout, "heldout_sha256": heldout_sha256})
+        figures = {f"heldout_{name}/{language}": v for language, row in heldout.items() for name, v in row.items()}
         self._draw(step, {name: value for name, value in figures.items() if value is not None})
 
     def close(self) -> None:
@@ -172,13 +174,13 @@ def _start_wandb(config: TrainerConfig) -> Any:
         ) from None
 
 
-def heldout_figures(output: str, step: int, heldout_sha256: str | None) -> dict[str, dict]:
+def heldout_scores(output: str, step: int, heldout_sha256: str | None) -> dict[str, LanguageScores]:
     """What was logged of the evaluation of a step on some held-out predictions; empty where there was none."""
-    found = {}
+    logged: dict[str, dict] = {}
     for line in _lines(Path(output) / METRICS_FILE):
         if line["step"] == step and "heldout" in line and line["heldout_sha256"] == heldout_sha256:
-            found = line["heldout"]
-    return found
+            logged = line["heldout"]
+    return scores_from_json(logged)
 
 
 def _reopen(path: Path, start: int):

@@ -6,6 +6,7 @@ import yaml
 
 from schemas.errors import printable
 from schemas.manifest import Predictions
+from trainer.artifacts.scores import LanguageScores
 from trainer.config import TrainerConfig
 
 _ADDED = {"library_name": "transformers", "pipeline_tag": "fill-mask", "tags": ["mergedistill", "distillation"]}
@@ -14,13 +15,13 @@ _LOCAL = {"output", "predictions", "heldout"}
 
 
 def model_card(
-    config: TrainerConfig, predictions: Predictions, step: int, parameters: int, evaluation: dict[str, dict]
+    config: TrainerConfig, predictions: Predictions, step: int, parameters: int, scores: dict[str, LanguageScores]
 ) -> str:
     """Markdown with the metadata that a hub reads.
 
     Args:
       step: of the weights.
-      evaluation: `trainer.loop.evaluate.evaluate`'s figures of that step; may be empty.
+      scores: of that step, by language; may be empty.
     """
     settings = config.model_dump(mode="json", exclude=_LOCAL, exclude_defaults=True)
     parts = [
@@ -41,12 +42,12 @@ def model_card(
         f"The weights are those after step {step:,} of {config.max_steps:,}. Settings that differ from the defaults:",
         f"```yaml\n{_yaml(settings)}```",
     ]
-    if evaluation:
+    if scores:
         parts += [
             "## Held-out masked tokens",
             "Accuracy of the first guess and mean negative log-likelihood in nats, the student's over the merged "
             "vocabulary, the teacher's over its own.",
-            _results(evaluation),
+            _results(scores),
         ]
     return "\n\n".join(parts) + "\n"
 
@@ -75,12 +76,12 @@ def _data(predictions: Predictions) -> str:
     return _table(["language", "teacher", "rows", "tokens", "masked positions"], rows)
 
 
-def _results(evaluation: dict[str, dict]) -> str:
-    fields = ("accuracy", "nll", "teacher_accuracy", "teacher_nll")
-    rows = [
-        [language, *("" if row[field] is None else f"{row[field]:.3f}" for field in fields), f"{row['positions']:,}"]
-        for language, row in evaluation.items()
-    ]
+def _results(scores: dict[str, LanguageScores]) -> str:
+    rows = []
+    for language, of_language in scores.items():
+        figures = (of_language.accuracy, of_language.nll, of_language.teacher_accuracy, of_language.teacher_nll)
+        cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
+        rows.append([language, *cells, f"{of_language.positions:,}"])
     return _table(["language", "accuracy", "NLL", "teacher's accuracy", "teacher's NLL", "positions"], rows)
 
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import TypedDict
 
 import numpy as np
 
@@ -30,6 +31,21 @@ from trainer.data.batches import Batch, Columns, Origins, Piece, columns_read, m
 from trainer.data.futures import when_all
 
 STATE_VERSION = 2
+
+
+class LaneState(TypedDict):
+    """Where a lane is: the number of its pool, each language's position before that pool, and the next batch of it."""
+
+    pool: int
+    streams: dict[str, list[int]]
+    batch: int
+
+
+class ReaderState(TypedDict):
+    """Where the lanes are, by their number as text; JSON."""
+
+    version: int
+    lanes: dict[str, LaneState]
 
 
 def example_ids(origins: Origins, rows: Sequence[int]) -> list[str]:
@@ -132,11 +148,11 @@ class _Lane:
             self._pools.append(_Pool(state, reader.start_collating(pieces, random)))
             self._planned_pools += 1
 
-    def state(self) -> dict:
+    def state(self) -> LaneState:
         self._plan()
         return {**self._pools[0].state, "batch": self._batch}
 
-    def load_state(self, state: dict) -> None:
+    def load_state(self, state: LaneState) -> None:
         for name, position in state["streams"].items():
             self._streams[name].position = tuple(position)
         # The pool is made anew, and the batches already seen are skipped.
@@ -188,11 +204,11 @@ class Reader:
         while True:
             yield [next(lane) for lane in self._lanes.values()]
 
-    def state(self) -> dict:
+    def state(self) -> ReaderState:
         """This process's lanes: small, exact, and JSON. A reader that loads those of all goes on with the next step."""
         return {"version": STATE_VERSION, "lanes": {str(n): lane.state() for n, lane in self._lanes.items()}}
 
-    def load_state(self, state: dict) -> None:
+    def load_state(self, state: ReaderState) -> None:
         """Goes back to where `state`, of all lanes, was taken; call it before iterating."""
         if state["version"] != STATE_VERSION:
             raise UserError(

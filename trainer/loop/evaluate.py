@@ -4,14 +4,19 @@ from collections.abc import Iterator
 from itertools import islice
 
 import torch
+from tabulate import tabulate
 from torch.distributed.fsdp import FSDPModule
 
 from schemas.errors import UserError
 from schemas.manifest import Predictions, open_predictions
 from schemas.row_groups import read_row_groups
+from trainer.artifacts.scores import LanguageScores
 from trainer.data.batches import Batch, Columns, Piece, columns_read, make_batches
 from trainer.distributed import Runtime
 from trainer.student.model import DistilledStudent
+
+# Of the table of scores, by column.
+_ALIGNED = ("left", *["right"] * 5)
 
 
 def open_heldout(folders: list[str], training: Predictions) -> Predictions:
@@ -26,13 +31,12 @@ def open_heldout(folders: list[str], training: Predictions) -> Predictions:
 
 
 @torch.no_grad()
-def evaluate(student: DistilledStudent, heldout: Predictions, batch_tokens: int, runtime: Runtime) -> dict[str, dict]:
-    """Per language: masked-token accuracy and mean negative log-likelihood (nats).
+def evaluate(
+    student: DistilledStudent, heldout: Predictions, batch_tokens: int, runtime: Runtime
+) -> dict[str, LanguageScores]:
+    """The scores of each language. The teacher's are computed from the rows.
 
-    Returns {language: {positions, accuracy, nll, teacher_accuracy, teacher_nll, kl}}. The
-    student's are over the merged vocabulary, the teacher's, taken from the rows, over
-    its own; kl is from the teacher to the student (`trainer.loss.sparse.Losses`). None where no
-    teacher was run. Processes take turns at the batches, and all get the result.
+    The processes take turns at the batches, and all of them get the result.
     """
     languages = heldout.language_names
     top_k = heldout.top_k
@@ -56,17 +60,12 @@ def evaluate(student: DistilledStudent, heldout: Predictions, batch_tokens: int,
         student.reshard()
     student.train()
     sums = runtime.all_reduce(sums)
-    result = {}
-    for language, (positions, right, nll, teacher_right, teacher_nll, kl) in zip(languages, sums.tolist(), strict=True):
-        result[language] = {
-            "positions": int(positions),
-            "accuracy": right / positions,
-            "nll": nll / positions,
-            "teacher_accuracy": teacher_right / positions if top_k else None,
-            "teacher_nll": teacher_nll / positions if top_k else None,
-            "kl": kl / positions if top_k else None,
-        }
-    return result
+    scores = {}
+    for language, (positions, *of_language) in zip(languages, sums.tolist(), strict=True):
+        accuracy, nll, *of_teacher = (figure / positions for figure in of_language)
+        teacher_accuracy, teacher_nll, kl = of_teacher if top_k else [None] * 3
+        scores[language] = LanguageScores(int(positions), accuracy, nll, teacher_accuracy, teacher_nll, kl)
+    return scores
 
 
 def _batches(heldout: Predictions, languages: list[str], batch_tokens: int) -> Iterator[Batch]:
@@ -78,14 +77,11 @@ def _batches(heldout: Predictions, languages: list[str], batch_tokens: int) -> I
             yield from make_batches([piece], batch_tokens, pad_id)
 
 
-def format_evaluation(result: dict[str, dict]) -> str:
-    """The result as an aligned table."""
-    lines = [f"{'':12}{'accuracy':>10}{'NLL':>8}{'teacher':>10}{'NLL':>8}{'positions':>11}"]
-    for language, row in result.items():
-        teacher = (
-            f"{row['teacher_accuracy']:10.3f}{row['teacher_nll']:8.3f}"
-            if row["teacher_nll"] is not None
-            else f"{'-':>10}{'-':>8}"
-        )
-        lines.append(f"{language:12}{row['accuracy']:10.3f}{row['nll']:8.3f}{teacher}{row['positions']:11,}")
-    return "\n".join(lines)
+def format_scores(scores: dict[str, LanguageScores]) -> str:
+    """The scores as an aligned table."""
+    rows = [
+        [language, row.accuracy, row.nll, row.teacher_accuracy, row.teacher_nll, row.positions]
+        for language, row in scores.items()
+    ]
+    headers = ["", "accuracy", "NLL", "teacher", "NLL", "positions"]
+    return tabulate(rows, headers, tablefmt="plain", floatfmt=".3f", intfmt=",", missingval="-", colalign=_ALIGNED)

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -27,14 +27,15 @@ from trainer.artifacts.checkpoint import (
     load_state,
     remove_partial,
 )
+from trainer.artifacts.checkpoint_state import CheckpointState
+from trainer.artifacts.early_stopping import EarlyStopping
 from trainer.artifacts.export import export_checkpoint, read_evaluation
 from trainer.artifacts.metrics import Metrics
 from trainer.config import TrainerConfig
 from trainer.data.reader import Reader
 from trainer.distributed import Runtime
 from trainer.loop.continuation import check_continuation
-from trainer.loop.early_stopping import Evaluations
-from trainer.loop.evaluate import evaluate, format_evaluation, open_heldout
+from trainer.loop.evaluate import evaluate, format_scores, open_heldout
 from trainer.loop.skipped_steps import SkippedSteps
 from trainer.loop.step import accumulate_gradients, apply_gradients, language_weights, make_optimizer
 from trainer.student.initialization import check_initialization, initialize
@@ -64,7 +65,7 @@ class _Run:
       parallel: the student, whose gradients are averaged over processes.
       owned_TV: bool, which teacher has which token; None where the student is normalised over all.
       configuration: the student's (`config_to_json`).
-      identity: everything that decides the weights.
+      run_spec: everything that decides the weights.
     """
 
     config: TrainerConfig
@@ -79,7 +80,7 @@ class _Run:
     scheduler: LRScheduler
     owned_TV: torch.Tensor | None
     configuration: dict
-    identity: dict
+    run_spec: dict
 
 
 @dataclass
@@ -88,11 +89,11 @@ class _Progress:
 
     step: int
     skipped_steps: int
-    evaluations: Evaluations
+    early_stopping: EarlyStopping
 
     def is_over(self, config: TrainerConfig) -> bool:
         """Whether there is nothing more to train."""
-        return self.step >= config.max_steps or self.evaluations.have_run_out(config.early_stopping_patience)
+        return self.step >= config.max_steps or self.early_stopping.has_run_out(config.early_stopping_patience)
 
     def plans_evaluation(self, config: TrainerConfig) -> bool:
         """Whether an evaluation is due now, however many steps come after this one."""
@@ -100,7 +101,7 @@ class _Progress:
 
     def must_evaluate(self, config: TrainerConfig) -> bool:
         """Whether an evaluation is due now, also as the last one."""
-        if not self.step or not config.heldout or self.evaluations.step == self.step:
+        if not self.step or not config.heldout or self.early_stopping.step == self.step:
             return False
         return self.is_over(config) or self.plans_evaluation(config)
 
@@ -156,10 +157,10 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
     begun = latest_checkpoint(config.output)
     state = load_state(config.output, begun) if begun else None
     # How many a step of a run that goes on has: the rows that it would see depend on it.
-    micro_batches = config.micro_batches or (state["identity"]["micro_batches"] if state else runtime.world_size)
+    micro_batches = config.micro_batches or (state.run_spec["micro_batches"] if state else runtime.world_size)
     start = find_start(config.student, predictions) if state is None else None
     _check(config, predictions, state is None, start, micro_batches, runtime)
-    identity = {
+    run_spec = {
         "vocabulary_sha256": predictions.vocabulary.sha256,
         "manifest_sha256": predictions.sha256,
         "precision_used": str(runtime.dtype),
@@ -167,13 +168,13 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
         "micro_batches": micro_batches,
     }
     if state:
-        check_continuation(config, begun, state["identity"], identity)
+        check_continuation(config, begun, state.run_spec, run_spec)
     heldout = open_heldout(config.heldout, predictions) if config.heldout else None
     lanes = range(runtime.rank, micro_batches, runtime.world_size)
     longest = max(predictions.max_length, heldout.max_length if heldout else 0)
     if state:
         # What it was made from need not be there any more.
-        configuration = state["configuration"]
+        configuration = state.configuration
         check_length(shape := config_from_json(configuration), longest)
     else:
         shape = student_config(config.student, predictions.vocabulary, longest, start)
@@ -217,27 +218,27 @@ def _prepare(config: TrainerConfig, runtime: Runtime) -> _Run:
         scheduler,
         owned_TV,
         configuration,
-        identity,
+        run_spec,
     )
 
 
 def _resume(run: _Run) -> _Progress:
     """Loads the newest checkpoint, if any."""
     output = run.config.output
-    progress = _Progress(0, 0, Evaluations(run.heldout and run.heldout.sha256))
+    progress = _Progress(0, 0, EarlyStopping(run.heldout.sha256 if run.heldout else None))
     step = run.runtime.agree(latest_checkpoint(output) or 0, f"checkpoints in {output}")
     if not step:
         return progress
     load_checkpoint(output, step, run.student.model, run.optimizer)
     state = load_state(output, step)
-    run.scheduler.load_state_dict(state["scheduler"])
+    run.scheduler.load_state_dict(state.scheduler)
     for group, rate in zip(run.optimizer.param_groups, run.scheduler.get_last_lr(), strict=True):
         group["lr"] = rate
-    run.reader.load_state(state["reader"])
-    progress.step, progress.skipped_steps = step, state["skipped_steps"]
+    run.reader.load_state(state.reader)
+    progress.step, progress.skipped_steps = step, state.skipped_steps
     # Figures on other held-out text are not to be compared.
-    if state["evaluations"]["heldout_sha256"] == progress.evaluations.heldout_sha256:
-        progress.evaluations = Evaluations(**state["evaluations"])
+    if state.early_stopping.heldout_sha256 == progress.early_stopping.heldout_sha256:
+        progress.early_stopping = state.early_stopping
     return progress
 
 
@@ -245,7 +246,7 @@ def _claim(run: _Run, progress: _Progress) -> None:
     """Writes which run the output folder is of. UserError where another began there, which has no checkpoint yet."""
     path = join(run.config.output, RUN_FILE)
     # By default there are as many as the run has processes when it takes its first step.
-    claim = run.identity | {"micro_batches": run.config.micro_batches}
+    claim = run.run_spec | {"micro_batches": run.config.micro_batches}
     if not progress.step and Path(path).exists():
         try:
             theirs = json.loads(read_bytes(path))
@@ -307,7 +308,7 @@ def _train_steps(
             metrics.log(step, run.scheduler.get_last_lr()[0], weights, skipped.count)
         if is_evaluated:
             _evaluate(run, progress, metrics)
-            is_saved |= progress.evaluations.best_step == step or progress.is_over(config)
+            is_saved |= progress.early_stopping.best_step == step or progress.is_over(config)
         if is_saved:
             _save(run, progress, checkpoints)
         if asked_to_end:
@@ -320,7 +321,7 @@ def _train_steps(
 def _evaluate(run: _Run, progress: _Progress, metrics: Metrics) -> None:
     before = time.monotonic()
     result = evaluate(run.student, run.heldout, run.config.batch_tokens, run.runtime)
-    progress.evaluations.add(progress.step, result, progress.plans_evaluation(run.config))
+    progress.early_stopping.add(progress.step, result, progress.plans_evaluation(run.config))
     metrics.log_evaluation(progress.step, run.heldout.sha256, result, time.monotonic() - before)
 
 
@@ -328,35 +329,35 @@ def _save(run: _Run, progress: _Progress, checkpoints: CheckpointWriter) -> None
     """Starts writing a checkpoint of all processes' state."""
     states = run.runtime.gather(run.reader.state())
     lanes = {lane: state for part in states for lane, state in part["lanes"].items()}
-    state = {
-        "step": progress.step,
-        "identity": run.identity,
-        "configuration": run.configuration,
-        "reader": {"version": states[0]["version"], "lanes": lanes},
-        "scheduler": run.scheduler.state_dict(),
-        "skipped_steps": progress.skipped_steps,
-        "evaluations": asdict(progress.evaluations),
-    }
-    checkpoints.save(progress.step, run.student.model, run.optimizer, state, progress.evaluations.best_step)
+    state = CheckpointState(
+        step=progress.step,
+        run_spec=run.run_spec,
+        configuration=run.configuration,
+        reader={"version": states[0]["version"], "lanes": lanes},
+        scheduler=run.scheduler.state_dict(),
+        skipped_steps=progress.skipped_steps,
+        early_stopping=replace(progress.early_stopping),
+    )
+    checkpoints.save(progress.step, run.student.model, run.optimizer, state, progress.early_stopping.best_step)
 
 
 def _exported_step(config: TrainerConfig, progress: _Progress) -> int | None:
-    return progress.evaluations.best_step if config.export == "best" else progress.step
+    return progress.early_stopping.best_step if config.export == "best" else progress.step
 
 
 def _is_exported(config: TrainerConfig, progress: _Progress) -> bool:
     """Whether the run's result is there, and evaluated on this very held-out text."""
     found = read_evaluation(config.output)
-    wanted = (_exported_step(config, progress), progress.evaluations.heldout_sha256)
+    wanted = (_exported_step(config, progress), progress.early_stopping.heldout_sha256)
     return found is not None and (found.step, found.heldout_sha256) == wanted
 
 
 def _export(config: TrainerConfig, predictions: Predictions, progress: _Progress) -> None:
     """Exports the student to the output folder and says how good it is."""
     step = _exported_step(config, progress)
-    result = export_checkpoint(config, predictions, step, progress.evaluations.heldout_sha256, config.output)
+    result = export_checkpoint(config, predictions, step, progress.early_stopping.heldout_sha256, config.output)
     if result.languages:
-        print(format_evaluation(result.languages))
+        print(format_scores(result.languages))
     print(f"{config.output}: the student after step {step}")
 
 

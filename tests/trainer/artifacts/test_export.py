@@ -14,11 +14,12 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from schemas.lock import LOCK_FILE, owning
 from schemas.manifest import open_predictions
 from tests.support.paths import ROOT
+from tests.support.scores import scores
 from tests.support.training import assert_same_weights, heldout_nll, start, train, write_config
 from trainer.artifacts.checkpoint import checkpoint_steps
+from trainer.artifacts.early_stopping import EarlyStopping
 from trainer.artifacts.export import export_checkpoint, read_evaluation
 from trainer.config import TrainerConfig
-from trainer.loop.early_stopping import Evaluations
 
 
 def export(config: Path, *options: str) -> subprocess.CompletedProcess:
@@ -160,15 +161,15 @@ def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, t
     path = tmp_path / "student" / "checkpoints" / f"{last:08d}" / "state.json"
     state = json.loads(path.read_text())
     # As if it had been the last step.
-    state["identity"]["max_steps"] = last
+    state["run_spec"]["max_steps"] = last
     path.write_text(json.dumps(state))
     weights = path.with_name("model.safetensors").read_bytes()
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings | {"max_steps": last, "heldout": str(predictions)}))
     done = train(tmp_path / "other.yaml")
     assert done.returncode == 0, done.stderr
     state = json.loads(path.read_text())
-    assert state["evaluations"]["best_step"] == state["evaluations"]["step"] == last
-    assert state["evaluations"]["heldout_sha256"] == open_predictions(str(predictions)).sha256
+    assert state["early_stopping"]["best_step"] == state["early_stopping"]["step"] == last
+    assert state["early_stopping"]["heldout_sha256"] == open_predictions(str(predictions)).sha256
     assert path.with_name("model.safetensors").read_bytes() == weights
     assert "nothing to do" in train(tmp_path / "other.yaml").stdout
 
@@ -178,12 +179,12 @@ def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, t
     [([3, 2, 1], 3, False), ([1, 2, 3], 1, True), ([2, 1, 1], 2, False), ([float("nan"), 2, 3], 2, False)],
 )
 def test_the_best_is_the_first_of_the_lowest(measured, best, stops):
-    evaluations = Evaluations("sha")
+    evaluations = EarlyStopping("sha")
     for step, nll in enumerate(measured, 1):
         # The mean counts, not one language.
-        evaluations.add(step, {"a": {"nll": nll - 1}, "b": {"nll": nll + 1}})
-    assert evaluations.best_step == best and evaluations.have_run_out(2) is stops
-    assert not evaluations.have_run_out(None)
+        evaluations.add(step, {"a": scores(nll - 1), "b": scores(nll + 1)})
+    assert evaluations.best_step == best and evaluations.has_run_out(2) is stops
+    assert not evaluations.has_run_out(None)
 
 
 @pytest.mark.parametrize(

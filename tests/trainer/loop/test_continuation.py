@@ -8,9 +8,10 @@ import pytest
 from safetensors.torch import load_file
 
 from schemas.errors import UserError
+from tests.support.scores import scores
 from tests.support.training import CONSTANT, assert_same_weights, train_in_process
 from trainer.artifacts.checkpoint import checkpoint_steps
-from trainer.loop.early_stopping import Evaluations
+from trainer.artifacts.early_stopping import EarlyStopping
 
 
 def evaluated_steps(output: Path) -> list[int]:
@@ -35,12 +36,12 @@ def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
 def test_an_evaluation_at_a_former_end_does_not_move_when_patience_ends():
     """It may be the best, but not due by itself it does not count, neither against the run nor for it."""
     measured = [(10, 3.0), (20, 2.0), (30, 2.5), (33, 1.0), (40, 1.9), (50, 2.2)]
-    with_end, without = Evaluations("sha"), Evaluations("sha")
+    with_end, without = EarlyStopping("sha"), EarlyStopping("sha")
     for step, nll in measured:
-        with_end.add(step, {"a": {"nll": nll}}, is_planned=step != 33)
+        with_end.add(step, {"a": scores(nll)}, is_planned=step != 33)
         if step != 33:
-            without.add(step, {"a": {"nll": nll}})
-        assert [with_end.have_run_out(n) for n in (1, 2)] == [without.have_run_out(n) for n in (1, 2)], step
+            without.add(step, {"a": scores(nll)})
+        assert [with_end.has_run_out(n) for n in (1, 2)] == [without.has_run_out(n) for n in (1, 2)], step
     assert (with_end.best_step, with_end.best_nll) == (33, 1.0) and without.best_step == 40
 
 
