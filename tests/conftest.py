@@ -1,11 +1,17 @@
-"""The small world as fixtures: its teachers, its text, and the pipeline's output over it."""
+"""The small world as fixtures: its teachers, its text, and the pipeline's output over it; and what is a quick test."""
 
+import multiprocessing.process
 import os
+import socket
+import subprocess
 from pathlib import Path
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Before torch is imported, and for the processes that tests start. Where processes share cores, OpenMP's threads wait
+# for each other by spinning, which is ten times slower.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 from pipeline.config import PipelineConfig  # noqa: E402
 from tests.support import world  # noqa: E402
@@ -16,6 +22,38 @@ def pytest_addoption(parser) -> None:
     parser.addoption("--hostile-lines", type=int, default=500, help="hostile lines, for each family of tokenizers")
     parser.addoption("--damaged-folders", type=int, default=60, help="damaged folders of predictions")
     parser.addoption("--fuzz-seed", type=int, default=0, help="decides which")
+
+
+def pytest_collection_modifyitems(items) -> None:
+    """Marks the tests of the whole as heavy, and puts them first, so that no worker is left with them at the end."""
+    system = Path(__file__).parent / "system"
+    for item in items:
+        if system in item.path.parents:
+            item.add_marker("heavy")
+        if "slow" in item.keywords:
+            item.add_marker("heavy")
+            item.add_marker(pytest.mark.timeout(3600))
+    items.sort(key=lambda item: system not in item.path.parents)
+
+
+@pytest.fixture(autouse=True)
+def quick_stays_quick(request, monkeypatch) -> None:
+    """A test that is not marked as heavy starts no process and asks no other machine."""
+    if "heavy" in request.keywords:
+        return
+    connect = socket.socket.connect
+
+    def refuse(*_, **__):
+        pytest.fail("a test that starts processes is marked with pytest.mark.heavy")
+
+    def connect_here(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            pytest.fail(f"a test that asks {address[0]} is marked with pytest.mark.heavy")
+        return connect(self, address)
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
+    monkeypatch.setattr(multiprocessing.process.BaseProcess, "start", refuse)
+    monkeypatch.setattr(socket.socket, "connect", connect_here)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from tests.support import world
-from tests.support.commands import run
+from tests.support.commands import call
 
 
 def _mask_less_teacher(folder: Path) -> str:
@@ -35,7 +35,7 @@ def test_bad_pipelines_stop_at_once(case, pipeline_settings, tmp_path):
     settings = pipeline_settings(tmp_path / "out")
     change(settings, tmp_path)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
-    done = run("pipeline", str(tmp_path / "c.yaml"))
+    done = call("pipeline.__main__", tmp_path / "c.yaml")
     assert done.returncode == 2
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1 and message in errors[0]

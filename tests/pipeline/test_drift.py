@@ -1,8 +1,6 @@
 """The default tokenizer and the report on it, against separate countings."""
 
 import json
-import subprocess
-import sys
 import unicodedata
 
 import numpy as np
@@ -25,6 +23,7 @@ from pipeline.vocabulary.merge import merge
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 from tests.support import realtext, world
+from tests.support.commands import call, run
 from tests.support.paths import ROOT
 
 LANGUAGES = {"de": "wordpiece", "ru": "unigram", "zh_Hans": "bpe"}
@@ -242,14 +241,11 @@ def test_tokens_of_spans():
         assert list(ids) == inside and inside
 
 
-def run_drift(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "pipeline.drift", *arguments], capture_output=True, text=True)
-
-
+@pytest.mark.heavy
 def test_report(predictions, text, tmp_path):
     files = [f"{language}={text / f'{language}.heldout.txt'}" for language in world.WORDS]
     arguments = [part for file in files for part in ("--text", file)]
-    done = run_drift(str(predictions), *arguments, "--json", str(tmp_path / "drift.json"))
+    done = run("pipeline.drift", predictions, *arguments, "--json", tmp_path / "drift.json")
     assert done.returncode == 0, done.stderr
     found = json.loads((tmp_path / "drift.json").read_text())
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
@@ -291,7 +287,7 @@ def test_the_union_by_string_is_that_of_identity_string(predictions, run_pipelin
     ],
 )
 def test_bad_arguments(predictions, arguments, message):
-    done = run_drift(*(argument.format(predictions=predictions) for argument in arguments))
+    done = call("pipeline.drift", *(argument.format(predictions=predictions) for argument in arguments))
     assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config, nested_config, recorded
 from schemas.errors import UserError, differences
-from tests.support.commands import run
+from tests.support.commands import call, run
 from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
 
@@ -47,8 +47,9 @@ def fields(model: type[BaseModel], prefix: str = ""):
 
 
 @pytest.mark.parametrize(("stage", "model"), [("pipeline", PipelineConfig), ("trainer", TrainerConfig)])
-def test_help_documents_every_field(stage, model):
-    shown = run(stage, "--help")
+def test_help_documents_every_field(stage, model, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    shown = call(f"{stage}.__main__", "--help")
     assert shown.returncode == 0
     for name, field in fields(model):
         section = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
@@ -119,6 +120,7 @@ def test_a_field_of_a_former_name_is_told_the_new_one(model, tmp_path):
     assert tried >= 6
 
 
+@pytest.mark.heavy
 def test_a_missing_configuration():
     for stage in ("pipeline", "trainer"):
         done = run(stage, "no/such.yaml")

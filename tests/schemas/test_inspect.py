@@ -3,8 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
-import sys
 
 import fsspec
 import numpy as np
@@ -19,6 +17,7 @@ from schemas.inspect import inspect_row, measure, summarize, surface
 from schemas.manifest import MANIFEST_FILE, open_predictions
 from schemas.vocabulary import CONTINUATION, VOCABULARY_FILE, WORD
 from tests.support import world
+from tests.support.commands import run, run_python
 from tests.support.damage import edit_manifest, rewrite
 
 
@@ -54,8 +53,9 @@ def table(printed: str) -> pd.DataFrame:
     return pd.DataFrame([line + [""] * (len(head) - len(line)) for line in lines], columns=head).set_index("language")
 
 
+@pytest.mark.heavy
 def test_summary(predictions, frame, manifest):
-    done = subprocess.run([sys.executable, "-m", "schemas", "inspect", predictions], capture_output=True, text=True)
+    done = run("schemas", "inspect", predictions)
     assert done.returncode == 0, done.stderr
     vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE)
     assert f"{len(vocabulary):,} merged tokens, top_k 8" in done.stdout
@@ -309,6 +309,7 @@ def test_what_a_folder_says_is_escaped(copied, manifest):
         assert escaped in printed
 
 
+@pytest.mark.heavy
 def test_it_needs_little(predictions):
     """It runs where neither stage is installed."""
     strangers = ["apache_beam", "torch", "transformers", "tokenizers", "pipeline", "trainer"]
@@ -319,6 +320,6 @@ for name in {strangers}:
 sys.argv[1:] = ["inspect", {str(predictions)!r}, "--row", "0"]
 runpy.run_module("schemas", run_name="__main__")
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = run_python("-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("row 0 of ")

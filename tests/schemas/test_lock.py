@@ -5,8 +5,6 @@ import fcntl
 import json
 import os
 import socket
-import subprocess
-import sys
 import time
 from concurrent import futures
 
@@ -18,6 +16,7 @@ from schemas import lock
 from schemas.errors import UserError, exit_code_of, first_line
 from schemas.lock import LEASE_FILE, LOCK_FILE, owning
 from schemas.storage import create_bytes, write_bytes
+from tests.support.commands import run_python
 
 
 def unsupported(*_, **__):
@@ -52,13 +51,14 @@ def test_an_owner_that_did_nothing_leaves_nothing(kind, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("half", [False, True])
 def test_a_dead_owner_is_taken_over_from(kind, half, tmp_path):
     program = "import os, signal; from schemas import lock\n"
     if kind != "locks":
         program += "import fcntl\ndef no(*_): raise OSError(95, 'no')\nfcntl.flock = no\n"
     program += f"with lock.owning({str(tmp_path)!r}): os.kill(os.getpid(), signal.SIGKILL)"
-    assert subprocess.run([sys.executable, "-c", program]).returncode == -9
+    assert run_python("-c", program).returncode == -9
     left = tmp_path / (LOCK_FILE if kind == "locks" else LEASE_FILE)
     content = left.read_bytes()
     if half:

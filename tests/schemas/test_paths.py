@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
@@ -24,6 +22,7 @@ from schemas.errors import UserError, exit_code_of
 from schemas.paths import check_output_folder, path_option
 from schemas.secrets import without_secrets
 from schemas.storage import filesystem
+from tests.support.commands import run_python
 from trainer.config import TrainerConfig
 
 STUDENT = {"student": {"settings": {"model_type": "bert"}}, "max_steps": 1}
@@ -213,6 +212,7 @@ def test_long_records_are_rejected_and_the_others_kept(tmp_path, pipeline_settin
     assert faults == ["", "too long", "", "", "too long"]
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["txt.gz", "parquet"])
 def test_memory_is_bounded_whatever_a_small_file_says(tmp_path, kind):
     """512 MiB without a line end, and 2 GB of strings in a few hundred bytes."""
@@ -228,12 +228,12 @@ def test_memory_is_bounded_whatever_a_small_file_says(tmp_path, kind):
                 file.write(pack.compress(b"x" * 2**22))
             file.write(pack.flush())
     program = (
-        "import sys, resource; from pathlib import Path; from tests.pipeline.corpus.test_records import plan, records;"
+        "import sys, resource; from pathlib import Path; from tests.support.text_files import plan, records;"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
         "found = records(plan(Path(sys.argv[1]), 2**22));"
         "print(len(found), {fault for _, _, fault in found}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
     )
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / f"a.{kind}")], capture_output=True, text=True)
+    done = run_python("-c", program, tmp_path / f"a.{kind}")
     assert done.returncode == 0, done.stderr
     count, *_, grown = done.stdout.split()
     assert int(count) == (400 if kind == "parquet" else 1) and "{'too long'}" in done.stdout

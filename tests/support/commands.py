@@ -1,14 +1,79 @@
-"""Commands, run as users run them."""
+"""Commands, called in this process or run in their own; and waiting for what a process does."""
 
+import importlib
+import io
+import logging
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+
+import pytest
 
 from tests.support.paths import ROOT
 
+# No command of the tests takes this long, also on a busy machine.
+SECONDS = 240
 
-def run(stage: str, *arguments: str) -> subprocess.CompletedProcess:
+
+def call(module: str, *arguments: object) -> subprocess.CompletedProcess:
+    """Calls `main` of a command's module in this process: it says and returns what the command does.
+
+    It saves the seconds in which a new process imports torch. `run` is for what only a process shows: that the command
+    starts, which signals it answers, what it leaves when it is killed.
+    """
+    command = [module, *map(str, arguments)]
+    main = importlib.import_module(module).main
+    filters = {handler: list(handler.filters) for handler in logging.getLogger().handlers}
+    with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+        try:
+            code = main(command[1:])
+        except SystemExit as end:  # argparse
+            code = end.code
+        finally:
+            for handler, before in filters.items():
+                handler.filters = before
+    return subprocess.CompletedProcess(command, code, out.getvalue(), err.getvalue())
+
+
+def run(module: str, *arguments: object, seconds: float = SECONDS, **environment: str) -> subprocess.CompletedProcess:
+    """Runs `python -m MODULE ARGUMENTS` to its end."""
+    return run_python("-m", module, *arguments, seconds=seconds, **environment)
+
+
+def run_python(*arguments: object, seconds: float = SECONDS, **environment: str) -> subprocess.CompletedProcess:
+    """Runs Python to its end."""
     return subprocess.run(
-        [sys.executable, "-m", stage, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120,
-        env=os.environ | {"COLUMNS": "200"},
-    )  # fmt: skip
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        env=os.environ | environment,
+    )
+
+
+def start_python(*arguments: object, **environment: str) -> subprocess.Popen:
+    """Starts Python, whose output and errors can be read."""
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds: float = SECONDS) -> None:
+    """Waits for `condition`; fails with what the process said where it ends first, or where that takes too long."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        has_ended = process.poll() is not None
+        if has_ended or time.monotonic() > deadline:
+            process.kill()
+            said = process.communicate(timeout=SECONDS)[1]
+            pytest.fail(f"{'it ended' if has_ended else f'nothing in {seconds} s'}, before it was expected: {said}")
+        time.sleep(0.02)

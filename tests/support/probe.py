@@ -1,6 +1,6 @@
 """What the transformers on the path make of exported folders; run in a process of its own by another version.
 
-python tests/probe.py FOLDER.. < lines.json > found.json
+python tests/support/probe.py FOLDER.. < lines.json > found.json
 """
 
 import json

@@ -1,10 +1,8 @@
 """Runs of the trainer: their configuration, their processes, and what they leave behind."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +13,8 @@ from safetensors.torch import load_file
 
 from schemas.config import load_config
 from tests.support import world
+from tests.support.commands import call, run_python, start_python
 from tests.support.damage import rewrite
-from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
 from trainer.distributed import Runtime
 from trainer.loop import train as loop
@@ -47,22 +45,37 @@ def write_config(folder: Path, predictions, heldout, shape=(), **changes) -> Pat
     return path
 
 
-def train(config: Path, *launcher: str, **environment: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
-    return subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        timeout=300,
-    )
+def train(config: Path) -> subprocess.CompletedProcess:
+    """Runs the trainer in this process."""
+    return call("trainer.__main__", config)
+
+
+def launch(config: Path, *launcher: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs the trainer in its own process, or in several: `launcher` is what Python is given before `config`."""
+    return run_python(*(launcher or ("-m", "trainer")), config, **environment)
+
+
+def launch_two(config: Path) -> subprocess.CompletedProcess:
+    """Runs the trainer in two processes."""
+    return launch(config, *TWO)
 
 
 def start(config: Path, *launcher: str) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    command = [sys.executable, *(launcher or ("-m", "trainer")), str(config)]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
+    """Starts the trainer in its own process, or in several."""
+    return start_python(*(launcher or ("-m", "trainer")), config)
+
+
+def has_logged(output: Path) -> bool:
+    """Whether a run has written its first figures."""
+    metrics = output / "metrics.jsonl"
+    return metrics.exists() and bool(metrics.read_text())
+
+
+def train_student(folder: Path, predictions, heldout=None, **changes) -> Path:
+    """Trains in this process, and lets its errors through; gives the output folder."""
+    config = load_config(str(write_config(folder, predictions, heldout, **changes)), TrainerConfig)
+    loop.train(config, Runtime(0, 1, torch.device("cpu"), torch.float32))
+    return folder / "student"
 
 
 def assert_same_weights(one: Path, other: Path) -> None:
@@ -88,6 +101,7 @@ def spoil(folder: Path, copy: Path, rows: int) -> list[str]:
     return spoiled
 
 
+# Two processes, by torchrun.
 TWO = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
 
 
@@ -110,10 +124,3 @@ def heldout_nll(output: Path) -> dict[int, float]:
 
 
 CONSTANT = {"learning_rate": 3e-3, "warmup_steps": 5, "lr_scheduler_type": "constant_with_warmup"}
-
-
-def train_in_process(folder: Path, predictions, heldout=None, **changes) -> Path:
-    """Trains in this process; gives the output folder."""
-    config = load_config(str(write_config(folder, predictions, heldout, **changes)), TrainerConfig)
-    loop.train(config, Runtime(0, 1, torch.device("cpu"), torch.float32))
-    return folder / "student"

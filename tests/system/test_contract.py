@@ -1,8 +1,6 @@
 """What stage one writes: the oracle, the contract's columns, and the manifest."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ from schemas.manifest import MANIFEST_FILE, open_predictions
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import world
+from tests.support.commands import run_python
 
 
 @pytest.fixture(scope="module")
@@ -135,4 +134,5 @@ for module in pkgutil.walk_packages({room}.__path__, "{room}."):
     if module.name != "schemas.__main__":
         importlib.import_module(module.name)
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    done = run_python("-c", code)
+    assert done.returncode == 0, done.stderr

@@ -1,13 +1,12 @@
 """Killed at random moments and run again, the result is that of a run that was left alone."""
 
 import random
-import subprocess
-import sys
 import time
 
 import pytest
 import yaml
 
+from tests.support.commands import SECONDS, run_python, start_python, wait_until
 from tests.support.outputs import files
 from tests.support.training import assert_same_weights, start, steps_of, train, write_config
 from trainer.artifacts.checkpoint import latest_checkpoint
@@ -19,7 +18,7 @@ def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
     changes = {"shard_bytes": 1024, "max_length": 20}
     expected = files(run_pipeline(tmp_path / "whole", **changes))
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p", **changes), sort_keys=False))
-    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml")]
+    command = ["-m", "pipeline", tmp_path / "c.yaml"]
     source = random.Random(kills)
     written = [0]
 
@@ -27,20 +26,19 @@ def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
         return len(list((tmp_path / "p").glob("*/*/*.parquet")))
 
     for number in range(kills):
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        process = start_python(*command)
         if number % 4 == 3:
             time.sleep(source.uniform(0, 8))
         else:
-            while count() == written[-1] and process.poll() is None:
-                time.sleep(0.002)
+            wait_until(lambda: count() > written[-1] or process.poll() is not None, process)
             time.sleep(source.uniform(0, 0.05))
         process.kill()
-        process.wait()
+        process.communicate(timeout=SECONDS)
         written.append(count())
     assert written == sorted(written) and any(
         0 < some < len(list((tmp_path / "whole").glob("*/*/*.parquet"))) for some in written
     )
-    subprocess.run(command, check=True, capture_output=True)
+    assert run_python(*command).returncode == 0
     found = {name: content for name, content in files(tmp_path / "p").items() if not name.endswith(".tmp")}
     assert found == expected
 
@@ -60,11 +58,12 @@ def test_the_trainer_killed(kills, predictions, tmp_path):
         if number % 4 == 3:
             time.sleep(source.uniform(0, 5))
         else:
-            while (latest_checkpoint(str(output)) or 0) == reached[-1] and process.poll() is None:
-                time.sleep(0.01)
+            wait_until(
+                lambda: (latest_checkpoint(str(output)) or 0) > reached[-1] or process.poll() is not None, process
+            )
             time.sleep(source.uniform(0, 0.3))
         process.kill()
-        process.communicate()
+        process.communicate(timeout=SECONDS)
         reached.append(latest_checkpoint(str(output)) or 0)
     assert reached == sorted(reached) and 0 < reached[-1] < 30 * kills
     assert train(config).returncode == 0

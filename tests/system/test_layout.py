@@ -1,6 +1,7 @@
 """The tests lie as the code does, and share what they need in `tests/support`."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,15 @@ TEST_FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Every module that a file imports, also within its functions."""
+    """Every module that a file imports, also within its functions and in the programs that it holds as text."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            modules |= {f"{node.module}.{alias.name}" for alias in node.names} | {f"{node.module}"}
+            modules |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            modules |= set(re.findall(r"tests\.[\w.]+", node.value))
     return modules
 
 

@@ -3,24 +3,16 @@
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.support.commands import SECONDS, run, start_python, wait_until
 from tests.support.outputs import files
-from tests.support.paths import ROOT
-from tests.support.training import start, write_config
+from tests.support.training import has_logged, start, write_config
 from trainer.__main__ import main
-
-
-def wait_for(condition, process: subprocess.Popen, seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def workers_of(folder: Path) -> list[int]:
@@ -39,9 +31,7 @@ def workers_of(folder: Path) -> list[int]:
 def begin(settings: dict, folder: Path, *options: str) -> subprocess.Popen:
     folder.mkdir(exist_ok=True)
     (folder / "c.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    command = [sys.executable, "-m", "pipeline", str(folder / "c.yaml"), *options]
-    environment = os.environ | {"TMPDIR": str(folder), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env=environment)
+    return start_python("-m", "pipeline", folder / "c.yaml", *options, TMPDIR=str(folder))
 
 
 def run_module(program: str, folder: Path, before: str = "") -> subprocess.Popen:
@@ -49,9 +39,7 @@ def run_module(program: str, folder: Path, before: str = "") -> subprocess.Popen
     (folder / "program.py").write_text(program)
     command = f"{before}\nimport sys; sys.path.append({str(folder)!r})\n"
     command += "from schemas.process import run_command; run_command('program')"
-    return subprocess.Popen(
-        [sys.executable, "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
-    )
+    return start_python("-c", command)
 
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds the workers in /proc")
@@ -63,7 +51,7 @@ def test_a_worker_process_that_dies_ends_the_run_and_a_rerun_goes_on(
 ):
     settings = pipeline_settings(tmp_path / "p")
     process = begin(settings, tmp_path / "t", "--direct_running_mode=multi_processing", "--direct_num_workers=2")
-    wait_for(lambda: len(workers_of(tmp_path / "t")) == 2, process)
+    wait_until(lambda: len(workers_of(tmp_path / "t")) == 2, process)
     os.kill(workers_of(tmp_path / "t")[0], signal.SIGKILL)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 2 and "Traceback" not in errors, errors
@@ -81,7 +69,7 @@ def test_a_signal_ends_the_run_and_its_workers(pipeline_settings, tmp_path):
         number: begin(pipeline_settings(tmp_path / f"p{number}"), tmp_path / f"t{number}", *options) for number in codes
     }
     for number, process in runs.items():
-        wait_for(lambda number=number: len(workers_of(tmp_path / f"t{number}")) == 2, process)
+        wait_until(lambda number=number: len(workers_of(tmp_path / f"t{number}")) == 2, process)
         process.send_signal(number)
         errors = process.communicate(timeout=10)[1]
         assert process.returncode == codes[number] and "Traceback" not in errors, errors
@@ -159,9 +147,7 @@ class Signalling:
 sys.meta_path.insert(0, Signalling())
 """
     (tmp_path / "sitecustomize.py").write_text(hook)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", module, "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
+    done = run(module, "--help", PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stderr.strip()) == (code, "stopped; run the same command again to go on")
 
 
@@ -175,22 +161,21 @@ def main(arguments):
     return 7
 """
     process = run_module(program, tmp_path, "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
-    process.communicate()
+    process.communicate(timeout=SECONDS)
     assert process.returncode == 7
 
 
 def test_of_two_trainers_the_second_is_refused_also_when_the_first_is_dead(predictions, tmp_path, capsys):
     config = write_config(tmp_path, predictions, None, max_steps=100_000, save_steps=100_000, logging_steps=1)
     first = start(config)
-    metrics = tmp_path / "student" / "metrics.jsonl"
-    wait_for(lambda: metrics.exists() and metrics.read_text(), first)
+    wait_until(lambda: has_logged(tmp_path / "student"), first)
     other = write_config(
         tmp_path / "other", predictions, None, output=str(tmp_path / "student"), seed=5, max_steps=100_000
     )
     assert main([str(other)]) == 2
     assert f"is being written by process {first.pid} on " in capsys.readouterr().err
     first.kill()
-    first.communicate()
+    first.communicate(timeout=SECONDS)
     # It has no checkpoint yet, and still is the first's.
     assert main([str(other)]) == 2
     assert "holds another run (seed was 0, now 5)" in capsys.readouterr().err

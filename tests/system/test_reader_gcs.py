@@ -22,6 +22,7 @@ from schemas.row_groups import RowGroupReader
 from schemas.rows import RUN_KEY
 from tests.support import gcs
 from tests.support.columns import read_columns
+from tests.support.commands import SECONDS
 from tests.support.outputs import files
 from tests.support.readers import equal, reader, take
 from tests.support.training import assert_same_weights, write_config
@@ -272,7 +273,8 @@ def test_a_run_whose_bucket_goes_away_says_so_and_goes_on_when_it_is_back(server
     output = local.parent.parent / "remote" / "student"
 
     def break_off() -> None:
-        while latest_checkpoint(str(output)) is None:
+        deadline = time.monotonic() + SECONDS
+        while latest_checkpoint(str(output)) is None and time.monotonic() < deadline:
             time.sleep(0.01)
         server.share = 1.0
 

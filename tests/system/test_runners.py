@@ -1,12 +1,10 @@
 """The same bytes from every runner that can run here, and Beam's counts of them."""
 
-import subprocess
-import sys
-
 import pytest
 import yaml
 
 from pipeline.job.launcher import threads_a_process
+from tests.support.commands import call, run
 from tests.support.outputs import files
 
 RUNNERS = {
@@ -19,8 +17,7 @@ RUNNERS = {
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_every_runner_gives_the_same_bytes(runner, predictions, pipeline_settings, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p"), sort_keys=False))
-    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), *RUNNERS[runner]]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run("pipeline", tmp_path / "c.yaml", *RUNNERS[runner])
     assert done.returncode == 0, done.stderr
     assert files(tmp_path / "p") == files(predictions)
 
@@ -31,8 +28,7 @@ def test_a_teacher_gone_wrong_is_one_line_from_another_process_too(pipeline_sett
     settings = pipeline_settings(tmp_path / "p")
     settings["teachers"]["en-wordpiece"]["model"] = str(broken_teacher(teachers, tmp_path / "broken"))
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
-    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), *RUNNERS["processes"]]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run("pipeline", tmp_path / "c.yaml", *RUNNERS["processes"])
     assert done.returncode == 2
     assert "error: teacher 'en-wordpiece' gave a NaN or infinite log-probability in example 'en:" in done.stderr
 
@@ -84,7 +80,6 @@ def test_local_processes_share_the_cores(monkeypatch):
 
 def test_dataflow_cannot_write_to_this_machine(pipeline_settings, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p"), sort_keys=False))
-    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), "--runner=DataflowRunner"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = call("pipeline.__main__", tmp_path / "c.yaml", "--runner=DataflowRunner")
     assert done.returncode == 2 and "where Dataflow's workers cannot write" in done.stderr
     assert not (tmp_path / "p").exists()

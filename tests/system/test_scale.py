@@ -7,12 +7,16 @@ import pytest
 import torch
 
 from schemas.manifest import open_predictions
+from tests.support.commands import SECONDS, wait_until
 from tests.support.readers import reader, take
 from tests.support.training import (
     TWO,
     assert_close_weights,
     assert_same_weights,
+    has_logged,
     heldout_nll,
+    launch,
+    launch_two,
     spoil,
     start,
     train,
@@ -37,7 +41,7 @@ def whole(predictions, heldout, tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def sharded(predictions, heldout, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("sharded")
-    done = train(write_config(folder, predictions, heldout, fsdp=True, **CHANGES), *TWO)
+    done = launch_two(write_config(folder, predictions, heldout, fsdp=True, **CHANGES))
     assert done.returncode == 0, done.stderr
     return folder / "student"
 
@@ -54,17 +58,17 @@ def test_a_sharded_run_is_resumed_bit_for_bit(sharded, predictions, heldout, tmp
     # What is left is the checkpoint of an evaluation, after which the student was whole.
     shutil.rmtree(tmp_path / "student" / "checkpoints" / "00000012")
     assert latest_checkpoint(str(tmp_path / "student")) == 8
-    assert train(config, *TWO).returncode == 0
+    assert launch_two(config).returncode == 0
     assert_same_weights(sharded, tmp_path / "student")
 
 
 def test_sharded_or_not_goes_on_from_the_same_checkpoint(whole, sharded, predictions, heldout, tmp_path):
     """One process goes on with what two had sharded, and the other way round."""
-    for name, source, launcher, shard in [("one", sharded, (), False), ("two", whole, TWO, True)]:
+    for name, source, run, shard in [("one", sharded, train, False), ("two", whole, launch_two, True)]:
         output = tmp_path / name / "student"
         shutil.copytree(source / "checkpoints", output / "checkpoints")
         shutil.rmtree(output / "checkpoints" / "00000012")
-        done = train(write_config(tmp_path / name, predictions, heldout, fsdp=shard, **CHANGES), *launcher)
+        done = run(write_config(tmp_path / name, predictions, heldout, fsdp=shard, **CHANGES))
         assert done.returncode == 0, done.stderr
         assert_close_weights(whole, output)
 
@@ -74,8 +78,8 @@ def test_sharded_steps_whose_gradient_is_not_finite_are_left_out(predictions, tm
     changes = {"max_steps": 8, "micro_batches": 2, "max_skipped_steps": 8, "logging_steps": 8}
     alone = write_config(tmp_path / "one", tmp_path / "spoiled", None, **changes)
     both = write_config(tmp_path / "two", tmp_path / "spoiled", None, fsdp=True, **changes)
-    assert train(alone, "-m", "tests.support.unchecked_trainer").returncode == 0
-    done = train(both, *TWO[:-1], "tests.support.unchecked_trainer")
+    assert launch(alone, "-m", "tests.support.unchecked_trainer").returncode == 0
+    done = launch(both, *TWO[:-1], "tests.support.unchecked_trainer")
     assert done.returncode == 0, done.stderr
     assert "warning: the gradient was not finite at step" in done.stderr + done.stdout
     assert_close_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
@@ -89,7 +93,7 @@ def test_of_two_processes_one_says_what_is_wrong(predictions, tmp_path):
     content = path.read_bytes()
     middle = len(content) // 2
     path.write_bytes(content[: middle - 500] + bytes(1000) + content[middle + 500 :])
-    done = train(write_config(tmp_path, folder, None, max_steps=400, micro_batches=2), *TWO)
+    done = launch_two(write_config(tmp_path, folder, None, max_steps=400, micro_batches=2))
     assert done.returncode == 1 and f"error: {path}: row group" in done.stderr
     assert "[rank" not in done.stderr
 
@@ -155,13 +159,11 @@ def test_compiled_layers_compute_the_same(predictions):
 def test_a_compiled_run_is_resumed_bit_for_bit(predictions, tmp_path):
     changes = {"max_steps": 10, "torch_compile": True, "save_steps": 1000, "logging_steps": 1}
     whole = write_config(tmp_path / "whole", predictions, None, **changes)
-    assert train(whole).returncode == 0
+    assert launch(whole).returncode == 0
     config = write_config(tmp_path / "stopped", predictions, None, **changes)
-    metrics = tmp_path / "stopped" / "student" / "metrics.jsonl"
     process = start(config)
-    while not metrics.exists() or not metrics.read_text():
-        assert process.poll() is None
+    wait_until(lambda: has_logged(tmp_path / "stopped" / "student"), process)
     process.terminate()
-    process.communicate()
-    assert train(config).returncode == 0
+    process.communicate(timeout=SECONDS)
+    assert launch(config).returncode == 0
     assert_same_weights(tmp_path / "whole" / "student", tmp_path / "stopped" / "student")

@@ -16,7 +16,19 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
 from schemas.manifest import open_predictions
 from tests.support import world
-from tests.support.training import assert_same_weights, spoil, start, steps_of, train, write_config
+from tests.support.commands import SECONDS, wait_until
+from tests.support.training import (
+    TWO,
+    assert_same_weights,
+    has_logged,
+    launch,
+    launch_two,
+    spoil,
+    start,
+    steps_of,
+    train,
+    write_config,
+)
 from trainer.__main__ import main
 from trainer.artifacts.checkpoint import latest_checkpoint
 from trainer.artifacts.metrics import Metrics
@@ -77,10 +89,9 @@ def test_training_learns(student, predictions):
 def test_a_killed_run_goes_on_to_the_same_weights(student, predictions, heldout, tmp_path):
     config = write_config(tmp_path, predictions, heldout)
     process = start(config)
-    while latest_checkpoint(str(tmp_path / "student")) is None:
-        assert process.poll() is None
+    wait_until(lambda: latest_checkpoint(str(tmp_path / "student")) is not None, process)
     process.kill()
-    process.wait()
+    process.communicate(timeout=SECONDS)
     assert not (tmp_path / "student" / "model.safetensors").exists()
     assert train(config).returncode == 0
     assert_same_weights(student, tmp_path / "student")
@@ -110,7 +121,7 @@ def test_a_full_disk_is_one_line(predictions, tmp_path):
     limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000));"
     limited += "from trainer.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    done = train(write_config(tmp_path, predictions, None), "-c", limited)
+    done = launch(write_config(tmp_path, predictions, None), "-c", limited)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "no checkpoint written (" in done.stderr and latest_checkpoint(str(tmp_path / "student")) is None
 
@@ -119,11 +130,9 @@ def test_sigterm_saves_and_says_so(student, predictions, heldout, tmp_path):
     """At a step that is no multiple of `save_steps`, in a process whose exit code is 75."""
     config = write_config(tmp_path, predictions, heldout, save_steps=1000, logging_steps=1)
     process = start(config)
-    metrics = tmp_path / "student" / "metrics.jsonl"
-    while not metrics.exists() or not metrics.read_text():
-        assert process.poll() is None
+    wait_until(lambda: has_logged(tmp_path / "student"), process)
     process.terminate()
-    errors = process.communicate()[1]
+    errors = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 75 and "run the same command again to go on" in errors, errors
     assert 1 <= latest_checkpoint(str(tmp_path / "student")) < 40
     assert train(config).returncode == 0
@@ -164,12 +173,10 @@ def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
     """SIGTERM to torchrun, which passes it on; one process goes on alone, as if they had been one all along."""
     changes = {"max_steps": 30, "save_steps": 1000, "logging_steps": 1}
     config = write_config(tmp_path / "two", predictions, None, **changes)
-    process = start(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
-    metrics = tmp_path / "two" / "student" / "metrics.jsonl"
-    while not metrics.exists() or not metrics.read_text():
-        assert process.poll() is None
+    process = start(config, *TWO)
+    wait_until(lambda: has_logged(tmp_path / "two" / "student"), process)
     process.terminate()
-    process.communicate()
+    process.communicate(timeout=SECONDS)
     assert 1 <= latest_checkpoint(str(tmp_path / "two" / "student")) < 30
     assert train(config).returncode == 0
     one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
@@ -183,21 +190,18 @@ def test_torchrun_starts_again_after_a_process_was_killed(predictions, tmp_path,
     config = write_config(tmp_path, predictions, None, max_steps=60, save_steps=10, logging_steps=1)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "-m", "trainer"]
     process = start(config, *launcher)
-    metrics = tmp_path / "student" / "metrics.jsonl"
-    while not metrics.exists() or not metrics.read_text():
-        assert process.poll() is None
-        time.sleep(0.05)
+    wait_until(lambda: has_logged(tmp_path / "student"), process)
     assert main([str(config)]) == 2
     owner = re.search("is being written by process ([0-9]+) on ", capsys.readouterr().err)
     os.kill(int(owner[1]), signal.SIGKILL)
-    errors = process.communicate(timeout=120)[1]
+    errors = process.communicate(timeout=SECONDS)[1]
     assert process.returncode == 0 and "being written" not in errors, errors
     assert steps_of(tmp_path / "student") == list(range(1, 61))
 
 
 def test_processes_share_a_step_evenly(predictions, tmp_path):
     config = write_config(tmp_path, predictions, None, micro_batches=3)
-    done = train(config, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
+    done = launch_two(config)
     assert done.returncode and "micro_batches is 3, which 2 processes cannot share evenly" in done.stderr
 
 
@@ -214,7 +218,7 @@ def test_two_processes_give_the_gradients_of_one(predictions, tmp_path):
     one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
     two = write_config(tmp_path / "two", predictions, None, micro_batches=2, **changes)
     assert train(one).returncode == 0
-    done = train(two, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
+    done = launch_two(two)
     assert done.returncode == 0, done.stderr
     ours = load_file(tmp_path / "one" / "student" / "model.safetensors")
     theirs = load_file(tmp_path / "two" / "student" / "model.safetensors")
@@ -276,11 +280,11 @@ def test_weights_and_biases(predictions, heldout, tmp_path):
     changes = {"max_steps": 20, "wandb_project": "merge", "eval_steps": 20}
     config = write_config(tmp_path, predictions, heldout, **changes)
     environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
-    done = train(config, **environment)
+    done = launch(config, **environment)
     assert done.returncode == 0, done.stderr
     shutil.rmtree(tmp_path / "student" / "checkpoints" / "00000020")
     (tmp_path / "student" / "evaluation.json").unlink()
-    assert train(config, **environment).returncode == 0
+    assert launch(config, **environment).returncode == 0
     folder = tmp_path / "student" / "logs"
     recorded = [path.read_bytes() for path in (folder / "wandb").glob("offline-run-*/*.wandb")]
     assert len(recorded) == 2

@@ -18,6 +18,7 @@ from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
 from tests.support import world
+from tests.support.commands import SECONDS, run
 from tests.support.paths import ROOT
 from tests.support.probe import probe
 from tests.support.teachers import CORPUS
@@ -41,23 +42,23 @@ LINES = [
 def older(tmp_path_factory):
     """A function that probes folders by transformers 4.57 in a process of its own."""
     folder = tmp_path_factory.mktemp("older")
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder), *OLDER]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run("pip", "install", "--quiet", "--no-deps", "--target", folder, *OLDER)
     if done.returncode:
         pytest.skip(f"pip brings no transformers 4.57 here: {done.stderr[-300:]}")
 
-    def run(**arguments) -> dict[str, dict]:
+    def probe_by_older(**arguments) -> dict[str, dict]:
         done = subprocess.run(
-            [sys.executable, str(ROOT / "tests" / "probe.py")],
+            [sys.executable, str(ROOT / "tests" / "support" / "probe.py")],
             input=json.dumps(arguments),
             env=os.environ | {"PYTHONPATH": str(folder)},
             capture_output=True,
             text=True,
+            timeout=SECONDS,
         )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
-    return run
+    return probe_by_older
 
 
 @pytest.fixture(scope="module")

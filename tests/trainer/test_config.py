@@ -2,8 +2,6 @@
 
 import pytest
 
-from tests.support.commands import run
-
 
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -20,11 +18,11 @@ from tests.support.commands import run
     ],
 )
 def test_bad_trainers_stop_at_once(changes, message, predictions, tmp_path):
-    from tests.support.training import write_config
+    from tests.support.training import train, write_config
 
     folder = changes.get("predictions", predictions)
     others = {key: value for key, value in changes.items() if key != "predictions"}
-    done = run("trainer", str(write_config(tmp_path, folder, None, **others)))
+    done = train(write_config(tmp_path, folder, None, **others))
     assert done.returncode == 2, done.stderr
     assert message in done.stderr and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
     assert not (tmp_path / "student").exists()

@@ -1,8 +1,6 @@
 """The dry run: its estimates beside the run itself, what it checks, and that it writes nothing."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
@@ -12,6 +10,7 @@ from pipeline.job.launcher import dry_run
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
 from tests.support import world
+from tests.support.commands import call, run
 
 
 def test_dry_run(pipeline_settings, predictions, tmp_path):
@@ -80,12 +79,12 @@ def test_dry_run_checks_what_the_run_would(pipeline_settings, tmp_path):
         dry_run(PipelineConfig.model_validate(settings), [])
 
 
+@pytest.mark.heavy
 def test_dry_run_from_the_command_line_writes_nothing(pipeline_settings, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p")))
-    command = [sys.executable, "-m", "pipeline", str(tmp_path / "c.yaml"), "--dry-run", "--teraflops", "100"]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = run("pipeline", tmp_path / "c.yaml", "--dry-run", "--teraflops", "100")
     assert done.returncode == 0 and "hours at 100 teraFLOP/s" in done.stdout, done.stderr
     assert not (tmp_path / "p").exists()
-    misspelt = subprocess.run([*command[:4], "--dryrun"], capture_output=True, text=True)
+    misspelt = call("pipeline.__main__", tmp_path / "c.yaml", "--dryrun")
     assert misspelt.returncode == 2 and "--dryrun: no option" in misspelt.stderr
     assert not (tmp_path / "p").exists()

@@ -31,5 +31,5 @@ def test_of_two_runs_that_claim_a_folder_at_once_one_gets_it(pipeline_settings, 
 def test_what_changes_no_row_is_no_part_of_a_run(pipeline_settings, tmp_path):
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
     prepared = prepare(config)
-    more = config.model_copy(update={"threads": 7, "teachers_in_memory": 3, "max_rejected": 0.1})
+    more = config.model_copy(update={"inference_threads": 7, "teachers_in_memory": 3, "max_rejected": 0.1})
     assert describe_run(more, prepared.tokenizers, prepared.vocabulary, {}).settings == prepared.run.settings

@@ -36,7 +36,13 @@ def nobody_answers(monkeypatch):
     monkeypatch.setattr(builtins, "input", answer)
 
 
-@pytest.mark.parametrize("workers", [[], ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        [],
+        pytest.param(["--direct_running_mode=multi_processing", "--direct_num_workers=2"], marks=pytest.mark.heavy),
+    ],
+)
 @torch.no_grad()
 def test_its_predictions_are_exact(folder, tmp_path, text, caplog, workers):
     """LTG-BERT's habits: no `post_init`, no base model, an inverted mask, state in its modules."""
@@ -47,7 +53,7 @@ def test_its_predictions_are_exact(folder, tmp_path, text, caplog, workers):
         },
         "text": {"en": [str(text / "en.txt")]},
         "max_length": world.MAX_LENGTH,
-        "threads": 3,
+        "inference_threads": 3,
         "max_rejected": 1.0,
         "shard_bytes": 4096,
     }

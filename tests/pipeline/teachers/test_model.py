@@ -18,6 +18,7 @@ from pipeline.teachers.model import check_model, load_model
 from pipeline.teachers.predictor import try_forward
 from pipeline.teachers.tokenizer import load_tokenizer
 from schemas.errors import UserError
+from tests.support.commands import SECONDS
 
 WEIGHTS = "model.safetensors"
 
@@ -49,6 +50,7 @@ def refusal(folder: Path) -> str:
     return message
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("files", [1, 2])
 def test_pickled_weights_are_converted_by_the_command_that_is_printed(folder, files):
     model = AutoModelForMaskedLM.from_pretrained(folder)
@@ -59,7 +61,7 @@ def test_pickled_weights_are_converted_by_the_command_that_is_printed(folder, fi
         name = "pytorch_model.bin" if files == 1 else f"pytorch_model-{number + 1:05}-of-{files:05}.bin"
         torch.save(dict(weights[number::files]), folder / name)
     command = re.search("convert them by (python -c .*)", refusal(folder))[1]
-    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True, timeout=SECONDS)
     assert use(folder)[1].state_dict().keys() == dict(weights).keys()
     assert all(torch.equal(tensor, dict(weights)[name]) for name, tensor in use(folder)[1].state_dict().items())
 

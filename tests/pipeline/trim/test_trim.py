@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
@@ -18,19 +17,23 @@ from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predict
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE
 from tests.support import world
+from tests.support.commands import call, run
 from tests.support.readers import reader, take
 from tests.support.training import train, write_config
 
 
 def run_trim(*arguments) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-m", "pipeline.trim", *map(str, arguments)], capture_output=True, text=True)
+    return call("pipeline.trim.__main__", *arguments)
 
 
 @pytest.fixture(scope="module")
 def trimmed(predictions, tmp_path_factory):
     """(the trimmed folder, what the command printed, its JSON report)."""
     folder = tmp_path_factory.mktemp("trim")
-    done = run_trim(predictions, "--output", folder / "t", "--json", folder / "t.json", "--hidden-size", "100")
+    # As users run it.
+    done = run(
+        "pipeline.trim", predictions, "--output", folder / "t", "--json", folder / "t.json", "--hidden-size", "100"
+    )
     assert done.returncode == 0, done.stderr
     return folder / "t", done.stdout, json.loads((folder / "t.json").read_text())
 

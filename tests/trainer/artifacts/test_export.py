@@ -2,8 +2,6 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,19 +11,13 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from schemas.lock import LOCK_FILE, owning
 from schemas.manifest import open_predictions
-from tests.support.paths import ROOT
+from tests.support.commands import SECONDS, call, run, wait_until
 from tests.support.scores import scores
 from tests.support.training import assert_same_weights, heldout_nll, start, train, write_config
 from trainer.artifacts.checkpoint import checkpoint_steps
 from trainer.artifacts.early_stopping import EarlyStopping
 from trainer.artifacts.export import export_checkpoint, read_evaluation
 from trainer.config import TrainerConfig
-
-
-def export(config: Path, *options: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "trainer.export", str(config), *options]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
 
 # A rate that soon makes it worse again, so that the best is neither the first nor the last.
 CHANGES = {
@@ -65,6 +57,7 @@ def test_a_run_stops_early_and_keeps_its_best(stopped, predictions):
     assert again.returncode == 0 and "nothing to do" in again.stdout
 
 
+@pytest.mark.heavy
 def test_killed_it_stops_at_the_same_step(stopped, predictions, heldout, tmp_path):
     """Asked to end at several steps, one of which may be an evaluation's."""
     config = write_config(tmp_path, predictions, heldout, **CHANGES)
@@ -72,10 +65,11 @@ def test_killed_it_stops_at_the_same_step(stopped, predictions, heldout, tmp_pat
     metrics = output / "metrics.jsonl"
     for evaluations in (1, 3):
         process = start(config)
-        while not metrics.exists() or metrics.read_text().count("heldout_sha256") < evaluations:
-            assert process.poll() is None
+        wait_until(
+            lambda count=evaluations: metrics.exists() and metrics.read_text().count("heldout_sha256") >= count, process
+        )
         process.terminate()
-        process.communicate()
+        process.communicate(timeout=SECONDS)
         assert process.returncode == 75
     assert train(config).returncode == 0
     assert heldout_nll(output) == heldout_nll(stopped.parent / "student")
@@ -92,11 +86,14 @@ def test_more_patience_goes_on(stopped, tmp_path):
     assert max(heldout_nll(tmp_path / "student")) > before
 
 
+@pytest.mark.heavy
 def test_export_by_command(stopped, predictions, tmp_path):
     output = stopped.parent / "student"
     best, last = checkpoint_steps(str(output))
     for name, step in [("last", last), ("best", best), (str(last), last)]:
-        done = export(stopped, "--checkpoint", name, "--to", str(tmp_path / name))
+        # The first as users run it.
+        export = run if name == "last" else call
+        done = export("trainer.export", stopped, "--checkpoint", name, "--to", tmp_path / name)
         assert done.returncode == 0, done.stderr
         weights = load_file(output / "checkpoints" / f"{step:08d}" / "model.safetensors")
         found = AutoModelForMaskedLM.from_pretrained(tmp_path / name).state_dict()
@@ -104,7 +101,7 @@ def test_export_by_command(stopped, predictions, tmp_path):
         assert len(AutoTokenizer.from_pretrained(tmp_path / name)) == len(open_predictions(str(predictions)).vocabulary)
     assert_same_weights(output, tmp_path / "best")
     assert (tmp_path / "best" / "evaluation.json").read_text() == (output / "evaluation.json").read_text()
-    refused = export(stopped, "--checkpoint", "7", "--to", str(tmp_path / "none"))
+    refused = call("trainer.export", stopped, "--checkpoint", "7", "--to", tmp_path / "none")
     assert refused.returncode == 2 and f"has those of steps {best}, {last}" in refused.stderr
     assert not (tmp_path / "none").exists()
 
@@ -113,7 +110,7 @@ def test_another_student_is_not_exported(stopped, tmp_path):
     settings = yaml.safe_load(stopped.read_text())
     settings["student"]["settings"]["hidden_size"] = 64
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings))
-    refused = export(tmp_path / "other.yaml", "--to", str(tmp_path / "student"))
+    refused = call("trainer.export", tmp_path / "other.yaml", "--to", tmp_path / "student")
     assert refused.returncode == 2 and "student.settings.hidden_size was 32, now 64" in refused.stderr
 
 

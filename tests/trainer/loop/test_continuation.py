@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from schemas.errors import UserError
 from tests.support.scores import scores
-from tests.support.training import CONSTANT, assert_same_weights, train_in_process
+from tests.support.training import CONSTANT, assert_same_weights, train_student
 from trainer.artifacts.checkpoint import checkpoint_steps
 from trainer.artifacts.early_stopping import EarlyStopping
 
@@ -22,10 +22,10 @@ def evaluated_steps(output: Path) -> list[int]:
 def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
     """Also the optimizer's state; and the evaluation at the former end, which the longer run lacks, changes nothing."""
     changes = {"optimizer": CONSTANT, "eval_steps": 8, "early_stopping_patience": 2, "save_steps": 100}
-    whole = train_in_process(tmp_path / "whole", predictions, heldout, max_steps=30, **changes)
-    output = train_in_process(tmp_path / "extended", predictions, heldout, max_steps=13, **changes)
+    whole = train_student(tmp_path / "whole", predictions, heldout, max_steps=30, **changes)
+    output = train_student(tmp_path / "extended", predictions, heldout, max_steps=13, **changes)
     assert json.loads((output / "evaluation.json").read_text())["step"] == 13
-    assert train_in_process(tmp_path / "extended", predictions, heldout, max_steps=30, **changes) == output
+    assert train_student(tmp_path / "extended", predictions, heldout, max_steps=30, **changes) == output
     assert_same_weights(whole, output)
     moments = [load_file(each / "checkpoints" / "00000030" / "optimizer.safetensors") for each in (whole, output)]
     assert all(moments[0][name].equal(moments[1][name]) for name in moments[0])
@@ -60,7 +60,7 @@ def finished(predictions, tmp_path_factory) -> dict[str, Path]:
         },
     }
     for name, changes in plans.items():
-        train_in_process(folder / name, predictions, max_steps=6, save_steps=6, **changes)
+        train_student(folder / name, predictions, max_steps=6, save_steps=6, **changes)
     return {name: (folder / name, changes) for name, changes in plans.items()}
 
 
@@ -77,15 +77,15 @@ def test_what_is_planned_over_all_steps_gets_no_more(finished, predictions, name
     folder, changes = finished[name]
     before = (folder / "student" / "model.safetensors").read_bytes()
     with pytest.raises(UserError, match=rf"steps was 6, now 8, but {by} goes by .*start_from: {folder}") as refusal:
-        train_in_process(folder, predictions, max_steps=8, save_steps=6, **changes)
+        train_student(folder, predictions, max_steps=8, save_steps=6, **changes)
     assert "\n" not in str(refusal.value) and (folder / "student" / "model.safetensors").read_bytes() == before
-    train_in_process(folder, predictions, max_steps=6, save_steps=6, **changes)
+    train_student(folder, predictions, max_steps=6, save_steps=6, **changes)
 
 
 def test_fewer_steps_than_there_are_is_refused(finished, predictions):
     folder, changes = finished["constant"]
     with pytest.raises(UserError, match="steps is 5, but it is at step 6 already"):
-        train_in_process(folder, predictions, max_steps=5, **changes)
+        train_student(folder, predictions, max_steps=5, **changes)
 
 
 def test_another_run_is_still_another_run(finished, predictions, tmp_path):
@@ -93,5 +93,5 @@ def test_another_run_is_still_another_run(finished, predictions, tmp_path):
     folder, changes = finished["constant"]
     shutil.copytree(folder / "student", tmp_path / "student")
     with pytest.raises(UserError, match="of step 6 is of another run .*max_steps was 6, now 8; seed was 0, now 4"):
-        train_in_process(tmp_path, predictions, max_steps=8, seed=4, **changes)
+        train_student(tmp_path, predictions, max_steps=8, seed=4, **changes)
     assert checkpoint_steps(str(tmp_path / "student")) == [6]

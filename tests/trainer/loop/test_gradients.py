@@ -63,6 +63,7 @@ def process(rank: int, folder: Path, size: int, dtype: torch.dtype, shard: bool,
     os._exit(0)
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_one_batch_two_processes_or_accumulated(predictions, tmp_path, dtype):
     """One of 32 rows, two processes with 16, four accumulated 8s, two processes with two 8s each, and these sharded."""

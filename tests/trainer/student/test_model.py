@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from schemas.errors import UserError
 from schemas.manifest import open_predictions
 from tests.support.readers import reader, take
-from tests.support.training import TWO, assert_close_weights, train, write_config
+from tests.support.training import assert_close_weights, launch_two, train, write_config
 from trainer.artifacts.metrics import Metrics
 from trainer.config import StudentConfig, TrainerConfig
 from trainer.distributed import Runtime
@@ -69,12 +69,13 @@ def test_an_architecture_that_cannot_be_trained_is_refused(model_type, why, pred
         DistilledStudent(small_model(model_type, open_predictions(str(predictions)), hidden_size=32))
 
 
+@pytest.mark.heavy
 def test_two_processes_do_not_wait_for_gradients_that_never_come(predictions, tmp_path):
     """FNet has a pooler that the head does not read."""
     shape = {"model_type": "fnet", "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 64}
     changes = {"max_steps": 6, "micro_batches": 2, "student": {"settings": shape | {"max_position_embeddings": 40}}}
-    for name, launcher in [("one", ()), ("two", TWO)]:
-        done = train(write_config(tmp_path / name, predictions, None, **changes), *launcher)
+    for name, run in [("one", train), ("two", launch_two)]:
+        done = run(write_config(tmp_path / name, predictions, None, **changes))
         assert done.returncode == 0, done.stderr
     assert_close_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
 

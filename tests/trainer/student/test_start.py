@@ -17,7 +17,7 @@ from schemas.manifest import open_predictions
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import world
 from tests.support.students import make_model, make_vocabulary, tables
-from tests.support.training import CONSTANT, assert_same_weights, train, train_in_process, write_config
+from tests.support.training import CONSTANT, assert_same_weights, launch, train_student, write_config
 from trainer.artifacts.checkpoint import latest_checkpoint
 from trainer.config import StudentConfig
 from trainer.export import main as export
@@ -49,9 +49,7 @@ def folders(run_pipeline, pipeline_settings, tmp_path_factory) -> list[str]:
 @pytest.fixture(scope="module")
 def student(folders, tmp_path_factory) -> Path:
     """A trained student of the first teacher."""
-    return train_in_process(
-        tmp_path_factory.mktemp("student"), folders[:1], student={"settings": SETTINGS}, max_steps=6
-    )
+    return train_student(tmp_path_factory.mktemp("student"), folders[:1], student={"settings": SETTINGS}, max_steps=6)
 
 
 def begin(folders: list[str], seed: int = 0, **settings) -> tuple[PreTrainedModel, list[str]]:
@@ -141,10 +139,10 @@ def test_a_run_that_goes_on_needs_its_start_no_more(folders, student, tmp_path):
     shutil.copytree(student, start)
     settings = {"start_from": str(start), "embeddings_from_teachers": True}
     changes = {"student": settings, "optimizer": CONSTANT, "save_steps": 5}
-    whole = train_in_process(tmp_path / "whole", folders, max_steps=8, **changes)
-    output = train_in_process(tmp_path / "run", folders, max_steps=5, **changes)
+    whole = train_student(tmp_path / "whole", folders, max_steps=8, **changes)
+    output = train_student(tmp_path / "run", folders, max_steps=5, **changes)
     shutil.rmtree(start)
-    train_in_process(tmp_path / "run", folders, max_steps=8, **changes)
+    train_student(tmp_path / "run", folders, max_steps=8, **changes)
     assert_same_weights(whole, output)
     assert export([str(tmp_path / "run" / "trainer.yaml"), "--to", str(tmp_path / "exported")]) == 0
     assert_same_weights(whole, tmp_path / "exported")
@@ -154,7 +152,7 @@ def test_a_run_that_goes_on_needs_its_start_no_more(folders, student, tmp_path):
     assert all(model.state_dict()[name].equal(weights[name]) for name in weights) and "0 random" in lines[-1]
     # Another start is another run.
     with pytest.raises(UserError, match="student.start_from was .*, now "):
-        train_in_process(
+        train_student(
             tmp_path / "run", folders, max_steps=8, **changes | {"student": settings | {"start_from": str(student)}}
         )
 
@@ -164,7 +162,7 @@ def test_an_exported_student_says_which_vocabulary_it_has(folders, student):
 
 
 def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_path):
-    larger = train_in_process(tmp_path / "larger", folders, student={"settings": SETTINGS}, max_steps=5)
+    larger = train_student(tmp_path / "larger", folders, student={"settings": SETTINGS}, max_steps=5)
     with pytest.raises(UserError, match=r"start_from: the vocabulary of .*larger/student .* is no part of .*earlier"):
         begin(folders[:1], start_from=str(larger))
     # As many tokens, one of which is another.
@@ -199,7 +197,7 @@ def test_bad_starts_are_refused_at_once(student, message, folders, teachers, req
         for name, place in places.items():
             student = student | {"start_from": student["start_from"].replace(name, place)}
     with pytest.raises(UserError, match=message) as refusal:
-        train_in_process(tmp_path, folders, student=student)
+        train_student(tmp_path, folders, student=student)
     assert "\n" not in str(refusal.value) and latest_checkpoint(str(tmp_path / "student")) is None
 
 
@@ -224,8 +222,9 @@ def test_a_teacher_that_gives_new_rows_must_be_there(folders, student, tmp_path)
     begin([folders[0], str(later)], start_from=str(student))
 
 
+@pytest.mark.heavy
 def test_from_the_command_line(folders, student, tmp_path):
     config = write_config(tmp_path, folders, None, student={"start_from": str(student)}, max_steps=5)
-    done = train(config)
+    done = launch(config)
     assert done.returncode == 0 and "as they were" in done.stdout, done.stderr
     assert f"start_from: {student}" in (tmp_path / "student" / "README.md").read_text()
