@@ -4,4 +4,5 @@
 package imports neither Beam nor torch, so either stage's image can hold it.
 """
 
+__version__ = "0.1.0"
 SCHEMA_VERSION = 3
