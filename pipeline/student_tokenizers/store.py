@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.student_tokenizers.default import default_tokenizer
 from pipeline.student_tokenizers.remap import fill_vocabulary
@@ -72,7 +72,7 @@ def _try(what: str, tokenizer: PreTrainedTokenizerFast, size: int, texts: list[s
     """UserError where `tokenizer` fails, or gives other ids once it was saved and loaded."""
     with tokenizer_faults(f"{what} fails"), tempfile.TemporaryDirectory() as scratch:
         write_tokenizer(scratch, tokenizer, size)
-        loaded = AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
+        loaded = PreTrainedTokenizerFast.from_pretrained(scratch)
         expected = tokenizer(texts)["input_ids"] if texts else []
         for text, ids, again in zip(texts, expected, loaded(texts)["input_ids"] if texts else [], strict=True):
             if ids != again or tokenizer.decode(ids) != loaded.decode(ids):
@@ -137,7 +137,7 @@ def read_tokenizer(folder: str, size: int) -> PreTrainedTokenizerFast:
         for name, content in files.items():
             (Path(scratch) / name).write_bytes(content)
         with tokenizer_faults(f"{folder}: no tokenizer that can be loaded; rerun the pipeline that wrote it"):
-            tokenizer = AutoTokenizer.from_pretrained(scratch, trust_remote_code=False)
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(scratch)
     if len(tokenizer) > size or max(tokenizer.all_special_ids, default=0) >= size:
         raise UserError(f"{folder}: its tokenizer has more tokens than the {size:,} merged ones; rerun the pipeline")
     return tokenizer

@@ -14,8 +14,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import transformers
 from tokenizers import Tokenizer, models
-from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.tokenization_utils_base import VERY_LARGE_INTEGER
 from transformers.utils import cached_file
 
@@ -57,12 +58,13 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
         would number an added token otherwise than its files say.
     """
     declared = _declared(where, config)
+    # As transformers' attribute, since to import AutoTokenizer loads torch: trimming uses this module and needs none.
     if file := _file(where, config, "tokenizer.json"):
         with tokenizer_faults(f"{where}: its tokenizer.json cannot be loaded"):
             backend = Tokenizer.from_file(file)
-        named = _named_tokens(where, config, AutoTokenizer, PreTrainedTokenizerFast)
+        named = _named_tokens(where, config, transformers.AutoTokenizer, PreTrainedTokenizerFast)
     else:
-        named = _named_tokens(where, config, AutoTokenizer)
+        named = _named_tokens(where, config, transformers.AutoTokenizer)
         backend = _from_vocabulary(where, named, declared)
     # Truncation is ours: a tokenizer.json may carry a length of its own.
     backend.no_truncation()

@@ -1,0 +1,64 @@
+"""What needs no torch loads none: it costs seconds and hundreds of megabytes."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.support.paths import ROOT
+
+pytestmark = pytest.mark.process
+
+
+def run(code: str) -> str:
+    """What a fresh Python prints that runs `code`; fails where that loads torch."""
+    code = f"import sys\n{code}\nassert 'torch' not in sys.modules, 'torch was loaded'"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_check_itself():
+    with pytest.raises(AssertionError, match="torch was loaded"):
+        run("import torch")
+
+
+@pytest.mark.parametrize("module", ["pipeline.__main__", "trainer.__main__"])
+def test_help(module):
+    code = f"""
+from {module} import main
+try:
+    main(["--help"])
+except SystemExit:
+    pass
+"""
+    assert "configuration fields:" in run(code)
+
+
+def test_planning(pipeline_settings, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p")))
+    code = f"""
+from pipeline.config import PipelineConfig
+from pipeline.job.plan import plan_shards, plan_text
+from schemas.config import load_config
+config = load_config({str(tmp_path / "c.yaml")!r}, PipelineConfig)
+print(len(plan_shards(config, plan_text(config))))
+"""
+    assert int(run(code)) > 3
+
+
+def test_trimming(predictions, tmp_path):
+    arguments = [str(predictions), "--output", str(tmp_path / "trimmed")]
+    assert "tokens" in run(f"from pipeline.trim.__main__ import main\nassert main({arguments}) == 0")
+
+
+def test_drift(predictions, text):
+    arguments = [str(predictions), "--text", f"en={text / 'en.heldout.txt'}"]
+    assert "identical" in run(f"from pipeline.drift import main\nassert main({arguments}) == 0")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--row", "3"]])
+def test_inspecting(predictions, arguments):
+    command = [str(predictions), *arguments]
+    assert run(f"from schemas.commands.inspect import main\nassert main({command}) == 0")
