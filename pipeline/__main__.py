@@ -1,4 +1,4 @@
-"""`python -m pipeline CONFIG.yaml [Beam options]`."""
+"""`python -m pipeline CONFIG.yaml [KEY=VALUE ...] [Beam options]`; `mergedistill predict` too."""
 
 from schemas.process import run_command
 
@@ -10,18 +10,19 @@ import argparse
 import logging
 
 from pipeline.config import PipelineConfig
-from schemas.config import describe_fields, load_config
+from schemas.cli import command_parser
+from schemas.config import OVERRIDES_HELP, describe_fields, load_config
 from schemas.errors import UserError, exit_code_of
 from schemas.secrets import without_secrets
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], prog: str = "python -m pipeline") -> int:
     """Runs stage one; returns the exit code (0 done, 2 bad input)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline",
-        description="Tokenize and mask text, keep each teacher's top-k predictions, remap them into one merged "
+    parser = command_parser(
+        prog,
+        "Tokenize and mask text, keep each teacher's top-k predictions, remap them into one merged "
         "vocabulary and write Parquet. Rerun the same command to resume; finished shards are skipped.",
-        epilog="configuration fields:\n" + describe_fields(PipelineConfig),
+        epilog=f"KEY=VALUE: {OVERRIDES_HELP}\n\nconfiguration fields:\n" + describe_fields(PipelineConfig),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration, fields below")
@@ -36,13 +37,28 @@ def main(arguments: list[str]) -> int:
         metavar="RATE",
         help="for --dry-run: teraFLOP/s that all workers sustain together; default as measured on this machine",
     )
-    parser.usage = "python -m pipeline CONFIG.yaml [--dry-run [--teraflops RATE]] [Beam options, e.g. --runner=...]"
-    options, beam_arguments = parser.parse_known_args(arguments)
+    parser.usage = (
+        f"{prog} CONFIG.yaml [KEY=VALUE ...] [--dry-run [--teraflops RATE]] [Beam options, e.g. --runner=...]"
+    )
+    options, rest = parser.parse_known_args(arguments)
+    overrides, beam_arguments = _split(rest)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger().handlers[0].addFilter(_is_news)
     if options.dry_run:
-        return exit_code_of(lambda: _dry_run(options.config, beam_arguments, options.teraflops))
-    return exit_code_of(lambda: _run(options.config, beam_arguments))
+        return exit_code_of(lambda: _dry_run(options.config, overrides, beam_arguments, options.teraflops))
+    return exit_code_of(lambda: _run(options.config, overrides, beam_arguments))
+
+
+def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """(overrides, Beam's options): a word after an option without `=` is that option's value."""
+    overrides: list[str] = []
+    beam_arguments: list[str] = []
+    is_value = False
+    for argument in arguments:
+        is_option = argument.startswith("-")
+        (beam_arguments if is_option or is_value else overrides).append(argument)
+        is_value = is_option and "=" not in argument
+    return overrides, beam_arguments
 
 
 def _is_news(record: logging.LogRecord) -> bool:
@@ -51,16 +67,16 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not users and not record.getMessage().startswith("apitools not found")
 
 
-def _dry_run(path: str, beam_arguments: list[str], teraflops: float | None) -> None:
-    config = _load(path)
+def _dry_run(path: str, overrides: list[str], beam_arguments: list[str], teraflops: float | None) -> None:
+    config = _load(path, overrides)
     from pipeline.job.dry_run import describe
     from pipeline.job.launcher import dry_run
 
     print(describe(dry_run(config, beam_arguments), teraflops))
 
 
-def _run(path: str, beam_arguments: list[str]) -> None:
-    config = _load(path)
+def _run(path: str, overrides: list[str], beam_arguments: list[str]) -> None:
+    config = _load(path, overrides)
     from pipeline.job.launcher import run_pipeline
 
     manifest = run_pipeline(config, beam_arguments)
@@ -87,9 +103,9 @@ def _run(path: str, beam_arguments: list[str]) -> None:
     )
 
 
-def _load(path: str) -> PipelineConfig:
+def _load(path: str, overrides: list[str]) -> PipelineConfig:
     """The configuration. Only then what takes seconds to import: --help and a bad field should not wait for it."""
-    config = load_config(path, PipelineConfig)
+    config = load_config(path, PipelineConfig, overrides)
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()

@@ -49,6 +49,9 @@ def _as_files(value: Any) -> Any:
     return {"files": value} if isinstance(value, list) else value
 
 
+Text = Annotated[TextConfig, BeforeValidator(_as_files, json_schema_input_type=TextConfig | list[PathOrUrl])]
+
+
 class MaskingConfig(Config):
     """Which tokens become targets and what stands in their place (BERT's recipe)."""
 
@@ -93,7 +96,7 @@ class PipelineConfig(Config):
     teachers: Unrecorded[dict[Name, TeacherConfig]] = Field(
         min_length=1, description="the teachers by name; their order decides the order of the merged ids"
     )
-    text: Unrecorded[dict[Name, Annotated[TextConfig, BeforeValidator(_as_files)]]] = Field(
+    text: Unrecorded[dict[Name, Text]] = Field(
         min_length=1, description="for each language its text; a list is short for `files`"
     )
     top_k: int = Field(

@@ -11,7 +11,6 @@ if __name__ == "__main__":
     # Before the imports that take seconds, so that Ctrl-C during those is answered too.
     run_command("pipeline.drift")
 
-import argparse
 import json
 import re
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from pipeline.corpus.records import plan_file, read_records
 from pipeline.student_tokenizers.store import deployed_tokenizers, read_tokenizer
 from pipeline.student_tokenizers.word_counts import tokens_of_spans
 from pipeline.vocabulary.identity import HAN
+from schemas.cli import command_parser
 from schemas.errors import UserError, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
 from schemas.paths import check_output_file, path_option
@@ -169,11 +169,11 @@ def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
         write_bytes(json_url, json.dumps(found, indent=2).encode() + b"\n")
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], prog: str = "python -m pipeline.drift") -> int:
     """Prints the report; returns the exit code (0 done, 2 bad input)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.drift",
-        description="Compare the default tokenizer of a folder of predictions with each language's own: words "
+    parser = command_parser(
+        prog,
+        "Compare the default tokenizer of a folder of predictions with each language's own: words "
         "segmented identically, tokens a word, unknown tokens; and how much of their vocabularies the teachers share.",
     )
     parser.add_argument(

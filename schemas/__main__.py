@@ -1,52 +1,6 @@
-"""`python -m schemas inspect FOLDER`: predictions as people read them."""
+"""`python -m schemas VERB ...`: the same as `mergedistill VERB ...`, where the project is not installed."""
 
-from schemas.process import run_command
+from schemas.cli import main
 
 if __name__ == "__main__":
-    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
-    run_command("schemas.__main__")
-
-import argparse
-
-from schemas.errors import exit_code_of
-from schemas.inspect import inspect_row, summarize
-from schemas.manifest import open_predictions
-from schemas.paths import path_option
-
-_LEGEND = """\
-the summary's columns:
-  records       records read of the text; each was used or rejected, for the reasons in the last column
-  tokens        tokens of all rows, special tokens included
-  masked        positions with a target: masked, replaced and kept ones alike
-  bytes/masked  size of the Parquet files, a masked position
-  top-1         share of masked positions where the teacher's first prediction is the label
-  log p(label)  mean log-probability that the teacher gives the label, in nats
-"""
-
-
-def main(arguments: list[str]) -> int:
-    """Prints the summary or the row; returns the exit code (0 done, 2 bad input)."""
-    parser = argparse.ArgumentParser(prog="python -m schemas", description="Look into what the pipeline wrote.")
-    command = parser.add_subparsers(required=True, metavar="COMMAND").add_parser(
-        "inspect",
-        help="a summary of a folder of predictions, or one of its rows",
-        description="Print a summary of a folder of predictions or, with --row, one row as text, with the tokens that "
-        "its teacher predicts.",
-        epilog=_LEGEND,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("folder", metavar="FOLDER", help="what the pipeline wrote: a path or a URL (gs://...)")
-    command.add_argument(
-        "--row", type=int, metavar="N", help="show this row, counted from 0 in the order of the manifest's files"
-    )
-    command.add_argument("--language", metavar="L", help="this language only; --row then counts its rows alone")
-    options = parser.parse_args(arguments)
-    return exit_code_of(lambda: _run(options))
-
-
-def _run(options: argparse.Namespace) -> None:
-    predictions = open_predictions(path_option(options.folder, "FOLDER"))
-    if options.row is None:
-        print(summarize(predictions, options.language))
-    else:
-        print(inspect_row(predictions, options.row, options.language))
+    main("python -m schemas")

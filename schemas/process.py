@@ -22,15 +22,20 @@ _WORDS = "stopped; run the same command again to go on"
 _CODES = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
 
 
-def run_command(module: str) -> NoReturn:
-    """Imports `module`, runs its `main` on the command line's arguments and ends the process with its exit code.
+def run_command(module: str, arguments: list[str] | None = None, prog: str | None = None) -> NoReturn:
+    """Imports `module`, runs its `main` and ends the process with its exit code.
+
+    Args:
+      arguments: what `main` is given; default the command line's.
+      prog: what the command calls itself; default what its `main` says.
 
     Ctrl-C ends it with code 130, SIGTERM and SIGHUP with 75, after one line, during the import too. A signal that was
     ignored from the start, as by nohup, still is.
     """
     _end_on_signals()
     try:
-        code = importlib.import_module(module).main(sys.argv[1:])
+        main = importlib.import_module(module).main
+        code = main(sys.argv[1:] if arguments is None else arguments, **({"prog": prog} if prog else {}))
     except Exception:  # A bug of ours.
         traceback.print_exc()
         code = 1

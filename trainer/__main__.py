@@ -1,4 +1,4 @@
-"""`python -m trainer CONFIG.yaml`, alone or under torchrun."""
+"""`python -m trainer CONFIG.yaml [KEY=VALUE ...]`, alone or under torchrun; `mergedistill train` too."""
 
 from schemas.process import run_command
 
@@ -9,30 +9,31 @@ if __name__ == "__main__":
 import argparse
 import sys
 
-from schemas.config import describe_fields, load_config
+from schemas.cli import command_parser
+from schemas.config import OVERRIDES_HELP, describe_fields, load_config
 from schemas.errors import exit_code_of
 from schemas.process import EXIT_AGAIN
 from trainer.config import TrainerConfig
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], prog: str = "python -m trainer") -> int:
     """Runs stage two; returns the exit code: 0 done, 2 bad input, 75 saved after SIGTERM, run it again."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer",
-        description="Train one student from the pipeline's Parquet, evaluate it on held-out predictions and export it. "
+    parser = command_parser(
+        prog,
+        "Train one student from the pipeline's Parquet, evaluate it on held-out predictions and export it. "
         "Rerun the same command to resume from the newest checkpoint. SIGTERM saves one and exits with code 75. For "
-        "several GPUs: "
-        "torchrun --nproc-per-node=8 -m trainer CONFIG.yaml",
+        "several GPUs: torchrun --nproc-per-node=8 -m trainer CONFIG.yaml",
         epilog="configuration fields:\n" + describe_fields(TrainerConfig),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration, fields below")
-    options = parser.parse_args(arguments)
-    return exit_code_of(lambda: _run(options.config))
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    options = parser.parse_intermixed_args(arguments)
+    return exit_code_of(lambda: _run(options.config, options.overrides))
 
 
-def _run(path: str) -> int:
-    config = load_config(path, TrainerConfig)
+def _run(path: str, overrides: list[str]) -> int:
+    config = load_config(path, TrainerConfig, overrides)
     # Imported late: --help and a bad configuration should not wait for torch.
     from transformers.utils.logging import disable_progress_bar
 

@@ -11,7 +11,12 @@ from schemas.paths import PathOrUrl
 Moment = Annotated[float, Field(ge=0, lt=1)]
 Value = bool | int | float | str | None
 Folders = Annotated[
-    list[PathOrUrl], BeforeValidator(lambda value: [value] if isinstance(value, str) else value), Field(min_length=1)
+    list[PathOrUrl],
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value,
+        json_schema_input_type=PathOrUrl | list[PathOrUrl],
+    ),
+    Field(min_length=1),
 ]
 
 

@@ -8,7 +8,8 @@ if __name__ == "__main__":
 
 import argparse
 
-from schemas.config import load_config
+from schemas.cli import command_parser
+from schemas.config import OVERRIDES_HELP, load_config
 from schemas.errors import UserError, exit_code_of
 from schemas.lock import owning
 from schemas.manifest import open_predictions
@@ -32,7 +33,7 @@ def _step(output: str, wanted: str) -> int:
 
 
 def _export(options: argparse.Namespace) -> None:
-    config = load_config(options.config, TrainerConfig)
+    config = load_config(options.config, TrainerConfig, options.overrides)
     folder = path_option(options.to, "--to")
     if "://" in folder:
         raise UserError(f"--to {folder}: must be a local folder; copy it to a bucket afterwards")
@@ -43,15 +44,16 @@ def _export(options: argparse.Namespace) -> None:
     print(f"{folder}: the student after step {step}")
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], prog: str = "python -m trainer.export") -> int:
     """Exports one checkpoint; returns the exit code: 0 done, 2 bad input."""
-    parser = argparse.ArgumentParser(
-        prog="python -m trainer.export",
-        description="Export a checkpoint of a run, finished or not, as a folder that transformers loads: weights, "
+    parser = command_parser(
+        prog,
+        "Export a checkpoint of a run, finished or not, as a folder that transformers loads: weights, "
         "tokenizers, model card.",
     )
     parser.add_argument("config", metavar="CONFIG.yaml", help="the run's configuration")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
     parser.add_argument("--checkpoint", default="last", metavar="STEP", help="a step, `last` (default) or `best`")
     parser.add_argument("--to", required=True, metavar="FOLDER", help="where to write the student")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     return exit_code_of(lambda: _export(options))

@@ -59,7 +59,8 @@ def _fill(template: str, name: str, values: dict[str, object]) -> Path:
     """Fills a configuration template into `demo/configs/`."""
     target = ROOT / "configs" / f"{Path(template).stem}-{name}.yaml"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(Template((CONFIGS / template).read_text()).substitute(values))
+    # `$schema` is not a placeholder but what editors look for.
+    target.write_text(Template((CONFIGS / template).read_text()).substitute(values, schema="$schema"))
     return target
 
 

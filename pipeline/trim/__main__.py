@@ -18,6 +18,7 @@ import json
 import os
 
 from pipeline.trim.folders import format_report, trim
+from schemas.cli import command_parser
 from schemas.errors import UserError, exit_code_of
 from schemas.lock import owning
 from schemas.manifest import open_predictions
@@ -48,11 +49,11 @@ def _run(options: argparse.Namespace) -> None:
         write_bytes(options.json, json.dumps(found, indent=2).encode() + b"\n")
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], prog: str = "python -m pipeline.trim") -> int:
     """Trims; returns the exit code (0 done, 2 bad input)."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipeline.trim",
-        description="Write predictions over a smaller merged vocabulary, without the tokens that the corpora neither "
+    parser = command_parser(
+        prog,
+        "Write predictions over a smaller merged vocabulary, without the tokens that the corpora neither "
         "emit nor predict. Predictions outside it count as tail mass.",
     )
     parser.add_argument(

@@ -40,5 +40,5 @@ def test_the_readme_shows_the_real_examples():
     shown = [block.code for block in BLOCKS if block.where.startswith("README.md:")]
     assert len(shown) == 2
     for code in shown:
-        name = re.match(r"# (\S+)\n", code)[1]
+        name = re.search(r"^# (\S+\.yaml)$", code, re.MULTILINE)[1]
         assert yaml.safe_load(code) == yaml.safe_load((ROOT / "examples" / "hub" / name).read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.vocabulary.identity import Identity, display, parse
-from schemas.__main__ import main
+from schemas.commands.inspect import main
 from schemas.errors import UserError
 from schemas.inspect import inspect_row, measure, summarize, surface
 from schemas.manifest import MANIFEST_FILE, open_predictions
@@ -155,7 +155,7 @@ def test_every_row(predictions, frame, tokens, text):
 def test_row_of_a_language(predictions, frame, capsys):
     rows = frame[frame.language == "hi"]
     for number in (0, 40, len(rows) - 1):
-        assert main(["inspect", str(predictions), "--row", str(number), "--language", "hi"]) == 0
+        assert main([str(predictions), "--row", str(number), "--language", "hi"]) == 0
         printed = capsys.readouterr().out
         assert f"row {number} of {len(rows)} in {predictions} (hi)" in printed
         assert f"example {rows.iloc[number].example_id}," in printed
@@ -265,7 +265,7 @@ def test_errors_are_one_line(predictions, frame, tmp_path, capsys):
     total, hindi = len(frame), (frame.language == "hi").sum()
 
     def fails(*arguments) -> str:
-        assert main(["inspect", *map(str, arguments)]) == 2
+        assert main([*map(str, arguments)]) == 2
         printed = capsys.readouterr()
         assert printed.out == "" and printed.err.count("\n") == 1
         return printed.err

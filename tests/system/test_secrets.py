@@ -11,9 +11,10 @@ import yaml
 
 import pipeline.__main__
 import pipeline.trim.__main__
-import schemas.__main__
 import trainer.__main__
 import trainer.export
+from schemas.commands import inspect
+from schemas.manifest import open_predictions
 
 SECRET = "tops3cretvalue"
 
@@ -41,8 +42,8 @@ def test_no_secret_of_a_url_is_written_or_shown(pipeline_settings, teachers, tex
     assert pipeline.__main__.main([str(tmp_path / "p.yaml")]) == 0
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings | {"seed": 6}))
     assert pipeline.__main__.main([str(tmp_path / "other.yaml")]) == 2
-    assert schemas.__main__.main(["inspect", predictions, "--row", "0"]) == 0
-    assert schemas.__main__.main(["inspect", predictions]) == 0
+    assert inspect.main([predictions, "--row", "0"]) == 0
+    assert inspect.main([predictions]) == 0
     trimmed = str(tmp_path / "trimmed")
     assert pipeline.trim.__main__.main([predictions, "--output", trimmed, "--json", str(tmp_path / "report.json")]) == 0
     logged = []
@@ -75,7 +76,7 @@ def test_no_secret_of_a_url_is_written_or_shown(pipeline_settings, teachers, tex
     assert logged and SECRET not in json.dumps(logged, default=str)
     shown = "".join(capsys.readouterr())
     assert shown and SECRET not in shown
-    rows = schemas.manifest.open_predictions(trimmed).files
+    rows = open_predictions(trimmed).files
     assert rows and not any(SECRET in file.record.path for file in rows)
 
 

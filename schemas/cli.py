@@ -1,0 +1,51 @@
+"""`mergedistill VERB ...`: one name for every command.
+
+A verb is a module with a `main(arguments, prog)` that returns an exit code. It is known by its name alone, so that
+nothing heavy is loaded before Ctrl-C is answered, and so that this package imports neither stage.
+"""
+
+import argparse
+from typing import NamedTuple, NoReturn
+
+from schemas import __version__
+from schemas.process import run_command
+
+
+class Verb(NamedTuple):
+    """A command: the module that runs it, and what it does in a few words."""
+
+    module: str
+    summary: str
+
+
+VERBS = {
+    "predict": Verb("pipeline.__main__", "stage one: the teachers' predictions as Parquet"),
+    "trim": Verb("pipeline.trim.__main__", "leave out the tokens that the corpora do not use"),
+    "drift": Verb("pipeline.drift", "compare the default tokenizer with those of the teachers"),
+    "train": Verb("trainer.__main__", "stage two: the student"),
+    "export": Verb("trainer.export", "a checkpoint as a folder that transformers loads"),
+    "inspect": Verb("schemas.commands.inspect", "look into a folder of predictions"),
+    "schema": Verb("schemas.commands.json_schema", "the JSON schema of a configuration, for editors"),
+    "env": Verb("schemas.commands.env", "versions and hardware, for bug reports"),
+}
+
+
+def command_parser(prog: str, description: str, **settings: object) -> argparse.ArgumentParser:
+    """A parser of a command's arguments that knows `--version`."""
+    parser = argparse.ArgumentParser(prog=prog, description=description, **settings)  # type: ignore[arg-type]
+    parser.add_argument("--version", action="version", version=f"mergedistill {__version__}")
+    return parser
+
+
+def main(prog: str = "mergedistill") -> NoReturn:
+    """Runs the verb that the command line names; ends the process with its exit code."""
+    parser = command_parser(
+        prog,
+        "Merge pre-trained masked language models of different vocabularies into one multilingual student.",
+        epilog="verbs:\n" + "\n".join(f"  {name:9}{verb.summary}" for name, verb in VERBS.items()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do, see below; VERB --help says how")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the verb's arguments")
+    options = parser.parse_args()
+    run_command(VERBS[options.verb].module, options.arguments, f"{prog} {options.verb}")

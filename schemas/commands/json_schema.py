@@ -1,0 +1,48 @@
+"""`mergedistill schema STAGE`: the JSON schema of a configuration, by which editors complete and check it.
+
+The same text lies beside the configuration's code (`pipeline/config.schema.json`, `trainer/config.schema.json`), where
+the first line of a YAML file names it: `# yaml-language-server: $schema=PATH`.
+"""
+
+import json
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema
+
+from schemas.cli import command_parser
+from schemas.errors import UserError, exit_code_of
+
+# By name, because this package imports neither stage.
+MODELS = {"pipeline": "PipelineConfig", "trainer": "TrainerConfig"}
+
+
+class _Untitled(GenerateJsonSchema):
+    """Without titles of fields, which only repeat their names."""
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        return False
+
+
+def json_schema(model: type[BaseModel]) -> str:
+    """The JSON schema of what a YAML file may say that `load_config` reads into `model`, as text."""
+    dialect = {"$schema": GenerateJsonSchema.schema_dialect}
+    content = dialect | model.model_json_schema(schema_generator=_Untitled)
+    return json.dumps(content, indent=2, ensure_ascii=False)
+
+
+def main(arguments: list[str], prog: str = "mergedistill schema") -> int:
+    """Prints the schema; returns the exit code (0 done, 2 bad input)."""
+    parser = command_parser(prog, "Print the JSON schema of a stage's configuration, for editors.")
+    parser.add_argument("stage", choices=MODELS, help="whose configuration")
+    options = parser.parse_args(arguments)
+    return exit_code_of(lambda: _run(options.stage))
+
+
+def _run(stage: str) -> None:
+    try:
+        config = import_module(f"{stage}.config")
+    except ModuleNotFoundError as error:
+        raise UserError(f"{stage}: is not installed here ({error})") from None
+    print(json_schema(getattr(config, MODELS[stage])))

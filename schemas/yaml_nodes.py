@@ -1,0 +1,202 @@
+"""YAML as nodes that know where they are written, so that an error names the line or the override.
+
+Stricter than YAML: what it would read as something else than it looks like is refused.
+"""
+
+import re
+from collections.abc import Sequence
+
+import yaml
+
+from schemas.errors import UserError, first_line
+
+# Far beyond any configuration, and little enough to be refused at once.
+_MOST_BYTES, _MOST_NODES, _MOST_DEPTH, _MOST_DIGITS = 2**20, 100_000, 32, 30
+_TEXT, _NULL, _SECTION = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
+_KINDS = {
+    _TEXT: "text",
+    "tag:yaml.org,2002:int": "an integer",
+    "tag:yaml.org,2002:float": "a number",
+    "tag:yaml.org,2002:bool": "true or false",
+    _NULL: "nothing",
+    "tag:yaml.org,2002:seq": "a list",
+    _SECTION: "a section",
+}
+# YAML 1.1 also has octal and binary numbers, some in base 60, and those that are none.
+_WRITTEN = {
+    "an integer": re.compile(r"[-+]?(0|[1-9][0-9_]*)"),
+    "a number": re.compile(r"[-+]?([0-9][0-9_]*\.?|[0-9_]*\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"),
+}
+
+
+class Override(str):
+    """`key=value` as it is written: the name of the source of its nodes, as a file's is its path."""
+
+
+def read_nodes(path: str, overrides: Sequence[str] = ()) -> yaml.MappingNode:
+    """The nodes of a YAML file of a single document, with the values of `overrides` (`key=value`). UserError."""
+    root = _compose(_read(path), path)
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path}: expected `field: value` lines at the top level")
+    keys = set()
+    for override in map(Override, overrides):
+        key, separator, text = override.partition("=")
+        parts = key.split(".")
+        if not separator or not all(parts):
+            raise UserError(f"{override}: expected KEY=VALUE, for example max_steps=100")
+        if key in keys:
+            raise UserError(f"{override}: given twice")
+        keys.add(key)
+        mark = yaml.Mark(override, 0, 0, 0, None, 0)
+        root = _with_value(root, parts, _compose(text, override) or yaml.ScalarNode(_NULL, "", mark), mark)
+    _check_nodes(root)
+    return root
+
+
+def place(node: yaml.Node) -> str:
+    """Where a node is written: `file:line`, or the override."""
+    mark = node.start_mark
+    return mark.name if isinstance(mark.name, Override) else f"{mark.name}:{mark.line + 1}"
+
+
+def find(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[str, yaml.Node | None]:
+    """The `place` of the deepest part of `location` that there is, and the node there if all of it is there."""
+    where, node = f"{root.start_mark.name}:1", root
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            matching = [(key, value) for key, value in node.value if key.value == str(part)]
+            if not matching:
+                return where, None
+            where, node = place(matching[0][0]), matching[0][1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            where = place(node)
+        else:
+            return where, None
+    return where, node
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        text = content.decode()
+    except (OSError, ValueError) as error:
+        if isinstance(error, UnicodeDecodeError):
+            raise UserError(f"{path}: the configuration is not UTF-8 text") from None
+        raise UserError(
+            f"{path}: cannot read the configuration ({getattr(error, 'strerror', None) or first_line(error)})"
+        ) from None
+    if len(content) > _MOST_BYTES:
+        raise UserError(f"{path}: more than {_MOST_BYTES:,} bytes are no configuration")
+    return text
+
+
+def _compose(text: str, source: str) -> yaml.Node | None:
+    """The nodes of a YAML document, None where it is empty; `source` is a path or an `Override`."""
+    try:
+        loader = yaml.SafeLoader(text)
+        loader.name = source
+        return loader.get_single_node()
+    except RecursionError:
+        raise UserError(f"{source}: nested too deeply") from None
+    except yaml.YAMLError as error:
+        mark, position = getattr(error, "problem_mark", None), getattr(error, "position", None)
+        line = mark.line + 1 if mark else text.count("\n", 0, position) + 1 if isinstance(position, int) else None
+        where = source if isinstance(source, Override) or not line else f"{source}:{line}"
+        raise UserError(f"{where}: not valid YAML ({getattr(error, 'problem', None) or first_line(error)})") from None
+
+
+def _with_value(section: yaml.Node, parts: list[str], value: yaml.Node, mark: yaml.Mark) -> yaml.MappingNode:
+    """`section` with `value` at the key that `parts` lead to. It is copied, since an alias may stand for it too."""
+    if not isinstance(section, yaml.MappingNode):
+        raise UserError(f"{mark.name}: stands in what {place(section)} says is {_kind(section)}, not a section")
+    known = {key.value: (key, inner) for key, inner in section.value if isinstance(key, yaml.ScalarNode)}
+    # A teacher's or a language's name may hold dots.
+    prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    name = next((prefix for prefix in prefixes if prefix in known), parts[0])
+    rest = parts[name.count(".") + 1 :]
+    key = yaml.ScalarNode(_TEXT, name, mark)
+    if rest:
+        key, inner = known.get(name, (key, yaml.MappingNode(_SECTION, [], mark)))
+        value = _with_value(inner, rest, value, mark)
+    pairs = [(key, value) if old.value == name else (old, inner) for old, inner in section.value]
+    if name not in known:
+        pairs.append((key, value))
+    return yaml.MappingNode(section.tag, pairs, section.start_mark, section.end_mark)
+
+
+def _check_nodes(root: yaml.Node) -> None:
+    """Refuses what YAML would read as something else than it looks like, or as something enormous. UserError.
+
+    Nodes are counted as often as aliases repeat them, so that a small file does not stand for billions of values.
+    """
+    count = 0
+    waiting = [(root, 0)]
+    while waiting:
+        node, depth = waiting.pop()
+        count += 1
+        where = place(node)
+        if depth > _MOST_DEPTH:
+            raise UserError(f"{where}: nested too deeply, or in itself")
+        if count > _MOST_NODES:
+            raise UserError(f"{where}: aliases repeat so much that there are more than {_MOST_NODES:,} values")
+        if node.tag not in _KINDS:
+            raise UserError(f"{where}: {expected_text(node)}")
+        if isinstance(node, yaml.MappingNode):
+            _check_keys(node)
+            waiting += [(value, depth + 1) for _, value in node.value]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(value, depth + 1) for value in node.value]
+        elif isinstance(node, yaml.ScalarNode):
+            _check_scalar(where, node)
+
+
+def _check_keys(node: yaml.MappingNode) -> None:
+    seen: set[str] = set()
+    for key, _ in node.value:
+        where = place(key)
+        if not isinstance(key, yaml.ScalarNode):
+            raise UserError(f"{where}: a list or a section cannot be the name of a field")
+        if key.tag != _TEXT:
+            raise UserError(f"{where}: {expected_text(key)}")
+        _check_scalar(where, key)
+        # YAML would silently keep the last of two equal keys.
+        if key.value in seen:
+            raise UserError(f"{where}: {key.value}: given twice")
+        seen.add(key.value)
+
+
+def _check_scalar(where: str, node: yaml.ScalarNode) -> None:
+    kind, value = _KINDS[node.tag], node.value
+    pattern = _WRITTEN.get(kind)
+    if pattern and not pattern.fullmatch(value):
+        raise UserError(
+            f"{where}: {_short(value)} is {kind} to YAML, in an unusual form; write it plainly, or quote it"
+        )
+    if kind == "an integer" and len(value) > _MOST_DIGITS:
+        raise UserError(f"{where}: an integer of {len(value):,} digits")
+    if kind in ("true or false", "nothing") and node.tag != yaml.SafeLoader("").resolve(
+        yaml.ScalarNode, value, (True, False)
+    ):
+        raise UserError(f"{where}: {_short(value)} is not {kind}")
+    if "\0" in value:
+        raise UserError(f"{where}: a NUL character")
+
+
+def expected_text(node: yaml.Node) -> str:
+    """What YAML takes a node for that should be text."""
+    kind = _kind(node)
+    if not isinstance(node, yaml.ScalarNode):
+        return f"{kind}, not text"
+    if not node.value:
+        return "is empty; expected text"
+    return f'{_short(node.value)} is {kind} to YAML; to make it text, put it into quotes: "{_short(node.value, "")}"'
+
+
+def _kind(node: yaml.Node) -> str:
+    return _KINDS.get(node.tag, f"a {node.tag.removeprefix('tag:yaml.org,2002:')}")
+
+
+def _short(value: str, quote: str = "`") -> str:
+    return quote + (value if len(value) <= 60 else value[:60] + "...") + quote
