@@ -22,7 +22,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from pipeline.corpus.files import find_files
-from pipeline.corpus.records import plan_file, read_records
+from pipeline.corpus.records import Decompressor, plan_file, read_records
 from pipeline.student_tokenizers.store import deployed_tokenizers, read_tokenizer
 from pipeline.student_tokenizers.word_counts import tokens_of_spans
 from pipeline.vocabulary.identity import HAN
@@ -142,8 +142,10 @@ def format_report(found: dict) -> str:
 def _lines(language: str, patterns: list[str]) -> Iterator[str]:
     with ThreadPoolExecutor() as pool:
         for file in find_files(language, patterns):
+            decompressor = Decompressor()
             for part in plan_file(file, _READ_BYTES, pool).ranges:
-                yield from (record.text for record in read_records(part) if not record.fault)
+                records = read_records(part, decompressor=decompressor)
+                yield from (record.text for record in records if not record.fault)
 
 
 def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:

@@ -3,7 +3,6 @@
 Legend: M masked positions, K top-k.
 """
 
-import codecs
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -34,8 +33,7 @@ _HEAD = [
 ]
 _TEXT_COLUMNS = ("language", "teacher", "reasons")
 _BYTES = re.compile(r"(▁?)((?:<0x[0-9A-F]{2}>)+)")
-
-codecs.register_error("mergedistill.bytes", lambda error: (_written(error.object[error.start : error.end]), error.end))
+_ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
 @dataclass
@@ -248,8 +246,5 @@ def _shown(vocabulary: Vocabulary, token: int) -> str:
 
 
 def _decoded(run: bytes) -> str:
-    return printable(run.decode(errors="mergedistill.bytes"))
-
-
-def _written(values: bytes) -> str:
-    return "".join(f"<0x{value:02X}>" for value in values)
+    text = run.decode(errors="surrogateescape")
+    return printable(_ESCAPED_BYTE.sub(lambda byte: f"<0x{ord(byte[0]) - 0xDC00:02X}>", text))

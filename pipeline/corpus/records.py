@@ -9,7 +9,6 @@ decompressed up to the range.
 import codecs
 import hashlib
 import json
-import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -260,10 +259,41 @@ def _fingerprint(cuts: list[_Cut]) -> str:
     return hashlib.sha256(b"".join(cut.sha256 for cut in cuts)).hexdigest()
 
 
-def read_records(part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Record]:
+class Decompressor:
+    """Reads ranges of compressed files; serves one thread.
+
+    A stream cannot go back, and has to be decompressed up to a range. Because the ranges of a file are mostly read in
+    order, the stream that was read last stays open.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[TextFile, int, pa.NativeFile] | None = None
+
+    def read(self, part: TextRange) -> Iterator[bytes]:
+        """The bytes of a range, in blocks."""
+        file, position, stream = self._last or (None, 0, None)
+        self._last = None
+        if stream is None or file != part.file or position > part.start:
+            position, stream = 0, _open(part.file)
+        for block in _take(stream, part.start - position):
+            position += len(block)
+        try:
+            for block in _take(stream, part.end - part.start):
+                position += len(block)
+                yield block
+        finally:
+            self._last = (part.file, position, stream)
+
+
+def read_records(
+    part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES, decompressor: Decompressor | None = None
+) -> Iterator[Record]:
     """The records of a range, in order, those that cannot be used with their fault.
 
     One of more than `max_record_bytes` is never held in memory as a whole, if it is a line.
+
+    Args:
+      decompressor: give the same one for several ranges of a compressed file, so that it is decompressed once.
 
     Raises:
       UserError: the file is gone, or has another number of records than when it was planned.
@@ -273,7 +303,7 @@ def read_records(part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES) -> I
         if file.is_parquet:
             values = _values(part, max_record_bytes)
         else:
-            blocks = _decompressed(part) if file.codec else _read(file, part.start, part.end)
+            blocks = (decompressor or Decompressor()).read(part) if file.codec else _read(file, part.start, part.end)
             lines = _lines(blocks, max_record_bytes)
             if part.start == 0:
                 lines = _without_mark(lines)
@@ -388,23 +418,3 @@ def _take(stream: pa.NativeFile, size: int) -> Iterator[bytes]:
     while size and (block := stream.read(min(size, _BLOCK))):
         size -= len(block)
         yield block
-
-
-# The stream that each thread read last, and where it stands: ranges of one file are
-# mostly read in order, and a stream cannot go back.
-_LAST = threading.local()
-
-
-def _decompressed(part: TextRange) -> Iterator[bytes]:
-    file, position, stream = getattr(_LAST, "stream", (None, 0, None))
-    if file != part.file or position > part.start:
-        position, stream = 0, _open(part.file)
-    _LAST.stream = (None, 0, None)
-    for block in _take(stream, part.start - position):
-        position += len(block)
-    try:
-        for block in _take(stream, part.end - part.start):
-            position += len(block)
-            yield block
-    finally:
-        _LAST.stream = (part.file, position, stream)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.corpus.records import Record
+from pipeline.corpus.records import Decompressor, Record
 from pipeline.shard.shard import Shard
 
 _SHARDS = 64
@@ -27,10 +27,11 @@ def sample_records(shards: Sequence[Shard], size: int) -> Sample:
     """
     chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, _SHARDS).round().astype(int))]
     share = -(-size // len(chosen))
+    decompressor = Decompressor()
     sampled, whole = [], 0
     for shard in chosen:
         found = 0
-        for record in shard.read():
+        for record in shard.read(decompressor):
             text = record.text[: max(1, share - found)]
             sampled.append(record._replace(text=text))
             whole += len(record.text.encode())

@@ -7,6 +7,7 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from pipeline.config import PipelineConfig
+from pipeline.corpus.records import Decompressor
 from pipeline.job.fingerprint import Run
 from pipeline.job.progress import shard_progress
 from pipeline.shard.parquet import Receipt
@@ -36,6 +37,10 @@ class PredictShards(beam.DoFn):
         self._fingerprints = {name: teacher.fingerprint for name, teacher in run.teachers.items()}
         self._threads = threads
 
+    def setup(self) -> None:
+        """Called once for each instance, which serves one thread at a time."""
+        self._decompressor = Decompressor()
+
     def process(self, lot: list[Shard]):
         """Writes the shards' files; emits nothing."""
         for shard in lot:
@@ -44,7 +49,7 @@ class PredictShards(beam.DoFn):
             use = _TEACHERS.use(key, load, self._config.teachers_in_memory)
             with naming_exhaustion(), _SHARDS, use as teacher:
                 progress = partial(shard_progress, shard.path)
-                receipt = ShardProcessor(self._config, teacher, self._run).process(shard, progress)
+                receipt = ShardProcessor(self._config, teacher, self._run).process(shard, progress, self._decompressor)
             _count(shard.language, receipt)
 
     def _load(self, name: str) -> Teacher:

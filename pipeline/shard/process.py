@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config import PipelineConfig
+from pipeline.corpus.records import Decompressor
 from pipeline.shard.audit import audit
 from pipeline.shard.masking import Masked, MaskingVocabulary, example_keys, mask_tokens, uniform
 from pipeline.shard.parquet import AuditSums, Receipt, encode_rows
@@ -65,13 +66,19 @@ class ShardProcessor:
     teacher: Teacher
     run_sha256: str
 
-    def process(self, shard: Shard, progress: Progress = _no_progress) -> Receipt:
+    def process(
+        self, shard: Shard, progress: Progress = _no_progress, decompressor: Decompressor | None = None
+    ) -> Receipt:
         """Reads a shard's text and commits its rejects and then its Parquet file.
+
+        Args:
+          progress: called while predicting with (tokens done, tokens in all, rows in all).
+          decompressor: as in `read_records`.
 
         Raises:
           UserError: as in `read_records`, or the teacher gave a NaN or infinity (names the example).
         """
-        records = shard.read()
+        records = shard.read(decompressor)
         tokenized = make_sequences(records, self.teacher.tokenizer, self.config)
         rows = self.make_rows(shard, tokenized.sequences, progress)
         receipt = self._receipt(shard, tokenized.records, tokenized.rejects, rows)

@@ -7,7 +7,7 @@ happens inside one.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.corpus.records import Record, TextRange, read_records
+from pipeline.corpus.records import Decompressor, Record, TextRange, read_records
 
 REJECTS_FOLDER = "_rejects"
 
@@ -44,9 +44,9 @@ class Shard:
         """Its rejected lines (JSON lines), relative to the output folder."""
         return f"{REJECTS_FOLDER}/{self.language}/{self.teacher}/{self.index:06d}.jsonl"
 
-    def read(self) -> Iterator[Record]:
-        """Its records, less those that a limit leaves out. UserError as in `read_records`."""
-        for record in read_records(self.part, self.max_record_bytes):
+    def read(self, decompressor: Decompressor | None = None) -> Iterator[Record]:
+        """Its records, less those that a limit leaves out. Argument and UserError as in `read_records`."""
+        for record in read_records(self.part, self.max_record_bytes, decompressor):
             number = self.first + record.number - self.part.first_record
             if (number + 1) * self.limit // self.total > number * self.limit // self.total:
                 yield record

@@ -46,7 +46,7 @@ def test_it_hands_on_all_arguments(monkeypatch):
     assert called == [("trainer.__main__", ["--version", "s.yaml", "seed=1", "--x"], "mergedistill train")]
 
 
-@pytest.mark.process
+@pytest.mark.heavy
 def test_the_dispatcher_loads_nothing_heavy():
     code = "import sys, schemas.cli; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -58,7 +58,7 @@ def test_the_dispatcher_loads_nothing_heavy():
     assert set(loaded.split()) - set(bare.split()) <= ours_or_std
 
 
-@pytest.mark.process
+@pytest.mark.heavy
 def test_exit_codes_and_names_reach_the_shell(tmp_path):
     command = [sys.executable, "-m", "schemas", "inspect", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

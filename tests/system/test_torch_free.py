@@ -8,8 +8,6 @@ import yaml
 
 from tests.support.paths import ROOT
 
-pytestmark = pytest.mark.process
-
 
 def run(code: str) -> str:
     """What a fresh Python prints that runs `code`; fails where that loads torch."""

@@ -177,3 +177,22 @@ def test_find_files_by_glob_by_name_and_by_folder(tmp_path):
         find_files("en", [f"{tmp_path}/c.txt"])
     with pytest.raises(UserError, match="both called 'x.txt'"):
         find_files("en", [f"{tmp_path}/a/x.txt", f"{tmp_path}/b/x.txt"])
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESS if suffix])
+def test_a_decompressor_reads_ranges_in_any_order_and_opens_a_file_again_only_to_go_back(tmp_path, monkeypatch, suffix):
+    content = b"".join(b"line %d\n" % number for number in range(100))
+    (tmp_path / f"a.txt{suffix}").write_bytes(COMPRESS[suffix](content))
+    parts = plan(tmp_path / f"a.txt{suffix}", 50).ranges
+    opened = []
+    _open = pipeline.corpus.records._open
+    monkeypatch.setattr(pipeline.corpus.records, "_open", lambda file: opened.append(file) or _open(file))
+    decompressor = pipeline.corpus.records.Decompressor()
+    for order, most in ((range(len(parts)), 1), (range(1, len(parts), 3), 2), ([5, 5, 2, 2, 9], 6)):
+        for index in order:
+            part = parts[index]
+            assert b"".join(decompressor.read(part)) == content[part.start : part.end]
+        assert len(opened) == most
+    # A range that is read in part, as for a sample, leaves the stream where it stopped.
+    next(iter(decompressor.read(parts[10])))
+    assert b"".join(decompressor.read(parts[11])) == content[parts[11].start : parts[11].end]
