@@ -17,20 +17,7 @@ from schemas.row_groups import RowGroupReader, read_row_groups
 from schemas.secrets import without_secrets
 from schemas.vocabulary import CONTINUATION, WORD, Vocabulary
 
-_HEAD = [
-    "language",
-    "teacher",
-    "rows",
-    "records",
-    "used",
-    "rejected",
-    "tokens",
-    "masked",
-    "bytes/masked",
-    "top-1",
-    "log p(label)",
-    "reasons",
-]
+_HEAD = "language|teacher|rows|records|used|rejected|tokens|masked|bytes/masked|top-1|log p(label)|reasons".split("|")
 _TEXT_COLUMNS = ("language", "teacher", "reasons")
 _BYTES = re.compile(r"(▁?)((?:<0x[0-9A-F]{2}>)+)")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")

@@ -372,7 +372,7 @@ def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:
         if name not in vocabulary.teacher_ids:
             return f"teachers.{name}: the vocabulary does not know it"
         known = int((vocabulary.teacher_ids[name] >= 0).sum())
-        if known > teacher.vocabulary_size or (known < teacher.vocabulary_size and not manifest.trimmed):
+        if known > teacher.vocabulary_size or known < teacher.vocabulary_size and not manifest.trimmed:
             return f"teachers.{name}: vocabulary_size is {teacher.vocabulary_size}, but the vocabulary has {known}"
     return None
 

@@ -33,7 +33,7 @@ def expanded(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError:
-        raise ValueError(f"{value!a} is not UTF-8; rename it") from None
+        raise ValueError(f"{ascii(value)} is not UTF-8; rename it") from None
     local = local_path(value)
     return value if local is None else local
 

@@ -167,6 +167,6 @@ def _fault(table: pa.Table) -> str | None:
             return f"{roles.count(role)} {role} tokens"
     for name in teachers:
         ids = table[name].drop_null().to_numpy()
-        if (len(ids) and ids.min() < 0) or len(np.unique(ids)) < len(ids):
+        if len(ids) and ids.min() < 0 or len(np.unique(ids)) < len(ids):
             return f"an id of teacher {name} is negative, or there twice"
     return None
