@@ -31,6 +31,7 @@ from schemas.errors import UserError, exit_code_of
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
 from schemas.paths import check_output_file, path_option
 from schemas.storage import join, write_bytes
+from schemas.tables import format_table
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
 _READ_BYTES, _LINES = 2**24, 512
@@ -119,24 +120,32 @@ def report(predictions: Predictions, text: dict[str, list[str]]) -> dict:
 
 def format_report(found: dict) -> str:
     """The report as tables."""
-    rows = [f"{'':12}{'words':>10}{'identical':>11}{'tokens/word':>13}{'teacher':>9}{'unknown':>10}{'teacher':>9}"]
-    for language, row in found["languages"].items():
-        rows.append(
-            f"{language:12}{row['words']:10,}{row['identical']:11.1%}{row['default_fertility']:13.3f}"
-            f"{row['teacher_fertility']:9.3f}{row['default_unknown']:10.3%}{row['teacher_unknown']:9.3%}"
-        )
-    names = list(found["overlap"])
-    width = max(12, *(len(name) + 2 for name in names))
-    rows += ["", "merged tokens that teachers share", " " * width + "".join(f"{name:>{width}}" for name in names)]
-    for name, shared in found["overlap"].items():
-        rows.append(f"{name:{width}}" + "".join(f"{shared[other]:{width},}" for other in names))
-    tokens = found["tokens"]
-    rows += [
-        "",
-        f"{tokens['separate']:,} tokens of all teachers are {tokens['merged']:,} merged tokens; "
-        f"by their strings alone they would be {tokens['by_string']:,}",
+    drifts = [
+        [
+            language,
+            f"{row['words']:,}",
+            f"{row['identical']:.1%}",
+            f"{row['default_fertility']:.3f}",
+            f"{row['teacher_fertility']:.3f}",
+            f"{row['default_unknown']:.3%}",
+            f"{row['teacher_unknown']:.3%}",
+        ]
+        for language, row in found["languages"].items()
     ]
-    return "\n".join(rows)
+    names = list(found["overlap"])
+    shared = [[name, *(f"{found['overlap'][name][other]:,}" for other in names)] for name in names]
+    tokens = found["tokens"]
+    return "\n".join(
+        [
+            format_table(["", "words", "identical", "tokens/word", "teacher", "unknown", "teacher"], drifts),
+            "",
+            "merged tokens that teachers share",
+            format_table(["", *names], shared),
+            "",
+            f"{tokens['separate']:,} tokens of all teachers are {tokens['merged']:,} merged tokens; "
+            f"by their strings alone they would be {tokens['by_string']:,}",
+        ]
+    )
 
 
 def _lines(language: str, patterns: list[str]) -> Iterator[str]:

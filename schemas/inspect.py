@@ -15,10 +15,13 @@ from schemas.manifest import PredictionFile, Predictions
 from schemas.ragged import flatten
 from schemas.row_groups import RowGroupReader, read_row_groups
 from schemas.secrets import without_secrets
+from schemas.tables import format_table
 from schemas.vocabulary import CONTINUATION, WORD, Vocabulary
 
-_HEAD = "language|teacher|rows|records|used|rejected|tokens|masked|bytes/masked|top-1|log p(label)|reasons".split("|")
-_TEXT_COLUMNS = ("language", "teacher", "reasons")
+_HEAD = (
+    *("language", "teacher", "rows", "records", "used", "rejected", "tokens", "masked"),
+    *("bytes/masked", "top-1", "log p(label)", "reasons"),
+)
 _BYTES = re.compile(r"(▁?)((?:<0x[0-9A-F]{2}>)+)")
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
@@ -83,10 +86,10 @@ def summarize(predictions: Predictions, language: str | None = None) -> str:
         lines.append(
             f"teacher {name}: {printable(record.model)} ({printable(record.family)}, {record.vocabulary_size:,} tokens)"
         )
-    rows = [_HEAD, *([*key, *_cells(figures, predictions.top_k)] for key, figures in found.items())]
+    rows = [[*key, *_cells(figures, predictions.top_k)] for key, figures in found.items()]
     if len(found) > 1:
         rows.append(["total", "", *_cells(sum(found.values(), Figures()), predictions.top_k)])
-    return "\n".join([*lines, "", *_table(rows)])
+    return "\n".join([*lines, "", format_table(_HEAD, rows, "llrrrrrrrrrl")])
 
 
 def inspect_row(predictions: Predictions, number: int, language: str | None = None) -> str:
@@ -171,16 +174,6 @@ def _cells(figures: Figures, top_k: int) -> list[str]:
         f"{figures.logprob / masked:.3f}" if masked and top_k else "-",
         "; ".join(f"{printable(reason)}: {count:,}" for reason, count in figures.rejected.most_common()),
     ]
-
-
-def _table(rows: list[list[str]]) -> Iterator[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (
-            cell.ljust(width) if name in _TEXT_COLUMNS else cell.rjust(width)
-            for name, cell, width in zip(_HEAD, row, widths, strict=True)
-        )
-        yield "  ".join(cells).rstrip()
 
 
 def _text(vocabulary: Vocabulary, row: dict) -> str:

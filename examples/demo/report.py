@@ -9,6 +9,7 @@ import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 from pipeline.drift import format_report
+from schemas.tables import format_table
 
 # From Ruth, which is held out: the word to guess in braces.
 EXAMPLES = {
@@ -58,10 +59,11 @@ def _table(root: Path) -> list[str]:
     }
     for column in columns.values():
         column["**mean**"] = tuple(np.mean(list(column.values()), axis=0))
-    lines = ["| language | " + " | ".join(columns) + " |", "| --- |" + " ---: |" * len(columns)]
-    for language in columns["student"]:
-        cells = [f"{column[language][0]:.3f} / {column[language][1]:.3f}" for column in columns.values()]
-        lines.append(f"| {language} | " + " | ".join(cells) + " |")
+    rows = [
+        [language, *(f"{column[language][0]:.3f} / {column[language][1]:.3f}" for column in columns.values())]
+        for language in columns["student"]
+    ]
+    lines = [format_table(["language", *columns], rows, is_markdown=True)]
 
     def distance(other: str, language: str) -> str:
         accuracy, nll = np.subtract(columns["student"][language], columns[other][language])

@@ -15,11 +15,13 @@ from pipeline.shard.shard import Shard
 from pipeline.teachers.loading import Teacher
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.errors import UserError
+from schemas.tables import format_table
 
 # Text that is tokenized, and tokens that are predicted, for each language and teacher.
 _SAMPLE_BYTES, _SAMPLE_TOKENS = 2**18, 2**12
 # Fewer records than these say nothing of the share that is rejected.
 _SAMPLE_RECORDS = 200
+_HEAD = ("language (teacher)", "records", "rejected", "rows", "masked", "bytes", "petaFLOPs", "hours")
 
 
 @dataclass(frozen=True)
@@ -94,24 +96,14 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
 
 def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
     """The estimates as a table; `teraflops` a second, of all workers together, take the place of what was measured."""
-    lines = [
-        f"{'language (teacher)':28}{'records':>13}{'rejected':>10}{'rows':>13}{'masked':>15}{'bytes':>10}"
-        f"{'petaFLOPs':>12}{'hours':>9}"
+    hours = [(one.flops / (teraflops * 1e12) if teraflops else one.seconds) / 3600 for one in estimates]
+    rows = [
+        _cells(f"{one.language} ({one.teacher})", f"{one.rejected / max(1, one.records):.1%}", [one], hours_of_one)
+        for one, hours_of_one in zip(estimates, hours, strict=True)
     ]
-    hours_in_all = 0.0
-    for each in estimates:
-        hours = (each.flops / (teraflops * 1e12) if teraflops else each.seconds) / 3600
-        hours_in_all += hours
-        lines.append(
-            f"{f'{each.language} ({each.teacher})':28}{each.records:13,}{each.rejected / max(1, each.records):10.1%}"
-            f"{each.rows:13,}{each.masked_positions:15,}{_size(each.bytes):>10}{each.flops / 1e15:12,.3f}{hours:9,.2f}"
-        )
-    flops, seconds = sum(each.flops for each in estimates), sum(each.seconds for each in estimates)
-    lines.append(
-        f"{'in all':28}{sum(each.records for each in estimates):13,}{'':10}{sum(each.rows for each in estimates):13,}"
-        f"{sum(each.masked_positions for each in estimates):15,}{_size(sum(each.bytes for each in estimates)):>10}"
-        f"{flops / 1e15:12,.3f}{hours_in_all:9,.2f}"
-    )
+    rows.append(_cells("in all", "", estimates, sum(hours)))
+    lines = [format_table(_HEAD, rows)]
+    flops, seconds = sum(one.flops for one in estimates), sum(one.seconds for one in estimates)
     if teraflops:
         lines.append(f"hours at {teraflops:g} teraFLOP/s, as given")
     elif flops:
@@ -120,6 +112,20 @@ def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
             "--teraflops gives another rate"
         )
     return "\n".join(lines)
+
+
+def _cells(name: str, rejected: str, estimates: Sequence[Estimate], hours: float) -> list[str]:
+    """One line of the table: the sums of `estimates`."""
+    return [
+        name,
+        f"{sum(one.records for one in estimates):,}",
+        rejected,
+        f"{sum(one.rows for one in estimates):,}",
+        f"{sum(one.masked_positions for one in estimates):,}",
+        _size(sum(one.bytes for one in estimates)),
+        f"{sum(one.flops for one in estimates) / 1e15:,.3f}",
+        f"{hours:,.2f}",
+    ]
 
 
 def _subsample(sequences: Sequences, tokens: int) -> Sequences:
