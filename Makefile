@@ -2,7 +2,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: test quick test-slow fuzz demo docs clean
+.PHONY: check lint types contracts test quick test-slow fuzz demo docs clean
 
 # The environment is made anew whenever requirements.txt changes.
 $(VENV)/.installed: requirements.txt
@@ -18,7 +18,20 @@ test: $(VENV)/.installed
 
 # What needs no process of its own, no server and no network: under a minute.
 quick: $(VENV)/.installed
-	$(BIN)/python -m pytest $(PARALLEL) -m "not heavy"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not heavy and not slow"
+
+# What a change must pass before it is shown to anyone.
+check: lint types contracts quick
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+contracts: $(VENV)/.installed
+	$(BIN)/lint-imports
 
 test-slow: $(VENV)/.installed
 	$(BIN)/python -m pytest -m slow
@@ -30,9 +43,11 @@ fuzz: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.demo
 
-# docs/configuration.md, from the configurations' fields.
+# docs/configuration.md and the JSON schemas that editors read, from the configurations' fields.
 docs: $(VENV)/.installed
 	$(BIN)/python -m docs.reference
+	$(BIN)/python -m schemas schema pipeline > pipeline/config.schema.json
+	$(BIN)/python -m schemas schema trainer > trainer/config.schema.json
 
 clean:
 	rm -rf $(VENV) demo
