@@ -42,8 +42,7 @@ def main(arguments: list[str], prog: str = "python -m pipeline") -> int:
     )
     options, rest = parser.parse_known_args(arguments)
     overrides, beam_arguments = _split(rest)
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger().handlers[0].addFilter(_is_news)
+    _show_logs()
     if options.dry_run:
         return exit_code_of(lambda: _dry_run(options.config, overrides, beam_arguments, options.teraflops))
     return exit_code_of(lambda: _run(options.config, overrides, beam_arguments))
@@ -59,6 +58,21 @@ def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
         (beam_arguments if is_option or is_value else overrides).append(argument)
         is_value = is_option and "=" not in argument
     return overrides, beam_arguments
+
+
+def _show_logs() -> None:
+    logging.basicConfig(level=logging.WARNING)
+    handler = logging.getLogger().handlers[0]
+    handler.setFormatter(_Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(_is_news)
+    logging.getLogger("pipeline").setLevel(logging.INFO)
+
+
+class _Formatter(logging.Formatter):
+    """What the pipeline says of its progress (INFO) as it is, warnings with their source."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return record.getMessage() if record.levelno == logging.INFO else super().format(record)
 
 
 def _is_news(record: logging.LogRecord) -> bool:

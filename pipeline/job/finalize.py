@@ -3,7 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 
 from pipeline.config import PipelineConfig
-from pipeline.job.fingerprint import Run
+from pipeline.job.fingerprint import RunSpec
 from pipeline.shard.parquet import Receipt, read_receipt
 from pipeline.shard.shard import Shard
 from schemas import SCHEMA_VERSION
@@ -13,7 +13,7 @@ from schemas.rows import check_footer
 from schemas.storage import join, list_files
 
 
-def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> Manifest:
+def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) -> Manifest:
     """Builds the manifest from the footers of all shards' files.
 
     Raises:
@@ -27,7 +27,7 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
         if shard.path not in present:
             raise UserError(f"{url}: was not written; rerun the same command to write what is missing")
         footer = read_footer(url)
-        check_footer(url, footer.metadata.metadata, config.top_k, run.vocabulary.sha256, run.fingerprint)
+        check_footer(url, footer.metadata.metadata, config.top_k, run.vocabulary.sha256, run.sha256)
         receipt = read_receipt(url, footer.metadata)
         file = FileRecord(
             path=shard.path,
@@ -54,7 +54,7 @@ def collect_manifest(config: PipelineConfig, run: Run, shards: list[Shard]) -> M
     return Manifest(
         schema_version=SCHEMA_VERSION,
         top_k=config.top_k,
-        run=run.fingerprint,
+        run=run.sha256,
         seed=config.seed,
         max_length=config.max_length,
         # Rounded, since 1 - 0.8 - 0.1 is not 0.1 in binary.

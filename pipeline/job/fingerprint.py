@@ -19,7 +19,7 @@ from schemas.storage import create_bytes, join, list_files, read_bytes, write_by
 from schemas.vocabulary import Vocabulary
 
 
-class Run(BaseModel):
+class RunSpec(BaseModel):
     """Everything that decides the rows. Two runs into one folder must agree on it.
 
     `settings` are the configuration's fields that matter, `text` the sha256 of each
@@ -32,14 +32,14 @@ class Run(BaseModel):
     text: dict[str, dict[str, str]]
 
     @property
-    def fingerprint(self) -> str:
-        """sha256 over all of it, in whatever order a configuration gives it."""
+    def sha256(self) -> str:
+        """The run's fingerprint: over all of it, in whatever order a configuration gives it."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
 def describe_run(
     config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, text: TextPlan
-) -> Run:
+) -> RunSpec:
     """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers.model`."""
     teachers = {name: _describe_teacher(name, config, tokenizers[name]) for name in config.teachers}
     settings = recorded(config)
@@ -47,7 +47,7 @@ def describe_run(
     settings["text"] = {
         language: part.model_dump(mode="json", exclude={"files"}) for language, part in config.text.items()
     }
-    return Run(
+    return RunSpec(
         settings=settings,
         teachers=teachers,
         vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
@@ -71,7 +71,7 @@ def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherToken
     )
 
 
-def claim_output(output: str, run: Run) -> None:
+def claim_output(output: str, run: RunSpec) -> None:
     """Marks the folder as this run's; refuses one that holds another run, saying what differs.
 
     Of two runs that claim an empty folder at once, one gets it.
@@ -84,7 +84,7 @@ def claim_output(output: str, run: Run) -> None:
         write_bytes(join(output, RUN_FILE), claim)
 
 
-def check_output(output: str, run: Run) -> bool:
+def check_output(output: str, run: RunSpec) -> bool:
     """Whether the folder is this run's already. UserError where it holds another run, or predictions that are no run's."""
     try:
         found = json.loads(read_bytes(join(output, RUN_FILE)))

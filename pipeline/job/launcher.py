@@ -1,9 +1,9 @@
 """The whole of stage one: check everything, run the missing shards, commit the manifest."""
 
 import argparse
+import logging
 import os
 import re
-import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -23,7 +23,7 @@ import pipeline.job.local_workers  # noqa: F401  (registers itself with Beam)
 from pipeline.config import PipelineConfig
 from pipeline.job.dry_run import Estimate, check_sample, estimate
 from pipeline.job.finalize import collect_manifest
-from pipeline.job.fingerprint import Run, check_output, claim_output, describe_run
+from pipeline.job.fingerprint import RunSpec, check_output, claim_output, describe_run
 from pipeline.job.plan import deal, plan_shards, plan_text
 from pipeline.job.progress import run_progress
 from pipeline.job.sampling import sample_records
@@ -43,6 +43,8 @@ from schemas.paths import check_output_folder
 from schemas.storage import filesystem, join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
+_log = logging.getLogger(__name__)
+
 # Of the tokenizers' files the one that is written last.
 _LAST_DEPLOYED = f"{DEFAULT_TOKENIZER}/tokenizer_config.json"
 # Lines of which a teacher's tokenizer with merged ids must give the same tokens.
@@ -59,7 +61,7 @@ class Prepared:
     tokenizers: dict[str, TeacherTokenizer]
     base: Vocabulary | None
     vocabulary: Vocabulary
-    run: Run
+    run: RunSpec
     shards: list[Shard]
     made: StudentTokenizers | None
 
@@ -119,16 +121,17 @@ def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | 
     present = list_files(config.output)
     missing = [shard for shard in shards if shard.path not in present]
     if len(missing) < len(shards):
-        print(f"{len(shards) - len(missing)} of {len(shards)} shards are already there", file=sys.stderr)
+        _log.info("%d of %d shards are already there", len(shards) - len(missing), len(shards))
     write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
     if prepared.made:
         deploy_tokenizers(config.output, prepared.made)
+    step = PredictShards(config, prepared.run, threads_a_process(options))
     if missing and _is_dataflow(options) and options.view_as(GoogleCloudOptions).template_location:
-        process(missing, config, prepared.run, options)
+        process(missing, step, options)
         return None
     if missing:
-        with run_progress(config.output, missing):
-            process(missing, config, prepared.run, options)
+        with run_progress(config.output, missing, step.worker().progress):
+            process(missing, step, options)
 
     manifest = collect_manifest(config, prepared.run, shards)
     if missing or MANIFEST_FILE not in present:
@@ -201,7 +204,7 @@ def _make_tokenizers(
     return make_tokenizers(remapped, vocabulary, pa.concat_tables(words))
 
 
-def process(shards: list[Shard], config: PipelineConfig, run: Run, options: PipelineOptions) -> None:
+def process(shards: list[Shard], step: PredictShards, options: PipelineOptions) -> None:
     """The Beam pipeline: small descriptions go in, each shard's file is written inside."""
     try:
         with beam.Pipeline(options=options) as job:
@@ -209,7 +212,7 @@ def process(shards: list[Shard], config: PipelineConfig, run: Run, options: Pipe
                 job
                 | "Describe shards" >> beam.Create(deal(shards))
                 | "Spread over workers" >> beam.Reshuffle()
-                | "Predict and write" >> beam.ParDo(PredictShards(config, run, threads_a_process(options)))
+                | "Predict and write" >> beam.ParDo(step)
             )
     except (UserError, RuntimeError, ValueError) as error:
         if "Pipeline has validations errors" in str(error):

@@ -1,38 +1,41 @@
-"""What a process holds in memory: no more at a time than it was told."""
+"""The teachers that a process holds in memory: no more at a time than it was told."""
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+
+from pipeline.teachers.loading import Teacher
 
 
-class Pool:
-    """Things that are dear to hold, shared between threads, at most so many at a time."""
+class TeacherCache:
+    """Teachers by name, shared between threads, at most `most` at a time."""
 
-    def __init__(self):
+    def __init__(self, most: int):
+        self._most = most
         self._changed = threading.Condition()
-        self._held: dict[Hashable, Any] = {}
-        self._users: Counter = Counter()
+        self._held: dict[str, Teacher] = {}
+        self._users: Counter[str] = Counter()
 
     @contextmanager
-    def use(self, key: Hashable, make: Callable[[], Any], most: int) -> Iterator[Any]:
-        """Gives the thing called `key`, made if it is not held; waits while `most` others are in use."""
+    def use(self, name: str, load: Callable[[str], Teacher]) -> Iterator[Teacher]:
+        """Gives a teacher, loaded if it is not held; waits while too many others are in use."""
         with self._changed:
-            while key not in self._held and len(self._held) >= most:
+            while name not in self._held and len(self._held) >= self._most:
                 idle = [held for held in self._held if not self._users[held]]
                 if idle:
                     del self._held[idle[0]]
                 else:
                     self._changed.wait()
-            if key not in self._held:
-                self._held[key] = make()
-            self._users[key] += 1
-            thing = self._held[key]
+            if name not in self._held:
+                self._held[name] = load(name)
+            self._users[name] += 1
+            teacher = self._held[name]
         try:
-            yield thing
+            yield teacher
         finally:
-            del thing
+            # Otherwise this frame would keep the teacher alive after it is no longer held.
+            del teacher
             with self._changed:
-                self._users[key] -= 1
+                self._users[name] -= 1
                 self._changed.notify_all()

@@ -12,8 +12,9 @@ def test_progress_moves_within_a_shard(pipeline_settings, tmp_path, monkeypatch,
     shards = prepare(PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))).shards
     english, hindi = (next(shard for shard in shards if shard.language == name) for name in ("en", "hi"))
     (tmp_path / "p").mkdir()
-    with progress.run_progress(str(tmp_path / "p"), [english, hindi]):
-        progress.shard_progress(english.path, 300, 400, 40)
+    predicted = progress.ShardProgress()
+    with progress.run_progress(str(tmp_path / "p"), [english, hindi], predicted):
+        predicted.note(english.path, 300, 400, 40)
         time.sleep(0.3)
     shown = capsys.readouterr().err
     assert "en:  75%" in shown and " 30 rows," in shown and "hi:  75%" not in shown

@@ -1,13 +1,12 @@
 """The cache of loaded teachers."""
 
 import threading
-from functools import partial
 
-from pipeline.teachers.cache import Pool
+from pipeline.teachers.cache import TeacherCache
 
 
 def test_no_more_teachers_are_held_than_allowed():
-    pool, lock, held, most = Pool(), threading.Lock(), set(), []
+    cache, lock, held, most = TeacherCache(1), threading.Lock(), set(), []
 
     class Thing:
         def __init__(self, name):
@@ -23,7 +22,7 @@ def test_no_more_teachers_are_held_than_allowed():
     def work(number):
         for turn in range(20):
             name = (number + turn) % 3
-            with pool.use(name, partial(Thing, name), 1) as thing:
+            with cache.use(name, Thing) as thing:
                 assert thing.name == name
                 del thing
 
