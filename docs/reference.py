@@ -31,8 +31,9 @@ work together see [Running the pipeline](running-the-pipeline.md) and [Training]
 - YAML reads an unquoted `no` as false. Write `"no"` for Norwegian.
 - A path is local or an fsspec URL (`gs://...`). A name that exists is taken literally. `~` is your home.
 - `key=value` after the file overrides a field for one run: `max_steps=1000`, `optimizer.learning_rate=1e-4`.
-- `mergedistill schema` prints a JSON schema. Editors that read the line `# yaml-language-server: $schema=...` at the top
-  of a file complete and check the fields while you type. Every file in `examples/` has it.
+- Editors that read the line `# yaml-language-server: $schema=PATH` at the top of a file complete and check the fields while
+  you type. Every file in `examples/` has it. PATH is `pipeline/config.schema.json` or `trainer/config.schema.json`, or where
+  you put what `mergedistill schema pipeline` or `mergedistill schema trainer` prints.
 """
 
 

@@ -1,0 +1,100 @@
+"""Every command in the documents: its module exists, and its own parser takes its arguments."""
+
+import importlib
+import importlib.util
+import re
+import shlex
+
+import pytest
+
+from schemas.cli import VERBS
+from schemas.config import load_config
+from tests.support.documents import PAGES, blocks
+from tests.support.paths import ROOT
+from trainer.config import TrainerConfig
+
+# In what is shown as a command, and in running text.
+LAUNCHED = re.compile(r"(?:torchrun .*?|\S*python[\d.]*) -m (?P<module>[\w.]+)(?P<arguments>.*)")
+INLINE = re.compile(r"`[^`]*?python -m ([\w.]+)[^`]*`")
+# Not of this project: pip, venv.
+FOREIGN = ("pip", "venv", "pytest", "http.server")
+
+
+def commands() -> list[tuple[str, str, list[str]]]:
+    """(where, what, arguments) of every line: what is a module after `python -m`, or a verb of mergedistill."""
+    found = []
+    for block in blocks("bash", "sh"):
+        for line in re.sub(r"\\\n\s*", "", block.code).splitlines():
+            words = shlex.split(line, comments=True)
+            if not words:
+                continue
+            if words[0] == "mergedistill":
+                found.append((block.where, VERBS[words[1]].module, words[2:]))
+            elif match := LAUNCHED.match(shlex.join(words)):
+                found.append((block.where, match["module"], shlex.split(match["arguments"])))
+            else:
+                assert words[0] in ("make", "git", "cd", "pre-commit"), f"{block.where}: {line}"
+    return found
+
+
+COMMANDS = [command for command in commands() if command[1] not in FOREIGN]
+
+
+@pytest.fixture
+def parse(monkeypatch):
+    """A function that runs a command up to where it has taken its arguments; gives those that it leaves to Beam."""
+
+    def run(module: str, arguments: list[str]) -> list[str]:
+        command = importlib.import_module(module)
+        to_beam: list[str] = []
+        monkeypatch.setattr(command, "exit_code_of", lambda work: work() or 0)
+        for name in ("_run", "_dry_run", "_export"):
+            monkeypatch.setattr(command, name, lambda *taken: to_beam.extend(taken[2:3]), raising=False)
+        assert command.main(arguments) == 0
+        return to_beam[0] if module == "pipeline.__main__" else []
+
+    return run
+
+
+def module_of(name: str) -> str:
+    """What `python -m name` runs."""
+    spec = importlib.util.find_spec(name)
+    assert spec, name
+    return f"{name}.__main__" if spec.submodule_search_locations else name
+
+
+@pytest.mark.parametrize(("where", "name", "arguments"), COMMANDS, ids=[f"{c[0]} {c[1]}" for c in COMMANDS])
+def test_commands_parse(where, name, arguments, parse):
+    module = module_of(name)
+    if module.startswith(("examples.", "benchmarks.")):
+        return  # These take no arguments, or parse them where they need them.
+    if to_beam := parse(module, arguments):
+        from pipeline.job.launcher import beam_options
+
+        beam_options(to_beam)
+
+
+def test_wrong_commands_are_seen(parse, capsys):
+    with pytest.raises(SystemExit):
+        parse("pipeline.trim.__main__", ["out/predictions", "--no-such", "out/trimmed"])
+    assert parse("pipeline.__main__", ["predictions.yaml", "top_k=4", "--no_such=1"]) == ["--no_such=1"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_in_running_text_exist(page):
+    text = page.read_text(encoding="utf-8")
+    for module in INLINE.findall(text):
+        assert module in FOREIGN or module_of(module), module
+    assert set(re.findall(r"`mergedistill (\w+)", text)) <= VERBS.keys()
+
+
+def test_overrides_that_are_shown():
+    """`max_steps=1000`, in running text: fields of the trainer."""
+    shown = {
+        override
+        for page in PAGES
+        for override in re.findall(r"`([a-z_.]+=[\w.+-]+)`", page.read_text(encoding="utf-8"))
+        if override != "key=value"
+    }
+    assert len(shown) >= 2
+    load_config(str(ROOT / "examples/demo/student.yaml"), TrainerConfig, sorted(shown))
