@@ -351,7 +351,10 @@ def _measure(folder: Path, options: argparse.Namespace, dtypes: list[str]) -> bo
         bare = _bare(folder, outputs[dtype], dtype, options.bare_batch_tokens)
         for what, figures in bare.items():
             _show(what, figures, reference)
-        for what, peer, goal in (("reference", reference, GOALS[dtype]), ("bare", [*bare.values()][0], GOALS["bare"])):
+        for what, peer, goal in (
+            ("reference", reference, GOALS[dtype]),
+            ("bare", next(iter(bare.values())), GOALS["bare"]),
+        ):
             summary.append(
                 f"ours {dtype} / {what}: {predicting.rate / peer.rate:.2f} while predicting, "
                 f"{whole.rate / peer.rate:.2f} the whole command (goal {goal}); "
