@@ -8,6 +8,9 @@ import pytest
 from schemas import __version__
 from schemas.commands import env
 
+# What the platform is, Python asks `uname`.
+pytestmark = pytest.mark.heavy
+
 
 def test_it_says_what_is_there_and_what_is_not(monkeypatch, capsys):
     monkeypatch.setattr(env, "_DISTRIBUTIONS", ("torch", "no-such-distribution"))
