@@ -28,6 +28,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from schemas.tables import format_table
+
 TOP_K, MAX_LENGTH, BATCH_LINES = 8, 128, 32
 # Of the rest of the vocabulary no text is made, as of most of a multilingual teacher's.
 TRAINED_TOKENS = 30_000
@@ -319,16 +321,21 @@ def _bare(folder: Path, predictions: str, dtype: str, sizes: list[int]) -> dict[
     (with_top_k,), more_mib = _in_own_process(folder, *common, [best], 4, True)
     return {
         f"bare {dtype}, {best} tokens a batch": Figures(**alone, peak_mib=peak_mib),
-        "  with log-softmax and top-k (of a quarter)": Figures(**with_top_k, peak_mib=more_mib),
+        f"bare {dtype}, with log-softmax and top-k (of a quarter)": Figures(**with_top_k, peak_mib=more_mib),
     }
 
 
-def _show(what: str, found: Figures, reference: Figures) -> None:
-    print(
-        f"{what:45}{found.tokens:10,}{found.masked:9,}{found.seconds:9.1f}{found.rate:12,.0f}"
-        f"{found.masked / found.seconds:10,.0f}{found.peak_mib:10,.0f}{found.rate / reference.rate:11.2f}",
-        flush=True,
-    )
+def _cells(what: str, figures: Figures, reference: Figures) -> list[str]:
+    return [
+        what,
+        f"{figures.tokens:,}",
+        f"{figures.masked:,}",
+        f"{figures.seconds:.1f}",
+        f"{figures.rate:,.0f}",
+        f"{figures.masked / figures.seconds:,.0f}",
+        f"{figures.peak_mib:,.0f}",
+        f"{figures.rate / reference.rate:.2f}",
+    ]
 
 
 def _measure(folder: Path, options: argparse.Namespace, dtypes: list[str]) -> bool:
@@ -337,20 +344,19 @@ def _measure(folder: Path, options: argparse.Namespace, dtypes: list[str]) -> bo
     lines, padding = found.pop("lines"), found.pop("padding")
     reference = Figures(**found, peak_mib=peak_mib)
     print(f"the reference read {lines:,} lines; {padding:.0%} of what it computed was padding\n")
-    heads = ("tokens", 10), ("masked", 9), ("seconds", 9), ("tokens/s", 12), ("masked/s", 10), ("peak MiB", 10)
-    print(" " * 45 + "".join(f"{head:>{width}}" for head, width in (*heads, ("x reference", 12))))
-    _show("reference float32, the loop", reference, reference)
+    rows = {"reference float32, the loop": reference}
     summary, outputs = [], {}
     for dtype in dtypes:
         small, _ = _pipeline(folder, "small", dtype)
         whole, outputs[dtype] = _pipeline(folder, dtype, dtype)
         predicting = whole.without(small)
-        _show(f"ours {dtype}, small run", small, reference)
-        _show(f"ours {dtype}, whole command", whole, reference)
-        _show(f"ours {dtype}, while predicting", predicting, reference)
+        rows |= {
+            f"ours {dtype}, small run": small,
+            f"ours {dtype}, whole command": whole,
+            f"ours {dtype}, while predicting": predicting,
+        }
         bare = _bare(folder, outputs[dtype], dtype, options.bare_batch_tokens)
-        for what, figures in bare.items():
-            _show(what, figures, reference)
+        rows |= bare
         for what, peer, goal in (
             ("reference", reference, GOALS[dtype]),
             ("bare", next(iter(bare.values())), GOALS["bare"]),
@@ -360,6 +366,8 @@ def _measure(folder: Path, options: argparse.Namespace, dtypes: list[str]) -> bo
                 f"{whole.rate / peer.rate:.2f} the whole command (goal {goal}); "
                 f"peak memory {whole.peak_mib:,.0f} / {peer.peak_mib:,.0f} MiB"
             )
+    head = ["", "tokens", "masked", "seconds", "tokens/s", "masked/s", "peak MiB", "x reference"]
+    print(format_table(head, [_cells(what, figures, reference) for what, figures in rows.items()]))
     print("\n" + "\n".join(summary))
     same, _ = _in_own_process(folder, "compare", str(folder), outputs["float32"], options.compare_rows)
     print(

@@ -21,6 +21,7 @@ from pathlib import Path
 import yaml
 
 from schemas.manifest import open_predictions
+from schemas.tables import format_table
 
 WAYS = {
     "random": {},
@@ -48,15 +49,21 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         curves = {way: _losses(arguments, way, Path(scratch) / way) for way in WAYS}
-    print("\n| step | " + " | ".join(WAYS) + " |\n| ---: |" + " ---: |" * len(WAYS))
-    for step in curves["random"]:
-        print(f"| {step:,} | " + " | ".join(f"{curve[step]:.3f}" for curve in curves.values()) + " |")
+    losses = [[f"{step:,}", *(f"{curve[step]:.3f}" for curve in curves.values())] for step in curves["random"]]
+    print("\n" + format_table(["step", *WAYS], losses, "r" * (1 + len(WAYS)), is_markdown=True))
     goal = min(curves["random"].values())
     first = {way: next((step for step, loss in curve.items() if loss <= goal), None) for way, curve in curves.items()}
-    print(f"\n| from | steps to {goal:.3f} nats | of random | last loss |\n| --- | ---: | ---: | ---: |")
-    for way, step in first.items():
-        reached = f"{step:,} | {step / first['random']:.2f}" if step else "not reached | "
-        print(f"| {way} | {reached} | {curves[way][arguments.steps]:.3f} |")
+    reached = [
+        [
+            way,
+            f"{step:,}" if step else "not reached",
+            f"{step / first['random']:.2f}" if step else "",
+            f"{curves[way][arguments.steps]:.3f}",
+        ]
+        for way, step in first.items()
+    ]
+    head = ["from", f"steps to {goal:.3f} nats", "of random", "last loss"]
+    print("\n" + format_table(head, reached, is_markdown=True))
     return 0
 
 

@@ -22,6 +22,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from schemas.tables import format_table
+
 WAYS = ("dense", "ours", "cut", "liger")
 
 
@@ -156,22 +158,29 @@ def main() -> int:
         print(json.dumps(measure(arguments.way, arguments)))
         return 0
     print(f"M {arguments.positions:,}  H {arguments.hidden}  V {arguments.vocabulary:,}  k {arguments.top_k}")
-    print(f"{'':18}{'seconds':>9}{'of dense':>10}{'extra GiB':>11}{'of dense':>10}{'loss':>9}")
+    rows = []
     for dtype in [arguments.dtype] if arguments.dtype else ["float32", "bfloat16"]:
         dense = None
         for way in WAYS:
             command = [sys.executable, "-m", "benchmarks.loss", *sys.argv[1:], "--dtype", dtype, "--way", way]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
-                print(f"{way + ', ' + dtype:18} did not run: {done.stderr.strip().splitlines()[-1]}")
+                print(f"{way}, {dtype} did not run: {done.stderr.strip().splitlines()[-1]}")
                 continue
             row = json.loads(done.stdout.splitlines()[-1])
             dense = dense or row
             time_share, memory_share = row["seconds"] / dense["seconds"], row["gib"] / dense["gib"]
-            print(
-                f"{way + ', ' + dtype:18}{row['seconds']:9.2f}{time_share:10.2f}{row['gib']:11.2f}{memory_share:10.1%}"
-                f"{row['loss']:9.4f}"
+            rows.append(
+                [
+                    f"{way}, {dtype}",
+                    f"{row['seconds']:.2f}",
+                    f"{time_share:.2f}",
+                    f"{row['gib']:.2f}",
+                    f"{memory_share:.1%}",
+                    f"{row['loss']:.4f}",
+                ]
             )
+    print(format_table(["", "seconds", "of dense", "extra GiB", "of dense", "loss"], rows))
     return 0
 
 

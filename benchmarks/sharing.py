@@ -11,6 +11,7 @@ from examples.demo.tokenizers import make_tokenizer
 from pipeline.config import TeacherConfig
 from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
+from schemas.tables import format_table
 
 SIZE = 8000
 EDITIONS = {"en": "4", "es": "9", "fr": "5", "ru": "r", "hi": "i"}
@@ -24,18 +25,17 @@ WORLDS = {
 
 def main() -> None:
     """Prints a table in Markdown."""
-    print("| teachers | all tokens | equal strings | merged | saved by strings | saved by identity |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
+    head = ["teachers", "all tokens", "equal strings", "merged", "saved by strings", "saved by identity"]
     with tempfile.TemporaryDirectory() as scratch:
-        for name, world in WORLDS.items():
-            teachers = [_teacher(Path(scratch), *each) for each in world]
-            every = sum(len(teacher.tokens) for teacher in teachers)
-            by_string, merged = len(merge(teachers, "string")), len(merge(teachers))
-            print(
-                f"| {name} | {every:,} | {by_string:,} | {merged:,} | "
-                f"{1 - by_string / every:.0%} | {1 - merged / every:.0%} |",
-                flush=True,
-            )
+        print(format_table(head, [_row(Path(scratch), name) for name in WORLDS], is_markdown=True))
+
+
+def _row(scratch: Path, name: str) -> list[str]:
+    teachers = [_teacher(scratch, language, family) for language, family in WORLDS[name]]
+    total = sum(len(teacher.tokens) for teacher in teachers)
+    by_string, merged = len(merge(teachers, "string")), len(merge(teachers))
+    shares = (f"{1 - by_string / total:.0%}", f"{1 - merged / total:.0%}")
+    return [name, f"{total:,}", f"{by_string:,}", f"{merged:,}", *shares]
 
 
 def _teacher(scratch: Path, language: str, family: str):

@@ -25,6 +25,8 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
+from schemas.tables import format_table
+
 WAYS = ("dense", "masked", "ours")
 GOALS = {"tokens/s": 3, "memory": 0.25}
 # The first steps, in which memory is taken for the first time, do not count.
@@ -227,8 +229,7 @@ def main() -> int:
     print(
         f"V {arguments.vocabulary:,}  H {arguments.hidden}  {arguments.layers} layers  {arguments.batch_tokens} tokens"
     )
-    print(f"{'':18}{'tokens/s':>10}{'ours is':>9}{'peak GiB':>10}{'ours is':>9}{'last loss':>11}")
-    failed = False
+    table, faults = [], []
     with tempfile.TemporaryDirectory() as folder:
         make_predictions(folder, arguments.vocabulary, 20_000, 1)
         for dtype in [arguments.dtype] if arguments.dtype else sorted(TOLERANCE):
@@ -238,21 +239,28 @@ def main() -> int:
                 command = [sys.executable, "-m", "benchmarks.training", *options]
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
-                    print(f"{way + ', ' + dtype:18} did not run: {done.stderr.strip().splitlines()[-1]}")
+                    print(f"{way}, {dtype} did not run: {done.stderr.strip().splitlines()[-1]}")
                     continue
                 row = rows[way] = json.loads(done.stdout.splitlines()[-1])
                 faster, leaner = rows["ours"]["rate"] / row["rate"], rows["ours"]["peak"] / row["peak"]
-                print(
-                    f"{way + ', ' + dtype:18}{row['rate']:10,.0f}{faster:8.2f}x{row['peak'] / 2**30:10.2f}{leaner:9.2f}"
-                    f"{row['losses'][-1]:11.4f}"
+                table.append(
+                    [
+                        f"{way}, {dtype}",
+                        f"{row['rate']:,.0f}",
+                        f"{faster:.2f}x",
+                        f"{row['peak'] / 2**30:.2f}",
+                        f"{leaner:.2f}",
+                        f"{row['losses'][-1]:.4f}",
+                    ]
                 )
                 pairs = zip(row["losses"], rows["ours"]["losses"], strict=True)
                 worst = max(abs(theirs - our) / our for theirs, our in pairs)
                 if worst > TOLERANCE[dtype]:
-                    print(f"{'':18}is not the same computation: a step's loss differs by {worst:.2%}")
-                    failed = True
+                    faults.append(f"{way}, {dtype} is not the same computation: a step's loss differs by {worst:.2%}")
+    print(format_table(["", "tokens/s", "ours is", "peak GiB", "ours is", "last loss"], table))
+    print("".join(f"{fault}\n" for fault in faults), end="")
     print(f"goals beside `dense`: {GOALS['tokens/s']}x the tokens/s, at most {GOALS['memory']} of the memory")
-    return int(failed)
+    return int(bool(faults))
 
 
 if __name__ == "__main__":

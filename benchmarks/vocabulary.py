@@ -23,6 +23,7 @@ from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA
 from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from pipeline.vocabulary.merge import merge
+from schemas.tables import format_table
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 ROLES = dict(zip(["start", "pad", "end", "unknown", "mask"], range(5), strict=True))
@@ -187,14 +188,22 @@ def _in_own_process(function: str, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _show(what: str, found: dict) -> None:
-    cpu = f" ({found['cpu_seconds']:.2f} s of CPU)" if "cpu_seconds" in found else ""
-    rate = f"{found['lines_a_second']:12,.0f} lines/s" if "lines_a_second" in found else ""
-    print(
-        f"{what:46}{found['tokens']:>11,} tokens{found['seconds']:9.2f} s"
-        f"{found['peak_mib']:9,.0f} MiB peak ({found['added_mib']:,.0f} its own){rate}{cpu}",
-        flush=True,
-    )
+def _table(steps: dict[str, dict]) -> str:
+    """What was measured of each step."""
+    head = ["", "tokens", "seconds", "of CPU", "peak MiB", "of that added", "lines/s"]
+    rows = [
+        [
+            what,
+            f"{step['tokens']:,}",
+            f"{step['seconds']:.2f}",
+            f"{step['cpu_seconds']:.2f}" if "cpu_seconds" in step else "",
+            f"{step['peak_mib']:,.0f}",
+            f"{step['added_mib']:,.0f}",
+            f"{step['lines_a_second']:,.0f}" if "lines_a_second" in step else "",
+        ]
+        for what, step in steps.items()
+    ]
+    return format_table(head, rows)
 
 
 def main(arguments: list[str]) -> None:
@@ -212,22 +221,26 @@ def main(arguments: list[str]) -> None:
     for tokens in options.large:
         for family in (BYTE_LEVEL, SENTENCEPIECE, WORDPIECE):
             with tempfile.TemporaryDirectory() as folder:
-                for step in _in_own_process("measure_teacher", family, tokens, folder):
-                    _show(step["what"], step)
+                steps = _in_own_process("measure_teacher", family, tokens, folder)
+                print(_table({step["what"]: step for step in steps}) + "\n", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         theirs, ours = str(Path(scratch) / "theirs"), str(Path(scratch) / "ours")
         union = _in_own_process("measure_union", options.teachers, options.tokens)
-        _show("union", union)
         added = _in_own_process("measure_add_tokens", options.teachers, options.tokens, str(Path(scratch) / "all"))
-        _show("union by add_tokens", added)
-        _show(
-            "default tokenizer: fit and save",
-            _in_own_process("save_default", options.teachers, options.load_tokens, ours),
-        )
+        saved = _in_own_process("save_default", options.teachers, options.load_tokens, ours)
         _in_own_process("measure_add_tokens", options.teachers, options.load_tokens, theirs)
         load, reload = (_in_own_process("measure_load", folder) for folder in (ours, theirs))
-        _show("default tokenizer: load", load)
-        _show("by add_tokens: load", reload)
+        print(
+            _table(
+                {
+                    "union": union,
+                    "union by add_tokens": added,
+                    "default tokenizer: fit and save": saved,
+                    "default tokenizer: load": load,
+                    "by add_tokens: load": reload,
+                }
+            )
+        )
         print(
             f"add_tokens / ours: union {added['seconds'] / union['seconds']:.1f}x, "
             f"load {reload['seconds'] / load['seconds']:.1f}x, "
