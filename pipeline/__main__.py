@@ -1,6 +1,6 @@
 """`python -m pipeline CONFIG.yaml [KEY=VALUE ...] [Beam options]`; `mergedistill predict` too."""
 
-from schemas.process import run_command
+from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
     # Before the imports that take seconds, so that Ctrl-C during those is answered too.
@@ -12,7 +12,7 @@ import logging
 from pipeline.config import PipelineConfig
 from schemas.cli import command_parser
 from schemas.config import OVERRIDES_HELP, describe_fields, load_config
-from schemas.errors import UserError, exit_code_of
+from schemas.errors import UserError
 from schemas.secrets import without_secrets
 
 

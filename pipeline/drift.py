@@ -5,7 +5,7 @@ of any language and must segment without knowing which, so it cannot always agre
 report says how often it does, on text that should be held out.
 """
 
-from schemas.process import run_command
+from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
     # Before the imports that take seconds, so that Ctrl-C during those is answered too.
@@ -27,7 +27,7 @@ from pipeline.student_tokenizers.store import deployed_tokenizers, read_tokenize
 from pipeline.student_tokenizers.word_counts import tokens_of_spans
 from pipeline.vocabulary.identity import HAN
 from schemas.cli import command_parser
-from schemas.errors import UserError, exit_code_of
+from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
 from schemas.paths import check_output_file, path_option
 from schemas.storage import join, write_bytes

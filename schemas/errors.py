@@ -2,11 +2,8 @@
 
 import errno
 import re
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-
-from schemas.secrets import without_secrets
 
 # What a terminal or a reader may take for something else than text: control characters and escape sequences, line and
 # paragraph separators, marks and overrides of the writing direction, and halves of surrogate pairs.
@@ -23,19 +20,6 @@ class UserError(Exception):
     Command lines print it and exit with code 2; any other exception is a bug of
     ours and keeps its traceback.
     """
-
-
-def exit_code_of(command: Callable[[], int | None]) -> int:
-    """Runs `command` and returns its exit code: its own or 0, 2 after a printed `UserError`, 130 after Ctrl-C."""
-    try:
-        with naming_exhaustion():
-            return command() or 0
-    except UserError as error:
-        print(f"error: {printable(without_secrets(str(error)))}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped; run the same command again to go on", file=sys.stderr)
-        return 130
 
 
 def printable(text: str) -> str:

@@ -15,6 +15,9 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import NoReturn
 
+from schemas.errors import UserError, naming_exhaustion, printable
+from schemas.secrets import without_secrets
+
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_AGAIN = 75
 EXIT_CTRL_C = 130
@@ -44,6 +47,16 @@ def run_command(module: str, arguments: list[str] | None = None, prog: str | Non
     # Not `sys.exit`, which waits for threads: some of Beam's never end after an error, and those of torch's gloo abort
     # the process when they let go of a Python object while the interpreter is taken down.
     os._exit(code)
+
+
+def exit_code_of(command: Callable[[], int | None]) -> int:
+    """Runs `command`. Returns what it returns (0 for nothing), or 2 after a `UserError`, whose message is printed."""
+    try:
+        with naming_exhaustion():
+            return command() or 0
+    except UserError as error:
+        print(f"error: {printable(without_secrets(str(error)))}", file=sys.stderr)
+        return 2
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """`python -m trainer CONFIG.yaml [KEY=VALUE ...]`, alone or under torchrun; `mergedistill train` too."""
 
-from schemas.process import run_command
+from schemas.process import EXIT_AGAIN, exit_code_of, run_command
 
 if __name__ == "__main__":
     # Before the imports that take seconds, so that Ctrl-C during those is answered too.
@@ -11,8 +11,6 @@ import sys
 
 from schemas.cli import command_parser
 from schemas.config import OVERRIDES_HELP, describe_fields, load_config
-from schemas.errors import exit_code_of
-from schemas.process import EXIT_AGAIN
 from trainer.config import TrainerConfig
 
 

@@ -1,6 +1,6 @@
 """`python -m trainer.export CONFIG.yaml`: any checkpoint as a Hugging Face folder that plain transformers loads."""
 
-from schemas.process import run_command
+from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
     # Before the imports that take seconds, so that Ctrl-C during those is answered too.
@@ -10,7 +10,7 @@ import argparse
 
 from schemas.cli import command_parser
 from schemas.config import OVERRIDES_HELP, load_config
-from schemas.errors import UserError, exit_code_of
+from schemas.errors import UserError
 from schemas.lock import owning
 from schemas.manifest import open_predictions
 from schemas.paths import path_option

@@ -7,7 +7,7 @@ those. The result is a folder of predictions like any other, in the smaller id s
 No teacher runs again.
 """
 
-from schemas.process import run_command
+from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
     # Before the imports that take seconds, so that Ctrl-C during those is answered too.
@@ -19,7 +19,7 @@ import os
 
 from pipeline.trim.folders import format_report, trim
 from schemas.cli import command_parser
-from schemas.errors import UserError, exit_code_of
+from schemas.errors import UserError
 from schemas.lock import owning
 from schemas.manifest import open_predictions
 from schemas.paths import check_output_file, path_option

@@ -3,10 +3,10 @@
 import argparse
 
 from schemas.cli import command_parser
-from schemas.errors import exit_code_of
 from schemas.inspect import inspect_row, summarize
 from schemas.manifest import open_predictions
 from schemas.paths import path_option
+from schemas.process import exit_code_of
 
 _LEGEND = """\
 the summary's columns:

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas.cli import command_parser
-from schemas.errors import UserError, exit_code_of
+from schemas.errors import UserError
+from schemas.process import exit_code_of
 
 # By name, because this package imports neither stage.
 MODELS = {"pipeline": "PipelineConfig", "trainer": "TrainerConfig"}

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from schemas import lock
-from schemas.errors import UserError, exit_code_of, first_line
+from schemas.errors import UserError, first_line
 from schemas.lock import LEASE_FILE, LOCK_FILE, owning
+from schemas.process import exit_code_of
 from schemas.storage import create_bytes, write_bytes
 from tests.support.commands import run_python
 

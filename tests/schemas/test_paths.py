@@ -18,8 +18,9 @@ from pipeline.corpus.files import TextFile, find_files
 from pipeline.corpus.records import plan_file, read_records
 from pipeline.job.launcher import run_pipeline
 from pipeline.job.plan import plan_text
-from schemas.errors import UserError, exit_code_of
+from schemas.errors import UserError
 from schemas.paths import check_output_folder, path_option
+from schemas.process import exit_code_of
 from schemas.secrets import without_secrets
 from schemas.storage import filesystem
 from tests.support.commands import run_python

@@ -6,7 +6,8 @@ import pytest
 
 from pipeline.config import PipelineConfig
 from schemas.config import load_config
-from schemas.errors import UserError, exit_code_of, printable
+from schemas.errors import UserError, printable
+from schemas.process import exit_code_of
 from trainer.config import TrainerConfig
 
 BASE = "output: y\nteachers:\n  t: {model: m, languages: [fr]}\ntext: {fr: [x.txt]}\n"
