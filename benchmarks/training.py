@@ -93,9 +93,10 @@ def steps_of(config) -> Iterator:
 def ours(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[float]:
     """Losses of the steps."""
     from trainer.distributed import start_runtime
-    from trainer.loop import train as training
+    from trainer.loop import step
+    from trainer.loop.train import train
 
-    apply_gradients = training.apply_gradients
+    apply_gradients = step.apply_gradients
 
     def timed(*args):
         if len(clock.times) == arguments.steps:
@@ -104,10 +105,10 @@ def ours(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[floa
         clock.tick()
         return result
 
-    training.apply_gradients = timed
+    step.apply_gradients = timed
     config = trainer_config(arguments, scratch)
     with suppress(_Enough):
-        training.train(config, start_runtime(config.precision))
+        train(config, start_runtime(config.precision))
     with open(f"{scratch}/metrics.jsonl") as lines:
         figures = [line["train"]["l0"] for line in map(json.loads, lines)]
     return [LAMBDA * row["kd"] + (1 - LAMBDA) * row["mlm"] for row in figures]

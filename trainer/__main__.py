@@ -7,6 +7,7 @@ if __name__ == "__main__":
     run_command("trainer.__main__")
 
 import argparse
+import logging
 import sys
 
 from schemas.cli import command_parser
@@ -40,6 +41,8 @@ def _run(path: str, overrides: list[str]) -> int:
 
     disable_progress_bar()
     runtime = start_runtime(config.precision)
+    if runtime.is_main:
+        _print_messages()
     try:
         train(config, runtime)
     except Interrupted as interrupted:
@@ -49,3 +52,11 @@ def _run(path: str, overrides: list[str]) -> int:
     finally:
         stop_runtime()
     return 0
+
+
+def _print_messages() -> None:
+    """What the trainer logs goes to stdout as it is; what other libraries log is left to them."""
+    messages = logging.getLogger("trainer")
+    messages.handlers = [logging.StreamHandler(sys.stdout)]
+    messages.setLevel(logging.INFO)
+    messages.propagate = False

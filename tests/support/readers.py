@@ -9,10 +9,12 @@ from trainer.config import SamplingConfig
 from trainer.data.reader import Reader
 
 
-def reader(folder, seed: int = 3, batch_tokens: int = 400, lanes: int = 1, own=(0,), threads: int = 2, **sampling):
+def reader(
+    folder, seed: int = 3, batch_tokens: int = 400, lanes: int = 1, local_lanes=(0,), threads: int = 2, **sampling
+):
     opened = open_predictions(*([str(folder)] if isinstance(folder, str | Path) else map(str, folder)))
     sampling = SamplingConfig(**{"shuffle_rows": 100} | sampling)
-    return Reader(opened, sampling, batch_tokens, seed, lanes=lanes, own=own, threads=threads)
+    return Reader(opened, sampling, batch_tokens, seed, lanes=lanes, local_lanes=local_lanes, threads=threads)
 
 
 def steps(source: Reader, count: int) -> list[list]:

@@ -165,7 +165,7 @@ class Reader:
     Args:
       top_k: 0 leaves the teacher's predictions unread.
       lanes: micro-batches a step, over all processes.
-      own: the lanes of this process.
+      local_lanes: the lanes of this process.
       threads: that read and collate.
     """
 
@@ -177,7 +177,7 @@ class Reader:
         seed: int,
         top_k: int | None = None,
         lanes: int = 1,
-        own: Sequence[int] = (0,),
+        local_lanes: Sequence[int] = (0,),
         threads: int = 2,
     ):
         self.languages = choose_languages(predictions, sampling.languages)
@@ -197,8 +197,9 @@ class Reader:
         self._batch_tokens = batch_tokens
         self._threads = ThreadPoolExecutor(threads, "reader")
         self._failure: UserError | None = None
-        ahead = -(-threads // len(own))
-        self._lanes = {number: _Lane(self, predictions.files, number, ahead) for number in own}
+        self.local_lanes = local_lanes
+        ahead = -(-threads // len(local_lanes))
+        self._lanes = {number: _Lane(self, predictions.files, number, ahead) for number in local_lanes}
 
     def __iter__(self) -> Iterator[list[Batch]]:
         while True:
@@ -247,6 +248,11 @@ class Reader:
             language, teacher = self.languages.index(file.record.language), self.teachers.index(file.record.teacher)
             pieces.append(Piece(piece.columns.result(), piece.rows, language, teacher, file, group))
         return make_batches(pieces, self._batch_tokens, self._pad_id, random)
+
+
+def merge_states(states: Sequence[ReaderState]) -> ReaderState:
+    """The state of all lanes, from those of each process."""
+    return {"version": STATE_VERSION, "lanes": {n: lane for state in states for n, lane in state["lanes"].items()}}
 
 
 def choose_languages(predictions: Predictions, wanted: list[str] | None) -> list[str]:

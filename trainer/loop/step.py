@@ -1,8 +1,9 @@
-"""What an optimizer step is made of: lambda, gradients, learning rate."""
+"""One optimizer step: lambda, losses, gradients, learning rate."""
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,14 +12,65 @@ from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
 
-from trainer.config import DistillationConfig, LanguageWeight, OptimizerConfig
+from schemas.vocabulary import Vocabulary
+from trainer.artifacts.metrics import Metrics
+from trainer.config import DistillationConfig, LanguageWeight, OptimizerConfig, TrainerConfig
 from trainer.data.batches import Batch
 from trainer.distributed import Runtime
+from trainer.loop.skipped_steps import SkippedSteps
 from trainer.loss.objective import Objective
 from trainer.loss.sparse import Losses, Ownership
+from trainer.student.model import DistilledStudent
 
 
-def make_optimizer(module: nn.Module, config: OptimizerConfig, steps: int) -> tuple[torch.optim.AdamW, LRScheduler]:
+@dataclass(frozen=True)
+class Learner:
+    """The student and what changes its weights.
+
+    Attributes:
+      parallel: the student, whose gradients are averaged over processes.
+      languages: which `language_M` of the batches are indices into.
+      owned_TV: bool, which teacher has which token; None where the student is normalised over all tokens.
+    """
+
+    config: TrainerConfig
+    runtime: Runtime
+    student: DistilledStudent
+    parallel: nn.Module
+    optimizer: torch.optim.AdamW
+    scheduler: LRScheduler
+    languages: list[str]
+    owned_TV: torch.Tensor | None
+
+    def kd_weights(self, step: int) -> torch.Tensor:
+        """Lambda of each language at `step`."""
+        return language_weights(self.config.distillation, self.languages, step, self.config.max_steps)
+
+
+def make_learner(
+    config: TrainerConfig,
+    runtime: Runtime,
+    student: DistilledStudent,
+    languages: list[str],
+    owned_TV: torch.Tensor | None,
+) -> Learner:
+    """Moves the student to the device, shared out over the processes where that is asked for, and makes its optimizer."""
+    parallel = runtime.parallel(student, student.layers() if config.fsdp else None)
+    # Sharing it out makes other parameters of it.
+    optimizer, scheduler = make_optimizer(student, config.optimizer, config.max_steps)
+    return Learner(
+        config=config,
+        runtime=runtime,
+        student=student,
+        parallel=parallel,
+        optimizer=optimizer,
+        scheduler=scheduler,
+        languages=languages,
+        owned_TV=None if owned_TV is None else owned_TV.to(runtime.device),
+    )
+
+
+def make_optimizer(module: nn.Module, config: OptimizerConfig, max_steps: int) -> tuple[torch.optim.AdamW, LRScheduler]:
     """AdamW, with weight decay on matrices only, and its learning rate's schedule."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
@@ -30,34 +82,72 @@ def make_optimizer(module: nn.Module, config: OptimizerConfig, steps: int) -> tu
         betas=config.betas,
         fused=True,
     )
-    return optimizer, get_scheduler(config.lr_scheduler_type, optimizer, config.warmup_steps, steps)
+    return optimizer, get_scheduler(config.lr_scheduler_type, optimizer, config.warmup_steps, max_steps)
 
 
-def language_weights(config: DistillationConfig, languages: list[str], step: int, steps: int) -> torch.Tensor:
-    """Lambda of each language at `step` of 1..steps, float32: from `kd_weight` to `final_kd_weight`, if there is one."""
-    done = (step - 1) / max(1, steps - 1)
+def owned_tokens(vocabulary: Vocabulary, teachers: list[str]) -> torch.Tensor:
+    """bool [T, V]: which merged ids each teacher has."""
+    return torch.stack([torch.from_numpy(vocabulary.teacher_ids[teacher] >= 0) for teacher in teachers])
+
+
+def train_step(
+    learner: Learner,
+    step: int,
+    batches: Mapping[int, Batch],
+    positions: int,
+    metrics: Metrics,
+    skipped: SkippedSteps,
+) -> None:
+    """Takes one optimizer step. On a GPU the host waits for nothing in it.
+
+    Args:
+      step: of 1..max_steps.
+      batches: this process's micro-batches, by lane.
+      positions: masked positions of the step's micro-batches, of all processes.
+      metrics, skipped: remember on the device what the step gave.
+    """
+    config, runtime = learner.config, learner.runtime
+    for batch, losses in accumulate_gradients(
+        learner.parallel,
+        batches,
+        positions,
+        learner.kd_weights(step).to(runtime.device),
+        config.distillation,
+        learner.owned_TV,
+        (config.seed, step),
+        runtime,
+    ):
+        metrics.add(batch, losses)
+        skipped.add_batch(step, batch, losses)
+    is_bad = apply_gradients(learner.student, learner.optimizer, learner.scheduler, config.optimizer.max_grad_norm)
+    skipped.add_step(step, is_bad)
+    metrics.step()
+
+
+def language_weights(config: DistillationConfig, languages: list[str], step: int, max_steps: int) -> torch.Tensor:
+    """Lambda of each language at `step` of 1..max_steps, float32: from `kd_weight` to `final_kd_weight`, if given."""
+    share_done = (step - 1) / max(1, max_steps - 1)
     if config.schedule == "cosine":
-        done = (1 - math.cos(math.pi * done)) / 2
-    own = [config.languages.get(language, config) for language in languages]
-    return torch.tensor([_at(weight, done) for weight in own])
+        share_done = (1 - math.cos(math.pi * share_done)) / 2
+    return torch.tensor([_kd_weight(config.languages.get(language, config), share_done) for language in languages])
 
 
-def _at(config: DistillationConfig | LanguageWeight, done: float) -> float:
+def _kd_weight(config: DistillationConfig | LanguageWeight, share_done: float) -> float:
     last = config.kd_weight if config.final_kd_weight is None else config.final_kd_weight
-    return config.kd_weight + (last - config.kd_weight) * done
+    return config.kd_weight + (last - config.kd_weight) * share_done
 
 
-def position_weights(batch: Batch, weights: torch.Tensor, confidence: float) -> torch.Tensor:
-    """lambda_M: the language's, times the teacher's probability of the label to the power `confidence`."""
-    lambda_M = weights[batch.language_M]
-    return lambda_M * torch.exp(confidence * batch.label_logprobs_M) if confidence else lambda_M
+def position_weights(batch: Batch, kd_weights: torch.Tensor, confidence_power: float) -> torch.Tensor:
+    """lambda_M: the language's, times the teacher's probability of the label to the power `confidence_power`."""
+    lambda_M = kd_weights[batch.language_M]
+    return lambda_M * torch.exp(confidence_power * batch.label_logprobs_M) if confidence_power else lambda_M
 
 
 def accumulate_gradients(
     parallel: nn.Module,
     batches: Mapping[int, Batch],
     positions: int,
-    weights: torch.Tensor,
+    kd_weights: torch.Tensor,
     config: DistillationConfig,
     owned_TV: torch.Tensor | None,
     seeds: tuple[int, int],
@@ -68,8 +158,8 @@ def accumulate_gradients(
     Args:
       batches: this process's micro-batches, by lane.
       positions: masked positions of the step's micro-batches, of all processes.
-      weights: lambda of each language.
-      owned_TV: bool, which teacher has which token, to normalise over it; or None.
+      kd_weights: lambda of each language.
+      owned_TV: bool, which teacher has which token, to normalise over these; or None.
       seeds: (seed, step). Dropout is a function of them and the lane, so that a resumed run repeats it.
 
     Yields each of this process's batches with its losses, after their backward pass.
@@ -78,10 +168,10 @@ def accumulate_gradients(
     for number, (lane, batch) in enumerate(batches.items(), 1):
         torch.manual_seed(_seed(*seeds, lane))
         batch = batch.to(runtime.device)
-        lambda_M = position_weights(batch, weights, config.confidence_power)
+        lambda_M = position_weights(batch, kd_weights, config.confidence_power)
         ownership = None if owned_TV is None else Ownership(owned_TV, batch.teacher_M)
-        waits = isinstance(parallel, nn.parallel.DistributedDataParallel) and number < len(batches)
-        with parallel.no_sync() if waits else nullcontext():
+        is_last = number == len(batches)
+        with nullcontext() if is_last else _without_averaging(parallel):
             with runtime.autocast():
                 losses = parallel(batch, lambda_M, objective, ownership)
             # Divided once, by the step's positions; gradients are averaged over processes.
@@ -89,17 +179,24 @@ def accumulate_gradients(
         yield batch, losses
 
 
+def _without_averaging(parallel: nn.Module) -> AbstractContextManager:
+    """Gradients are added up; the last micro-batch's backward pass averages their sum over the processes."""
+    if isinstance(parallel, nn.parallel.DistributedDataParallel):
+        return parallel.no_sync()
+    return nullcontext()
+
+
 def apply_gradients(
     module: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, max_grad_norm: float
 ) -> torch.Tensor:
-    """One step of the optimizer, which leaves the weights where the gradient is not finite.
+    """One step of the optimizer, which leaves the weights unchanged where the gradient is not finite.
 
-    Returns whether it was left out, a bool scalar on the device: the host does not wait for it.
+    Returns whether it did so, a bool scalar on the device: the host does not wait for it.
     """
     norm = nn.utils.clip_grad_norm_(module.parameters(), max_grad_norm)
     is_bad = ~torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-    # What GradScaler uses: the fused kernels look at it.
-    optimizer.found_inf = is_bad.float()
+    # As GradScaler does: the fused kernels read it. torch declares no such attribute.
+    optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad()
     scheduler.step()

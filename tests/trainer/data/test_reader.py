@@ -44,9 +44,9 @@ def test_its_state_does_not_grow(predictions):
 
 
 def test_any_number_of_threads_and_processes_reads_the_same_steps(predictions):
-    whole = steps(reader(predictions, lanes=4, own=range(4), threads=1), 25)
+    whole = steps(reader(predictions, lanes=4, local_lanes=range(4), threads=1), 25)
     for processes in (1, 2, 4):
-        readers = [reader(predictions, lanes=4, own=range(rank, 4, processes), threads=3) for rank in range(processes)]
+        readers = [reader(predictions, lanes=4, local_lanes=range(rank, 4, processes), threads=3) for rank in range(processes)]
         for expected, *parts in zip(whole, *(steps(source, 25) for source in readers), strict=True):
             found = {
                 lane: batch
@@ -58,10 +58,10 @@ def test_any_number_of_threads_and_processes_reads_the_same_steps(predictions):
 
 def test_goes_on_with_another_number_of_processes(predictions):
     """Four lanes read by two processes, then by one, then by four."""
-    whole = steps(reader(predictions, lanes=4, own=range(4)), 45)
+    whole = steps(reader(predictions, lanes=4, local_lanes=range(4)), 45)
     state, found = None, []
     for processes in (2, 1, 4):
-        readers = [reader(predictions, lanes=4, own=range(rank, 4, processes)) for rank in range(processes)]
+        readers = [reader(predictions, lanes=4, local_lanes=range(rank, 4, processes)) for rank in range(processes)]
         lanes = {}
         for source in readers:
             if state:
@@ -84,7 +84,7 @@ def test_lanes_share_out_every_epoch(predictions):
     opened = open_predictions(str(predictions))
     groups = sum(len(file.record.row_groups) for file in opened.files if file.record.language == "hi")
     lanes = 3
-    source = reader(predictions, languages=["hi"], lanes=lanes, own=range(lanes), shuffle_rows=16)
+    source = reader(predictions, languages=["hi"], lanes=lanes, local_lanes=range(lanes), shuffle_rows=16)
     seen: dict[str, list] = {}
     for batches in steps(source, 400):
         for lane, batch in enumerate(batches):

@@ -6,8 +6,7 @@ import torch
 from schemas.manifest import open_predictions
 from tests.support.readers import reader, take
 from trainer.config import DistillationConfig, OptimizerConfig
-from trainer.loop.step import apply_gradients, language_weights, make_optimizer, position_weights
-from trainer.loop.train import owned_tokens
+from trainer.loop.step import apply_gradients, language_weights, make_optimizer, owned_tokens, position_weights
 
 
 def test_a_step_left_out_changes_nothing():

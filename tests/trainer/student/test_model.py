@@ -16,7 +16,7 @@ from trainer.artifacts.metrics import Metrics
 from trainer.config import StudentConfig, TrainerConfig
 from trainer.distributed import Runtime
 from trainer.loop.skipped_steps import SkippedSteps
-from trainer.loop.step import accumulate_gradients, apply_gradients, make_optimizer
+from trainer.loop.step import make_learner, train_step
 from trainer.student.model import DistilledStudent, build_student, student_config
 
 ALONE = Runtime(0, 1, torch.device("cpu"), torch.float32)
@@ -115,23 +115,15 @@ def test_a_step_waits_for_nothing(model_type, predictions, tmp_path):
     with Waits() as asked:
         plain(batches[1].input_ids_BL, attention_mask=None if model_type == "deberta" else batches[1].attention_mask_BL)
     assert asked.found
-    settings = {"output": str(tmp_path), "predictions": "p", "student": {"architecture_from": "m"}, "max_steps": 1}
+    settings = {"output": str(tmp_path), "predictions": "p", "student": {"architecture_from": "m"}, "max_steps": 2}
     config = TrainerConfig(**settings, distillation={"confidence_power": 1, "temperature": 2})
-    student = DistilledStudent(plain).train()
-    optimizer, scheduler = make_optimizer(student, config.optimizer, 10)
     source = reader(predictions)
-    metrics, skipped = Metrics(config, source.languages, 0, ALONE), SkippedSteps(1, 0, ALONE)
     owned_TV = torch.ones(len(source.teachers), len(opened.vocabulary), dtype=torch.bool)
-    weights = torch.full((len(source.languages),), 0.5)
+    learner = make_learner(config, ALONE, DistilledStudent(plain).train(), source.languages, owned_TV)
+    metrics, skipped = Metrics(config, source.languages, 0, ALONE), SkippedSteps(1, 0, ALONE)
     # The first step makes the optimizer's moments.
     for step, watching in enumerate([nullcontext(), Waits()], 1):
         with watching:
-            for batch, losses in accumulate_gradients(
-                student, dict(enumerate(batches)), 100, weights, config.distillation, owned_TV, (0, step), ALONE
-            ):
-                metrics.add(batch, losses)
-                skipped.add_batch(step, batch, losses)
-            skipped.add_step(step, apply_gradients(student, optimizer, scheduler, 1.0))
-            metrics.step()
+            train_step(learner, step, dict(enumerate(batches)), 100, metrics, skipped)
     metrics.close()
     assert watching.found == []

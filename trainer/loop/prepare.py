@@ -1,0 +1,154 @@
+"""Everything that training needs, made from the configuration and the predictions, and checked before any step."""
+
+import logging
+from typing import Any
+
+import torch
+
+from schemas.config import recorded
+from schemas.errors import UserError, printable
+from schemas.manifest import Predictions, open_predictions
+from trainer.artifacts.checkpoint import latest_checkpoint, load_state
+from trainer.artifacts.checkpoint_state import CheckpointState
+from trainer.artifacts.early_stopping import EarlyStopping
+from trainer.config import TrainerConfig
+from trainer.data.reader import Reader
+from trainer.distributed import Runtime
+from trainer.loop.continuation import check_continuation
+from trainer.loop.evaluate import open_heldout
+from trainer.loop.state import TrainState
+from trainer.loop.step import make_learner, owned_tokens
+from trainer.student.initialization import check_initialization, initialize
+from trainer.student.model import (
+    DistilledStudent,
+    build_student,
+    check_length,
+    config_from_json,
+    config_to_json,
+    student_config,
+)
+from trainer.student.start import Start, find_start
+
+logger = logging.getLogger(__name__)
+
+
+def prepare(config: TrainerConfig, runtime: Runtime) -> TrainState:
+    """The run before its first step; of one that goes on, the student has the shape that its checkpoint says.
+
+    Raises:
+      UserError: the configuration does not fit the predictions, or the output folder is of another run.
+    """
+    predictions = open_predictions(*config.predictions)
+    step = latest_checkpoint(config.output)
+    checkpoint = load_state(config.output, step) if step else None
+    micro_batches = _micro_batches(config, checkpoint, runtime)
+    start = find_start(config.student, predictions) if checkpoint is None else None
+    _check_distillation(config, predictions)
+    if checkpoint is None:
+        check_initialization(config.student, predictions, start)
+    _check_sharing(micro_batches, runtime, is_new=checkpoint is None)
+    run_spec = _run_spec(config, predictions, micro_batches, runtime.dtype)
+    if checkpoint:
+        check_continuation(config, checkpoint.step, checkpoint.run_spec, run_spec)
+    heldout = open_heldout(config.heldout, predictions) if config.heldout else None
+    longest = max(predictions.max_length, heldout.max_length if heldout else 0)
+    student, configuration = _student(config, predictions, checkpoint, start, longest)
+    reader = Reader(
+        predictions,
+        config.sampling,
+        config.batch_tokens,
+        config.seed,
+        top_k=predictions.top_k if config.distillation.distils else 0,
+        lanes=micro_batches,
+        local_lanes=range(runtime.rank, micro_batches, runtime.world_size),
+        threads=config.reader_threads,
+    )
+    is_by_teacher = config.distillation.normalize == "teacher"
+    owned_TV = owned_tokens(predictions.vocabulary, reader.teachers) if is_by_teacher else None
+    return TrainState(
+        config=config,
+        runtime=runtime,
+        predictions=predictions,
+        heldout=heldout,
+        reader=reader,
+        learner=make_learner(config, runtime, student, reader.languages, owned_TV),
+        configuration=configuration,
+        run_spec=run_spec,
+        early_stopping=EarlyStopping(heldout.sha256 if heldout else None),
+    )
+
+
+def _micro_batches(config: TrainerConfig, checkpoint: CheckpointState | None, runtime: Runtime) -> int:
+    """How many a step has. A run that goes on keeps its number, because the rows that it sees depend on it."""
+    if config.micro_batches:
+        return config.micro_batches
+    return checkpoint.run_spec["micro_batches"] if checkpoint else runtime.world_size
+
+
+def _run_spec(
+    config: TrainerConfig, predictions: Predictions, micro_batches: int, dtype: torch.dtype
+) -> dict[str, Any]:
+    """Everything that decides the weights, JSON values."""
+    return {
+        "vocabulary_sha256": predictions.vocabulary.sha256,
+        "manifest_sha256": predictions.sha256,
+        "precision_used": str(dtype),
+        **recorded(config),
+        "micro_batches": micro_batches,
+    }
+
+
+def _student(
+    config: TrainerConfig,
+    predictions: Predictions,
+    checkpoint: CheckpointState | None,
+    start: Start | None,
+    longest: int,
+) -> tuple[DistilledStudent, dict[str, Any]]:
+    """The student and its configuration as JSON values.
+
+    Where there is a checkpoint, what the student was once made from does not need to be there any more, and the weights
+    are still to be loaded.
+    """
+    if checkpoint:
+        configuration = checkpoint.configuration
+        check_length(shape := config_from_json(configuration), longest)
+    else:
+        shape = student_config(config.student, predictions.vocabulary, longest, start)
+        configuration = config_to_json(shape)
+    model = build_student(shape, config.seed)
+    if checkpoint is None:
+        for line in initialize(model, config.student, predictions, start):
+            logger.info(printable(line))
+    student = DistilledStudent(model)
+    if config.gradient_checkpointing:
+        student.checkpoint_gradients()
+    if config.torch_compile:
+        for layer in student.layers():
+            layer.compile(dynamic=True)
+    return student, configuration
+
+
+def _check_distillation(config: TrainerConfig, predictions: Predictions) -> None:
+    """UserError where the predictions lack what the distillation needs."""
+    distillation = config.distillation
+    if distillation.distils and not predictions.top_k:
+        raise UserError(
+            f"distillation.kd_weight is {distillation.kd_weight}, but {predictions.newest} was made with top_k: 0 "
+            "and holds no teacher predictions; set it to 0 or rerun the pipeline with a top_k"
+        )
+    if unknown := sorted(distillation.languages.keys() - set(predictions.language_names)):
+        raise UserError(
+            f"distillation.languages: unknown language {unknown[0]!r}; the predictions have: "
+            + ", ".join(predictions.language_names)
+        )
+
+
+def _check_sharing(micro_batches: int, runtime: Runtime, is_new: bool) -> None:
+    """UserError where the processes cannot share out the micro-batches of a step evenly."""
+    if micro_batches % runtime.world_size:
+        raise UserError(
+            f"micro_batches is {micro_batches}, which {runtime.world_size} processes cannot share evenly; "
+            + (f"make it a multiple of {runtime.world_size}, or " if is_new else "")
+            + "start another number of processes"
+        )
