@@ -21,7 +21,7 @@ STAGES = {"predictions.yaml": ("The pipeline", PipelineConfig), "student.yaml": 
 _HEAD = """\
 # Configuration
 
-<!-- Written by `make docs`, from pipeline/config.py and trainer/config.py. Edit those. -->
+<!-- Written by `make docs` from pipeline/config.py and trainer/config.py. Edit those. -->
 
 Each stage reads one YAML file. This page lists every field; `--help` of each command prints the same. For how the fields
 work together see [Running the pipeline](running-the-pipeline.md) and [Training](training.md).
