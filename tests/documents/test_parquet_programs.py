@@ -9,6 +9,8 @@ import pytest
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support.documents import blocks
 
+pytestmark = pytest.mark.heavy
+
 FOLDER = "demo/predictions"
 BLOCKS = {
     re.search(r"^import (\w+)", block.code, re.MULTILINE)[1]: block.code
@@ -51,7 +53,12 @@ def positions(predictions, tokens) -> pd.DataFrame:
 
 
 def test_all_are_run():
+    """But those that say why not, which are Python all the same."""
     assert set(BLOCKS) == {"pandas", "duckdb", "polars"}
+    others = [block for block in blocks("python") if block.not_run]
+    assert len(BLOCKS) + len(others) == len(blocks("python"))
+    for block in others:
+        compile(block.code, block.where, "exec")
 
 
 def test_pandas(run, predictions, tokens, capsys):
