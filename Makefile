@@ -1,13 +1,21 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
+# Installs faster than pip; `make UV= ...` does without.
+UV ?= $(shell command -v uv)
 
 .PHONY: check lint types contracts test quick test-slow fuzz demo docs clean
 
-# The environment is made anew whenever requirements.txt changes.
+# The environment is made anew whenever requirements.txt changes. Torch comes by pip in any case: where pip is told of a
+# build for CPUs, uv, which does not read pip's settings, would fetch gigabytes of CUDA.
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)
+ifneq ($(UV),)
+	$(BIN)/python -m pip install --quiet $$(grep "^torch==" requirements.txt)
+	-$(UV) pip install --quiet --python $(BIN)/python --requirement requirements.txt
+endif
 	$(BIN)/python -m pip install --quiet --requirement requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
 # A file's tests share their fixtures, so they stay in one process.
