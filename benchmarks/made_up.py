@@ -63,7 +63,7 @@ def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: in
         folder,
         Manifest(
             schema_version=SCHEMA_VERSION,
-            run="made up",
+            run_sha256="made up",
             top_k=TOP_K,
             seed=0,
             max_length=MAX_LENGTH,

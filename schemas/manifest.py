@@ -146,12 +146,12 @@ class LanguageRecord(_Record):
 class Manifest(_Record):
     """Everything a reader needs to trust a folder of predictions.
 
-    `run` is the fingerprint of all that decided the rows; every file's footer has it too.
+    `run_sha256` is the fingerprint of everything that decided the rows; the footer of every file has it too.
     `trimmed` says that predictions may lie outside the vocabulary.
     """
 
     schema_version: int
-    run: str
+    run_sha256: str
     trimmed: bool = False
     top_k: Annotated[int, Field(ge=0, lt=2**31)]
     seed: Count

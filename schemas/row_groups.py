@@ -88,7 +88,7 @@ def read_row_groups(file: PredictionFile, columns: list[str] | None = None) -> I
 def _check_file(where: str, file: PredictionFile, footer: Footer, group: int) -> None:
     """Refuses a file that is not the manifest's, by its footer. UserError."""
     record, manifest = file.record, file.manifest
-    check_footer(where, footer.metadata.metadata, manifest.top_k, manifest.vocabulary.sha256, manifest.run)
+    check_footer(where, footer.metadata.metadata, manifest.top_k, manifest.vocabulary.sha256, manifest.run_sha256)
     if footer.row_groups != record.row_groups:
         raise UserError(
             f"{where}: the file has row groups of {footer.row_groups} rows, but the manifest says "

@@ -72,11 +72,13 @@ MASKED_KEY = _PREFIX + "masked_positions"
 RECEIPT_KEY = _PREFIX + "receipt"
 
 
-def footer(top_k: int, vocabulary_sha256: str, run: str, masked_positions: list[int], receipt: str) -> dict[str, str]:
+def footer(
+    top_k: int, vocabulary_sha256: str, run_sha256: str, masked_positions: list[int], receipt: str
+) -> dict[str, str]:
     """The key-value metadata of one Parquet file.
 
     Args:
-      run: the run's fingerprint, which the manifest repeats.
+      run_sha256: the run's fingerprint, which the manifest repeats.
       masked_positions: of each row group.
       receipt: the writer's own JSON.
     """
@@ -84,20 +86,22 @@ def footer(top_k: int, vocabulary_sha256: str, run: str, masked_positions: list[
         VERSION_KEY: str(SCHEMA_VERSION),
         TOP_K_KEY: str(top_k),
         VOCABULARY_KEY: vocabulary_sha256,
-        RUN_KEY: run,
+        RUN_KEY: run_sha256,
         MASKED_KEY: json.dumps(masked_positions),
         RECEIPT_KEY: receipt,
     }
 
 
-def check_footer(path: str, metadata: dict[bytes, bytes] | None, top_k: int, vocabulary_sha256: str, run: str) -> None:
+def check_footer(
+    path: str, metadata: dict[bytes, bytes] | None, top_k: int, vocabulary_sha256: str, run_sha256: str
+) -> None:
     """Refuses a Parquet file that does not belong to the manifest beside it.
 
     Raises:
       UserError: naming the file, the key, and both values.
     """
     found = metadata or {}
-    for key, expected in footer(top_k, vocabulary_sha256, run, [], "").items():
+    for key, expected in footer(top_k, vocabulary_sha256, run_sha256, [], "").items():
         value = found.get(key.encode(), b"(missing)").decode(errors="backslashreplace")
         if key not in (MASKED_KEY, RECEIPT_KEY) and value != expected:
             raise UserError(

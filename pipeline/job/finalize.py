@@ -54,7 +54,7 @@ def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) 
     return Manifest(
         schema_version=SCHEMA_VERSION,
         top_k=config.top_k,
-        run=run.sha256,
+        run_sha256=run.sha256,
         seed=config.seed,
         max_length=config.max_length,
         # Rounded, since 1 - 0.8 - 0.1 is not 0.1 in binary.

@@ -139,7 +139,7 @@ def _join_manifests(predictions: Predictions) -> Manifest:
 
 def _run_of(predictions: Predictions, vocabulary: Vocabulary) -> str:
     """The fingerprint of the trimmed run: of those it was made from, and of its vocabulary."""
-    parts = [*(manifest.run for manifest in predictions.manifests), vocabulary.sha256]
+    parts = [*(manifest.run_sha256 for manifest in predictions.manifests), vocabulary.sha256]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -152,7 +152,7 @@ def _with_files(manifest: Manifest, vocabulary: Vocabulary, run: str, files: lis
         for record in manifest.languages
     ]
     record = VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256)
-    changes = {"vocabulary": record, "run": run, "trimmed": True, "files": files, "languages": languages}
+    changes = {"vocabulary": record, "run_sha256": run, "trimmed": True, "files": files, "languages": languages}
     return manifest.model_copy(update=changes)
 
 
