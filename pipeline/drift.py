@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from pipeline.corpus.files import find_files
 from pipeline.corpus.records import Decompressor, plan_file, read_records
-from pipeline.student_tokenizers.store import deployed_tokenizers, read_tokenizer
+from pipeline.student_tokenizers.store import read_tokenizer, read_tokenizers
 from pipeline.student_tokenizers.word_counts import tokens_of_spans
 from pipeline.vocabulary.identity import HAN
 from schemas.cli import command_parser
@@ -99,7 +99,7 @@ def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedToke
 
 def report(predictions: Predictions, text: dict[str, list[str]]) -> dict:
     """The whole report as JSON values: `languages`, `overlap` and `tokens`."""
-    tokenizers = deployed_tokenizers(predictions.newest, predictions.vocabulary)
+    tokenizers = read_tokenizers(predictions.newest, predictions.vocabulary)
     default = read_tokenizer(join(predictions.newest, DEFAULT_TOKENIZER), len(predictions.vocabulary))
     vocabulary = predictions.vocabulary
     languages = {}

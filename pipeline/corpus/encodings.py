@@ -41,10 +41,10 @@ def check_text(where: str, head: bytes) -> None:
     for escape, encoding in _ESCAPES:
         if escape in head:
             raise _encoded(where, encoding)
-    for magic, kind in _FORMATS:
+    for magic, file_format in _FORMATS:
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == b"1AY&SY"):
             raise UserError(
-                f"{where}: looks like {kind}, not UTF-8 text; extract its text, or give the file its ending"
+                f"{where}: looks like {file_format}, not UTF-8 text; extract its text, or give the file its ending"
             )
     # The head may end within a character or a line.
     lines = head.split(b"\n")[: -1 if len(head) >= HEAD_BYTES and b"\n" in head else None]

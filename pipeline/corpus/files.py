@@ -6,6 +6,7 @@ import posixpath
 import re
 from dataclasses import dataclass
 
+from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
@@ -67,33 +68,24 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
       UserError: a pattern matches nothing, or two files would share a source name.
     """
     files: dict[str, TextFile] = {}
-    taken: set[str] = set()
+    seen: set[str] = set()
     for pattern in patterns:
         fs, path = filesystem(pattern)
         is_local = isinstance(fs, LocalFileSystem)
-        if glob.has_magic(path) and not fs.exists(path):
-            base, rest = _without_magic(path, is_local)
-            # Not fs.isfile, which is False also where it was only unable to ask.
-            matches = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
-            found = [match for match, info in matches.items() if info["type"] == "file" or os.path.isfile(match)]
-        else:
-            base = path if fs.isdir(path) else posixpath.dirname(path)
-            found = _walk(path) if is_local and base == path else fs.find(path)
-        found = [match for match in found if match == path or not _is_hidden(posixpath.relpath(match, base))]
-        if not found:
+        base, matches = _matches(fs, path)
+        if not matches:
             raise UserError(f"text.{language}: no file matches {without_secrets(pattern)!r}")
-        for match in found:
+        for match in matches:
             if not match.isprintable() and match != match.encode("utf-8", "replace").decode():
                 raise UserError(f"text.{language}: the name {match!a} is not UTF-8; rename the file")
-            # One file by two patterns, or by two names, is read once.
             url = match if is_local else fs.unstrip_protocol(match)
-            identity = os.path.realpath(match) if is_local else url
-            if identity in taken:
+            # A file that two patterns match, or that has two names, is read once.
+            real_url = os.path.realpath(match) if is_local else url
+            if real_url in seen:
                 continue
-            taken.add(identity)
+            seen.add(real_url)
             source = posixpath.relpath(match, base)
-            source = source if is_local else without_query_values(source)
-            file = TextFile(url, source, field)
+            file = TextFile(url, source if is_local else without_query_values(source), field)
             if file.source in files:
                 raise UserError(
                     f"text.{language}: {files[file.source].shown} and {file.shown} are both called {file.source!r} "
@@ -103,8 +95,22 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
     return [files[source] for source in sorted(files)]
 
 
+def _matches(fs: AbstractFileSystem, path: str) -> tuple[str, list[str]]:
+    """The folder that a pattern names, and the paths of the files that the pattern matches."""
+    is_local = isinstance(fs, LocalFileSystem)
+    if glob.has_magic(path) and not fs.exists(path):
+        base, rest = _without_magic(path, is_local)
+        infos = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
+        # Not fs.isfile, which is False also where it was only unable to ask.
+        paths = [match for match, info in infos.items() if info["type"] == "file" or os.path.isfile(match)]
+    else:
+        base = path if fs.isdir(path) else posixpath.dirname(path)
+        paths = _walk(path) if is_local and base == path else fs.find(path)
+    return base, [match for match in paths if match == path or not _is_hidden(posixpath.relpath(match, base))]
+
+
 def _without_magic(path: str, is_local: bool) -> tuple[str, str]:
-    """A glob as the folder that it is taken in, and the rest. Local folders that exist are no globs, whatever their name."""
+    """A glob as the folder that it starts from, and the rest. A local folder that exists is no glob, whatever its name."""
     base = posixpath.dirname(path)
     while glob.has_magic(base) and not (is_local and os.path.isdir(base)):
         base = posixpath.dirname(base)
@@ -112,8 +118,11 @@ def _without_magic(path: str, is_local: bool) -> tuple[str, str]:
 
 
 def _walk(folder: str) -> list[str]:
-    """All files below a local folder. Links are followed, but every real folder is visited once, by its own name first."""
-    files, folders, links, visited = [], [folder], [], set()
+    """All files below a local folder. Links are followed, but every real folder is visited once, first under its real name."""
+    files: list[str] = []
+    folders: list[str] = [folder]
+    links: list[str] = []
+    visited: set[str] = set()
     while folders or links:
         current = folders.pop() if folders else links.pop(0)
         if (real := os.path.realpath(current)) in visited:
@@ -124,7 +133,7 @@ def _walk(folder: str) -> list[str]:
                 (links if entry.is_symlink() else folders).append(f"{current.rstrip('/')}/{entry.name}")
             elif entry.is_file():
                 files.append(f"{current.rstrip('/')}/{entry.name}")
-    # A file's own name before a link to it.
+    # The real name of a file comes before links to it.
     return sorted(files, key=lambda file: (os.path.islink(file), file))
 
 

@@ -147,9 +147,9 @@ def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor, max_record_b
         schema, metadata = parquet.schema_arrow, parquet.metadata
     if schema.names.count(file.field) > 1:
         raise UserError(f"{file.shown}: has {schema.names.count(file.field)} columns called {file.field!r}; rename one")
-    kind = schema.field(file.field).type if file.field in schema.names else None
-    if kind is None or not _is_text(kind):
-        found = "no such column" if kind is None else f"a column of {kind}, not of strings"
+    arrow_type = schema.field(file.field).type if file.field in schema.names else None
+    if arrow_type is None or not _is_text(arrow_type):
+        found = "no such column" if arrow_type is None else f"a column of {arrow_type}, not of strings"
         raise UserError(f"{file.shown}: {file.field!r} is {found}; name one in `field`: {', '.join(schema.names)}")
     ranges: list[TextRange] = []
     first = row = size = 0
@@ -176,12 +176,14 @@ def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor, max_record_b
     return FilePlan(ranges, _fingerprint(_scan_parts(file, _BLOCK, _BLOCK, pool)))
 
 
-def _is_text(kind: pa.DataType) -> bool:
+def _is_text(arrow_type: pa.DataType) -> bool:
     """Strings of every kind of Arrow's, and binary values, which are read as UTF-8."""
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    is_kind = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
-    return any(test(kind) for test in (*is_kind, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view))
+    if pa.types.is_dictionary(arrow_type):
+        arrow_type = arrow_type.value_type
+    is_string = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(
+        test(arrow_type) for test in (*is_string, pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
+    )
 
 
 def _text_bytes(file: TextFile, group: int, max_record_bytes: int) -> int:
@@ -189,9 +191,9 @@ def _text_bytes(file: TextFile, group: int, max_record_bytes: int) -> int:
     fs, path = filesystem(file.url)
     total = 0
     with fs.open(path, "rb") as stream:
-        for lengths, places, _ in _batches(_parquet(stream, file.field), [group], file.field):
+        for lengths, indices, _ in _batches(_parquet(stream, file.field), [group], file.field):
             sizes = np.where(lengths <= max_record_bytes, lengths, 0)
-            total += int(sizes[places[places >= 0]].sum())
+            total += int(sizes[indices[indices >= 0]].sum())
     return total
 
 
@@ -227,12 +229,12 @@ def _batches(
             if not pa.types.is_dictionary(values.type):
                 values = values.dictionary_encode()
             distinct = values.dictionary
-            kind = distinct.type
-            if pa.types.is_string_view(kind) or pa.types.is_binary_view(kind):
+            arrow_type = distinct.type
+            if pa.types.is_string_view(arrow_type) or pa.types.is_binary_view(arrow_type):
                 distinct = distinct.cast(pa.large_binary())
             lengths = pc.binary_length(distinct).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
-            places = values.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-            yield lengths, places, distinct
+            indices = values.indices.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+            yield lengths, indices, distinct
 
 
 def _scan_parts(file: TextFile, first: int, size: int, pool: Executor) -> list[_Cut]:
@@ -383,14 +385,14 @@ def _values(part: TextRange, most: int) -> Iterator[tuple[str, str]]:
             group for group, start in enumerate(starts) if start < part.end and part.start < start + counts[group]
         ]
         row = starts[groups[0]] if groups else 0
-        for lengths, places, distinct in _batches(parquet, groups, part.file.field):
-            inside = places[max(0, part.start - row) : max(0, part.end - row)]
-            row += len(places)
+        for lengths, indices, distinct in _batches(parquet, groups, part.file.field):
+            inside = indices[max(0, part.start - row) : max(0, part.end - row)]
+            row += len(indices)
             decoded: dict[int, tuple[str, str]] = {-1: ("", "")}
-            for place in inside.tolist():
-                if place not in decoded:
-                    decoded[place] = ("", TOO_LONG) if lengths[place] > most else _decode(_bytes(distinct[place]))
-                yield decoded[place]
+            for index in inside.tolist():
+                if index not in decoded:
+                    decoded[index] = ("", TOO_LONG) if lengths[index] > most else _decode(_bytes(distinct[index]))
+                yield decoded[index]
             if row >= part.end:
                 break
 

@@ -62,7 +62,7 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
     sample = sample_records(shards, _SAMPLE_BYTES)
     _, sequences, rejects = make_sequences(sample.records, teacher.tokenizer, config)
     first = shards[0]
-    records = sum(shard.part.records for shard in shards) * first.limit // first.total
+    records = sum(shard.part.records for shard in shards) * first.max_records // first.total
     rejected = round(len(rejects) * records / max(1, len(sample.records)))
     scale = records / max(1, len(sample.records)) * sample.whole_bytes / max(1, sample.bytes)
     part = _subsample(sequences, _SAMPLE_TOKENS)

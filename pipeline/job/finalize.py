@@ -86,16 +86,16 @@ def _language_record(language: str, teacher: str, receipts: list[Receipt]) -> La
 
 def _audit_record(receipts: list[Receipt]) -> AuditRecord | None:
     sums = [receipt.audit for receipt in receipts]
-    positions = sum(each.positions for each in sums)
+    positions = sum(audit.positions for audit in sums)
     if not positions:
         return None
     return AuditRecord(
-        rows=sum(each.rows for each in sums),
+        rows=sum(audit.rows for audit in sums),
         positions=positions,
-        kl=sum(each.kl for each in sums) / positions,
-        kl_top_k=sum(each.kl_top_k for each in sums) / positions,
-        tail_mass=sum(each.tail for each in sums) / positions,
-        accuracy=sum(each.correct for each in sums) / positions,
+        kl=sum(audit.kl for audit in sums) / positions,
+        kl_top_k=sum(audit.kl_top_k for audit in sums) / positions,
+        tail_mass=sum(audit.tail for audit in sums) / positions,
+        accuracy=sum(audit.correct for audit in sums) / positions,
     )
 
 

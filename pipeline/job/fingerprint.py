@@ -87,7 +87,7 @@ def claim_output(output: str, run: RunSpec) -> None:
 def check_output(output: str, run: RunSpec) -> bool:
     """Whether the folder is this run's already. UserError where it holds another run, or predictions that are no run's."""
     try:
-        found = json.loads(read_bytes(join(output, RUN_FILE)))
+        claimed = json.loads(read_bytes(join(output, RUN_FILE)))
     except FileNotFoundError:
         if MANIFEST_FILE in list_files(output):
             raise UserError(
@@ -97,6 +97,6 @@ def check_output(output: str, run: RunSpec) -> bool:
     except ValueError:
         # Half-written by a process that was killed before it did anything else.
         return False
-    if changed := differences(found, json.loads(run.model_dump_json())):
+    if changed := differences(claimed, json.loads(run.model_dump_json())):
         raise UserError(f"{output}: holds another run ({changed}); remove the folder or choose another output")
     return True

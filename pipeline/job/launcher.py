@@ -30,7 +30,7 @@ from pipeline.job.sampling import sample_records
 from pipeline.job.worker import PredictShards
 from pipeline.shard.shard import Shard
 from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
-from pipeline.student_tokenizers.store import StudentTokenizers, deploy_tokenizers, deployed_tokenizers, make_tokenizers
+from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import SAMPLE_BYTES, WORDS_FILE, count_words, read_words, without
 from pipeline.teachers.exact_tokenizer import tokenizer_faults
 from pipeline.teachers.loading import load_teacher
@@ -46,7 +46,7 @@ from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 _log = logging.getLogger(__name__)
 
 # Of the tokenizers' files the one that is written last.
-_LAST_DEPLOYED = f"{DEFAULT_TOKENIZER}/tokenizer_config.json"
+_LAST_TOKENIZER_FILE = f"{DEFAULT_TOKENIZER}/tokenizer_config.json"
 # Lines of which a teacher's tokenizer with merged ids must give the same tokens.
 _COMPARED_LINES = 1000
 # Of each language, when tokenizers are only tried.
@@ -114,8 +114,8 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
 
 
 def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
-    is_deployed = _LAST_DEPLOYED in list_files(config.output)
-    options, prepared = _check(config, beam_arguments, None if is_deployed else SAMPLE_BYTES)
+    has_tokenizers = _LAST_TOKENIZER_FILE in list_files(config.output)
+    options, prepared = _check(config, beam_arguments, None if has_tokenizers else SAMPLE_BYTES)
     shards = prepared.shards
     claim_output(config.output, prepared.run)
     present = list_files(config.output)
@@ -124,7 +124,7 @@ def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | 
         _log.info("%d of %d shards are already there", len(shards) - len(missing), len(shards))
     write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
     if prepared.made:
-        deploy_tokenizers(config.output, prepared.made)
+        write_tokenizers(config.output, prepared.made)
     step = PredictShards(config, prepared.run, threads_a_process(options))
     if missing and _is_dataflow(options) and options.view_as(GoogleCloudOptions).template_location:
         process(missing, step, options)
@@ -151,7 +151,7 @@ def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]
         return [estimate(group, teacher, config) for group in groups]
 
     by_teacher = groupby(prepared.groups, key=lambda group: group[0].teacher)
-    return [each for name, groups in by_teacher for each in with_teacher(name, groups)]
+    return [language_estimate for name, groups in by_teacher for language_estimate in with_teacher(name, groups)]
 
 
 def _check(
@@ -198,7 +198,7 @@ def _make_tokenizers(
             words.append(count_words(language, tokenizers[name], texts, vocabulary.to_merged(name)))
             check_remapped(tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), texts[:_COMPARED_LINES])
     if base:
-        remapped = deployed_tokenizers(config.extends, base) | remapped
+        remapped = read_tokenizers(config.extends, base) | remapped
         earlier = read_words(join(config.extends, WORDS_FILE), len(base))
         words.insert(0, without(earlier, {(group[0].language, group[0].teacher) for group in groups}))
     return make_tokenizers(remapped, vocabulary, pa.concat_tables(words))

@@ -25,12 +25,14 @@ def plan_text(config: PipelineConfig) -> TextPlan:
         plans = {
             language: dict(
                 zip(
-                    [file.source for file in found],
-                    pool.map(lambda file: plan_file(file, config.shard_bytes, parts, config.max_record_bytes), found),
+                    [file.source for file in language_files],
+                    pool.map(
+                        lambda file: plan_file(file, config.shard_bytes, parts, config.max_record_bytes), language_files
+                    ),
                     strict=True,
                 )
             )
-            for language, found in files.items()
+            for language, language_files in files.items()
         }
     for language, by_source in plans.items():
         if not any(plan.ranges for plan in by_source.values()):
@@ -45,14 +47,14 @@ def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
         for language in teacher.languages:
             ranges = [part for plan in text[language].values() for part in plan.ranges]
             total = sum(part.records for part in ranges)
-            limit = min(config.text[language].max_records or total, total)
+            max_records = min(config.text[language].max_records or total, total)
             # A shard of a sparse sample reads more text, so that it holds about as much.
-            parts = _join(ranges, total // limit)
+            parts = _join(ranges, total // max_records)
             first = 0
             for index, part in enumerate(parts):
                 audit_rows = _share(config.audit_rows, index, len(parts))
                 shards.append(
-                    Shard(language, name, index, part, first, limit, total, audit_rows, config.max_record_bytes)
+                    Shard(language, name, index, part, first, max_records, total, audit_rows, config.max_record_bytes)
                 )
                 first += part.records
     return shards

@@ -30,12 +30,12 @@ def sample_records(shards: Sequence[Shard], size: int) -> Sample:
     decompressor = Decompressor()
     sampled, whole = [], 0
     for shard in chosen:
-        found = 0
+        taken = 0
         for record in shard.read(decompressor):
-            text = record.text[: max(1, share - found)]
+            text = record.text[: max(1, share - taken)]
             sampled.append(record._replace(text=text))
             whole += len(record.text.encode())
-            found += len(text.encode()) + 1
-            if found >= share:
+            taken += len(text.encode()) + 1
+            if taken >= share:
                 break
     return Sample(sampled, sum(len(record.text.encode()) for record in sampled), whole)

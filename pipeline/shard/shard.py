@@ -18,8 +18,8 @@ class Shard:
 
     Attributes:
       index: counts the shards of one language and teacher.
-      first: its first record's number among all of the language's.
-      limit, total: `limit` of the language's `total` records are read, evenly spread.
+      first: the number of its first record among all records of the language.
+      max_records, total: `max_records` of the language's `total` records are read, evenly spread.
       audit_rows: how many of its rows are audited.
       max_record_bytes: longer records are rejected.
     """
@@ -29,7 +29,7 @@ class Shard:
     index: int
     part: TextRange
     first: int
-    limit: int
+    max_records: int
     total: int
     audit_rows: int
     max_record_bytes: int
@@ -45,8 +45,8 @@ class Shard:
         return f"{REJECTS_FOLDER}/{self.language}/{self.teacher}/{self.index:06d}.jsonl"
 
     def read(self, decompressor: Decompressor | None = None) -> Iterator[Record]:
-        """Its records, less those that a limit leaves out. Argument and UserError as in `read_records`."""
+        """Its records, without those that `max_records` leaves out. Argument and UserError as in `read_records`."""
         for record in read_records(self.part, self.max_record_bytes, decompressor):
             number = self.first + record.number - self.part.first_record
-            if (number + 1) * self.limit // self.total > number * self.limit // self.total:
+            if (number + 1) * self.max_records // self.total > number * self.max_records // self.total:
                 yield record

@@ -20,7 +20,14 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, processors
 from tokenizers.normalizers import Normalizer
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.student_tokenizers.word_boundaries import RULES, Rule, coverage, fallbacks, normalizer, pre_tokenizer
+from pipeline.student_tokenizers.word_boundaries import (
+    WORD_BOUNDARIES,
+    WordBoundaries,
+    coverage,
+    fallbacks,
+    normalizer,
+    pre_tokenizer,
+)
 from pipeline.teachers.family import SPACE_MARK
 from pipeline.teachers.tokenizer_json import unreachable
 from pipeline.vocabulary.identity import is_chinese, is_isolated, parse
@@ -53,21 +60,30 @@ def default_tokenizer(
     added = _added_words(vocabulary, teachers)
     segmentations = _segmentations(words)
     scores = _scores(segmentations, len(vocabulary))
-    covered = coverage(_entries(vocabulary, scores, added, bert=False))
+    covered = coverage(_entries(vocabulary, scores, added, isolate_punctuation=False))
     charsmap = fallbacks(covered, [teacher.normalizer for teacher in teachers if teacher.normalizer is not None])
-    entries = {bert: _entries(vocabulary, scores, added, bert) for bert in (False, True)}
-    unigrams = {bert: _unigram(vocabulary, scores, written) for bert, written in entries.items()}
+    entries = {
+        isolate_punctuation: _entries(vocabulary, scores, added, isolate_punctuation)
+        for isolate_punctuation in (False, True)
+    }
+    unigrams = {
+        isolate_punctuation: _unigram(vocabulary, scores, written) for isolate_punctuation, written in entries.items()
+    }
 
-    def tokenizer_by(rule: Rule) -> Tokenizer:
-        tokenizer = Tokenizer(unigrams[rule.bert])
-        tokenizer.normalizer = normalizer(rule, covered, charsmap)
-        tokenizer.pre_tokenizer = pre_tokenizer(rule)
+    def tokenizer_by(boundaries: WordBoundaries) -> Tokenizer:
+        tokenizer = Tokenizer(unigrams[boundaries.isolate_punctuation])
+        tokenizer.normalizer = normalizer(boundaries, covered, charsmap)
+        tokenizer.pre_tokenizer = pre_tokenizer(boundaries)
         tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace(), decoders.Fuse()])
-        placed = [token for merged, token in sorted(added.items()) if entries[rule.bert][merged] == token.content]
+        placed = [
+            token
+            for merged, token in sorted(added.items())
+            if entries[boundaries.isolate_punctuation][merged] == token.content
+        ]
         tokenizer.add_tokens(_distinct(placed, tokenizer.normalizer))
         return tokenizer
 
-    best = max(_admissible(vocabulary), key=lambda rule: _agreement(tokenizer_by(rule), segmentations))
+    best = max(_admissible(vocabulary), key=lambda boundaries: _agreement(tokenizer_by(boundaries), segmentations))
     return _with_special_tokens(tokenizer_by(best), vocabulary, max_length)
 
 
@@ -114,12 +130,16 @@ def _agreement(tokenizer: Tokenizer, segmentations: list[_Segmentation]) -> floa
     return float(np.mean(results)) if results else 0.0
 
 
-def _admissible(vocabulary: Vocabulary) -> list[Rule]:
+def _admissible(vocabulary: Vocabulary) -> list[WordBoundaries]:
     """The rules by which this vocabulary can write what its teachers can."""
     # Without a lone ▁, punctuation after a space could only be written BERT's way.
     has_mark = (WORD, SPACE_MARK) in zip(vocabulary.roles, vocabulary.tokens, strict=True)
     has_chinese = any(len(token) == 1 and is_chinese(token) for token in vocabulary.tokens)
-    return [rule for rule in RULES if (rule.bert or has_mark) and (rule.chinese_marked or has_chinese)]
+    return [
+        boundaries
+        for boundaries in WORD_BOUNDARIES
+        if (boundaries.isolate_punctuation or has_mark) and (boundaries.han_starts_word or has_chinese)
+    ]
 
 
 def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int, AddedToken]:
@@ -150,13 +170,15 @@ def _unigram(vocabulary: Vocabulary, scores: np.ndarray, written: list[str]) -> 
     return models.Unigram(list(zip(written, scores.tolist(), strict=True)), unk_id=unknown, byte_fallback=True)
 
 
-def _entries(vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], bert: bool) -> list[str]:
+def _entries(
+    vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], isolate_punctuation: bool
+) -> list[str]:
     """What the Unigram list holds for each merged id: its surface where text can have it."""
     entries = [
         _entry(merged, role, token)
         for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True))
     ]
-    if bert:
+    if isolate_punctuation:
         # Here every mark is a word, so that `,` and `▁,` are written alike: the commoner one is
         # meant. What the teachers write `##,`, and BERT's own rule never makes, is then `,`.
         ids = {entry: merged for merged, entry in enumerate(entries)}

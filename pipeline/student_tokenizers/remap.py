@@ -38,9 +38,9 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
     if isinstance(model["vocab"], list):
         lowest = min(score for _, score in model["vocab"])
         placed = {
-            int(to_merged[own]): entry
-            for own, entry in enumerate(model["vocab"])
-            if not is_filler(entry[0]) and to_merged[own] >= 0
+            int(to_merged[teacher_id]): entry
+            for teacher_id, entry in enumerate(model["vocab"])
+            if not is_filler(entry[0]) and to_merged[teacher_id] >= 0
         }
         placed = {merged: [token, lowest] for token, merged in added_ids.items()} | placed
         model["vocab"] = [placed.get(merged, [unreachable(merged), lowest]) for merged in range(max(placed) + 1)]
@@ -48,9 +48,9 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
             model["unk_id"] = int(to_merged[model["unk_id"]])
     else:
         kept = {
-            token: int(to_merged[own])
-            for token, own in model["vocab"].items()
-            if not is_filler(token) and to_merged[own] >= 0
+            token: int(to_merged[teacher_id])
+            for token, teacher_id in model["vocab"].items()
+            if not is_filler(token) and to_merged[teacher_id] >= 0
         }
         model["vocab"] = kept | added_ids
     if "merges" in model:
@@ -87,11 +87,11 @@ def _remap_post_processor(processor: dict[str, Any] | None, to_merged: np.ndarra
         _remap_post_processor(member, to_merged)
     if processor["type"] == "TemplateProcessing":
         for special in processor["special_tokens"].values():
-            special["ids"] = [int(to_merged[own]) for own in special["ids"]]
+            special["ids"] = [int(to_merged[teacher_id]) for teacher_id in special["ids"]]
     for end in ("cls", "sep"):
         if end in processor:
-            token, own = processor[end]
-            processor[end] = [token, int(to_merged[own])]
+            token, teacher_id = processor[end]
+            processor[end] = [token, int(to_merged[teacher_id])]
 
 
 def remap_tokenizer(
@@ -103,13 +103,13 @@ def remap_tokenizer(
       pad_id: the merged id to pad with, where the tokenizer's own padding token may be another one.
     """
     state = remap_state(json.loads(tokenizer.backend_tokenizer.to_str()), to_merged)
-    own_added: dict[int, AddedToken] = tokenizer.added_tokens_decoder
+    added: dict[int, AddedToken] = tokenizer.added_tokens_decoder
     specials = {}
     for name in ROLE_NAMES:
-        own = getattr(tokenizer, f"{name}_id")
-        if own is not None:
+        teacher_id = getattr(tokenizer, f"{name}_id")
+        if teacher_id is not None:
             # As an AddedToken, so that flags such as <mask>'s lstrip survive.
-            specials[name] = own_added.get(own, getattr(tokenizer, name))
+            specials[name] = added.get(teacher_id, getattr(tokenizer, name))
     if pad_id is not None and to_merged[tokenizer.pad_token_id] != pad_id:
         specials["pad_token"] = _add_pad(state, pad_id)
     remapped = PreTrainedTokenizerFast(
@@ -118,8 +118,10 @@ def remap_tokenizer(
         clean_up_tokenization_spaces=tokenizer.clean_up_tokenization_spaces,
         **specials,
     )
-    for own, token in own_added.items():
-        assert to_merged[own] < 0 or remapped.convert_tokens_to_ids(token.content) == to_merged[own], token
+    for teacher_id, token in added.items():
+        assert to_merged[teacher_id] < 0 or remapped.convert_tokens_to_ids(token.content) == to_merged[teacher_id], (
+            token
+        )
     return remapped
 
 

@@ -79,7 +79,7 @@ def _try(what: str, tokenizer: PreTrainedTokenizerFast, size: int, texts: list[s
                 raise UserError(f"{what} is another when it is saved and loaded: {text!r} gives {again}, not {ids}")
 
 
-def deploy_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
+def write_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
     """Writes the teachers' tokenizers, the words, and at last the default tokenizer."""
     for name, tokenizer in tokenizers.teachers.items():
         write_tokenizer(join(folder, TEACHER_TOKENIZERS, name), tokenizer, tokenizers.size)
@@ -87,7 +87,7 @@ def deploy_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
     write_tokenizer(join(folder, DEFAULT_TOKENIZER), tokenizers.default, tokenizers.size)
 
 
-def deployed_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTrainedTokenizerFast]:
+def read_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTrainedTokenizerFast]:
     """The tokenizers with merged ids of all teachers of `vocabulary`, in its order."""
     return {
         name: read_tokenizer(join(folder, TEACHER_TOKENIZERS, name), len(vocabulary)) for name in vocabulary.teacher_ids

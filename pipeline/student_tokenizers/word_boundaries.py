@@ -29,7 +29,7 @@ _RUNS = r"▁?[\p{L}\p{M}]+|▁?\p{N}+|▁?[^\p{L}\p{M}\p{N}▁]+|▁+"
 _GPT2_RUNS = r"▁?\p{L}+|▁?\p{N}+|▁?[^\p{L}\p{N}▁]+|▁+"
 
 
-class Rule(NamedTuple):
+class WordBoundaries(NamedTuple):
     """Where words begin, and what no token may join.
 
     Attributes:
@@ -40,14 +40,14 @@ class Rule(NamedTuple):
     """
 
     cut: str | None = None
-    chinese_marked: bool = True
-    bert: bool = False
+    han_starts_word: bool = True
+    isolate_punctuation: bool = False
 
 
 _CUTS = (None, _RUNS, _GPT2_RUNS)
-RULES = [
-    *(Rule(cut, chinese_marked) for chinese_marked in (True, False) for cut in _CUTS),
-    *(Rule(None, chinese_marked, bert=True) for chinese_marked in (True, False)),
+WORD_BOUNDARIES = [
+    *(WordBoundaries(cut, han_starts_word) for han_starts_word in (True, False) for cut in _CUTS),
+    *(WordBoundaries(None, han_starts_word, isolate_punctuation=True) for han_starts_word in (True, False)),
 ]
 
 
@@ -69,13 +69,13 @@ def coverage(entries: Iterable[str]) -> Coverage:
     )
 
 
-def fallbacks(covered: Coverage, theirs: Iterable[normalizers.Normalizer]) -> dict[str, str]:
+def fallbacks(covered: Coverage, teacher_normalizers: Iterable[normalizers.Normalizer]) -> dict[str, str]:
     """For characters without a token, what the first teacher makes of them that can be written.
 
     Nothing is deleted that byte tokens could keep.
     """
     known = covered.starts | covered.rests
-    distinct = {normalizer.__getstate__(): normalizer for normalizer in theirs}.values()
+    distinct = {normalizer.__getstate__(): normalizer for normalizer in teacher_normalizers}.values()
     table: dict[str, str] = {}
     for code in range(0x21, sys.maxunicode + 1):
         character = chr(code)
@@ -92,7 +92,7 @@ def fallbacks(covered: Coverage, theirs: Iterable[normalizers.Normalizer]) -> di
     return table
 
 
-def normalizer(rule: Rule, covered: Coverage, charsmap: dict[str, str]) -> normalizers.Normalizer:
+def normalizer(boundaries: WordBoundaries, covered: Coverage, charsmap: dict[str, str]) -> normalizers.Normalizer:
     """NFC, `charsmap`, and single spaces where a word starts."""
     steps: list[normalizers.Normalizer] = [normalizers.NFC()]
     if charsmap:
@@ -101,7 +101,7 @@ def normalizer(rule: Rule, covered: Coverage, charsmap: dict[str, str]) -> norma
         # Controls, private and unassigned characters mean nothing without a token of their own.
         known = _class(covered.starts | covered.rests)
         steps.append(_replace(rf"[\p{{Cc}}\p{{Cn}}\p{{Co}}&&[^\s{known}]]", ""))
-    if rule.bert and rule.chinese_marked:
+    if boundaries.isolate_punctuation and boundaries.han_starts_word:
         steps.append(
             normalizers.BertNormalizer(
                 clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False
@@ -111,21 +111,21 @@ def normalizer(rule: Rule, covered: Coverage, charsmap: dict[str, str]) -> norma
     steps += [_replace(r"\s+", " "), normalizers.Strip(left=False)]
     # A character that only starts words starts one wherever it stands.
     lonely = covered.starts - covered.rests
-    if lonely and not rule.bert:
+    if lonely and not boundaries.isolate_punctuation:
         steps.append(_replace(f" ?(?=[{_class(lonely)}])", " "))
     return normalizers.Sequence(steps)
 
 
-def pre_tokenizer(rule: Rule) -> pre_tokenizers.PreTokenizer:
+def pre_tokenizer(boundaries: WordBoundaries) -> pre_tokenizers.PreTokenizer:
     """Cuts a normalized text into the parts that the model segments, `▁` for spaces."""
-    if rule.bert:
+    if boundaries.isolate_punctuation:
         return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace()])
     # The text's first word has no space before it; what follows a special token goes on.
     parts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Metaspace(prepend_scheme="first")]
-    if not rule.chinese_marked:
+    if not boundaries.han_starts_word:
         parts.append(pre_tokenizers.Split(Regex(f"▁(?=[{HAN}])"), "removed"))
-    if rule.cut:
-        parts.append(pre_tokenizers.Split(Regex(rule.cut), "isolated"))
+    if boundaries.cut:
+        parts.append(pre_tokenizers.Split(Regex(boundaries.cut), "isolated"))
     return pre_tokenizers.Sequence(parts)
 
 

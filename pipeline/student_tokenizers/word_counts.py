@@ -61,7 +61,7 @@ def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]
         (word, sum(counts.values()), min(counts, key=lambda ids: (-counts[ids], ids))) for word, counts in seen.items()
     ]
     rows.sort(key=lambda row: (-row[1], row[0]))
-    flat = np.fromiter((own for _, _, ids in rows for own in ids), np.int64)
+    flat = np.fromiter((teacher_id for _, _, ids in rows for teacher_id in ids), np.int64)
     offsets = np.cumsum([0, *(len(ids) for _, _, ids in rows)])
     columns = {
         "language": pa.array([language] * len(rows), pa.string()),
@@ -89,14 +89,14 @@ def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, in
     """
     tokens = []
     letter = 0
-    for own, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+    for teacher_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
         # Starts ascend, so the text is gone over once, however long its runs of spaces.
         letter = max(letter, start)
         while letter < len(text) and text[letter].isspace():
             letter += 1
         if text[start : start + 1].isspace() or start == end:
             start = letter
-        tokens.append((start, max(start + 1, end), own))
+        tokens.append((start, max(start + 1, end), teacher_id))
     result = []
     first = 0
     for begin, stop in spans:
@@ -105,7 +105,7 @@ def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, in
         last = first
         while last < len(tokens) and tokens[last][0] < stop:
             last += 1
-        result.append(tuple(own for _, _, own in tokens[first:last]))
+        result.append(tuple(teacher_id for _, _, teacher_id in tokens[first:last]))
     return result
 
 

@@ -47,7 +47,7 @@ def tokenizer_faults(what: str) -> Iterator[None]:
         raise UserError(f"{what}: {first_line(error)}") from None
 
 
-def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast:
+def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast:
     """The tokenizer of `config.model`, without truncation and padding.
 
     Args:
@@ -66,7 +66,7 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
     else:
         named = _named_tokens(where, config, transformers.AutoTokenizer)
         backend = _from_vocabulary(where, named, declared)
-    # Truncation is ours: a tokenizer.json may carry a length of its own.
+    # Truncation is the pipeline's: a tokenizer.json may carry a length of its own.
     backend.no_truncation()
     backend.no_padding()
     known = backend.get_vocab(with_added_tokens=True)
@@ -74,22 +74,8 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
     backend.add_tokens([token for token in missing if token.content in declared])
     known = backend.get_vocab(with_added_tokens=True)
     _check_ids(where, known)
-    for token, own in declared.items():
-        if known.get(token) != own:
-            raise UserError(
-                f"{where}: its added token {token!r} should have the id {own}, but the vocabulary makes it "
-                f"{known.get(token)}; repair its files"
-            )
-    if isinstance(backend.model, models.WordPiece) and backend.model.unk_token not in known:
-        raise UserError(f"{where}: its vocabulary lacks its unknown token, {backend.model.unk_token}")
-    model_vocabulary = backend.get_vocab(with_added_tokens=False)
-    for token in backend.get_added_tokens_decoder().values():
-        if token.single_word and token.content not in model_vocabulary:
-            # With merged ids it must stand in the model's vocabulary, which would match it within words too.
-            raise UserError(
-                f"{where}: its added token {token.content!r} is single_word, which cannot be kept; remove it"
-            )
-    # As AddedTokens, so that flags such as the mask's lstrip survive; the file's rather than the class's.
+    _check_added(where, backend, declared)
+    # As AddedTokens, so that flags such as the mask's lstrip survive; those of the file rather than of the class.
     added = named.added_tokens_decoder | backend.get_added_tokens_decoder()
     roles = {name: added.get(known[token], token) for name in ROLE_NAMES if (token := getattr(named, name)) in known}
     return PreTrainedTokenizerFast(
@@ -100,12 +86,32 @@ def fast_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast
     )
 
 
+def _check_added(where: str, backend: Tokenizer, declared: dict[str, int]) -> None:
+    """UserError where an added token has not the id that is declared, or cannot be kept with merged ids."""
+    known = backend.get_vocab(with_added_tokens=True)
+    for content, token_id in declared.items():
+        if known.get(content) != token_id:
+            raise UserError(
+                f"{where}: its added token {content!r} should have the id {token_id}, but the vocabulary makes it "
+                f"{known.get(content)}; repair its files"
+            )
+    if isinstance(backend.model, models.WordPiece) and backend.model.unk_token not in known:
+        raise UserError(f"{where}: its vocabulary lacks its unknown token, {backend.model.unk_token}")
+    model_vocabulary = backend.get_vocab(with_added_tokens=False)
+    for token in backend.get_added_tokens_decoder().values():
+        if token.single_word and token.content not in model_vocabulary:
+            # With merged ids it must stand in the model's vocabulary, which would match it within words too.
+            raise UserError(
+                f"{where}: its added token {token.content!r} is single_word, which cannot be kept; remove it"
+            )
+
+
 def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrainedTokenizerBase:
     """What the first of `classes` that can load it makes of it."""
     errors = []
-    for kind in classes:
+    for tokenizer_class in classes:
         try:
-            return kind.from_pretrained(
+            return tokenizer_class.from_pretrained(
                 config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
             )
         except Exception as error:  # some fail in unforeseen ways on files that are not in their layout
@@ -122,10 +128,12 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrain
 def _check_ids(where: str, known: dict[str, int]) -> None:
     """Refuses two tokens with one id, which no map of ids keeps apart."""
     by_id: dict[int, str] = {}
-    for token, own in known.items():
-        if by_id.setdefault(own, token) != token:
-            first, second = sorted((token, by_id[own]))
-            raise UserError(f"{where}: its tokens {first!r} and {second!r} both have the id {own}; repair its files")
+    for token, token_id in known.items():
+        if by_id.setdefault(token_id, token) != token:
+            first, second = sorted((token, by_id[token_id]))
+            raise UserError(
+                f"{where}: its tokens {first!r} and {second!r} both have the id {token_id}; repair its files"
+            )
 
 
 def _max_length(where: str, length: Any) -> int:
@@ -139,17 +147,17 @@ def _max_length(where: str, length: Any) -> int:
 
 def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: dict[str, int]) -> Tokenizer:
     """The fast tokenizer of one that comes without a tokenizer.json."""
-    kind = type(tokenizer).__name__
-    if kind == "EsmTokenizer":
+    class_name = type(tokenizer).__name__
+    if class_name == "EsmTokenizer":
         return from_characters(tokenizer)
     if not tokenizer.is_fast:
         raise UserError(
-            f"{where}: {kind} exists in Python code only, which a student's tokenizer could not be made from; "
+            f"{where}: {class_name} exists in Python code only, which a student's tokenizer could not be made from; "
             f"{_CONVERT}"
         )
     vocabulary = getattr(tokenizer, "vocab_file", None) or tokenizer.init_kwargs.get("vocab_file")
     if not vocabulary:
-        raise UserError(f"{where}: it has no vocabulary file that {kind} reads, and no tokenizer.json")
+        raise UserError(f"{where}: it has no vocabulary file that {class_name} reads, and no tokenizer.json")
     if str(vocabulary).endswith(".model"):
         return from_sentencepiece(where, tokenizer, vocabulary)
     settings = tokenizer.init_kwargs
@@ -160,8 +168,8 @@ def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: d
         )
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     # Classes invent ids for special tokens that the vocabulary lacks.
-    own = state["model"]["vocab"].keys() | declared.keys()
-    state["added_tokens"] = [added for added in state["added_tokens"] if added["content"] in own]
+    in_files = state["model"]["vocab"].keys() | declared.keys()
+    state["added_tokens"] = [added for added in state["added_tokens"] if added["content"] in in_files]
     return Tokenizer.from_str(json.dumps(state))
 
 
@@ -174,8 +182,8 @@ def _declared(where: str, config: TeacherConfig) -> dict[str, int]:
                 content = json.loads(Path(file).read_text(encoding="utf-8"))
                 if name == "tokenizer_config.json":
                     decoder = content.get("added_tokens_decoder", {})
-                    content = {added["content"]: own for own, added in decoder.items()}
-                declared |= {token: int(own) for token, own in content.items()}
+                    content = {added["content"]: token_id for token_id, added in decoder.items()}
+                declared |= {token: int(token_id) for token, token_id in content.items()}
             except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise UserError(f"{where}: its {name} cannot be read: {first_line(error)}") from None
     return declared

@@ -71,50 +71,60 @@ class Forward:
         sizes = [min(size, longest) for size in (_SHORT, _SHORT + 1, longest)]
         # Different tokens, so that what is mixed up shows.
         row = np.resize(tokens[np.linspace(0, len(tokens) - 1, longest).astype(np.int64)], longest)
-        short, places = row[-sizes[0] :], np.arange(sizes[0])
-        alone = self._first(where, short[None], places)
+        short = row[-sizes[0] :]
+        alone_MV = self._first(where, short[None])
+        self._check_looks_ahead(where, short, tokens, alone_MV)
+        self.vocabulary = alone_MV.shape[1]
+        tolerance = _TOLERANCE * float(alone_MV.abs().max())
+        # In each batch the first row is the short one, padded to the other's length.
+        batches = [_batch(short, row[:size], self._pad_id) for size in sizes]
+        # What is written at the first run of a length only, as caches are, is written by now.
+        before = _state(self._model)
+        reach = self._reach_of_padding(where, batches, alone_MV)
+        if reach > tolerance:
+            self.padding_reaches = reach
+        self.concurrent = _same(before, _state(self._model))
+        self.head_everywhere = self._fault_of_head(*batches[0], tolerance)
+
+    def _check_looks_ahead(self, where: str, short: np.ndarray, tokens: np.ndarray, alone_MV: torch.Tensor) -> None:
+        """UserError where the first token's logits do not depend on the tokens that follow it."""
         # A row of the same first token and the same length.
         other = np.append(short[:1], np.resize(np.roll(tokens, len(tokens) // 3), len(short) - 1))
-        if len(short) > 1 and torch.equal(alone[0], self._first(where, other[None], places)[0]):
+        if len(short) > 1 and torch.equal(alone_MV[0], self._first(where, other[None])[0]):
             raise UserError(
                 f"{where}: what it predicts does not depend on the tokens that follow, so it is no masked LM, or its "
                 f"attention does not work on a {self._device.type}"
             )
-        self.vocabulary = alone.shape[1]
-        tolerance = _TOLERANCE * float(alone.abs().max())
-        # In each the first row is the short one, padded to the other's length.
-        batches = [_batch(short, row[:size], self._pad_id) for size in sizes]
-        reaches = 0.0
-        # What is written at the first run of a length only, as caches are, is written by now.
-        before = _state(self._model)
+
+    def _reach_of_padding(
+        self, where: str, batches: list[tuple[np.ndarray, np.ndarray]], alone_MV: torch.Tensor
+    ) -> float:
+        """How far the logits of a batch's first row differ from those of the row alone. UserError where they vary."""
+        reach = 0.0
         for ids_BL, inside_BL in batches:
             rows_M = np.arange(ids_BL.size)[inside_BL.ravel()]
-            # A token of NaN is found when it is met, with the example that has it.
+            # A token whose logits are NaN is reported when it is predicted, with the example that has it.
             try:
                 logits_MV, again_MV = (self._everywhere(ids_BL, inside_BL, rows_M).nan_to_num() for _ in range(2))
             except Exception as error:  # It takes no attention mask, or not one of two rows.
                 first_line(error)  # Raises where it is only that memory was used up.
-                reaches = np.inf
-                break
+                return np.inf
             if not torch.equal(logits_MV, again_MV):
                 raise UserError(
                     f"{where}: its model gives other predictions each time that it is run; it cannot be used"
                 )
-            reaches = max(reaches, float((logits_MV[: len(places)] - alone).abs().max()))
-        if reaches > tolerance:
-            self.padding_reaches = reaches
-        self.concurrent = _same(before, _state(self._model))
-        self.head_everywhere = self._fault_of_head(*batches[0], tolerance)
+            reach = max(reach, float((logits_MV[: len(alone_MV)] - alone_MV).abs().max()))
+        return reach
 
     def close(self) -> None:
         """Leaves the model as it was."""
         self._hook.remove()
 
-    def _first(self, where: str, ids_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
-        """Float logits of a first try. UserError where they are none."""
+    def _first(self, where: str, ids_BL: np.ndarray) -> torch.Tensor:
+        """float32 [B*L, V]: the logits of a first try. UserError where there are none."""
         try:
             output = self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device))
-            logits = getattr(output, "logits", None)
+            logits: torch.Tensor = getattr(output, "logits", None)
             shape = tuple(getattr(logits, "shape", ()))
         except Exception as error:  # Whatever an unknown architecture makes of it.
             raise UserError(
@@ -122,7 +132,7 @@ class Forward:
             ) from None
         if len(shape) != 3 or shape[:2] != ids_BL.shape:
             raise UserError(f"{where}: its model gives no logits at each token (their shape is {shape})")
-        logits = logits.flatten(0, 1)[torch.from_numpy(rows_M).to(self._device)].float()
+        logits = logits.flatten(0, 1).float()
         if not torch.isfinite(logits).all():
             raise UserError(f"{where}: its model gives NaN or infinite logits; its weights are damaged")
         return logits

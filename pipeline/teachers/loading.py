@@ -43,10 +43,10 @@ def load_teacher(
     teacher = config.teachers[name]
     tokenizer = load_tokenizer(name, teacher)
     model = load_model(name, teacher) if config.top_k else None
-    found = teacher_fingerprint(tokenizer, model)
-    if found != fingerprint:
+    current = teacher_fingerprint(tokenizer, model)
+    if current != fingerprint:
         raise UserError(
-            f"teacher {name!r} ({without_secrets(teacher.model)}) is {found[:12]} here, but was {fingerprint[:12]} when the run began; "
+            f"teacher {name!r} ({without_secrets(teacher.model)}) is {current[:12]} here, but was {fingerprint[:12]} when the run began; "
             "pin `revision` to a commit"
         )
     threads = config.inference_threads or threads or os.cpu_count() or 1

@@ -138,7 +138,7 @@ def _code(model: PreTrainedModel) -> list[str]:
     """The Python files that a model brought with it, by name; none where its class is one of transformers."""
     if type(model).__module__.split(".")[0] == "transformers":
         return []
-    files = {inspect.getfile(kind) for kind in (type(model), type(model.config))}
+    files = {inspect.getfile(part) for part in (type(model), type(model.config))}
     for file in sorted(files):
         files.update(get_relative_import_files(file))
     return sorted(files, key=lambda file: (Path(file).name, file))

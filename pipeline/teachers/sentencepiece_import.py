@@ -60,15 +60,15 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
     if offset == 0 and unknown != spec.unk_id:
         raise UserError(f"{where}: its unknown token is {unknown}, but its SentencePiece model's is {spec.unk_id}")
 
-    def own(number: int) -> int:
+    def teacher_id_of(number: int) -> int:
         piece = proto.pieces[number]
         if piece.type == _UNKNOWN:
             return unknown
         return tokenizer.convert_tokens_to_ids(piece.piece) if piece.type == _CONTROL else number + offset
 
-    own_ids = [own(number) for number in range(len(proto.pieces))]
-    added = _added(tokenizer, proto, own_ids)
-    result = Tokenizer(_model(tokenizer, proto, own_ids, added))
+    teacher_ids = [teacher_id_of(number) for number in range(len(proto.pieces))]
+    added = _added(tokenizer, proto, teacher_ids)
+    result = Tokenizer(_model(tokenizer, proto, teacher_ids, added))
     lead = _lead(where, tokenizer)
     original = SentencePieceProcessor(model_file=file)
     result.normalizer = normalizers.Sequence([*lead, *_normalizers(proto, original)])
@@ -77,7 +77,7 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
     to_text = decoders.Metaspace(prepend_scheme=scheme)
     result.decoder = decoders.Sequence([decoders.ByteFallback(), to_text]) if spec.byte_fallback else to_text
     for probe in _PROBES:
-        expected = [own_ids[number] for number in original.encode(normalizers.Sequence(lead).normalize_str(probe))]
+        expected = [teacher_ids[number] for number in original.encode(normalizers.Sequence(lead).normalize_str(probe))]
         if result.encode(probe).ids != expected:
             raise UserError(f"{where}: no fast tokenizer gives what its SentencePiece model gives for {probe!r}")
     result.add_tokens([token for _, token in sorted(added.items())])
@@ -91,23 +91,27 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
     return result
 
 
-def _added(tokenizer: PreTrainedTokenizerBase, proto: ModelProto, own_ids: list[int]) -> dict:
+def _added(tokenizer: PreTrainedTokenizerBase, proto: ModelProto, teacher_ids: list[int]) -> dict:
     """The added tokens by own id. User-defined pieces are the model's to match, not to be cut out beforehand."""
-    defined = {own for own, piece in zip(own_ids, proto.pieces, strict=True) if piece.type == _USER_DEFINED}
-    return {own: token for own, token in tokenizer.added_tokens_decoder.items() if own not in defined}
+    defined = {
+        teacher_id for teacher_id, piece in zip(teacher_ids, proto.pieces, strict=True) if piece.type == _USER_DEFINED
+    }
+    return {
+        teacher_id: token for teacher_id, token in tokenizer.added_tokens_decoder.items() if teacher_id not in defined
+    }
 
 
 def _model(
-    tokenizer: PreTrainedTokenizerBase, proto: ModelProto, own_ids: list[int], added: dict
+    tokenizer: PreTrainedTokenizerBase, proto: ModelProto, teacher_ids: list[int], added: dict
 ) -> models.Unigram | models.BPE:
-    pieces = dict(zip(own_ids, proto.pieces, strict=True))
-    matched = {own: piece for own, piece in pieces.items() if piece.type in (_NORMAL, _USER_DEFINED)}
-    names = {own: token.content for own, token in added.items()}
-    names |= {own: piece.piece for own, piece in pieces.items() if piece.type not in (_UNKNOWN, _CONTROL)}
+    pieces = dict(zip(teacher_ids, proto.pieces, strict=True))
+    matched = {teacher_id: piece for teacher_id, piece in pieces.items() if piece.type in (_NORMAL, _USER_DEFINED)}
+    names = {teacher_id: token.content for teacher_id, token in added.items()}
+    names |= {teacher_id: piece.piece for teacher_id, piece in pieces.items() if piece.type not in (_UNKNOWN, _CONTROL)}
     names[tokenizer.unk_token_id] = tokenizer.unk_token
     fallback = proto.trainer_spec.byte_fallback
     if proto.trainer_spec.model_type == _BPE:
-        ids = {name: own for own, name in names.items()}
+        ids = {name: teacher_id for teacher_id, name in names.items()}
         # SentencePiece merges the pair whose result scores best.
         merges = sorted(
             (-piece.score, ids[piece.piece[:cut]], ids[piece.piece[cut:]], piece.piece[:cut], piece.piece[cut:])
@@ -120,13 +124,15 @@ def _model(
         return models.BPE(ids, pairs, unk_token=tokenizer.unk_token, fuse_unk=True, byte_fallback=fallback)
     lowest = min(piece.score for piece in proto.pieces)
 
-    def score(own: int) -> float:
-        if own not in matched:
+    def score(teacher_id: int) -> float:
+        if teacher_id not in matched:
             return lowest - _FAR_BELOW
-        comma = type(tokenizer).__name__ == "AlbertTokenizer" and re.search(r"\d,$", matched[own].piece)
-        return matched[own].score - (_ALBERT_COMMA if comma else 0)
+        comma = type(tokenizer).__name__ == "AlbertTokenizer" and re.search(r"\d,$", matched[teacher_id].piece)
+        return matched[teacher_id].score - (_ALBERT_COMMA if comma else 0)
 
-    entries = [(names.get(own, unreachable(own)), score(own)) for own in range(max(names) + 1)]
+    entries = [
+        (names.get(teacher_id, unreachable(teacher_id)), score(teacher_id)) for teacher_id in range(max(names) + 1)
+    ]
     return models.Unigram(entries, unk_id=tokenizer.unk_token_id, byte_fallback=fallback)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.config import TeacherConfig
-from pipeline.teachers.exact_tokenizer import fast_tokenizer, tokenizer_faults
+from pipeline.teachers.exact_tokenizer import load_exact_tokenizer, tokenizer_faults
 from pipeline.teachers.family import (
     BYTE_LEVEL,
     CHARACTERS,
@@ -84,7 +84,7 @@ def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
 
 
 def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
-    tokenizer = fast_tokenizer(where, config)
+    tokenizer = load_exact_tokenizer(where, config)
     for role in ("mask", "pad"):
         if getattr(tokenizer, f"{role}_token_id") is None:
             raise UserError(f"{where}: its tokenizer has no {role} token; a teacher must be a masked LM that has one")
@@ -94,7 +94,7 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
         hf=tokenizer,
         family=_family(where, tokenizer),
         # A student of ours, as a teacher, has fillers for the tokens of other languages.
-        tokens={own: token for token, own in tokenizer.get_vocab().items() if not is_filler(token)},
+        tokens={teacher_id: token for token, teacher_id in tokenizer.get_vocab().items() if not is_filler(token)},
         roles=_roles(where, tokenizer, prefix, suffix),
         pad_id=tokenizer.pad_token_id,
         prefix=prefix,
@@ -127,16 +127,16 @@ def _roles(
         "pad": tokenizer.pad_token_id,
     }
     roles: dict[str, int] = {}
-    for role, own in claims.items():
-        if own is not None and own not in roles.values():
-            roles[role] = own
+    for role, teacher_id in claims.items():
+        if teacher_id is not None and teacher_id not in roles.values():
+            roles[role] = teacher_id
     return roles
 
 
 def _framing(frame: tuple[int, ...], *candidates: int | None) -> int | None:
     """Of several tokens for one role the one that sequences are framed with, else the first."""
-    known = [own for own in candidates if own is not None]
-    return next((own for own in known if own in frame), known[0] if known else None)
+    known = [teacher_id for teacher_id in candidates if teacher_id is not None]
+    return next((teacher_id for teacher_id in known if teacher_id in frame), known[0] if known else None)
 
 
 def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -148,7 +148,7 @@ def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, .
         bare = backend.encode(probe, add_special_tokens=False).ids
         framed = backend.encode(probe)
         # Not the first place where the text stands: its tokens may equal the frame's, as an unknown token may.
-        inside = [place for place, special in enumerate(framed.special_tokens_mask) if not special]
+        inside = [index for index, special in enumerate(framed.special_tokens_mask) if not special]
         if not bare:
             continue
         start = inside[0] if inside else 0
@@ -166,23 +166,23 @@ def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
     """Which rules of `pipeline.vocabulary.identity` describe the tokenizer's strings."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     model = state["model"]
-    kind = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "")
+    model_type = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "")
     parts = {part["type"] for part in _parts(state["pre_tokenizer"]) + _parts(state["decoder"])}
     prefix, suffix = model.get("continuing_subword_prefix") or "", model.get("end_of_word_suffix") or ""
     is_byte_level = "ByteLevel" in parts
-    if kind in ("WordPiece", "BPE") and prefix == "##" and not (suffix or is_byte_level):
+    if model_type in ("WordPiece", "BPE") and prefix == "##" and not (suffix or is_byte_level):
         return WORDPIECE
-    if kind in ("WordPiece", "BPE") and is_byte_level and not (prefix or suffix):
+    if model_type in ("WordPiece", "BPE") and is_byte_level and not (prefix or suffix):
         return BYTE_LEVEL
-    if kind == "BPE" and suffix == WORD_END_MARK and not (prefix or is_byte_level):
+    if model_type == "BPE" and suffix == WORD_END_MARK and not (prefix or is_byte_level):
         return WORD_END
-    if kind in ("Unigram", "BPE") and "Metaspace" in parts | {_replaces_space(state["normalizer"])}:
+    if model_type in ("Unigram", "BPE") and "Metaspace" in parts | {_replaces_space(state["normalizer"])}:
         return SENTENCEPIECE
-    if kind == "WordLevel":
+    if model_type == "WordLevel":
         ordinary = model["vocab"].keys() - {token.content for token in tokenizer.added_tokens_decoder.values()}
         return CHARACTERS if 2 * sum(len(token) == 1 for token in ordinary) > len(ordinary) else WORD_LEVEL
     raise UserError(
-        f"{where}: its tokenizer ({kind or 'unknown model'}) is neither WordPiece with ## or over bytes, SentencePiece, "
+        f"{where}: its tokenizer ({model_type or 'unknown model'}) is neither WordPiece with ## or over bytes, SentencePiece, "
         "byte-level BPE, BPE with </w>, nor a vocabulary of words or characters"
     )
 

@@ -34,19 +34,21 @@ def _positive(value: str) -> int:
 
 def _run(options: argparse.Namespace) -> None:
     options.folders = [path_option(folder, "FOLDER") for folder in options.folders]
-    for name in ("output", "like", "json"):
+    for name in ("output", "vocabulary_from", "json"):
         if (value := getattr(options, name)) is not None:
-            setattr(options, name, path_option(value, f"--{name}"))
+            setattr(options, name, path_option(value, f"--{name.replace('_', '-')}"))
     if options.json:
         check_output_file(options.json)
-    sources = [os.path.normpath(folder) for folder in [*options.folders, options.like] if folder]
+    sources = [os.path.normpath(folder) for folder in [*options.folders, options.vocabulary_from] if folder]
     if os.path.normpath(options.output) in sources:
         raise UserError(f"--output {options.output}: is one of the folders to read; choose another")
     with owning(options.output):
-        found = trim(open_predictions(*options.folders), options.output, options.like, options.min_predicted)
-    print(format_report(found, options.hidden_size))
+        report = trim(
+            open_predictions(*options.folders), options.output, options.vocabulary_from, options.min_predicted
+        )
+    print(format_report(report, options.hidden_size))
     if options.json:
-        write_bytes(options.json, json.dumps(found, indent=2).encode() + b"\n")
+        write_bytes(options.json, json.dumps(report, indent=2).encode() + b"\n")
 
 
 def main(arguments: list[str], prog: str = "python -m pipeline.trim") -> int:
@@ -60,7 +62,9 @@ def main(arguments: list[str], prog: str = "python -m pipeline.trim") -> int:
         "folders", nargs="+", metavar="FOLDER", help="what the pipeline wrote; with it, what it extends"
     )
     parser.add_argument("--output", required=True, metavar="FOLDER", help="the trimmed folder; run again to resume")
-    parser.add_argument("--like", metavar="FOLDER", help="use this trimmed folder's vocabulary, e.g. for held-out text")
+    parser.add_argument(
+        "--vocabulary-from", metavar="FOLDER", help="use this trimmed folder's vocabulary, e.g. for held-out text"
+    )
     parser.add_argument(
         "--min-predicted",
         type=_positive,

@@ -2,17 +2,19 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
 
-from pipeline.shard.parquet import encode_rows, read_receipt
+from pipeline.shard.parquet import Receipt, encode_rows, read_receipt
 from pipeline.student_tokenizers.remap import remap_tokenizer
-from pipeline.student_tokenizers.store import deploy_tokenizers, deployed_tokenizers, make_tokenizers
+from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
 from pipeline.trim.tokens import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from schemas.errors import UserError
@@ -22,6 +24,7 @@ from schemas.manifest import (
     Manifest,
     PredictionFile,
     Predictions,
+    TeacherRecord,
     VocabularyRecord,
     open_predictions,
     read_footer,
@@ -38,55 +41,67 @@ Result = TypeVar("Result")
 _THREADS = 4
 
 
-def trim(predictions: Predictions, output: str, like: str | None = None, min_predicted: int = 1) -> dict:
+def trim(
+    predictions: Predictions, output: str, vocabulary_from: str | None = None, min_predicted: int = 1
+) -> dict[str, Any]:
     """Writes `predictions` to the folder `output` over a smaller vocabulary; returns the report as JSON values.
 
     Files that are there already are kept, so that it can be stopped and run again.
 
     Args:
-      like: a trimmed folder whose vocabulary and tokenizers to use, say for held-out text.
+      vocabulary_from: a trimmed folder whose vocabulary and tokenizers to use, for example for held-out text.
 
     Raises:
-      UserError: `output` holds other files, `like` is over another vocabulary, or two of
+      UserError: `output` holds other files, `vocabulary_from` is over another vocabulary, or two of
         the folders hold files of the same name.
     """
     manifest = _join_manifests(predictions)
     vocabulary = predictions.vocabulary
-    target = open_predictions(like).vocabulary if like else None
-    kept = _tokens_of(target, like, vocabulary) if target else None
-    tokenizers = deployed_tokenizers(predictions.newest, vocabulary)
-    usage = sum(
-        _each(predictions.files, "counting", lambda file: count_usage(_read(file), len(vocabulary))),
-        Usage(np.zeros(len(vocabulary), np.int64), np.zeros(len(vocabulary), np.int64)),
-    )
+    target = open_predictions(vocabulary_from) if vocabulary_from else None
+    kept = _tokens_of(target, vocabulary) if target else None
+    tokenizers = read_tokenizers(predictions.newest, vocabulary)
+    usage = _count_all(predictions)
     if kept is None:
         kept = kept_tokens(usage, vocabulary, tokenizers, min_predicted)
     trimmed, table = trim_vocabulary(vocabulary, kept)
-    # Without an unknown token, left-out inputs are masked.
-    unknown = trimmed.id_of("unknown" if "unknown" in trimmed.roles else "mask")
     present = list_files(output)
     if RUN_FILE in present:
         raise UserError(f"{output}: holds a run of the pipeline; choose another output")
-    words = read_words(join(like or predictions.newest, WORDS_FILE), len(target if like else vocabulary))
-    if like:
-        remapped = deployed_tokenizers(like, target)
-    else:
-        remapped = {name: remap_tokenizer(tokenizer, table) for name, tokenizer in tokenizers.items()}
-        words = trim_words(words, table)
-    made = make_tokenizers(remapped, trimmed, words)
-    run = _run_of(predictions, trimmed)
-    records = list(
-        _each(
-            predictions.files,
-            "writing",
-            lambda file: _trim_file(file, output, file.record.path in present, trimmed.sha256, run, table, unknown),
-        )
-    )
+    student_tokenizers = _trim_tokenizers(predictions, tokenizers, trimmed, table, target)
+    run_sha256 = _run_of(predictions, trimmed)
+    trimmer = _FileTrimmer(output, list_files(output).keys(), trimmed, table, run_sha256)
+    records = list(_in_parallel(predictions.files, "writing", trimmer.trim))
     write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
-    deploy_tokenizers(output, made)
-    write_manifest(output, _with_files(manifest, trimmed, run, records))
+    write_tokenizers(output, student_tokenizers)
+    write_manifest(output, _with_files(manifest, trimmed, run_sha256, records))
+    return _report(usage, kept, trimmed)
+
+
+def _count_all(predictions: Predictions) -> Usage:
+    size = len(predictions.vocabulary)
+    nothing = Usage(np.zeros(size, np.int64), np.zeros(size, np.int64))
+    return sum(_in_parallel(predictions.files, "counting", lambda file: count_usage(_read(file), size)), nothing)
+
+
+def _trim_tokenizers(
+    predictions: Predictions,
+    tokenizers: dict[str, PreTrainedTokenizerFast],
+    trimmed: Vocabulary,
+    table: np.ndarray,
+    target: Predictions | None,
+) -> StudentTokenizers:
+    """The tokenizers over the trimmed vocabulary, with those of the folder `target` where there is one."""
+    if target:
+        words = read_words(join(target.newest, WORDS_FILE), len(target.vocabulary))
+        return make_tokenizers(read_tokenizers(target.newest, target.vocabulary), trimmed, words)
+    words = read_words(join(predictions.newest, WORDS_FILE), len(predictions.vocabulary))
+    remapped = {name: remap_tokenizer(tokenizer, table) for name, tokenizer in tokenizers.items()}
+    return make_tokenizers(remapped, trimmed, trim_words(words, table))
+
+
+def _report(usage: Usage, kept: np.ndarray, trimmed: Vocabulary) -> dict[str, Any]:
     return {
-        "tokens": len(vocabulary),
+        "tokens": len(kept),
         "kept": len(trimmed),
         "kept_by_teacher": {name: int((ids >= 0).sum()) for name, ids in trimmed.teacher_ids.items()},
         "emitted_outside": float(usage.emitted[~kept].sum() / max(1, usage.emitted.sum())),
@@ -94,14 +109,14 @@ def trim(predictions: Predictions, output: str, like: str | None = None, min_pre
     }
 
 
-def format_report(found: dict, hidden_size: int) -> str:
+def format_report(report: dict[str, Any], hidden_size: int) -> str:
     """The report as lines, with what it saves a student of `hidden_size`."""
-    saved = (found["tokens"] - found["kept"]) * (hidden_size + 1)
-    by_teacher = ", ".join(f"{name} {count:,}" for name, count in found["kept_by_teacher"].items())
+    saved = (report["tokens"] - report["kept"]) * (hidden_size + 1)
+    by_teacher = ", ".join(f"{name} {count:,}" for name, count in report["kept_by_teacher"].items())
     return (
-        f"{found['tokens']:,} merged tokens, {found['kept']:,} kept ({by_teacher})\n"
-        f"outside: {found['emitted_outside']:.3%} of the text's tokens, "
-        f"{found['predicted_outside']:.3%} of the predictions\n"
+        f"{report['tokens']:,} merged tokens, {report['kept']:,} kept ({by_teacher})\n"
+        f"outside: {report['emitted_outside']:.3%} of the text's tokens, "
+        f"{report['predicted_outside']:.3%} of the predictions\n"
         f"saved: {saved:,} parameters of a student of width {hidden_size}, whose embedding and head share their weights"
     )
 
@@ -114,7 +129,7 @@ def _join_manifests(predictions: Predictions) -> Manifest:
         raise UserError(
             f"{twice} is in more than one of {', '.join(predictions.folders)}; trim them into folders apart"
         )
-    teachers = {}
+    teachers: dict[str, TeacherRecord] = {}
     for manifest in predictions.manifests:
         for name, record in manifest.teachers.items():
             known = teachers[name].languages if name in teachers else []
@@ -125,7 +140,7 @@ def _join_manifests(predictions: Predictions) -> Manifest:
         if (manifest.masking, manifest.seed) != (newest.masking, newest.seed):
             raise UserError(
                 f"{folder}: was masked otherwise than {predictions.newest}, and one manifest cannot say both; "
-                "trim them into folders apart, the second with --like"
+                "trim them into folders apart, the second with --vocabulary-from"
             )
     return newest.model_copy(
         update={
@@ -143,7 +158,7 @@ def _run_of(predictions: Predictions, vocabulary: Vocabulary) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _with_files(manifest: Manifest, vocabulary: Vocabulary, run: str, files: list[FileRecord]) -> Manifest:
+def _with_files(manifest: Manifest, vocabulary: Vocabulary, run_sha256: str, files: list[FileRecord]) -> Manifest:
     """`manifest` over another vocabulary, with its files as they were written."""
     languages = [
         record.model_copy(
@@ -152,24 +167,49 @@ def _with_files(manifest: Manifest, vocabulary: Vocabulary, run: str, files: lis
         for record in manifest.languages
     ]
     record = VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256)
-    changes = {"vocabulary": record, "run_sha256": run, "trimmed": True, "files": files, "languages": languages}
+    changes = {"vocabulary": record, "run_sha256": run_sha256, "trimmed": True, "files": files, "languages": languages}
     return manifest.model_copy(update=changes)
 
 
-def _trim_file(
-    file: PredictionFile,
-    output: str,
-    is_there: bool,
-    vocabulary_sha256: str,
-    run: str,
-    table: np.ndarray,
-    unknown: int,
-) -> FileRecord:
-    """Writes one file over the trimmed vocabulary, unless it is there; returns its record."""
-    url = join(output, file.record.path)
-    source = read_receipt(file.url, read_footer(file.url).metadata)
-    if not is_there:
-        rows = trim_rows(_read(file), table, unknown, file.top_k)
+@dataclass(frozen=True)
+class _FileTrimmer:
+    """Writes files over a trimmed vocabulary into the folder `output`, where the files `present` are already.
+
+    `table` maps merged ids to trimmed ids (`trim_vocabulary`).
+    """
+
+    output: str
+    present: Collection[str]
+    vocabulary: Vocabulary
+    table: np.ndarray
+    run_sha256: str
+
+    def trim(self, file: PredictionFile) -> FileRecord:
+        """Writes one file, unless it is there; returns its record."""
+        url = join(self.output, file.record.path)
+        source = read_receipt(file.url, read_footer(file.url).metadata)
+        if file.record.path not in self.present:
+            write_bytes(url, self._content(file, source))
+        footer = read_footer(url)
+        check_footer(url, footer.metadata.metadata, file.top_k, self.vocabulary.sha256, self.run_sha256)
+        receipt = read_receipt(url, footer.metadata)
+        if (receipt.records, receipt.used) != (source.records, source.used):
+            raise UserError(f"{url}: was trimmed from another run; remove it, or choose another output")
+        return file.record.model_copy(
+            update={
+                "rows": receipt.rows,
+                "row_groups": footer.row_groups,
+                "tokens": receipt.tokens,
+                "masked_positions": receipt.masked_positions,
+                "size": footer.size,
+                "footer_sha256": footer.sha256,
+            }
+        )
+
+    def _content(self, file: PredictionFile, source: Receipt) -> bytes:
+        # Where there is no unknown token, inputs that are left out are masked.
+        unknown = self.vocabulary.id_of("unknown" if "unknown" in self.vocabulary.roles else "mask")
+        rows = trim_rows(_read(file), self.table, unknown, file.top_k)
         receipt = source.model_copy(
             update={
                 "rows": len(rows),
@@ -177,33 +217,22 @@ def _trim_file(
                 "masked_positions": len(flatten(rows["labels"])[0]),
             }
         )
-        content = encode_rows(
-            rows, file.top_k, vocabulary_sha256, run, receipt.model_dump_json(), max([1, *file.record.row_groups])
+        return encode_rows(
+            rows,
+            file.top_k,
+            self.vocabulary.sha256,
+            self.run_sha256,
+            receipt.model_dump_json(),
+            max([1, *file.record.row_groups]),
         )
-        write_bytes(url, content)
-    footer = read_footer(url)
-    check_footer(url, footer.metadata.metadata, file.top_k, vocabulary_sha256, run)
-    receipt = read_receipt(url, footer.metadata)
-    if (receipt.records, receipt.used) != (source.records, source.used):
-        raise UserError(f"{url}: was trimmed from another run; remove it, or choose another output")
-    return file.record.model_copy(
-        update={
-            "rows": receipt.rows,
-            "row_groups": footer.row_groups,
-            "tokens": receipt.tokens,
-            "masked_positions": receipt.masked_positions,
-            "size": footer.size,
-            "footer_sha256": footer.sha256,
-        }
-    )
 
 
-def _tokens_of(target: Vocabulary, like: str, vocabulary: Vocabulary) -> np.ndarray:
-    """bool [V]: the tokens of `vocabulary` that the trimmed vocabulary of `like` has."""
-    wanted = set(zip(target.roles, target.tokens, strict=True))
+def _tokens_of(target: Predictions, vocabulary: Vocabulary) -> np.ndarray:
+    """bool [V]: the tokens of `vocabulary` that the trimmed vocabulary of `target` has."""
+    wanted = set(zip(target.vocabulary.roles, target.vocabulary.tokens, strict=True))
     kept = np.array([written in wanted for written in zip(vocabulary.roles, vocabulary.tokens, strict=True)])
-    if trim_vocabulary(vocabulary, kept)[0].sha256 != target.sha256:
-        raise UserError(f"{like}: its vocabulary is no part of this one; it was trimmed from another")
+    if trim_vocabulary(vocabulary, kept)[0].sha256 != target.vocabulary.sha256:
+        raise UserError(f"{target.newest}: its vocabulary is no part of this one; it was trimmed from another")
     return kept
 
 
@@ -213,7 +242,7 @@ def _read(file: PredictionFile) -> pa.Table:
     return pa.concat_tables([ROW_SCHEMA.empty_table(), *groups])
 
 
-def _each(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:
+def _in_parallel(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:
     """`work` of each file, several at a time, with progress in rows."""
     pool = ThreadPoolExecutor(_THREADS)
     try:

@@ -60,7 +60,7 @@ def kept_tokens(
         model = state["model"]
         if isinstance(model["vocab"], list):
             # The unknown penalty of a Unigram model hangs on its lowest score.
-            scores = {own: score for own, (entry, score) in enumerate(model["vocab"]) if not is_filler(entry)}
+            scores = {merged: score for merged, (entry, score) in enumerate(model["vocab"]) if not is_filler(entry)}
             kept[min(scores, key=scores.get)] = True
             continue
         ids = model["vocab"]

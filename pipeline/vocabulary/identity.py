@@ -43,7 +43,7 @@ literal, so that the map is injective.
 A SentencePiece byte piece below `<0x80>` is a whole character and would collide with
 that character's own piece; such pieces stay literal.
 
-With `identity: string` all of this is off: tokens are one if their strings are equal
+With `token_identity: string` all of this is off: tokens are one if their strings are equal
 (special tokens still unify by role).
 """
 
@@ -76,10 +76,10 @@ HAN = "".join(f"{chr(first)}-{chr(last)}" for first, last in CHINESE)  # for a r
 
 
 class Identity(NamedTuple):
-    """What makes tokens one: a kind (`word`, `continuation`, `literal` or a special
-    role) and the bytes it stands for (for `literal`, the teacher's own string)."""
+    """What makes tokens one: a role (`schemas.vocabulary`: `word`, `continuation`, `literal` or a special one) and the
+    bytes that the token stands for (of a `literal`, the teacher's string)."""
 
-    kind: str
+    role: str
     surface: bytes
 
 
@@ -89,9 +89,9 @@ def byte_alphabet() -> dict[str, int]:
     Printable Latin-1 characters stand for themselves; the rest are, in order, the
     characters from U+0100 on.
     """
-    own = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in own]
-    return {chr(byte): byte for byte in own} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + n): byte for n, byte in enumerate(others)}
 
 
 _ALPHABET = byte_alphabet()
@@ -126,8 +126,8 @@ def sentencepiece_identity(token: str) -> Identity:
     if byte := _BYTE_PIECE.fullmatch(token):
         value = int(byte[1], 16)
         return Identity(CONTINUATION, bytes([value])) if value >= 0x80 else Identity(LITERAL, token.encode())
-    kind = WORD if token.startswith(SPACE_MARK) else CONTINUATION
-    return Identity(kind, token.removeprefix(SPACE_MARK).replace(SPACE_MARK, " ").encode())
+    role = WORD if token.startswith(SPACE_MARK) else CONTINUATION
+    return Identity(role, token.removeprefix(SPACE_MARK).replace(SPACE_MARK, " ").encode())
 
 
 def byte_level_identity(token: str) -> Identity:
@@ -174,32 +174,32 @@ FAMILIES = {
 
 
 def display(identity: Identity) -> str:
-    """How a token is written in the merged vocabulary. With its kind, it is unique.
+    """How a token is written in the merged vocabulary. With its role, it is unique.
 
     Surfaces that are no valid UTF-8, or that would read as something else, are
     written byte by byte.
     """
-    kind, surface = identity
-    if kind not in (WORD, CONTINUATION):
+    role, surface = identity
+    if role not in (WORD, CONTINUATION):
         return surface.decode()
     try:
         text = surface.decode()
         plain = SPACE_MARK not in text and not _BYTES_ONLY.fullmatch(text)
         text = text.replace(" ", SPACE_MARK)
         # A leading space in a continuation would read as a word.
-        plain = plain and not (kind == CONTINUATION and text.startswith(SPACE_MARK))
+        plain = plain and not (role == CONTINUATION and text.startswith(SPACE_MARK))
     except UnicodeDecodeError:
         plain = False
     if not plain:
         text = "".join(f"<0x{byte:02X}>" for byte in surface)
-    return SPACE_MARK + text if kind == WORD else text
+    return SPACE_MARK + text if role == WORD else text
 
 
-def parse(kind: str, written: str) -> Identity:
-    """The identity that `display` wrote: `parse(i.kind, display(i)) == i`."""
-    if kind not in (WORD, CONTINUATION):
-        return Identity(kind, written.encode())
-    text = written.removeprefix(SPACE_MARK) if kind == WORD else written
+def parse(role: str, written: str) -> Identity:
+    """The identity that `display` wrote: `parse(i.role, display(i)) == i`."""
+    if role not in (WORD, CONTINUATION):
+        return Identity(role, written.encode())
+    text = written.removeprefix(SPACE_MARK) if role == WORD else written
     if _BYTES_ONLY.fullmatch(text):
-        return Identity(kind, bytes(int(value, 16) for value in _BYTE_PIECE.findall(text)))
-    return Identity(kind, text.replace(SPACE_MARK, " ").encode())
+        return Identity(role, bytes(int(value, 16) for value in _BYTE_PIECE.findall(text)))
+    return Identity(role, text.replace(SPACE_MARK, " ").encode())

@@ -15,36 +15,37 @@ SPECIAL_TOKENS = {"pad": "<pad>", "unknown": "<unk>", "start": "<s>", "end": "</
 _UNUSED = re.compile(r"\[unused\d+\]|madeupword\d+")
 
 
-def identities(teacher: TeacherTokenizer, identity: str) -> dict[int, Identity]:
-    """Own id -> identity, injective, in ascending own ids.
+def identities(teacher: TeacherTokenizer, token_identity: str) -> dict[int, Identity]:
+    """The identity of each of the teacher's token ids, injective, in ascending order of the ids.
 
-    Special tokens go by their role. Where two tokens of one teacher stand for the same
-    thing, the one with the lower id has the identity and the other stays literal.
+    Special tokens go by their role. Where two tokens of one teacher stand for the same bytes at the same place, the
+    one with the lower id has that identity and the other stays literal.
     """
-    rule = FAMILIES[teacher.family] if identity == "family" else string_identity
-    by_role = {own: Identity(role, SPECIAL_TOKENS[role].encode()) for role, own in teacher.roles.items()}
+    rule = FAMILIES[teacher.family] if token_identity == "family" else string_identity
+    by_role = {teacher_id: Identity(role, SPECIAL_TOKENS[role].encode()) for role, teacher_id in teacher.roles.items()}
     taken: set[Identity] = set()
     result = {}
-    for own, token in sorted(teacher.tokens.items()):
-        literal = own in teacher.added or _UNUSED.fullmatch(token)
-        found = by_role.get(own) or (string_identity(token) if literal else rule(token))
-        if found in taken:
-            found = Identity(LITERAL, token.encode())
-        taken.add(found)
-        result[own] = found
+    for teacher_id, token in sorted(teacher.tokens.items()):
+        literal = teacher_id in teacher.added or _UNUSED.fullmatch(token)
+        identity = by_role.get(teacher_id) or (string_identity(token) if literal else rule(token))
+        if identity in taken:
+            identity = Identity(LITERAL, token.encode())
+        taken.add(identity)
+        result[teacher_id] = identity
     return result
 
 
-def merge(teachers: list[TeacherTokenizer], identity: str = "family", base: Vocabulary | None = None) -> Vocabulary:
+def merge(
+    teachers: list[TeacherTokenizer], token_identity: str = "family", base: Vocabulary | None = None
+) -> Vocabulary:
     """The merged vocabulary of `teachers`, appended to `base`.
 
-    Ids are given in the order of the teachers and, within one, of its own ids: the
-    first teacher of a vocabulary without gaps keeps its ids, and a further teacher
-    only appends.
+    Merged ids follow the order of the teachers and, within a teacher, that of its token ids: the first teacher of a
+    vocabulary without gaps keeps its ids, and a further teacher only appends.
 
     Args:
-      identity: `family` (the rules of `pipeline.vocabulary.identity`) or `string`.
-      base: an earlier merged vocabulary by the same identity, all of whose ids stay.
+      token_identity: `family` (the rules of `pipeline.vocabulary.identity`) or `string`.
+      base: an earlier merged vocabulary by the same token identity, all of whose ids stay.
 
     Raises:
       UserError: a teacher's map would not be total and injective, or `base` knows another
@@ -59,32 +60,37 @@ def merge(teachers: list[TeacherTokenizer], identity: str = "family", base: Voca
             for name, ids in base.teacher_ids.items()
         }
     for teacher in teachers:
-        column = {merged.setdefault(found, len(merged)): own for own, found in identities(teacher, identity).items()}
+        column = {
+            merged.setdefault(identity, len(merged)): teacher_id
+            for teacher_id, identity in identities(teacher, token_identity).items()
+        }
         if columns.setdefault(teacher.name, column) != column:
             raise UserError(
                 f"teacher {teacher.name!r}: the vocabulary that this run extends was made with another tokenizer of "
                 "that name, or was trimmed; give this one another name"
             )
-    # Where every teacher pads with a token that means something else, none has one for padding alone.
+    # If every teacher pads with a token that means something else, there is no token for padding alone yet.
     merged.setdefault(Identity("pad", SPECIAL_TOKENS["pad"].encode()), len(merged))
     teacher_ids = {}
-    for name, own_by_merged in columns.items():
+    for name, teacher_ids_by_merged in columns.items():
         ids = np.full(len(merged), -1, np.int32)
-        ids[np.fromiter(own_by_merged, np.int64)] = np.fromiter(own_by_merged.values(), np.int64)
+        ids[np.fromiter(teacher_ids_by_merged, np.int64)] = np.fromiter(teacher_ids_by_merged.values(), np.int64)
         teacher_ids[name] = ids
-    vocabulary = Vocabulary([display(found) for found in merged], [found.kind for found in merged], teacher_ids)
+    vocabulary = Vocabulary(
+        [display(identity) for identity in merged], [identity.role for identity in merged], teacher_ids
+    )
     for teacher in teachers:
         check_map(teacher, vocabulary)
     return vocabulary
 
 
 def check_map(teacher: TeacherTokenizer, vocabulary: Vocabulary) -> None:
-    """Refuses a map that misses a token of the teacher or gives two of them one merged id."""
+    """UserError where a token of the teacher has no merged id, or two of its tokens have the same one."""
     table = vocabulary.to_merged(teacher.name)
-    own = np.array(sorted(teacher.tokens))
-    images = table[own]
+    teacher_ids = np.array(sorted(teacher.tokens))
+    images = table[teacher_ids]
     if (images < 0).any():
-        lost = teacher.tokens[int(own[images < 0][0])]
+        lost = teacher.tokens[int(teacher_ids[images < 0][0])]
         raise UserError(f"teacher {teacher.name!r}: the merged vocabulary has no token for its {lost!r}")
     values, counts = np.unique(images, return_counts=True)
     if (counts > 1).any():

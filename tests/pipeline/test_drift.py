@@ -16,7 +16,7 @@ from pipeline.drift import measure_drift, union_by_string
 from pipeline.student_tokenizers.charsmap import compile_charsmap
 from pipeline.student_tokenizers.default import default_tokenizer
 from pipeline.student_tokenizers.remap import remap_tokenizer
-from pipeline.student_tokenizers.store import deployed_tokenizers, write_tokenizer
+from pipeline.student_tokenizers.store import read_tokenizers, write_tokenizer
 from pipeline.student_tokenizers.word_counts import count_words, read_words, tokens_of_spans
 from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
@@ -211,7 +211,7 @@ def test_charsmap_is_what_the_table_says():
 def test_words_add_up(predictions, text):
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
     words = read_words(str(predictions / "_words.parquet"), len(vocabulary)).to_pandas()
-    tokenizers = deployed_tokenizers(str(predictions), vocabulary)
+    tokenizers = read_tokenizers(str(predictions), vocabulary)
     for name, language in world.TEACHERS.items():
         own = words[words.teacher == name].set_index("word")
         lines = (text / f"{language}.txt").read_text().splitlines()
@@ -274,7 +274,7 @@ def test_report(predictions, text, tmp_path):
 def test_the_union_by_string_is_that_of_identity_string(predictions, run_pipeline, tmp_path):
     by_string = read_vocabulary(str(run_pipeline(tmp_path / "s", token_identity="string", top_k=0) / VOCABULARY_FILE))
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
-    assert union_by_string(vocabulary, deployed_tokenizers(str(predictions), vocabulary)) == len(by_string)
+    assert union_by_string(vocabulary, read_tokenizers(str(predictions), vocabulary)) == len(by_string)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from pipeline.config import TeacherConfig
 from pipeline.student_tokenizers.remap import remap_tokenizer
-from pipeline.student_tokenizers.store import deploy_tokenizers, make_tokenizers
+from pipeline.student_tokenizers.store import write_tokenizers, make_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA
 from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
@@ -105,7 +105,7 @@ def tokenizers(tmp_path_factory) -> dict[str, tuple]:
         teachers.append(load_tokenizer(name, TeacherConfig(model=str(folder / name), languages=["x"])))
     vocabulary = merge(teachers)
     remapped = {teacher.name: remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)) for teacher in teachers}
-    deploy_tokenizers(str(folder), make_tokenizers(remapped, vocabulary, WORDS_SCHEMA.empty_table()))
+    write_tokenizers(str(folder), make_tokenizers(remapped, vocabulary, WORDS_SCHEMA.empty_table()))
     expected = {str(folder / DEFAULT_TOKENIZER): (len(vocabulary), None)}
     for teacher in teachers:
         to_merged = vocabulary.to_merged(teacher.name)

@@ -52,7 +52,7 @@ def test_exact_with_merged_ids(teachers, make):
             expected = own.hf.decode(ids, skip_special_tokens=skip)
             assert merged.decode(to_merged[ids], skip_special_tokens=skip) == expected
     for found in identities(own, "family").values():
-        assert identity.parse(found.kind, identity.display(found)) == found
+        assert identity.parse(found.role, identity.display(found)) == found
 
 
 def test_which_tokens_are_one(teachers):

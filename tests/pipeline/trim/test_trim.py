@@ -156,7 +156,7 @@ def test_heldout_text_keeps_the_targets_that_can_be_hit(fewer, run_pipeline, tmp
         assert (b.input_ids == np.where(kept[a.input_ids], table[a.input_ids], 0)).all()
     assert lost > 50 and len(new) < len(old)
     like = tmp_path / "like"
-    assert run_trim(heldout, "--output", like, "--like", fewer).returncode == 0
+    assert run_trim(heldout, "--output", like, "--vocabulary-from", fewer).returncode == 0
     opened, frame = open_predictions(str(like)), pd.read_parquet(like)
     assert sum(file.record.rows for file in opened.files) == len(frame)
     assert sum(file.record.masked_positions for file in opened.files) == frame.labels.str.len().sum()
@@ -191,7 +191,7 @@ def test_folders_of_one_teacher_and_of_no_predictions(run_pipeline, pipeline_set
 
 def test_a_student_is_trained_on_it(fewer, heldout, tmp_path):
     like = tmp_path / "like"
-    done = run_trim(heldout, "--output", like, "--like", fewer)
+    done = run_trim(heldout, "--output", like, "--vocabulary-from", fewer)
     assert done.returncode == 0, done.stderr
     assert any(batch.topk_logprobs_MK.isneginf().any() for batch in take(reader(fewer), 3))
     trained = train(write_config(tmp_path, fewer, like, max_steps=20))
@@ -228,13 +228,16 @@ def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_pat
     shutil.copytree(trimmed[0], like)
     for arguments, message in [
         ((predictions, "--output", f"{predictions}/"), "is one of the folders to read"),
-        ((strings, "--output", trimmed[0], "--like", trimmed[0]), "is one of the folders to read"),
+        ((strings, "--output", trimmed[0], "--vocabulary-from", trimmed[0]), "is one of the folders to read"),
         ((predictions, "--output", tmp_path / "x", "--json", tmp_path), "is a folder, not a file"),
         ((predictions, "--output", strings), "holds a run of the pipeline"),
-        ((predictions, "--output", tmp_path / "x", "--like", strings), "its vocabulary is no part of this one"),
+        (
+            (predictions, "--output", tmp_path / "x", "--vocabulary-from", strings),
+            "its vocabulary is no part of this one",
+        ),
         ((predictions, predictions, "--output", tmp_path / "x"), "a folder is given twice"),
         ((predictions, heldout, "--output", tmp_path / "x"), "is in more than one of"),
-        ((heldout, "--output", trimmed[0], "--like", like), "mergedistill.run is"),
+        ((heldout, "--output", trimmed[0], "--vocabulary-from", like), "mergedistill.run is"),
         ((predictions, "--output", trimmed[0], "--min-predicted", "1000000"), "mergedistill.vocabulary_sha256 is"),
     ]:
         done = run_trim(*arguments)

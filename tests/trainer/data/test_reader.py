@@ -46,7 +46,9 @@ def test_its_state_does_not_grow(predictions):
 def test_any_number_of_threads_and_processes_reads_the_same_steps(predictions):
     whole = steps(reader(predictions, lanes=4, local_lanes=range(4), threads=1), 25)
     for processes in (1, 2, 4):
-        readers = [reader(predictions, lanes=4, local_lanes=range(rank, 4, processes), threads=3) for rank in range(processes)]
+        readers = [
+            reader(predictions, lanes=4, local_lanes=range(rank, 4, processes), threads=3) for rank in range(processes)
+        ]
         for expected, *parts in zip(whole, *(steps(source, 25) for source in readers), strict=True):
             found = {
                 lane: batch
