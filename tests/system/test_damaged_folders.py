@@ -18,8 +18,8 @@ from schemas.row_groups import read_row_groups
 from tests.support import world
 from tests.support.broken_folders import break_folder
 from tests.support.damage import mutations
-from trainer.data import reader
 from trainer.data.batches import Columns, columns_read
+from trainer.data.plan import choose_languages
 
 _SECONDS = 60
 
@@ -45,7 +45,7 @@ def trained_on(folder: Path, scratch: Path) -> list:
         for file in opened.files
         for columns in (Columns.of(rows, 2) for rows in read_row_groups(file, columns_read(2)))
     ]
-    return [values, opened.vocabulary.sha256, reader.choose_languages(opened, None)]
+    return [values, opened.vocabulary.sha256, choose_languages(opened, None)]
 
 
 def inspected(folder: Path, scratch: Path) -> list:

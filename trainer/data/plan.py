@@ -1,0 +1,157 @@
+"""Which rows a pool holds: a pure function of the manifests, the configuration and the seed.
+
+Lane i of n reads of each language the row groups i, i + n, i + 2n, ... of an endless sequence: the language's row
+groups in an order permuted by (seed, language, epoch), epoch after epoch. A pool is `pool_rows` rows drawn over the
+languages by p^alpha: the next rows of each language in that lane.
+"""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from schemas.errors import UserError
+from schemas.manifest import PredictionFile, Predictions
+from trainer.config import SamplingConfig
+
+# Number of a row group in its language's endless sequence, and the next row in it.
+Position = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class RowGroup:
+    """One row group of one file."""
+
+    file: PredictionFile
+    group: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows it has."""
+        return self.file.record.row_groups[self.group]
+
+
+class RowGroupSequence:
+    """The endless sequence of one language's row groups."""
+
+    def __init__(self, groups: Sequence[RowGroup], language: str, seed: int):
+        self._groups = groups
+        self._seed = [seed, zlib.crc32(language.encode())]
+        # Lanes read side by side, so that at most two epochs are in use.
+        self._order = lru_cache(maxsize=2)(self._permutation)
+
+    def __getitem__(self, number: int) -> RowGroup:
+        epoch, index = divmod(number, len(self._groups))
+        return self._groups[self._order(epoch)[index]]
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        return np.random.default_rng([*self._seed, epoch]).permutation(len(self._groups))
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What is read, and in which proportions.
+
+    Attributes:
+      row_shares: float64, of the languages in their order; they sum to 1.
+      pool_rows: rows of a pool.
+      lanes: over all processes.
+    """
+
+    languages: Mapping[str, RowGroupSequence]
+    row_shares: np.ndarray
+    pool_rows: int
+    seed: int
+    lanes: int
+
+    def first_positions(self, lane: int) -> dict[str, Position]:
+        """Where a lane begins."""
+        return dict.fromkeys(self.languages, (lane, 0))
+
+
+@dataclass(frozen=True)
+class PlannedPiece:
+    """Consecutive rows of one row group, which has `number` in its language's endless sequence."""
+
+    language: str
+    number: int
+    row_group: RowGroup
+    rows: slice
+
+
+@dataclass(frozen=True)
+class PoolPlan:
+    """The rows of a pool.
+
+    Attributes:
+      positions: of the lane after the pool, by language.
+      random: what decides the order of the pool's rows and batches.
+    """
+
+    pieces: list[PlannedPiece]
+    positions: dict[str, Position]
+    random: np.random.Generator
+
+
+def make_mixture(predictions: Predictions, sampling: SamplingConfig, seed: int, lanes: int) -> Mixture:
+    """The languages that are wanted, drawn by p^alpha of their masked positions. UserError as `choose_languages`."""
+    languages = choose_languages(predictions, sampling.languages)
+    files = [[file for file in predictions.files if file.record.language == name] for name in languages]
+    rows = np.array([sum(file.record.rows for file in of_language) for of_language in files], float)
+    positions = np.array([sum(file.record.masked_positions for file in of_language) for of_language in files], float)
+    # Shares of positions, turned into shares of rows, which are what is drawn.
+    shares = positions**sampling.alpha * rows / positions
+    return Mixture(
+        languages={
+            name: RowGroupSequence(_row_groups(of_language), name, seed)
+            for name, of_language in zip(languages, files, strict=True)
+        },
+        row_shares=shares / shares.sum(),
+        pool_rows=sampling.shuffle_rows,
+        seed=seed,
+        lanes=lanes,
+    )
+
+
+def plan_pool(mixture: Mixture, lane: int, number: int, positions: Mapping[str, Position]) -> PoolPlan:
+    """The plan of pool `number` of a lane, whose languages are at `positions`."""
+    random = np.random.default_rng([mixture.seed, lane, number])
+    counts = random.multinomial(mixture.pool_rows, mixture.row_shares).tolist()
+    pieces, positions_after = [], {}
+    for language, count in zip(mixture.languages, counts, strict=True):
+        of_language, positions_after[language] = _take(mixture, language, count, positions[language])
+        pieces += of_language
+    return PoolPlan(pieces, positions_after, random)
+
+
+def _take(mixture: Mixture, language: str, count: int, position: Position) -> tuple[list[PlannedPiece], Position]:
+    """The next `count` rows of a language from `position` on, and the position after them."""
+    pieces = []
+    number, row = position
+    while count:
+        row_group = mixture.languages[language][number]
+        stop = min(row_group.rows, row + count)
+        pieces.append(PlannedPiece(language, number, row_group, slice(row, stop)))
+        count -= stop - row
+        number, row = (number, stop) if stop < row_group.rows else (number + mixture.lanes, 0)
+    return pieces, (number, row)
+
+
+def _row_groups(files: Sequence[PredictionFile]) -> list[RowGroup]:
+    """Those of the files that have rows."""
+    return [RowGroup(file, group) for file in files for group, rows in enumerate(file.record.row_groups) if rows]
+
+
+def choose_languages(predictions: Predictions, wanted: list[str] | None) -> list[str]:
+    """The languages to read, sorted. UserError for one that the predictions lack."""
+    known = predictions.language_names
+    if not known:
+        raise UserError("the predictions hold no rows at all; look at their _rejects folder")
+    for language in wanted or []:
+        if language not in known:
+            raise UserError(
+                f"sampling.languages: unknown language {language!r}; the predictions have: {', '.join(known)}"
+            )
+    return sorted(set(wanted)) if wanted else known
