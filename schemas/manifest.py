@@ -310,8 +310,9 @@ def open_predictions(*folders: str) -> Predictions:
     """
     spellings: dict[str, str] = {}
     for folder in folders:
-        if (first := spellings.setdefault(location(folder), folder)) is not folder:
+        if first := spellings.get(location(folder)):
             raise UserError(f"{first} and {folder}: a folder is given twice")
+        spellings[location(folder)] = folder
     with reaching(", ".join(folders)):
         manifests = [read_manifest(folder) for folder in folders]
         vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
