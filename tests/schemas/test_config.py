@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config, nested_config, recorded
-from schemas.errors import UserError, differences
+from schemas.errors import UserError
 from tests.support.commands import call, run
 from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
@@ -125,12 +125,6 @@ def test_a_missing_configuration():
     for stage in ("pipeline", "trainer"):
         done = run(stage, "no/such.yaml")
         assert done.returncode == 2 and "no/such.yaml: cannot read the configuration" in done.stderr
-
-
-def test_differences_names_both_values():
-    assert differences({"a": {"b": 1}, "c": [1, 2]}, {"a": {"b": 2}, "c": [1, 2]}) == "a.b was 1, now 2"
-    assert differences({"a": 1}, {"a": 1}) == ""
-    assert differences({"a": None}, {}) == "a was None, now 'absent'"
 
 
 @pytest.mark.parametrize(

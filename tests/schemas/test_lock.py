@@ -8,15 +8,12 @@ import socket
 import time
 from concurrent import futures
 
-import pyarrow as pa
 import pytest
-import torch
 
 from schemas import lock
-from schemas.errors import UserError, first_line
+from schemas.errors import UserError
 from schemas.lock import LEASE_FILE, LOCK_FILE, owning
-from schemas.process import exit_code_of
-from schemas.storage import create_bytes, write_bytes
+from schemas.storage import write_bytes
 from tests.support.commands import run_python
 
 
@@ -134,16 +131,6 @@ def test_the_next_owner_removes_what_is_half_written_and_nothing_else(tmp_path):
         assert set(os.listdir(tmp_path / "en")) == kept
 
 
-@pytest.mark.parametrize("error", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS])
-def test_files_are_created_once_without_hard_links(error, tmp_path, monkeypatch):
-    def link(*_):
-        raise OSError(error, "no links")
-
-    monkeypatch.setattr(os, "link", link)
-    assert create_bytes(str(tmp_path / "a"), b"1") and not create_bytes(str(tmp_path / "a"), b"2")
-    assert (tmp_path / "a").read_bytes() == b"1" and os.listdir(tmp_path) == ["a"]
-
-
 def test_a_half_written_claim_is_no_claim(run_pipeline, predictions, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", unsupported)
     (tmp_path / "p").mkdir()
@@ -151,69 +138,3 @@ def test_a_half_written_claim_is_no_claim(run_pipeline, predictions, tmp_path, m
     (tmp_path / "p" / "_run.json").write_bytes(whole[:100])
     run_pipeline(tmp_path / "p")
     assert (tmp_path / "p" / "_run.json").read_bytes() == whole
-
-
-def exhaust(kind: str):
-    if kind == "torch":
-        torch.empty(2**60, dtype=torch.uint8)
-    elif kind == "cuda":
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-    elif kind == "arrow":
-        raise pa.ArrowMemoryError("malloc of size 64 failed")
-    else:
-        raise MemoryError
-
-
-@pytest.mark.parametrize("kind", ["torch", "cuda", "arrow", "python"])
-def test_used_up_memory_says_so(kind, capsys):
-    def read():
-        try:
-            exhaust(kind)
-        except Exception as error:
-            raise UserError(f"{first_line(error)}; remove the file") from None
-
-    for command in (lambda: exhaust(kind), read):
-        assert exit_code_of(command) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert line.startswith("error: out of memory (") and "lower batch_tokens" in line and "remove" not in line
-
-
-@pytest.mark.parametrize("folder", ["missing", "none"])
-def test_a_missing_temporary_folder_says_so(folder, capsys, monkeypatch):
-    import tempfile
-
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    monkeypatch.setattr(tempfile, "_candidate_tempdir_list", lambda: [f"/{folder}"])
-    assert exit_code_of(lambda: tempfile.mkdtemp() and None) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: [Errno 2] No usable temporary directory") and "set TMPDIR" in line
-
-
-@pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device", "a"), Exception("No space left on device (os error 28)")]
-)
-def test_a_full_disk_says_so(error, capsys):
-    def fail():
-        raise error
-
-    assert exit_code_of(fail) == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: no room on a disk (") and "make room" in line
-
-
-def test_a_kill_at_start_keeps_the_metrics(tmp_path, monkeypatch):
-    from trainer.artifacts.metrics import _reopen
-
-    path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\n{"step": 2}\n')
-
-    def killed(*_):
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", killed)
-        with pytest.raises(KeyboardInterrupt):
-            _reopen(path, 1)
-    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
-    _reopen(path, 1).close()
-    assert path.read_text() == '{"step": 1}\n'

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from tokenizers import normalizers
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.config import TeacherConfig
@@ -51,3 +52,38 @@ def make_default(teachers, tmp_path) -> tuple[PreTrainedTokenizerFast, dict]:
     ]
     default_tokenizer(vocabulary, pa.concat_tables(words), remapped, 64).save_pretrained(tmp_path)
     return AutoTokenizer.from_pretrained(tmp_path), vocabulary
+
+
+def remapped(teachers: list[TeacherTokenizer]) -> dict[str, tuple]:
+    """For each teacher its tokenizer with merged ids, and the map from its own."""
+    vocabulary = merge(teachers)
+    return {
+        teacher.name: (
+            remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)),
+            vocabulary.to_merged(teacher.name),
+        )
+        for teacher in teachers
+    }
+
+
+def fitted(text: dict[str, list[str]], teachers: list) -> tuple:
+    """(the default tokenizer, {teacher: its tokenizer with merged ids}, the vocabulary)."""
+    vocabulary = merge(teachers)
+    words = [count_words("x", t, text[t.name], vocabulary.to_merged(t.name)) for t in teachers]
+    remapped = {t.name: remap_tokenizer(t.hf, vocabulary.to_merged(t.name)) for t in teachers}
+    backends = [tokenizer.backend_tokenizer for tokenizer in remapped.values()]
+    return default_tokenizer(vocabulary, pa.concat_tables(words), backends, 64), remapped, vocabulary
+
+
+def make_teachers(
+    folder, text: dict[str, list[str]], families: dict[str, str], lowercase: str = "", size: int = 3000
+) -> list:
+    teachers = []
+    for name, family in families.items():
+        lines = [line.lower() for line in text[name]] if name == lowercase else text[name]
+        tokenizer = world.make_tokenizer(family, lines, size)
+        if name == lowercase:
+            tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tokenizer.save_pretrained(folder / name)
+        teachers.append(load_tokenizer(name, TeacherConfig(model=str(folder / name), languages=["x"])))
+    return teachers

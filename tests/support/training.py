@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
+import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
@@ -124,3 +125,18 @@ def heldout_nll(output: Path) -> dict[int, float]:
 
 
 CONSTANT = {"learning_rate": 3e-3, "warmup_steps": 5, "lr_scheduler_type": "constant_with_warmup"}
+
+
+# A rate that soon makes it worse again, so that the best is neither the first nor the last.
+EARLY_STOPPING = {
+    "max_steps": 200,
+    "optimizer": {"learning_rate": 0.05, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 60},
+    "eval_steps": 10,
+    "early_stopping_patience": 3,
+    "export": "best",
+    "save_steps": 35,
+    "save_total_limit": 1,
+}
+
+
+NEEDS_COMPILER = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")

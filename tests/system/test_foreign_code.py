@@ -12,7 +12,6 @@ from schemas.errors import UserError
 from schemas.manifest import TEACHER_TOKENIZERS, open_predictions
 from tests.support import world
 from trainer.artifacts.export import _copy
-from trainer.artifacts.model_card import _text
 from trainer.config import StudentConfig
 from trainer.student.model import student_config
 
@@ -96,12 +95,6 @@ def test_a_shape_with_code_of_its_own(predictions, tmp_path):
     ) as raised:
         student_config(StudentConfig(architecture_from=str(shape)), vocabulary, world.MAX_LENGTH)
     assert "\n" not in str(raised.value)
-
-
-def test_a_model_card_shows_names_as_they_are():
-    hostile = "a|b <script>[x](http://y) `c`\n# d\x1b"
-    assert _text(hostile) == (r"a&#124;b &#60;script&#62;&#91;x&#93;(http://y) &#96;c&#96;&#92;n# d&#92;x1b")
-    assert _text("org/model-name_v1.0") == "org/model-name_v1.0"
 
 
 def test_a_tokenizer_of_more_tokens_than_the_vocabulary_is_refused(predictions, tmp_path):

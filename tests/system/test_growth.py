@@ -3,7 +3,6 @@
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
 from transformers import AutoTokenizer
 
 from pipeline.config import TeacherConfig
@@ -12,11 +11,10 @@ from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
-from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
+from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 from tests.support import world
 from tests.support.readers import reader, sequences, take
 from tests.support.training import train, write_config
-from tests.support.vocabularies import teacher_lists
 from trainer.config import SamplingConfig
 from trainer.data.plan import make_mixture
 
@@ -38,34 +36,6 @@ def grown(run_pipeline, pipeline_settings, tmp_path_factory):
     later = run("later", {"hi"}, extends=str(earlier))
     heldout = run_pipeline(folder / "heldout", suffix=".heldout", extends=str(later))
     return earlier, later, heldout
-
-
-@given(teacher_lists())
-def test_growing_in_steps_is_merging_at_once(teachers):
-    at_once = merge(teachers)
-    grown = None
-    for teacher in teachers:
-        before, grown = grown, merge([teacher], base=grown)
-        assert before is None or grown.extends(before)
-    assert (grown.tokens, grown.roles, grown.sha256) == (at_once.tokens, at_once.roles, at_once.sha256)
-    # Teachers that are there already add nothing.
-    assert merge(teachers[:1], base=grown).sha256 == grown.sha256
-
-
-def test_extending_is_exact():
-    base = Vocabulary(["<pad>", "▁a"], ["pad", "word"], {"t": np.array([0, 1], np.int32)})
-
-    def grown(tokens=("<pad>", "▁a", "▁b"), roles=("pad", "word", "word"), t=(0, 1, -1)):
-        return Vocabulary(list(tokens), list(roles), {"t": np.array(t, np.int32), "u": np.array([0, -1, 1], np.int32)})
-
-    assert grown().extends(base) and base.extends(base) and not base.extends(grown())
-    for other in (
-        grown(tokens=("<pad>", "▁c", "▁b")),
-        grown(roles=("pad", "literal", "word")),
-        grown(t=(0, 2, -1)),
-        grown(t=(0, 1, 2)),
-    ):
-        assert not other.extends(base)
 
 
 def test_every_old_id_stays(grown, predictions):

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from pipeline.job.launcher import threads_a_process
-from tests.support.commands import call, run
+from tests.support.commands import run
 from tests.support.outputs import files
 
 RUNNERS = {
@@ -76,10 +76,3 @@ def test_local_processes_share_the_cores(monkeypatch):
     assert threads_a_process(beam_options(["--runner=DataflowRunner"])) == 1
     one_process = ["--runner=DataflowRunner", "--experiments=no_use_multiple_sdk_containers"]
     assert threads_a_process(beam_options(one_process)) is None
-
-
-def test_dataflow_cannot_write_to_this_machine(pipeline_settings, tmp_path):
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p"), sort_keys=False))
-    done = call("pipeline.__main__", tmp_path / "c.yaml", "--runner=DataflowRunner")
-    assert done.returncode == 2 and "where Dataflow's workers cannot write" in done.stderr
-    assert not (tmp_path / "p").exists()

@@ -4,12 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from schemas.manifest import open_predictions
 from tests.support.commands import SECONDS, wait_until
-from tests.support.readers import reader, take
 from tests.support.training import (
+    NEEDS_COMPILER,
     TWO,
     assert_close_weights,
     assert_same_weights,
@@ -23,10 +22,7 @@ from tests.support.training import (
     write_config,
 )
 from trainer.artifacts.checkpoint import latest_checkpoint
-from trainer.config import StudentConfig
-from trainer.student.model import DistilledStudent, build_student, student_config
 
-NEEDS_COMPILER = pytest.mark.skipif(not any(map(shutil.which, ("g++", "c++", "clang++"))), reason="no C++ compiler")
 CHANGES = {"max_steps": 12, "micro_batches": 4, "eval_steps": 4, "save_steps": 4}
 
 
@@ -103,55 +99,6 @@ def test_checkpointed_gradients_are_the_same(whole, predictions, heldout, tmp_pa
     config = write_config(tmp_path, predictions, heldout, gradient_checkpointing=True, **CHANGES)
     assert train(config).returncode == 0
     assert_same_weights(whole, tmp_path / "student")
-
-
-def small_student(predictions, **settings) -> DistilledStudent:
-    opened = open_predictions(str(predictions))
-    shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
-    shape |= {"max_position_embeddings": 40, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} | settings
-    config = student_config(StudentConfig(settings=shape), opened.vocabulary, opened.max_length)
-    return DistilledStudent(build_student(config, 0))
-
-
-def test_checkpointing_keeps_less(predictions):
-    """What autograd saves of a forward pass, in bytes."""
-    batch = take(reader(predictions), 1)[0]
-    kept = []
-    for checkpoints in (False, True):
-        student = small_student(predictions, model_type="bert").train()
-        if checkpoints:
-            student.checkpoint_gradients()
-        saved = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.nbytes) or x, lambda x: x):
-            student(batch, torch.full((len(batch.labels_M),), 0.5))
-        kept.append(sum(saved))
-    assert kept[1] < kept[0] / 4
-
-
-@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "electra"])
-def test_the_layers_are_the_encoders(model_type, predictions):
-    student = small_student(predictions, model_type=model_type)
-    assert [type(layer).__name__.endswith("Layer") for layer in student.layers()] == [True] * 3
-    assert len({id(layer) for layer in student.layers()}) == 3
-
-
-@NEEDS_COMPILER
-def test_compiled_layers_compute_the_same(predictions):
-    """Losses and gradients, for batches of several shapes, without compiling anew for each."""
-    plain, compiled = (small_student(predictions, model_type="bert").train() for _ in range(2))
-    torch._dynamo.reset()
-    counters = torch._dynamo.utils.counters
-    counters.clear()
-    for layer in compiled.layers():
-        layer.compile(dynamic=True)
-    batches = take(reader(predictions), 6)
-    assert len({batch.input_ids_BL.shape for batch in batches}) > 3
-    for batch in batches:
-        for student in (plain, compiled):
-            student(batch, torch.full((len(batch.labels_M),), 0.5)).total.backward()
-    for (name, ours), theirs in zip(plain.named_parameters(), compiled.parameters(), strict=True):
-        torch.testing.assert_close(theirs.grad, ours.grad, rtol=1e-3, atol=1e-3, msg=name)
-    assert 0 < counters["stats"]["unique_graphs"] <= 2
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from transformers import AutoConfig
 
 from pipeline.config import TeacherConfig
 from pipeline.student_tokenizers.remap import remap_tokenizer
-from pipeline.student_tokenizers.store import write_tokenizers, make_tokenizers
+from pipeline.student_tokenizers.store import make_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA
 from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge

@@ -1,7 +1,6 @@
 """Reading text: however a file is cut, every record comes out once, with its own number."""
 
 import json
-from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -10,9 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pipeline.corpus.records
-from pipeline.corpus.files import find_files
+import pipeline.drift
+import pipeline.trim.__main__
+from pipeline.config import PipelineConfig
 from pipeline.corpus.records import read_records
+from pipeline.job.plan import plan_text
 from schemas.errors import UserError
+from tests.support.commands import run_python
 from tests.support.text_files import COMPRESS, plan, records
 
 
@@ -164,21 +167,6 @@ def test_the_fingerprint_is_of_the_content(tmp_path):
     assert one == same != other
 
 
-def test_find_files_by_glob_by_name_and_by_folder(tmp_path):
-    for name in ("a/x.txt", "a/y.txt", "b/x.txt", "b/.hidden.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("one\n")
-    names = partial(map, lambda file: file.source)
-    assert list(names(find_files("en", [f"{tmp_path}/*/*.txt"]))) == ["a/x.txt", "a/y.txt", "b/x.txt"]
-    assert list(names(find_files("en", [f"{tmp_path}/a/x.txt"]))) == ["x.txt"]
-    assert list(names(find_files("en", [str(tmp_path)]))) == ["a/x.txt", "a/y.txt", "b/x.txt"]
-    assert list(names(find_files("en", [f"file://{tmp_path}/b/"]))) == ["x.txt"]
-    with pytest.raises(UserError, match="no file matches"):
-        find_files("en", [f"{tmp_path}/c.txt"])
-    with pytest.raises(UserError, match="both called 'x.txt'"):
-        find_files("en", [f"{tmp_path}/a/x.txt", f"{tmp_path}/b/x.txt"])
-
-
 @pytest.mark.parametrize("suffix", [suffix for suffix in COMPRESS if suffix])
 def test_a_decompressor_reads_ranges_in_any_order_and_opens_a_file_again_only_to_go_back(tmp_path, monkeypatch, suffix):
     content = b"".join(b"line %d\n" % number for number in range(100))
@@ -196,3 +184,47 @@ def test_a_decompressor_reads_ranges_in_any_order_and_opens_a_file_again_only_to
     # A range that is read in part, as for a sample, leaves the stream where it stopped.
     next(iter(decompressor.read(parts[10])))
     assert b"".join(decompressor.read(parts[11])) == content[parts[11].start : parts[11].end]
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.jsonl"])
+def test_long_records_are_rejected_and_the_others_kept(tmp_path, pipeline_settings, name):
+    import gzip
+
+    lines = ["one", "x" * 101, "y" * 100 + "\r", "two", "z" * 5000]
+    if "json" in name:
+        lines = [json.dumps({"text": line.strip()}) for line in lines]
+    content = "\n".join(lines).encode()
+    (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+    settings = pipeline_settings(tmp_path / "p", shard_bytes=50, max_record_bytes=100 + 12 * ("json" in name))
+    settings["text"]["en"] = [str(tmp_path / name)]
+    (found,) = plan_text(PipelineConfig.model_validate(settings))["en"].values()
+    faults = [r.fault for part in found.ranges for r in read_records(part, settings["max_record_bytes"])]
+    assert faults == ["", "too long", "", "", "too long"]
+
+
+@pytest.mark.heavy
+@pytest.mark.parametrize("kind", ["txt.gz", "parquet"])
+def test_memory_is_bounded_whatever_a_small_file_says(tmp_path, kind):
+    """512 MiB without a line end, and 2 GB of strings in a few hundred bytes."""
+    if kind == "parquet":
+        value = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), pa.array(["x" * (5 * 2**20)]))
+        pq.write_table(pa.table({"text": value}), tmp_path / "a.parquet", compression="zstd")
+    else:
+        import zlib
+
+        pack = zlib.compressobj(1, wbits=31)
+        with (tmp_path / "a.txt.gz").open("wb") as file:
+            for _ in range(128):
+                file.write(pack.compress(b"x" * 2**22))
+            file.write(pack.flush())
+    program = (
+        "import sys, resource; from pathlib import Path; from tests.support.text_files import plan, records;"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss;"
+        "found = records(plan(Path(sys.argv[1]), 2**22));"
+        "print(len(found), {fault for _, _, fault in found}, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"
+    )
+    done = run_python("-c", program, tmp_path / f"a.{kind}")
+    assert done.returncode == 0, done.stderr
+    count, *_, grown = done.stdout.split()
+    assert int(count) == (400 if kind == "parquet" else 1) and "{'too long'}" in done.stdout
+    assert int(grown) * 1024 < 200 * 2**20

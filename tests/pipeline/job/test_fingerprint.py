@@ -1,11 +1,15 @@
 """What is part of a run, and who gets its folder."""
 
+import shutil
 import threading
+
+import pytest
 
 from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import claim_output, describe_run
 from pipeline.job.launcher import prepare
 from schemas.errors import UserError
+from tests.support.outputs import files
 
 
 def test_of_two_runs_that_claim_a_folder_at_once_one_gets_it(pipeline_settings, tmp_path):
@@ -33,3 +37,11 @@ def test_what_changes_no_row_is_no_part_of_a_run(pipeline_settings, tmp_path):
     prepared = prepare(config)
     more = config.model_copy(update={"inference_threads": 7, "teachers_in_memory": 3, "max_rejected": 0.1})
     assert describe_run(more, prepared.tokenizers, prepared.vocabulary, {}).settings == prepared.run.settings
+
+
+def test_another_run_into_the_same_folder_is_refused(predictions, run_pipeline, tmp_path):
+    folder = tmp_path / "p"
+    shutil.copytree(predictions, folder)
+    with pytest.raises(UserError, match="settings.seed was 5, now 6"):
+        run_pipeline(folder, seed=6)
+    assert files(folder) == files(predictions)

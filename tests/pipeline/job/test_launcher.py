@@ -3,18 +3,21 @@
 import gc
 import gzip
 import json
+import shutil
 import weakref
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from pipeline.config import PipelineConfig
-from pipeline.job.launcher import dry_run
+from pipeline.job.launcher import dry_run, run_pipeline
 from pipeline.teachers.model import load_model
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
-from tests.support.outputs import rows
+from tests.support.commands import call
+from tests.support.outputs import files, rows
 
 
 def test_formats_give_the_same_rows(english, text, tmp_path):
@@ -89,3 +92,51 @@ def test_one_teacher_is_held_at_a_time(command, pipeline_settings, tmp_path, mon
     finally:
         gc.enable()
     assert len(alive) >= 6 and max(alive) == 0
+
+
+def test_the_order_of_the_configuration_does_not_matter(predictions, run_pipeline, pipeline_settings, tmp_path):
+    folder = tmp_path / "p"
+    shutil.copytree(predictions, folder)
+    run_pipeline(folder, text=dict(reversed(pipeline_settings(folder)["text"].items())))
+    assert files(folder) == files(predictions)
+
+
+def test_teachers_and_languages_are_many_to_many(run_pipeline, pipeline_settings, teachers, tmp_path):
+    settings = pipeline_settings(tmp_path / "p")
+    settings["teachers"]["en-wordpiece"]["languages"] = ["en", "ru"]
+    frame = rows(run_pipeline(tmp_path / "p", teachers=settings["teachers"]))
+    pairs = set(zip(frame.language, frame.teacher, strict=True))
+    assert pairs == {("en", "en-wordpiece"), ("ru", "en-wordpiece"), ("ru", "ru-unigram"), ("hi", "hi-bpe")}
+    russian = frame[frame.language == "ru"]
+    assert russian.example_id.is_unique and russian.teacher.nunique() == 2
+
+
+def test_dataflow_cannot_write_to_this_machine(pipeline_settings, tmp_path):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p"), sort_keys=False))
+    done = call("pipeline.__main__", tmp_path / "c.yaml", "--runner=DataflowRunner")
+    assert done.returncode == 2 and "where Dataflow's workers cannot write" in done.stderr
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_tokenizer_that_fails_does_so_before_a_teacher_runs(pipeline_settings, tmp_path, monkeypatch):
+    """In the run and in the dry run, whichever tokenizer it is."""
+
+    def fail(*arguments):
+        raise RuntimeError("cannot be fitted")
+
+    def predict(*arguments):
+        raise AssertionError("a teacher ran")
+
+    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "out"))
+    monkeypatch.setattr("pipeline.job.launcher.process", predict)
+    monkeypatch.setattr("pipeline.job.launcher.load_teacher", predict)
+    for broken in (
+        "pipeline.student_tokenizers.store.default_tokenizer",
+        "pipeline.job.launcher.remap_tokenizer",
+        "pipeline.job.launcher.count_words",
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, fail)
+            for command in (run_pipeline, dry_run):
+                with pytest.raises(UserError, match="cannot be fitted"):
+                    command(config, [])

@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM, ElectraConfig, ElectraForPreTraining
+from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, ElectraConfig, ElectraForPreTraining
 
 from pipeline.config import TeacherConfig
 from pipeline.teachers.model import check_model, load_model
 from pipeline.teachers.predictor import try_forward
-from pipeline.teachers.tokenizer import load_tokenizer
+from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from schemas.errors import UserError
+from tests.support import world
 from tests.support.commands import SECONDS
+from tests.support.teachers import load
 
 WEIGHTS = "model.safetensors"
 
@@ -145,3 +147,24 @@ def test_no_traceback_for_any_folder(folder):
             refused += 1
             assert "\n" not in str(error) and len(str(error)) < 1000
     assert 50 < refused < 150
+
+
+def write_bert(folder: Path, tokens: list[str], rows: int) -> TeacherTokenizer:
+    """A BERT of `vocab.txt` whose embedding has `rows` rows."""
+    folder.mkdir(exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    BertForMaskedLM(BertConfig(vocab_size=rows, **shape)).save_pretrained(folder)
+    return load(folder)
+
+
+def test_an_embedding_of_another_size(tmp_path, caplog):
+    tokens = [*world.BERT_SPECIALS, *(f"w{number}" for number in range(195))]
+    teacher = write_bert(tmp_path / "150", tokens, 150)
+    with pytest.raises(UserError, match="ids up to 199, but its embedding has 150 rows"):
+        check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / "150"), 8, 16)
+    # Padding to a round number is no fault; more rows that no token stands for may be a wrong tokenizer.
+    for rows, warned in ((256, False), (400, True)):
+        teacher = write_bert(tmp_path / str(rows), tokens, rows)
+        check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / str(rows)), 8, 16)
+        assert ("199 only, but its embedding has 400 rows" in caplog.text) == warned

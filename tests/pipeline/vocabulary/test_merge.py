@@ -86,3 +86,15 @@ def test_tokenizers_without_what_a_teacher_needs_are_refused(tmp_path):
     tokenizer.save_pretrained(tmp_path)
     with pytest.raises(UserError, match="no mask token"):
         load_tokenizer("t", config)
+
+
+@given(teacher_lists())
+def test_growing_in_steps_is_merging_at_once(teachers):
+    at_once = merge(teachers)
+    grown = None
+    for teacher in teachers:
+        before, grown = grown, merge([teacher], base=grown)
+        assert before is None or grown.extends(before)
+    assert (grown.tokens, grown.roles, grown.sha256) == (at_once.tokens, at_once.roles, at_once.sha256)
+    # Teachers that are there already add nothing.
+    assert merge(teachers[:1], base=grown).sha256 == grown.sha256

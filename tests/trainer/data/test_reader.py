@@ -1,9 +1,6 @@
 """The reader: nothing lost, languages by p^alpha, and exact resumption."""
 
 import json
-import threading
-import weakref
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,11 +10,8 @@ import pytest
 
 from schemas.errors import UserError
 from schemas.manifest import open_predictions, read_manifest
-from schemas.ragged import batches_by_length
 from tests.support.columns import read_columns
 from tests.support.readers import equal, reader, sequences, steps, take
-from trainer.data.batches import Columns, Piece, make_batches
-from trainer.data.futures import when_all
 from trainer.data.reader import example_ids
 
 
@@ -116,28 +110,6 @@ def test_an_epoch_is_every_row_once(predictions):
     assert epochs[0] != epochs[1]
 
 
-def test_batches_hold_the_rows_columns(predictions):
-    frame = pd.read_parquet(predictions)
-    by_ids = {(row.language, tuple(row.input_ids)): row for row in frame.itertuples()}
-    source = reader(predictions)
-    for batch in take(source, 20):
-        start = 0
-        width = batch.input_ids_BL.shape[1]
-        for index, (ids, mask) in enumerate(zip(batch.input_ids_BL, batch.attention_mask_BL, strict=True)):
-            count = ((batch.rows_M // width) == index).sum().item()
-            part = slice(start, start + count)
-            language = source.languages[batch.language_M[start]]
-            row = by_ids[language, tuple(ids[mask.bool()].tolist())]
-            assert (batch.rows_M[part] % width).tolist() == row.masked_positions.tolist()
-            assert batch.labels_M[part].tolist() == row.labels.tolist()
-            assert batch.topk_ids_MK[part].flatten().tolist() == row.topk_ids.tolist()
-            assert batch.topk_logprobs_MK[part].flatten().half().numpy().tolist() == row.topk_logprobs.tolist()
-            assert np.array_equal(batch.label_logprobs_M[part].numpy(), row.label_logprobs)
-            start += count
-        assert start == len(batch.labels_M)
-        assert batch.input_ids_BL.numel() <= 400
-
-
 def test_languages_are_drawn_by_p_to_the_alpha(predictions):
     manifest = read_manifest(str(predictions))
     for alpha in (0.0, 0.5, 1.0):
@@ -169,35 +141,6 @@ def test_a_stray_or_broken_file_is_named(run_pipeline, predictions, tmp_path):
         read_columns(broken, 0, 8)
 
 
-def test_batches_by_length_keep_their_limits():
-    random = np.random.default_rng(0)
-    lengths, counts = random.integers(1, 50, 500), random.integers(0, 9, 500)
-    order = random.permutation(500)
-    batches = batches_by_length(lengths, order, 128, counts, 12)
-    assert sorted(np.concatenate(batches)) == list(range(500))
-    for batch in batches:
-        assert len(batch) == 1 or lengths[batch].max() * len(batch) <= 128
-        assert len(batch) == 1 or counts[batch].sum() <= 12
-    # Only neighbours in length share a batch, so padding is small.
-    assert sum(lengths[b].max() * len(b) for b in batches) < 1.02 * lengths.sum()
-    assert batches_by_length(lengths[:0], order[:0], 128) == []
-
-
-@pytest.mark.parametrize("max_tokens", [1, 30, 128, 10**6])
-@pytest.mark.parametrize("max_count", [None, 1, 12])
-def test_batches_by_length_are_filled_one_row_after_the_other(max_tokens, max_count):
-    random = np.random.default_rng(1)
-    lengths, counts = random.integers(1, 50, 300), random.integers(0, 9, 300)
-    order = random.permutation(300)
-    expected = [[]]
-    for row in sorted(order, key=lambda row: lengths[row]):
-        filled = [*expected[-1], row]
-        is_over = lengths[row] * len(filled) > max_tokens or max_count and counts[filled].sum() > max_count
-        expected[-1:] = [expected[-1], [row]] if is_over and expected[-1] else [filled]
-    limits = (counts, max_count) if max_count else ()
-    assert [batch.tolist() for batch in batches_by_length(lengths, order, max_tokens, *limits)] == expected
-
-
 def test_example_ids_are_those_of_the_rows(predictions):
     frame = pd.read_parquet(predictions).set_index("example_id")
     for batch in take(reader(predictions), 5):
@@ -214,55 +157,3 @@ def test_gold_tokens_alone_can_be_read(predictions):
     assert topk_ids.shape == (len(both.values("labels")), 0) and np.isnan(label_logprobs).all()
     for name in ("labels", "input_ids", "masked_positions"):
         assert np.array_equal(gold.values(name), both.values(name))
-
-
-def test_gathering_rows(predictions):
-    """Against pandas, row by row: parts of two row groups, in another order."""
-    opened = open_predictions(str(predictions))
-    file = next(file for file in opened.files if len(file.record.row_groups) > 1)
-    frame = pd.read_parquet(file.url)
-    first = file.record.row_groups[0]
-    parts = [(read_columns(file, 0, 8), slice(3, 9)), (read_columns(file, 1, 8), slice(0, 4))]
-    rows = [*range(3, 9), *range(first, first + 4)]
-    order = np.random.default_rng(0).permutation(10)
-    gathered = Columns.gather(parts, order)
-    for name in ("input_ids", "masked_positions", "labels", "label_logprobs", "topk_ids", "topk_logprobs"):
-        ends = np.cumsum(gathered.lengths(name))
-        assert len(gathered.values(name)) == ends[-1]
-        for found, index in zip(np.split(gathered.values(name), ends[:-1]), order, strict=True):
-            assert np.array_equal(found, frame.iloc[rows[index]][name])
-    piece = Piece(parts[0][0], slice(0, 5), 1, 2, file, 0)
-    batches = make_batches([piece], 10**6, 0)
-    assert (
-        len(batches) == 1
-        and set(batches[0].language_M.tolist()) == {1}
-        and batches[0].tokens == parts[0][0].lengths("input_ids")[:5].sum()
-    )
-
-
-def test_work_for_which_all_futures_are_awaited_runs_once_and_is_let_go():
-    first, second, names = Future(), Future(), []
-    work = lambda: names.append(threading.current_thread().name) or len(names)  # noqa: E731
-    with ThreadPoolExecutor(1, "pool") as executor:
-        result = when_all([first, second], work, executor)
-        alive = weakref.ref(work), weakref.ref(result)
-        second.set_result(None)
-        assert not result.done()
-        ending = threading.Thread(target=first.set_exception, args=(KeyError(),), name="last")
-        ending.start()
-        ending.join()
-        assert result.result(timeout=10) == 1 and names == ["last"]
-        assert when_all([first, second], lambda: threading.current_thread().name, executor).result() == "pool_0"
-        assert isinstance(when_all([first], first.result, executor).exception(), KeyError)
-    # Though its futures live on.
-    del work, result
-    assert [reference() for reference in alive] == [None, None]
-
-
-def test_of_many_threads_one_runs_the_work():
-    with ThreadPoolExecutor(8) as executor:
-        for _ in range(200):
-            done = []
-            futures = [executor.submit(int) for _ in range(8)]
-            assert when_all(futures, lambda done=done: done.append(1), executor).result(timeout=10) is None
-            assert done == [1]

@@ -8,10 +8,8 @@ import pytest
 from safetensors.torch import load_file
 
 from schemas.errors import UserError
-from tests.support.scores import scores
 from tests.support.training import CONSTANT, assert_same_weights, train_student
 from trainer.artifacts.checkpoint import checkpoint_steps
-from trainer.artifacts.early_stopping import EarlyStopping
 
 
 def evaluated_steps(output: Path) -> list[int]:
@@ -31,18 +29,6 @@ def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
     assert all(moments[0][name].equal(moments[1][name]) for name in moments[0])
     assert evaluated_steps(output) == sorted({*evaluated_steps(whole), 13})
     assert json.loads((output / "evaluation.json").read_text()) == json.loads((whole / "evaluation.json").read_text())
-
-
-def test_an_evaluation_at_a_former_end_does_not_move_when_patience_ends():
-    """It may be the best, but not due by itself it does not count, neither against the run nor for it."""
-    measured = [(10, 3.0), (20, 2.0), (30, 2.5), (33, 1.0), (40, 1.9), (50, 2.2)]
-    with_end, without = EarlyStopping("sha"), EarlyStopping("sha")
-    for step, nll in measured:
-        with_end.add(step, {"a": scores(nll)}, is_planned=step != 33)
-        if step != 33:
-            without.add(step, {"a": scores(nll)})
-        assert [with_end.has_run_out(n) for n in (1, 2)] == [without.has_run_out(n) for n in (1, 2)], step
-    assert (with_end.best_step, with_end.best_nll) == (33, 1.0) and without.best_step == 40
 
 
 @pytest.fixture(scope="module")

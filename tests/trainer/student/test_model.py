@@ -11,7 +11,13 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 from schemas.errors import UserError
 from schemas.manifest import open_predictions
 from tests.support.readers import reader, take
-from tests.support.training import assert_close_weights, launch_two, train, write_config
+from tests.support.training import (
+    NEEDS_COMPILER,
+    assert_close_weights,
+    launch_two,
+    train,
+    write_config,
+)
 from trainer.artifacts.metrics import Metrics
 from trainer.config import StudentConfig, TrainerConfig
 from trainer.distributed import Runtime
@@ -127,3 +133,53 @@ def test_a_step_waits_for_nothing(model_type, predictions, tmp_path):
             train_step(learner, step, dict(enumerate(batches)), 100, metrics, skipped)
     metrics.close()
     assert watching.found == []
+
+
+def small_student(predictions, **settings) -> DistilledStudent:
+    opened = open_predictions(str(predictions))
+    shape = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64}
+    shape |= {"max_position_embeddings": 40, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0} | settings
+    config = student_config(StudentConfig(settings=shape), opened.vocabulary, opened.max_length)
+    return DistilledStudent(build_student(config, 0))
+
+
+def test_checkpointing_keeps_less(predictions):
+    """What autograd saves of a forward pass, in bytes."""
+    batch = take(reader(predictions), 1)[0]
+    kept = []
+    for checkpoints in (False, True):
+        student = small_student(predictions, model_type="bert").train()
+        if checkpoints:
+            student.checkpoint_gradients()
+        saved = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, saved=saved: saved.append(x.nbytes) or x, lambda x: x):
+            student(batch, torch.full((len(batch.labels_M),), 0.5))
+        kept.append(sum(saved))
+    assert kept[1] < kept[0] / 4
+
+
+@pytest.mark.parametrize("model_type", ["bert", "xlm-roberta", "electra"])
+def test_the_layers_are_the_encoders(model_type, predictions):
+    student = small_student(predictions, model_type=model_type)
+    assert [type(layer).__name__.endswith("Layer") for layer in student.layers()] == [True] * 3
+    assert len({id(layer) for layer in student.layers()}) == 3
+
+
+@pytest.mark.heavy
+@NEEDS_COMPILER
+def test_compiled_layers_compute_the_same(predictions):
+    """Losses and gradients, for batches of several shapes, without compiling anew for each."""
+    plain, compiled = (small_student(predictions, model_type="bert").train() for _ in range(2))
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    for layer in compiled.layers():
+        layer.compile(dynamic=True)
+    batches = take(reader(predictions), 6)
+    assert len({batch.input_ids_BL.shape for batch in batches}) > 3
+    for batch in batches:
+        for student in (plain, compiled):
+            student(batch, torch.full((len(batch.labels_M),), 0.5)).total.backward()
+    for (name, ours), theirs in zip(plain.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(theirs.grad, ours.grad, rtol=1e-3, atol=1e-3, msg=name)
+    assert 0 < counters["stats"]["unique_graphs"] <= 2

@@ -16,7 +16,7 @@ from schemas.errors import UserError
 from schemas.manifest import open_predictions
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import world
-from tests.support.students import make_model, make_vocabulary, tables
+from tests.support.students import tables
 from tests.support.training import CONSTANT, assert_same_weights, launch, train_student, write_config
 from trainer.artifacts.checkpoint import latest_checkpoint
 from trainer.config import StudentConfig
@@ -24,7 +24,6 @@ from trainer.export import main as export
 from trainer.student.initialization import check_initialization, initialize
 from trainer.student.model import build_student, student_config
 from trainer.student.start import find_start
-from trainer.student.token_rows import TokenAverage
 
 # As wide as the teachers.
 SHAPE = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
@@ -95,25 +94,6 @@ def test_without_teachers_new_rows_are_those_of_a_new_student(folders, student):
         tables(model), tables(fresh), tables(AutoModelForMaskedLM.from_pretrained(student)), strict=True
     ):
         assert rows[:old].equal(was) and rows[old:].equal(random[old:])
-
-
-@pytest.mark.parametrize("tied", [True, False])
-def test_rows_that_are_given_take_no_part_in_means(tied):
-    vocabulary = make_vocabulary({"a": [0, 1, 2, 5], "b": [1, 2, 3]}, 7)
-    student, start, a, b = (make_model("bert", rows, rows, tie_word_embeddings=tied) for rows in (7, 3, 5, 6))
-    before = tables(student)
-    average = TokenAverage(student, vocabulary)
-    average.settle(start, torch.tensor([2, 0, -1, -1, 1, -1, -1]))
-    average.add("a", a)
-    average.add("b", b)
-    assert average.finish() == [
-        "token rows: 3 as they were, 1 from a alone, 1 from b alone, 1 averaged over several teachers, 1 random"
-    ]
-    own_a, own_b = (vocabulary.teacher_ids[name] for name in "ab")
-    for found, old, of_a, of_b, was in zip(*map(tables, (student, start, a, b)), before, strict=True):
-        assert found[[0, 1, 4]].equal(old[[2, 0, 1]])
-        assert found[5].equal(of_a[own_a[5]]) and found[3].equal(of_b[own_b[3]]) and found[6].equal(was[6])
-        torch.testing.assert_close(found[2], (of_a[own_a[2]] + of_b[own_b[2]]) / 2)
 
 
 @pytest.mark.parametrize("name", ["ru-unigram", "hi-bpe", "en-wordpiece"])

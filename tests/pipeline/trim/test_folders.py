@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline.trim.tokens import Usage, trim_rows, trim_vocabulary
+from pipeline.trim.tokens import trim_rows, trim_vocabulary
 from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
 from schemas.rows import ROW_SCHEMA
@@ -243,15 +243,3 @@ def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_pat
         done = run_trim(*arguments)
         assert done.returncode == 2 and message in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
-
-
-def test_no_rows_at_all():
-    table = np.array([0, 1], np.int32)
-    assert len(trim_rows(ROW_SCHEMA.empty_table(), table, 0, 8)) == 0
-    assert (Usage(np.zeros(2), np.ones(2)) + Usage(np.ones(2), np.ones(2))).predicted.tolist() == [2, 2]
-
-
-def test_trimming_nothing_changes_nothing(predictions):
-    vocabulary = open_predictions(str(predictions)).vocabulary
-    same, table = trim_vocabulary(vocabulary, np.ones(len(vocabulary), bool))
-    assert same.sha256 == vocabulary.sha256 and (table == np.arange(len(vocabulary))).all()

@@ -8,19 +8,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from tokenizers import AddedToken
-from transformers import AutoModelForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from pipeline.student_tokenizers.remap import remap_tokenizer
-from pipeline.teachers.family import SENTENCEPIECE
-from pipeline.teachers.model import check_model
-from pipeline.teachers.tokenizer import TeacherTokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
 from schemas.vocabulary import LITERAL
 from tests.support import world
-from tests.support.teachers import CORPUS, load
+from tests.support.teachers import CORPUS, load, remapped
 
 texts = st.one_of(
     st.text(max_size=30),
@@ -28,18 +23,6 @@ texts = st.one_of(
         " ".join
     ),
 ).flatmap(lambda text: st.sampled_from([text, unicodedata.normalize("NFD", text)]))
-
-
-def remapped(teachers: list[TeacherTokenizer]) -> dict[str, tuple]:
-    """For each teacher its tokenizer with merged ids, and the map from its own."""
-    vocabulary = merge(teachers)
-    return {
-        teacher.name: (
-            remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)),
-            vocabulary.to_merged(teacher.name),
-        )
-        for teacher in teachers
-    }
 
 
 def vocabulary_of(lines: list[str], lowercase: bool) -> list[str]:
@@ -88,84 +71,6 @@ def test_casing_is_each_teachers_own(bert_pairs):
     assert accents("Café")["input_ids"] == accents("café")["input_ids"] != accents("cafe")["input_ids"]
 
 
-# Of each layout the file's name and how SentencePiece was told of the special tokens.
-ALBERT = {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "control_symbols": "[CLS],[SEP],[MASK]"}
-LAYOUTS = {
-    "xlm-roberta": ("sentencepiece.bpe.model", {}),
-    "camembert": ("sentencepiece.bpe.model", {"user_defined_symbols": "<s>NOTUSED,</s>NOTUSED"}),
-    "albert": ("spiece.model", ALBERT),
-    "rembert": ("sentencepiece.model", ALBERT),
-    "deberta-v2": (
-        "spm.model",
-        {"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "pad_piece": "[PAD]", "bos_piece": "[CLS]",
-         "eos_piece": "[SEP]", "unk_piece": "[UNK]"},
-    ),
-    "big_bird": (
-        "spiece.model",
-        {"pad_id": 0, "eos_id": 1, "bos_id": 2, "unk_id": 100, "control_symbols": "[SEP],[CLS],[MASK]"},
-    ),
-}  # fmt: skip
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        *((layout, "unigram") for layout in LAYOUTS),
-        ("xlm-roberta", "bpe"),
-        ("xlm-roberta", "bytes"),
-        ("xlm-roberta", "no prefix"),
-        ("albert", "bytes"),
-    ],
-    ids=" ".join,
-)
-def spm_pair(request, tmp_path_factory):
-    """A SentencePiece model alone, in one of the layouts, beside SentencePiece itself."""
-    layout, kind = request.param
-    folder = tmp_path_factory.mktemp("spm")
-    file, symbols = LAYOUTS[layout]
-    SentencePieceTrainer.train(
-        sentence_iterator=iter(CORPUS),
-        model_prefix=str(folder / "made"),
-        vocab_size=500,
-        hard_vocab_limit=False,
-        model_type="bpe" if kind == "bpe" else "unigram",
-        byte_fallback=kind == "bytes",
-        add_dummy_prefix=kind != "no prefix",
-        minloglevel=2,
-        **symbols,
-    )
-    (folder / "made.model").rename(folder / file)
-    (folder / "config.json").write_text(json.dumps({"model_type": layout}))
-    if layout == "albert":
-        (folder / "tokenizer_config.json").write_text('{"do_lower_case": false, "keep_accents": true}')
-    return SentencePieceProcessor(model_file=str(folder / file)), load(folder)
-
-
-@settings(deadline=None, max_examples=50)
-@given(text=st.lists(st.sampled_from([word for line in CORPUS[:6] for word in line.split() if word != "1999"] + [""])))
-def test_a_sentencepiece_model_alone(spm_pair, text):
-    """Ids and text are SentencePiece's own, with fairseq's offset where the layout has one."""
-    original, teacher = spm_pair
-    assert teacher.family == SENTENCEPIECE
-    merged, to_merged = remapped([teacher])[teacher.name]
-    line = " ".join(text)
-    pieces = original.encode(line)
-    known = [piece for piece in pieces if piece != original.unk_id()]
-    own = [teacher.hf.convert_tokens_to_ids(original.id_to_piece(piece)) for piece in known]
-    ids = merged(line, add_special_tokens=False)["input_ids"]
-    assert [number for number in ids if number != merged.unk_token_id] == to_merged[own].tolist()
-    assert merged.decode(to_merged[own]) == teacher.hf.decode(own) == original.decode(known)
-    framed = merged(line)["input_ids"]
-    assert merged.decode(framed, skip_special_tokens=True) == merged.decode(
-        [number for number in ids if number not in merged.all_special_ids]
-    )
-    if known == pieces:
-        # Once more it gives itself: SentencePiece's normalization is all that a text loses.
-        assert merged.decode(merged(original.decode(pieces), add_special_tokens=False)["input_ids"]) == original.decode(
-            pieces
-        )
-
-
 def test_a_class_that_rebuilds_its_tokenizer_does_not_change_it(tmp_path):
     """A cased BERT whose configuration does not say so: transformers would fold its case."""
     world.make_tokenizer("wordpiece", CORPUS).backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
@@ -212,27 +117,6 @@ def test_added_tokens_with_spaces_and_repeats(tmp_path, family):
     assert len(vocabulary) == len(teacher.tokens)
     place = vocabulary.to_merged("t")[tokenizer.convert_tokens_to_ids("New York")]
     assert (vocabulary.tokens[place], vocabulary.roles[place]) == ("New York", LITERAL)
-
-
-def write_bert(folder: Path, tokens: list[str], rows: int) -> TeacherTokenizer:
-    """A BERT of `vocab.txt` whose embedding has `rows` rows."""
-    folder.mkdir(exist_ok=True)
-    (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
-    shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
-    BertForMaskedLM(BertConfig(vocab_size=rows, **shape)).save_pretrained(folder)
-    return load(folder)
-
-
-def test_an_embedding_of_another_size(tmp_path, caplog):
-    tokens = [*world.BERT_SPECIALS, *(f"w{number}" for number in range(195))]
-    teacher = write_bert(tmp_path / "150", tokens, 150)
-    with pytest.raises(UserError, match="ids up to 199, but its embedding has 150 rows"):
-        check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / "150"), 8, 16)
-    # Padding to a round number is no fault; more rows that no token stands for may be a wrong tokenizer.
-    for rows, warned in ((256, False), (400, True)):
-        teacher = write_bert(tmp_path / str(rows), tokens, rows)
-        check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / str(rows)), 8, 16)
-        assert ("199 only, but its embedding has 400 rows" in caplog.text) == warned
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,76 @@
+"""What a run writes down while it trains."""
+
+import os
+import shutil
+import time
+
+import pytest
+import torch
+
+from tests.support import world
+from tests.support.training import (
+    launch,
+    write_config,
+)
+from trainer.artifacts.metrics import Metrics
+from trainer.config import TrainerConfig
+from trainer.distributed import Runtime
+
+
+def test_metrics_are_logged(student):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(student / "logs")).Reload()
+    tags = events.Tags()["scalars"]
+    for language in world.WORDS:
+        assert {f"mlm/{language}", f"kd/{language}", f"heldout_nll/{language}"} <= set(tags)
+        assert [event.step for event in events.Scalars(f"mlm/{language}")] == [10, 20, 30, 40]
+
+
+def test_a_log_has_few_lines_of_progress(tmp_path, capsys):
+    """Not ten a second, for a week."""
+    config = TrainerConfig(output=str(tmp_path), predictions="p", student={"architecture_from": "m"}, max_steps=100)
+    metrics = Metrics(config, ["en"], 0, Runtime(0, 1, torch.device("cpu"), torch.float32))
+    for _ in range(100):
+        time.sleep(0.005)
+        metrics.step()
+    metrics.close()
+    progress = capsys.readouterr().err
+    assert "100/100" in progress and progress.count("step/s") <= 2
+
+
+@pytest.mark.heavy
+def test_weights_and_biases(predictions, heldout, tmp_path):
+    """The real package, offline: it records the figures; a run that goes on is the same run."""
+    changes = {"max_steps": 20, "wandb_project": "merge", "eval_steps": 20}
+    config = write_config(tmp_path, predictions, heldout, **changes)
+    environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    done = launch(config, **environment)
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "student" / "checkpoints" / "00000020")
+    (tmp_path / "student" / "evaluation.json").unlink()
+    assert launch(config, **environment).returncode == 0
+    folder = tmp_path / "student" / "logs"
+    recorded = [path.read_bytes() for path in (folder / "wandb").glob("offline-run-*/*.wandb")]
+    assert len(recorded) == 2
+    for content in recorded:
+        assert all(text in content for text in (b"merge", (folder / "wandb_run").read_bytes(), b"heldout_nll"))
+        assert all(name in content for name in (b"mlm/en", b"kd/hi", b"distillation_weight/ru", b"tokens_per_second"))
+
+
+def test_a_kill_at_start_keeps_the_metrics(tmp_path, monkeypatch):
+    from trainer.artifacts.metrics import _reopen
+
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n')
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", killed)
+        with pytest.raises(KeyboardInterrupt):
+            _reopen(path, 1)
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    _reopen(path, 1).close()
+    assert path.read_text() == '{"step": 1}\n'
