@@ -2,6 +2,9 @@
 
 import pytest
 
+import pipeline.__main__
+import trainer.__main__
+import trainer.export
 from pipeline.__main__ import _split
 from pipeline.config import PipelineConfig
 from schemas.config import load_config
@@ -14,7 +17,7 @@ teachers:
   bert.v2: {model: m, languages: [en]}
 text: {en: [a.txt]}
 """
-TRAINER = "output: out\npredictions: p\nstudent: {settings: &s {model_type: bert}}\nmax_steps: 3\n"
+TRAINER = "output: out\npredictions: p\nstudent: {settings: {model_type: bert}}\nmax_steps: 3\n"
 
 
 @pytest.fixture
@@ -51,8 +54,7 @@ def test_the_same_as_a_file_that_says_so(load):
 
 
 def test_of_an_alias_only_the_named_place_changes(load):
-    content = PIPELINE.replace("{model: m, languages: [en]}", "&t {model: m, languages: [en]}") + ""
-    content = content.replace("text:", "  other: *t\ntext:")
+    content = PIPELINE.replace("{model", "&t {model").replace("text:", "  other: *t\ntext:")
     config = load(PipelineConfig, content, "teachers.other.model=n")
     assert (config.teachers["bert.v2"].model, config.teachers["other"].model) == ("m", "n")
 
@@ -117,3 +119,23 @@ def test_the_file_still_has_its_lines(load):
 )
 def test_beside_beams_options(arguments, overrides, beam):
     assert _split(arguments) == (overrides, beam)
+
+
+@pytest.mark.parametrize(
+    ("command", "content", "arguments", "message"),
+    [
+        (pipeline.__main__, PIPELINE, ["top_k=x", "--runner=DirectRunner"], "top_k=x: Input should be a valid integer"),
+        (pipeline.__main__, PIPELINE, ["--dry-run", "top_k=x"], "top_k=x: Input should be a valid integer"),
+        (pipeline.__main__, PIPELINE, ["more.yaml"], "more.yaml: expected KEY=VALUE"),
+        (trainer.__main__, TRAINER, ["seed=1", "max_steps=x"], "max_steps=x: Input should be a valid integer"),
+        (trainer.__main__, TRAINER, ["more.yaml"], "more.yaml: expected KEY=VALUE"),
+        (trainer.export, TRAINER, ["max_steps=x", "--to", "t"], "max_steps=x: Input should be a valid integer"),
+        (trainer.export, TRAINER, ["--to", "t", "max_steps=x"], "max_steps=x: Input should be a valid integer"),
+    ],
+)
+def test_of_each_command(command, content, arguments, message, tmp_path, capsys):
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    assert command.main([str(path), *arguments]) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(f"error: {message}") and printed.count("\n") == 1
