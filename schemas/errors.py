@@ -1,35 +1,34 @@
-"""The one kind of exception that is the user's to mend."""
+"""The one kind of exception that a user can correct, and how exceptions of libraries become one."""
 
 import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What a terminal or a reader may take for something else than text: control characters and escape sequences, line and
+# What a terminal or a reader may interpret as something other than text: control characters and escape sequences, line and
 # paragraph separators, marks and overrides of the writing direction, and halves of surrogate pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
-# A first line that ends so, or is a heading of pydantic's, says nothing without the next.
+# A first line that ends like this, or is a heading from pydantic, says nothing without the next line.
 _ANNOUNCES = re.compile(r"(?:[:,(]|\bor|\band)$|^\d+ validation errors? for \S+(?: \S+)?$")
 _LONGEST = 500
 
 
 class UserError(Exception):
-    """Bad input. The message is one line that names the place and the mend.
+    """Bad input. The message is one line that names where the fault is and how to correct it.
 
-    Command lines print it and exit with code 2; any other exception is a bug of
-    ours and keeps its traceback.
+    Commands print it and exit with code 2; any other exception is a bug of ours and keeps its traceback.
     """
 
 
 def printable(text: str) -> str:
-    """`text` on one line, as a terminal may show it wherever it came from: what is no plain text is escaped."""
+    """`text` on one line, safe to show in a terminal wherever it came from: whatever is not plain text is escaped."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 @contextmanager
 def naming_exhaustion() -> Iterator[None]:
-    """Turns what is raised where memory, a disk or the temporary folder gave out into a UserError that says so."""
+    """Turns exceptions that mean that memory, a disk or the temporary folder ran out into a UserError that says so."""
     try:
         yield
     except UserError:
@@ -41,7 +40,7 @@ def naming_exhaustion() -> Iterator[None]:
 
 
 def _memory(error: BaseException) -> str:
-    """Says that memory is used up, where that is what `error` means. Arrow's error is a MemoryError too."""
+    """A message that memory is used up, if that is what `error` means, else empty. Arrow's error is a MemoryError too."""
     said = _quoted(error)
     words = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "bad_alloc")
     of_torch = type(error).__name__ == "OutOfMemoryError"
@@ -54,7 +53,7 @@ def _memory(error: BaseException) -> str:
 
 
 def _disk(error: BaseException) -> str:
-    """Says that a disk is full or that there is no temporary folder, where that is what `error` means."""
+    """A message that a disk is full or that there is no temporary folder, if that is what `error` means, else empty."""
     said = _quoted(error)
     if "No usable temporary directory" in said:
         return f"{said}; set TMPDIR to a folder that exists, can be written and has room"
@@ -68,10 +67,10 @@ def _disk(error: BaseException) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """What a library's exception says, as one line to be quoted in a `UserError`.
+    """The message of a library's exception, as one line to quote in a `UserError`.
 
-    The first line, with those after it where it only announces them; with the exception's name where a bare value
-    (`KeyError: 'model'`) is all that it says.
+    The first line, and the lines after it if it only announces them. If the message is a bare value, the exception's name
+    comes first (`KeyError: 'model'`).
 
     Raises:
       UserError: memory was used up, so that what was being read or made is not at fault.
@@ -91,9 +90,9 @@ def _quoted(error: BaseException) -> str:
     return f"{type(error).__name__}: {said}"[:_LONGEST] if said else type(error).__name__
 
 
-def differences(theirs: object, ours: object, most: int = 5) -> str:
-    """What differs between two JSON values, as `key was X, now Y; ...`; empty where nothing does."""
-    old, new = _flat(theirs), _flat(ours)
+def differences(earlier: object, current: object, most: int = 5) -> str:
+    """What differs between two JSON values, as `key was X, now Y; ...`; empty if nothing does."""
+    old, new = _flat(earlier), _flat(current)
     changed = [
         f"{key} was {old.get(key, 'absent')!r}, now {new.get(key, 'absent')!r}"
         for key in sorted(old.keys() | new.keys())

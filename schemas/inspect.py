@@ -28,11 +28,11 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 @dataclass
 class Figures:
-    """What is known of some rows; adds up.
+    """Counts and sums over some rows; two of them can be added.
 
     Attributes:
       rows, tokens, masked: the rows, their tokens and their masked positions.
-      records, used, rejected: records of text read, those in rows, and the others by reason.
+      records, used, rejected: records of text that were read, those of them that are in rows, and the others by reason.
       bytes: size of the Parquet files.
       agreed: masked positions where the first prediction is the label.
       logprob: sum of the labels' log-probabilities, in nats.
@@ -49,33 +49,32 @@ class Figures:
     logprob: float = 0.0
 
     def __add__(self, other: "Figures") -> "Figures":
-        return Figures(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Figures)))
+        return Figures(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(Figures)))
 
 
 def measure(predictions: Predictions, language: str | None = None) -> dict[tuple[str, str], Figures]:
     """Figures by (language, teacher), in the manifests' order.
 
-    Holds one row group at a time. With top_k 0
-    `agreed` and `logprob` stay 0.
+    Holds one row group at a time. With top_k 0, `agreed` and `logprob` stay 0.
 
     Raises:
       UserError: an unknown `language`, or a file that is truncated or from another run.
     """
-    found: dict[tuple[str, str], Figures] = {}
+    figures_of: dict[tuple[str, str], Figures] = {}
     for manifest in predictions.manifests:
         for record in manifest.languages:
             key = (record.language, record.teacher)
             figures = Figures(records=record.records, used=record.used, rejected=Counter(record.rejected))
-            found[key] = found.get(key, Figures()) + figures
+            figures_of[key] = figures_of.get(key, Figures()) + figures
     for file in _files(predictions, language):
         key = (file.record.language, file.record.teacher)
-        found[key] = found.get(key, Figures()) + _measure_file(file)
-    return {key: figures for key, figures in found.items() if language in (None, key[0])}
+        figures_of[key] = figures_of.get(key, Figures()) + _measure_file(file)
+    return {key: figures for key, figures in figures_of.items() if language in (None, key[0])}
 
 
 def summarize(predictions: Predictions, language: str | None = None) -> str:
     """The summary as lines. Raises UserError as `measure` does."""
-    found = measure(predictions, language)
+    figures_of = measure(predictions, language)
     lines = [
         without_secrets(", ".join(predictions.folders)),
         f"{len(predictions.vocabulary):,} merged tokens, top_k {predictions.top_k}, "
@@ -86,19 +85,19 @@ def summarize(predictions: Predictions, language: str | None = None) -> str:
         lines.append(
             f"teacher {name}: {printable(record.model)} ({printable(record.family)}, {record.vocabulary_size:,} tokens)"
         )
-    rows = [[*key, *_cells(figures, predictions.top_k)] for key, figures in found.items()]
-    if len(found) > 1:
-        rows.append(["total", "", *_cells(sum(found.values(), Figures()), predictions.top_k)])
+    rows = [[*key, *_cells(figures, predictions.top_k)] for key, figures in figures_of.items()]
+    if len(figures_of) > 1:
+        rows.append(["total", "", *_cells(sum(figures_of.values(), Figures()), predictions.top_k)])
     return "\n".join([*lines, "", format_table(_HEAD, rows, "llrrrrrrrrrl")])
 
 
 def inspect_row(predictions: Predictions, number: int, language: str | None = None) -> str:
     """One row as lines: its text, and each masked position with the teacher's predictions.
 
-    Of all files it reads one row group.
+    Reads one row group of one file.
 
     Args:
-      number: counted from 0 in the order of the manifests' files, of `language` alone where given.
+      number: counted from 0 in the order of the manifests' files; if `language` is given, among its rows only.
 
     Raises:
       UserError: no such row or `language`, or a file that is truncated or from another run.
@@ -118,8 +117,8 @@ def inspect_row(predictions: Predictions, number: int, language: str | None = No
         "",
         _text(predictions.vocabulary, row),
     ]
-    for place in range(len(row["labels"])):
-        lines += ["", *_describe(predictions.vocabulary, row, place, file.top_k)]
+    for masked_number in range(len(row["labels"])):
+        lines += ["", *_describe(predictions.vocabulary, row, masked_number, file.top_k)]
     return "\n".join(lines)
 
 
@@ -142,7 +141,7 @@ def _files(predictions: Predictions, language: str | None) -> list[PredictionFil
 
 
 def _locate(files: Iterable[PredictionFile], number: int) -> tuple[PredictionFile, int, int]:
-    """The file and row group that hold row `number`, and its place there."""
+    """The file and row group that hold row `number`, and its number there."""
     for file in files:
         for group, rows in enumerate(file.record.row_groups):
             if number < rows:
@@ -153,14 +152,14 @@ def _locate(files: Iterable[PredictionFile], number: int) -> tuple[PredictionFil
 
 def _measure_file(file: PredictionFile) -> Figures:
     record = file.record
-    found = Figures(record.rows, record.tokens, record.masked_positions, bytes=record.size)
-    # All columns, since a summary is of what was checked.
+    figures = Figures(record.rows, record.tokens, record.masked_positions, bytes=record.size)
+    # All columns, so that everything the summary is about was checked.
     for table in read_row_groups(file):
         if file.top_k:
             labels_M, logprobs_M, ids = (flatten(table[name])[0] for name in ("labels", "label_logprobs", "topk_ids"))
-            found.agreed += int((ids.reshape(-1, file.top_k)[:, 0] == labels_M).sum())
-            found.logprob += float(logprobs_M.sum(dtype=np.float64))
-    return found
+            figures.agreed += int((ids.reshape(-1, file.top_k)[:, 0] == labels_M).sum())
+            figures.logprob += float(logprobs_M.sum(dtype=np.float64))
+    return figures
 
 
 def _cells(figures: Figures, top_k: int) -> list[str]:
@@ -179,43 +178,43 @@ def _cells(figures: Figures, top_k: int) -> list[str]:
 def _text(vocabulary: Vocabulary, row: dict) -> str:
     """The row as running text with a numbered marker for each masked position: `The [1:<mask>] sat`.
 
-    A marker shows the token that stands there as the vocabulary writes it; the space
-    before it is the original's. Bytes are decoded where they make whole characters.
+    A marker shows the token at that position as the vocabulary writes it; the space before the marker is that of the
+    original text. Bytes are decoded if they are whole characters.
     """
-    places = {position: place for place, position in enumerate(row["masked_positions"])}
+    masked_number = {position: number for number, position in enumerate(row["masked_positions"])}
     pieces, run = [], b""
     for position, token in enumerate(row["input_ids"]):
-        if position not in places:
+        if position not in masked_number:
             run += surface(vocabulary.roles[token], vocabulary.tokens[token])
             continue
-        place = places[position]
-        if vocabulary.roles[row["labels"][place]] == WORD:
+        number = masked_number[position]
+        if vocabulary.roles[row["labels"][number]] == WORD:
             run += b" "
-        pieces += [_decoded(run), f"[{place + 1}:{_shown(vocabulary, token)}]"]
+        pieces += [_decoded(run), f"[{number + 1}:{_shown(vocabulary, token)}]"]
         run = b""
     return "".join([*pieces, _decoded(run)])
 
 
-def _describe(vocabulary: Vocabulary, row: dict, place: int, top_k: int) -> Iterator[str]:
-    """Lines on the masked position that is number `place`, from 0, of its row."""
-    position, label = row["masked_positions"][place], row["labels"][place]
-    standing = row["input_ids"][position]
-    if standing == label:
+def _describe(vocabulary: Vocabulary, row: dict, number: int, top_k: int) -> Iterator[str]:
+    """Lines on one masked position of a row; `number` counts them from 0."""
+    position, label = row["masked_positions"][number], row["labels"][number]
+    present = row["input_ids"][position]
+    if present == label:
         fate = "kept"
-    elif vocabulary.roles[standing] == "mask":
+    elif vocabulary.roles[present] == "mask":
         fate = "masked"
     else:
-        fate = f"replaced by {_shown(vocabulary, standing)}"
-    yield f"[{place + 1}] position {position}: gold {_shown(vocabulary, label)}, {fate}"
+        fate = f"replaced by {_shown(vocabulary, present)}"
+    yield f"[{number + 1}] position {position}: gold {_shown(vocabulary, label)}, {fate}"
     if not top_k:
         return
-    logprob = row["label_logprobs"][place]
+    logprob = row["label_logprobs"][number]
     yield f"    log-probability {logprob:.3f}, probability {np.exp(logprob):.2%}"
-    its = slice(place * top_k, (place + 1) * top_k)
-    probabilities = np.exp(np.array(row["topk_logprobs"][its], np.float64))
+    predictions = slice(number * top_k, (number + 1) * top_k)
+    probabilities = np.exp(np.array(row["topk_logprobs"][predictions], np.float64))
     guesses = [
         f"{_shown(vocabulary, token)} {probability:.2%}" if token >= 0 else "(trimmed away)"
-        for token, probability in zip(row["topk_ids"][its], probabilities, strict=True)
+        for token, probability in zip(row["topk_ids"][predictions], probabilities, strict=True)
     ]
     # float16 may round the sum to just over 1.
     yield f"    {'  '.join(guesses)}  tail {max(0.0, 1 - probabilities.sum()):.2%}"

@@ -18,22 +18,22 @@ from schemas.paths import check_output_folder
 from schemas.storage import create_bytes, filesystem, make_folder, remove_temporaries
 
 LOCK_FILE, LEASE_FILE = ".lock", ".lease"
-# How long a lease that is written, or taken over, may take to be there for every process.
+# How long it may take until every process sees a lease that was written or taken over.
 _SETTLING_SECONDS = 2.0
 _UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
 def owning(output: str) -> Iterator[None]:
-    """Owns the folder `output`, which is made where there is none, and removes what killed runs left half-written there.
+    """Owns the folder `output`, which is made if it does not exist, and removes what killed runs left half-written there.
 
-    The kernel's lock on `.lock` ends with its process, however that ends. Where a filesystem has no such locks, the file
-    `.lease` names the owner; it is taken over when that process of this machine is gone. An object store is not
-    locked: two launchers of one run write the same bytes there, and `_run.json`, which one of them creates, tells
-    different runs apart.
+    The kernel's lock on `.lock` ends with its process, in whatever way that ends. On a filesystem without such locks, the
+    file `.lease` names the owner; it is taken over if it names a process of this machine that has ended. An object store
+    is not locked: two launchers of one run write the same bytes there, and `_run.json`, which only one of them can create,
+    tells different runs apart.
 
     Raises:
-      UserError: it cannot be written, or another process owns it; says which, on what machine and since when.
+      UserError: the folder cannot be written, or another process owns it; says which, on what machine and since when.
     """
     fs, path = filesystem(output)
     if not isinstance(fs, LocalFileSystem):
@@ -49,7 +49,7 @@ def owning(output: str) -> Iterator[None]:
             yield
     finally:
         if made:
-            # A command that was refused leaves nothing behind.
+            # So that a command that was refused leaves nothing behind.
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
@@ -66,7 +66,7 @@ def _locked(folder: Path, output: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(path, descriptor):
                 break
-            # Its last owner removed it just now.
+            # The previous owner has just removed it.
             os.close(descriptor)
         except BlockingIOError:
             os.close(descriptor)
@@ -85,7 +85,7 @@ def _locked(folder: Path, output: str) -> Iterator[None]:
         os.write(descriptor, _owner())
         yield
     finally:
-        # Removed before it is unlocked: whoever opened it meanwhile then sees that the path is another file, or none.
+        # Removed before it is unlocked: a process that opened it meanwhile then sees that the path is another file or none.
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
         os.close(descriptor)
@@ -93,12 +93,12 @@ def _locked(folder: Path, output: str) -> Iterator[None]:
 
 @contextmanager
 def _leased(path: Path, output: str) -> Iterator[None]:
-    ours = _owner()
+    lease = _owner()
     takes_over = False
-    while not create_bytes(str(path), ours):
+    while not create_bytes(str(path), lease):
         owner = _read(path)
         if not owner:
-            # It is being written just now, unless it stays so.
+            # It is probably being written at this moment.
             time.sleep(_SETTLING_SECONDS)
             owner = _read(path)
         if not _is_dead(owner):
@@ -107,9 +107,9 @@ def _leased(path: Path, output: str) -> Iterator[None]:
             path.unlink()
         takes_over = True
     if takes_over:
-        # Another process that takes over from the same dead one may have removed this lease for its own.
+        # Another process may have taken over from the same dead process, and replaced this lease.
         time.sleep(_SETTLING_SECONDS)
-        if (owner := _read(path)) != json.loads(ours):
+        if (owner := _read(path)) != json.loads(lease):
             raise UserError(_refusal(output, owner))
     try:
         yield
@@ -131,7 +131,7 @@ def _owner() -> bytes:
 
 
 def _boot() -> str:
-    """Differs after each start of the machine, where that can be known."""
+    """An id that changes with every start of the machine; empty if the system gives none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -139,7 +139,7 @@ def _boot() -> str:
 
 
 def _read(path: Path) -> dict:
-    """Who owns it; empty where that is not, or not wholly, written."""
+    """Who owns it; empty if that is not, or only partly, written."""
     try:
         owner = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -148,7 +148,7 @@ def _read(path: Path) -> dict:
 
 
 def _is_dead(owner: dict) -> bool:
-    """Whether the process of a lease is known to be gone. A half-written lease is that of a killed one."""
+    """Whether the process of a lease has certainly ended. A half-written lease is that of a killed process."""
     if not owner:
         return True
     if owner["host"] != socket.gethostname():

@@ -1,7 +1,6 @@
 """The manifest: what a folder of predictions holds and how it was made.
 
-`_manifest.json` is written last. A folder without it is unfinished; with it, every
-listed file is complete.
+`_manifest.json` is written last. A folder without it is unfinished; in a folder with it, every listed file is complete.
 """
 
 import hashlib
@@ -24,9 +23,9 @@ from schemas.storage import filesystem, join, list_files, location, reaching, re
 from schemas.vocabulary import FIXED_COLUMNS, VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 MANIFEST_FILE = "_manifest.json"
-# Which run the folder belongs to, from its start on.
+# Says which run the folder belongs to. Written when the run starts.
 RUN_FILE = "_run.json"
-# Tokenizers with merged ids, in the Hugging Face layout: one a teacher, and one for any text.
+# Tokenizers with merged ids, in the Hugging Face layout: one for each teacher, and one for any text.
 TEACHER_TOKENIZERS = "_tokenizers/teachers"
 DEFAULT_TOKENIZER = "_tokenizers/default"
 _FOOTER_BYTES = 2**16
@@ -37,12 +36,12 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class _Record(BaseModel):
-    # A manifest may come from anywhere: what is written otherwise than here is refused, not converted.
+    # A manifest may come from anywhere: values of other types are refused, not converted.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Masking(_Record):
-    """How positions were chosen and what stands there. Shares, not percentages."""
+    """How positions were chosen, and what stands there. Shares are between 0 and 1."""
 
     mlm_probability: Share
     mask_replace_prob: Share
@@ -59,7 +58,7 @@ class Masking(_Record):
 
 
 class TeacherRecord(_Record):
-    """One teacher: where it came from and exactly which it was."""
+    """One teacher: where it was loaded from, and a fingerprint of exactly what was loaded."""
 
     model: str
     revision: str | None
@@ -77,8 +76,11 @@ class VocabularyRecord(_Record):
 
 
 class FileRecord(_Record):
-    """One Parquet file. `path` is relative to the folder: `language/teacher/NUMBER.parquet`; `row_groups` are rows
-    each; `size` is in bytes, and `footer_sha256` of the file's last bytes, from the footer on."""
+    """One Parquet file.
+
+    `path` is relative to the folder: `language/teacher/NUMBER.parquet`. `row_groups` has the number of rows of each row
+    group. `size` is in bytes. `footer_sha256` is over the last bytes of the file, from the footer on.
+    """
 
     path: str
     language: Name
@@ -102,14 +104,14 @@ class FileRecord(_Record):
 
 
 class AuditRecord(_Record):
-    """What was stored of one teacher's predictions, beside its full distributions.
+    """How the stored predictions of one teacher differ from its full distributions.
 
-    A sample of the rows was predicted once more, each by itself. Means over `positions`:
+    A sample of the rows was predicted once more, one row at a time. Means over `positions`:
 
-      kl: KL(full || stored) in nats, where what the stored top-k leave is spread evenly
-        over the rest of the teacher's vocabulary.
-      kl_top_k: the same with the exact log-probabilities: what keeping k costs. The
-        difference is due to float16 and, in low precision, to other batches' rounding.
+      kl: KL(full || stored) in nats, where the probability that the stored top-k leave is spread evenly over the rest of
+        the teacher's vocabulary.
+      kl_top_k: the same with the exact log-probabilities: what keeping only k costs. The difference comes from float16
+        and, in low precision, from rounding, which differs between batches.
       tail_mass: probability outside the top-k.
       accuracy: share of positions where the first prediction is the label.
     """
@@ -123,9 +125,11 @@ class AuditRecord(_Record):
 
 
 class LanguageRecord(_Record):
-    """What became of one language's text, read by one teacher. `records` counts the
-    records read: each was either used (it is in one or more rows) or rejected. `dtypes`
-    are what the teacher was run in."""
+    """What became of the text of one language, read by one teacher.
+
+    `records` counts the records that were read. Each of them was either used (it is in one or more rows) or rejected.
+    `dtypes` are the precisions in which the teacher was run.
+    """
 
     language: Name
     teacher: Name
@@ -147,7 +151,7 @@ class Manifest(_Record):
     """Everything a reader needs to trust a folder of predictions.
 
     `run_sha256` is the fingerprint of everything that decided the rows; the footer of every file has it too.
-    `trimmed` says that predictions may lie outside the vocabulary.
+    `trimmed` means that predictions may be outside the vocabulary.
     """
 
     schema_version: int
@@ -158,7 +162,7 @@ class Manifest(_Record):
     max_length: Annotated[int, Field(ge=1, lt=2**31)]
     masking: Masking
     packing: bool = False
-    token_identity: str = "family"
+    token_identity: str = "family"  # noqa: S105 (tokens of text)
     teachers: dict[Name, TeacherRecord]
     vocabulary: VocabularyRecord
     languages: list[LanguageRecord]
@@ -189,12 +193,12 @@ class Manifest(_Record):
 
     @property
     def sha256(self) -> str:
-        """The fingerprint of all that it says."""
+        """The fingerprint of its whole content."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Commits a finished folder."""
+    """Writes the manifest, which commits a finished folder."""
     write_bytes(join(folder, MANIFEST_FILE), manifest.model_dump_json(indent=2).encode() + b"\n")
 
 
@@ -202,7 +206,7 @@ def read_manifest(folder: str) -> Manifest:
     """Reads and checks the manifest of `folder`.
 
     Raises:
-      UserError: no manifest, another schema version (both are named), or not ours.
+      UserError: there is none, it has another schema version (both are named), or it is not a manifest.
     """
     url = join(folder, MANIFEST_FILE)
     try:
@@ -223,13 +227,13 @@ def read_manifest(folder: str) -> Manifest:
         return Manifest.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
-        place = f"{'.'.join(map(str, fault['loc']))[:100]}: " if fault["loc"] else ""
-        raise UserError(f"{url}: {place}{fault['msg'].removeprefix('Value error, ')}") from None
+        field = f"{'.'.join(map(str, fault['loc']))[:100]}: " if fault["loc"] else ""
+        raise UserError(f"{url}: {field}{fault['msg'].removeprefix('Value error, ')}") from None
 
 
 @dataclass(frozen=True, eq=False)
 class PredictionFile:
-    """One Parquet file: where it lies, and what the manifest says of it and of its folder."""
+    """One Parquet file: where it is, and what the manifest says about it and about its folder."""
 
     url: str
     record: FileRecord
@@ -237,7 +241,7 @@ class PredictionFile:
 
     @property
     def top_k(self) -> int:
-        """Predictions a masked position."""
+        """Predictions for each masked position."""
         return self.manifest.top_k
 
 
@@ -246,10 +250,10 @@ class Predictions:
     """Folders of predictions over one merged vocabulary, checked.
 
     Attributes:
-      folders: where they lie, as given.
-      manifests: theirs, in that order.
-      vocabulary: the largest; it extends all the others, so that every id in every file is its id.
-      newest: the folder it was read from.
+      folders: as given.
+      manifests: of the folders, in the same order.
+      vocabulary: the largest one; it extends all the others, so that every id in every file is one of its ids.
+      newest: the folder from which the vocabulary was read.
     """
 
     folders: list[str]
@@ -259,7 +263,7 @@ class Predictions:
 
     @property
     def top_k(self) -> int:
-        """Predictions a masked position, the same in all folders."""
+        """Predictions for each masked position, the same in all folders."""
         return self.manifests[0].top_k
 
     @property
@@ -288,7 +292,7 @@ class Predictions:
 
     @property
     def teachers(self) -> dict[str, TeacherRecord]:
-        """By name; a later folder is likelier to say where a teacher lies today."""
+        """By name. The last folder wins, because it most likely says where a teacher is today."""
         return {name: teacher for manifest in self.manifests for name, teacher in manifest.teachers.items()}
 
     def teacher_of(self, language: str) -> str:
@@ -298,15 +302,16 @@ class Predictions:
 
     @property
     def sha256(self) -> str:
-        """The fingerprint of all that the manifests say."""
+        """The fingerprint of the content of all manifests."""
         return hashlib.sha256("".join(manifest.sha256 for manifest in self.manifests).encode()).hexdigest()
 
 
 def open_predictions(*folders: str) -> Predictions:
-    """Opens folders of predictions, checked in themselves and against each other.
+    """Opens folders of predictions, and checks them by themselves and against each other.
 
     Raises:
-      UserError: a mismatch, naming both values, a listed file that is missing, or a storage that does not answer.
+      UserError: a mismatch (both values are named), a folder given twice, a listed file that is missing, or storage that
+        does not answer.
     """
     spellings: dict[str, str] = {}
     for folder in folders:
@@ -364,7 +369,7 @@ def _check_folder(folder: str, manifest: Manifest, vocabulary: Vocabulary) -> No
 
 
 def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:
-    """What the manifest says that does not fit the vocabulary."""
+    """What in the manifest does not fit the vocabulary; None if everything does."""
     if manifest.vocabulary.size != len(vocabulary):
         return f"vocabulary.size is {manifest.vocabulary.size}, but it has {len(vocabulary)} tokens"
     if manifest.top_k > len(vocabulary):
@@ -373,18 +378,18 @@ def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:
         if name not in vocabulary.teacher_ids:
             return f"teachers.{name}: the vocabulary does not know it"
         known = int((vocabulary.teacher_ids[name] >= 0).sum())
-        if known > teacher.vocabulary_size or known < teacher.vocabulary_size and not manifest.trimmed:
+        if known > teacher.vocabulary_size or (known < teacher.vocabulary_size and not manifest.trimmed):
             return f"teachers.{name}: vocabulary_size is {teacher.vocabulary_size}, but the vocabulary has {known}"
     return None
 
 
 class Footer:
-    """What a Parquet file of predictions ends in.
+    """The end of a Parquet file of predictions.
 
     Attributes:
       metadata: parsed.
       size: of the file, in bytes.
-      sha256: of the footer as it is written, the file's last bytes.
+      sha256: of the footer as written, which is the last bytes of the file.
     """
 
     def __init__(self, metadata: pq.FileMetaData, size: int, sha256: str):
@@ -402,26 +407,26 @@ class Footer:
 
     @cached_property
     def tokens(self) -> list[int]:
-        """Tokens of each row group: its lists of tokens have no nulls and are not empty."""
+        """Tokens of each row group. (The values of a column, because no list of tokens is empty or null.)"""
         column = ROW_SCHEMA.names.index("input_ids")
         return [self.metadata.row_group(group).column(column).num_values for group in range(len(self.row_groups))]
 
     @cached_property
     def masked_positions(self) -> list[int]:
-        """Masked positions of each row group, as the footer says. ValueError or KeyError where it does not."""
+        """Masked positions of each row group, as the footer says. ValueError or KeyError if it does not say."""
         counts = json.loads(self.metadata.metadata[MASKED_KEY.encode()])
         if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError(f"{MASKED_KEY} is no list of counts")
         return counts
 
     def values_of(self, group: int, column: str) -> set[str] | None:
-        """The least and the greatest value of a column of strings in a row group; None where they are unknown."""
+        """The least and the greatest value of a column of strings in a row group; None if they are unknown."""
         statistics = self.metadata.row_group(group).column(ROW_SCHEMA.names.index(column)).statistics
         return {statistics.min, statistics.max} if statistics and statistics.has_min_max else None
 
 
 def read_footer(url: str) -> Footer:
-    """The Parquet footer of `url`; UserError where it is truncated or no Parquet at all."""
+    """The Parquet footer of `url`; UserError if the file is truncated or is not Parquet."""
     try:
         return load_footer(url)
     except FileNotFoundError:
@@ -433,17 +438,17 @@ def read_footer(url: str) -> Footer:
 
 
 def load_footer(url: str) -> Footer:
-    """The same with whatever the file system and Arrow raise."""
+    """The same, but raises what the filesystem and Arrow raise."""
     fs, path = filesystem(url)
-    # No cache: it would fetch more, and that of gcsfs waits for ever for the rest of a file that became shorter.
+    # No cache: it would fetch more, and that of gcsfs waits forever for the rest of a file that became shorter.
     options = {} if isinstance(fs, LocalFileSystem) else {"cache_type": "none"}
     with fs.open(path, "rb", **options) as file:
         size = file.seek(0, 2)
-        # One request gives most footers whole.
+        # For most footers one request is enough.
         length = min(size, _FOOTER_BYTES)
         file.seek(size - length)
         tail = file.read(length)
-        # Its length and a magic number come last.
+        # The length of the footer and a magic number are the last 8 bytes.
         needed = int.from_bytes(tail[-8:-4], "little") + 8
         if length < needed <= size:
             file.seek(size - needed)

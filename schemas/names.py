@@ -1,4 +1,4 @@
-"""Names of languages and teachers: they become file names, columns and table cells, so they are nothing else."""
+"""Names of languages and teachers. They are plain, because they become file names, columns and table cells."""
 
 import re
 from typing import Annotated
@@ -10,7 +10,7 @@ _NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,{_MOST - 1}}}")
 
 
 def is_name(text: str) -> bool:
-    """Whether `text` may name a language or a teacher; a plain file name, and never a path."""
+    """Whether `text` can name a language or a teacher: a plain file name, never a path."""
     return _NAME.fullmatch(text) is not None
 
 

@@ -1,7 +1,7 @@
-"""How a command of ours ends when it is asked to: at once, with a word, whatever it was doing.
+"""How a command ends: with which exit code, and after a signal at once, with one line, whatever it was doing.
 
-Everything is written so that a kill loses nothing that was finished. So nothing needs to be unwound, and nothing
-can swallow the signal: not a library's `except`, nor a thread that the interpreter would wait for.
+Files are written so that a kill loses nothing that was finished. So a signal does not have to unwind anything, and
+nothing can swallow it: neither an `except` in a library nor a thread that the interpreter would wait for.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from schemas.secrets import without_secrets
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_AGAIN = 75
 EXIT_CTRL_C = 130
-_WORDS = "stopped; run the same command again to go on"
+_STOPPED = "stopped; run the same command again to go on"
 _CODES = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
 
 
@@ -61,7 +61,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
 
 @contextmanager
 def deferring(numbers: tuple[int, ...]) -> Iterator[list[int]]:
-    """Meanwhile the signals `numbers` only add to the list that this gives."""
+    """In the `with` block the signals `numbers` are only added to the list that this yields."""
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: received.append(number))
@@ -81,35 +81,35 @@ def _end_on_signals() -> None:
     for number in _CODES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _left_to_watcher)
-    # The main thread may be in a library's code for minutes, where it would not hear a signal.
+    # The main thread may be in the code of a library for minutes, where Python does not handle signals.
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(readable,), daemon=True).start()
 
 
 def _left_to_watcher(number: int, frame: object) -> None:
-    """The handler of a signal that ends the process."""
+    """The handler of signals that end the process: it does nothing, because the watching thread does."""
 
 
 def _watch(readable: int) -> None:
     while numbers := os.read(readable, 64):
         for number in numbers:
-            # Others belong to whoever handles them now.
+            # Other signals belong to whoever handles them now.
             if signal.getsignal(number) is _left_to_watcher:
                 _end(_CODES[number])
 
 
 def _end(code: int) -> NoReturn:
-    # What was printed is still in a buffer when the output is a file. The words come on a line of their own, after
-    # "^C" and progress bars; by the descriptor, whose lock no other thread can hold.
-    for say in (sys.stdout.flush, partial(os.write, 2, f"\n{_WORDS}\n".encode())):
-        # A terminal that takes no more is not waited for.
-        saying = threading.Thread(target=_say, args=(say,), daemon=True)
-        saying.start()
-        saying.join(1.0)
+    # If the output is a file, what was printed is still in a buffer. The line is separate from "^C" and progress bars, and
+    # is written to the descriptor, which has no lock that another thread may hold.
+    for write in (sys.stdout.flush, partial(os.write, 2, f"\n{_STOPPED}\n".encode())):
+        # Does not wait for a terminal that accepts no more output.
+        writer = threading.Thread(target=_ignoring_os_errors, args=(write,), daemon=True)
+        writer.start()
+        writer.join(1.0)
     os._exit(code)
 
 
-def _say(say: Callable[[], object]) -> None:
-    # Whoever read it may be gone.
+def _ignoring_os_errors(action: Callable[[], object]) -> None:
+    # The reader of the output may be gone.
     with suppress(OSError):
-        say()
+        action()

@@ -1,4 +1,4 @@
-"""Rows of unequal length laid end to end, as both stages hold them.
+"""Rows of unequal length that lie end to end, as both stages hold them.
 
 Legend: N rows, T values in all, B rows of one batch, L padded length.
 """
@@ -14,11 +14,11 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def pad(values: np.ndarray, lengths: np.ndarray, filler: int) -> tuple[np.ndarray, np.ndarray]:
-    """[B, L] of rows that lie end to end in `values`, padded on the right, and bool [B, L] of what is no padding."""
-    inside_BL = np.arange(lengths.max()) < lengths[:, None]
-    padded_BL = np.full(inside_BL.shape, filler, values.dtype)
-    padded_BL[inside_BL] = values
-    return padded_BL, inside_BL
+    """[B, L] of rows that lie end to end in `values`, padded on the right, and bool [B, L], true where there is no padding."""
+    mask_BL = np.arange(lengths.max()) < lengths[:, None]
+    padded_BL = np.full(mask_BL.shape, filler, values.dtype)
+    padded_BL[mask_BL] = values
+    return padded_BL, mask_BL
 
 
 def batches_by_length(
@@ -26,19 +26,19 @@ def batches_by_length(
 ) -> list[np.ndarray]:
     """Row indices of each batch: rows by length, ties in `order`, cut at `max_tokens` padded tokens.
 
-    With `counts` (int [N]) also cut where a batch's counts would exceed `max_count`. A
-    row that is over a limit by itself is a batch of its own.
+    With `counts` (int [N]) batches are also cut where the sum of their counts would exceed `max_count`. A single row that
+    exceeds a limit is a batch by itself.
     """
-    # NumPy sorts integers of 16 bits and fewer by radix.
+    # NumPy sorts integers of at most 16 bits by radix, which is faster.
     keys = lengths[order].astype(np.min_scalar_type(lengths.max(initial=0)))
     order = order[np.argsort(keys, kind="stable")]
     sorted_lengths = lengths[order]
-    # Counts of the rows before each one, with which any run of rows is summed.
+    # The sum of the counts before each row: the difference of two is the sum of the rows between.
     before = np.concatenate([[0], np.cumsum(counts[order])]) if counts is not None else None
     batches, start = [], 0
     while start < len(order):
         longest = len(order) if before is None else np.searchsorted(before, before[start] + max_count, "right") - 1
-        # Sorted ascending, so a batch's padded length is its last row's, and the padded tokens grow with every row.
+        # Lengths ascend, so the padded length of a batch is that of its last row, and padded tokens grow with every row.
         window = sorted_lengths[start : min(longest, start + max_tokens // max(1, sorted_lengths[start]))]
         size = np.searchsorted(window * np.arange(1, len(window) + 1), max_tokens, "right")
         batches.append(order[start : start + max(1, size)])

@@ -1,7 +1,7 @@
-"""Reading row groups of predictions: the one way in, for training, inspection and trimming alike.
+"""Reading row groups of predictions: the only way to read them, for training, inspection and trimming.
 
-Nothing that is read is believed: the footer must be the one that the manifest says, every page must have its
-checksum, and the rows must be what `schemas.validation` says.
+Nothing that is read is trusted: the footer must be the one that the manifest names, every page must have the right
+checksum, and the rows must pass `schemas.validation`.
 """
 
 from collections.abc import Iterator
@@ -54,14 +54,14 @@ class RowGroupReader:
                 footer = self._footer(file.url)
                 _check_file(where, file, footer, group)
                 with _open(file.url) as stream:
-                    # To ask for all columns at once saves requests; of a local file it would only cost a copy.
+                    # Asking for all columns at once saves requests; for a local file it would only cost a copy.
                     with pq.ParquetFile(
                         stream,
                         metadata=footer.metadata,
                         pre_buffer=not isinstance(stream, str),
                         page_checksum_verification=True,
                     ) as parquet:
-                        # Row groups are read side by side, so each by one thread.
+                        # Callers read several row groups at once, so one thread for each is enough.
                         return parquet.read_row_group(group, columns=columns, use_threads=False), footer
         except FileNotFoundError:
             raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
@@ -86,7 +86,7 @@ def read_row_groups(file: PredictionFile, columns: list[str] | None = None) -> I
 
 
 def _check_file(where: str, file: PredictionFile, footer: Footer, group: int) -> None:
-    """Refuses a file that is not the manifest's, by its footer. UserError."""
+    """Refuses a file whose footer is not the one in the manifest. UserError."""
     record, manifest = file.record, file.manifest
     check_footer(where, footer.metadata.metadata, manifest.top_k, manifest.vocabulary.sha256, manifest.run_sha256)
     if footer.row_groups != record.row_groups:
@@ -97,11 +97,11 @@ def _check_file(where: str, file: PredictionFile, footer: Footer, group: int) ->
     if not footer.schema.equals(ROW_SCHEMA):
         raise UserError(f"{where}: its columns are not those of predictions; remove the file and rerun the pipeline")
     counts = (sum(footer.tokens), sum(footer.masked_positions), len(footer.masked_positions))
-    said = {name: footer.values_of(group, name) for name in ("language", "teacher")}
+    values_of = {name: footer.values_of(group, name) for name in ("language", "teacher")}
     if (
         (footer.size, footer.sha256) != (record.size, record.footer_sha256)
         or counts != (record.tokens, record.masked_positions, len(record.row_groups))
-        or any(values != {getattr(record, name)} for name, values in said.items() if record.row_groups[group])
+        or any(values != {getattr(record, name)} for name, values in values_of.items() if record.row_groups[group])
     ):
         raise UserError(
             f"{where}: this is not the file that the manifest lists: it was changed or is from another run; "
@@ -124,8 +124,8 @@ def _expected(file: PredictionFile, footer: Footer, group: int) -> Expected:
 
 
 def _open(url: str) -> AbstractContextManager[Any]:
-    """What Arrow reads from: locally the path, without Python in between."""
+    """What Arrow reads from: for a local file its path, so that Arrow reads it without Python."""
     fs, path = filesystem(url)
-    # Arrow asks for a row group's columns at once. A cache would fetch more, and that of gcsfs waits for ever for
-    # the rest of a file that became shorter.
+    # Arrow asks for all columns of a row group at once, so a cache would only fetch more; and the cache of gcsfs waits
+    # forever for the rest of a file that became shorter.
     return nullcontext(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb", cache_type="none")

@@ -7,10 +7,10 @@ Legend: L length of the sequence, M masked positions, K top-k.
 | `example_id`       | string          |       | `language:teacher:source:record:segment:copy`  |
 | `language`         | string          |       | as in the pipeline's configuration             |
 | `teacher`          | string          |       | as in the pipeline's configuration             |
-| `input_ids`        | list<int32>     | [L]   | merged ids after masking, the teacher's special|
-|                    |                 |       | tokens included, no padding                    |
+| `input_ids`        | list<int32>     | [L]   | merged ids after masking, with the teacher's   |
+|                    |                 |       | special tokens, without padding                |
 | `masked_positions` | list<int32>     | [M]   | ascending positions in `input_ids` that carry a|
-|                    |                 |       | target: masked, replaced and kept ones alike   |
+|                    |                 |       | target: masked, replaced and kept ones         |
 | `labels`           | list<int32>     | [M]   | the original tokens, merged ids                |
 | `label_logprobs`   | list<float32>   | [M]   | the teacher's log-probability of the label     |
 | `topk_ids`         | list<int32>     | [M*K] | merged ids, most probable first                |
@@ -20,8 +20,8 @@ Legend: L length of the sequence, M masked positions, K top-k.
 No value is null. Log-probabilities are at most 0, without a tolerance: the normaliser is the
 greatest logit plus the logarithm of a sum that is at least 1, and rounding keeps the order.
 
-Where the vocabulary was trimmed, predictions outside it have id -1 and log-probability
--inf, in their place: their mass is part of the tail.
+If the vocabulary was trimmed, predictions outside it keep their position, with id -1 and
+log-probability -inf: their mass is part of the tail.
 
 With K = 0 no teacher was run: `label_logprobs`, `topk_ids` and `topk_logprobs` are
 empty lists, and only masked-LM training can use the rows.
@@ -36,10 +36,10 @@ An example with L = 6, M = 2, K = 2, ids shown as tokens:
     topk_logprobs                -0.7 -1.1     -0.9 -1.2
 
 Both id columns are in the merged id space of `_vocabulary.parquet` beside the data.
-Every file's footer repeats the schema version, k, the vocabulary's sha256 and the run's
-fingerprint (keys below), so that a file that strayed from another run is recognised, and
-says how many masked positions each row group has. The manifest has the footer's sha256,
-and every page its own checksum: so nothing in a file changes unseen.
+The footer of every file repeats the schema version, k, the vocabulary's sha256 and the run's
+fingerprint (keys below), so that a file from another run is recognised, and has the number of
+masked positions of each row group. The manifest has the sha256 of the footer, and every page
+has a checksum, so that no change in a file goes unnoticed.
 """
 
 import json
@@ -80,7 +80,7 @@ def footer(
     Args:
       run_sha256: the run's fingerprint, which the manifest repeats.
       masked_positions: of each row group.
-      receipt: the writer's own JSON.
+      receipt: JSON that only the writer reads.
     """
     return {
         VERSION_KEY: str(SCHEMA_VERSION),
@@ -100,9 +100,9 @@ def check_footer(
     Raises:
       UserError: naming the file, the key, and both values.
     """
-    found = metadata or {}
+    metadata = metadata or {}
     for key, expected in footer(top_k, vocabulary_sha256, run_sha256, [], "").items():
-        value = found.get(key.encode(), b"(missing)").decode(errors="backslashreplace")
+        value = metadata.get(key.encode(), b"(missing)").decode(errors="backslashreplace")
         if key not in (MASKED_KEY, RECEIPT_KEY) and value != expected:
             raise UserError(
                 f"{path}: {key} is {value[:100]}, but the manifest says {expected}; "

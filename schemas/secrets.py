@@ -3,14 +3,14 @@
 import re
 
 _URL = re.compile(r"\w+://[^\s'\"]+")
-# A container of Azure's stands where others have a user. A password may hold slashes and `@`; a port is none.
+# In Azure's URLs a container stands where others have a user. A password may contain slashes and `@`; a port is not one.
 _USER = re.compile(r"^((?!abfss?:|wasbs?:|az:)\w+://)(?:[^@/]*:(?!\d+/).*@|[^/]*@)")
 _QUERY = re.compile(r"([?&][^=&/]+=)[^&]+")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")
 
 
 def without_secrets(text: str) -> str:
-    """`text` whose URLs, if any, have no users, passwords and query values, and that has no tokens of the hub."""
+    """`text` with `***` for the users, passwords and query values of all URLs in it, and for tokens of the hub."""
     shown = _URL.sub(lambda url: without_query_values(_USER.sub(r"\1***@", url[0])), text)
     return _TOKEN.sub("hf_***", shown)
 

@@ -16,9 +16,9 @@ from schemas.errors import UserError, first_line
 from schemas.paths import local_path
 from schemas.secrets import without_secrets
 
-# What it logs, with a traceback, it raises too. Where a program has set up logging it still does.
+# gcsfs raises whatever it logs, and would log it with a traceback. A program that has set up logging still gets it.
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())
-# A request to Cloud Storage that hears nothing for so long is made again, a few times.
+# A request to Cloud Storage that gets no answer for this long is repeated, a few times.
 SILENCE_SECONDS = 60.0
 _CHAIN = re.compile(r"::\w+://")
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
@@ -28,17 +28,17 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     """The filesystem of `url` and the path within it. UserError for a protocol that is not installed."""
     local = local_path(url)
     if local is not None:
-        # Literally, whatever `::` is in its name.
+        # The name is taken literally, even if it contains `::`.
         return LocalFileSystem(), os.path.abspath(local)
     options = {}
     if url.startswith(("gs://", "gcs://")):
         import aiohttp
 
-        # By itself gcsfs waits for ever. A total time would be an error that it does not try again after.
+        # Without it gcsfs waits forever. It would not repeat a request that exceeds a limit on the total time.
         options["requests_timeout"] = aiohttp.ClientTimeout(sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
     try:
         if "::" in url and not _CHAIN.search(url):
-            # A name like any other, which fsspec would take for a chain of filesystems.
+            # An ordinary name, which fsspec would take for a chain of filesystems.
             of_protocol = fsspec.get_filesystem_class(url.partition("://")[0])
             return of_protocol(**of_protocol._get_kwargs_from_urls(url), **options), of_protocol._strip_protocol(url)
         return fsspec.core.url_to_fs(url, **options)
@@ -48,7 +48,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 @contextmanager
 def reaching(what: str) -> Iterator[None]:
-    """Turns what is raised by a filesystem that cannot be reached, after its own tries, into a UserError on `what`."""
+    """Turns the exception of a filesystem that cannot be reached, after its retries, into a UserError about `what`."""
     try:
         yield
     except Exception as error:
@@ -61,18 +61,18 @@ def reaching(what: str) -> Iterator[None]:
 
 
 def _is_out_of_reach(error: Exception) -> bool:
-    # By module, so that a run on local files need not import these.
+    # By the name of the module, so that a run on local files does not have to import these packages.
     package = type(error).__module__.partition(".")[0]
     return (
         isinstance(error, ConnectionError | TimeoutError | PermissionError)
         or package in ("aiohttp", "gcsfs", "google", "requests")
-        # What gcsfs makes of status 403.
+        # What gcsfs raises for status 403.
         or (type(error) is OSError and str(error).startswith("Forbidden"))
     )
 
 
 def location(url: str) -> str:
-    """The same text for all spellings of one place: an absolute local path without links, or a URL."""
+    """One text for all spellings of a location: an absolute local path without links, or a URL."""
     fs, path = filesystem(url)
     return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path).rstrip("/")
 
@@ -83,26 +83,25 @@ def join(folder: str, *names: str) -> str:
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """The paths, relative to `folder`, and sizes of all files now below it, whatever an earlier listing said."""
+    """The paths (relative to `folder`) and sizes of all files that are below it now; no cached listing is used."""
     fs, root = filesystem(folder)
-    # Of this folder alone: without the listing that another file is in, opening it costs two requests more.
+    # Only for this folder: opening a file whose listing is not cached costs two more requests.
     fs.invalidate_cache(root)
     prefix = root.rstrip("/") + "/"
     return {path.removeprefix(prefix): info["size"] for path, info in fs.find(root, detail=True).items()}
 
 
 def read_bytes(url: str) -> bytes:
-    """The content of the file at `url`; FileNotFoundError where there is none."""
+    """The content of the file at `url`; FileNotFoundError if there is none."""
     fs, path = filesystem(url)
     return fs.cat_file(path)
 
 
 def write_bytes(url: str, content: bytes) -> None:
-    """Writes a whole file so that a reader sees all of it or nothing.
+    """Writes a file so that a reader sees either all of it or nothing.
 
-    Locally a temporary neighbour is renamed into place; an object store commits a
-    single put by itself. The temporary name starts with a dot, which Parquet
-    readers skip, should a kill leave one behind.
+    Locally a temporary file in the same folder is renamed; an object store makes a single put atomic. The temporary name
+    starts with a dot, because Parquet readers skip such files if a kill leaves one behind.
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
@@ -112,11 +111,10 @@ def write_bytes(url: str, content: bytes) -> None:
 
 
 def create_bytes(url: str, content: bytes) -> bool:
-    """Like `write_bytes`, but leaves a file that is already there, and says whether it wrote.
+    """Like `write_bytes`, but leaves a file that is already there, and returns whether it wrote.
 
-    Of several writers at once one succeeds, where the filesystem can tell them apart:
-    locally and on Google Cloud Storage. Where a local filesystem has no hard links, a kill
-    may leave a part of the file.
+    If several processes write at once, one succeeds, on filesystems that guarantee it: locally and on Google Cloud
+    Storage. If a local filesystem has no hard links, a kill may leave a part of the file.
     """
     fs, path = filesystem(url)
     try:
@@ -139,7 +137,7 @@ def create_bytes(url: str, content: bytes) -> bool:
 
 
 def make_folder(folder: str) -> None:
-    """Makes a local folder and those above it, where they are not there. UserError where that cannot be."""
+    """Makes a local folder and those above it if they do not exist. UserError if that is not possible."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
@@ -148,7 +146,7 @@ def make_folder(folder: str) -> None:
 
 @contextmanager
 def temporary_folder(folder: str, name: str) -> Iterator[str]:
-    """An empty folder in the local `folder`, removed in the end. What is whole is to be moved out of it."""
+    """An empty folder in the local `folder`, removed at the end. Move finished files out of it before."""
     path = _temporary_name(folder, name)
     make_folder(path)
     try:
@@ -158,7 +156,7 @@ def temporary_folder(folder: str, name: str) -> Iterator[str]:
 
 
 def remove_temporaries(folder: str) -> None:
-    """Removes what writes that were killed, or had no room, left below a local folder. Its owner alone may do so."""
+    """Removes what killed or failed writes left below a local folder. Only the owner of the folder may call it."""
     for parent, folders, names in os.walk(folder):
         for name in filter(_TEMPORARY.fullmatch, names):
             with contextlib.suppress(OSError):
@@ -183,7 +181,7 @@ def _temporary_name(folder: str, name: str) -> str:
 
 
 def _temporary(path: str, content: bytes) -> str:
-    """Writes a complete file beside `path` and gives its path."""
+    """Writes a complete file in the folder of `path` and returns its path."""
     folder, name = os.path.split(path)
     make_folder(folder)
     if os.path.isdir(path):

@@ -1,4 +1,4 @@
-"""Tables as every command, report and benchmark of the project prints them."""
+"""Tables, in the one form that every command, report and benchmark of the project prints."""
 
 from collections.abc import Iterable, Sequence
 

@@ -1,4 +1,4 @@
-"""The files of a tokenizer in the Hugging Face layout, read from a folder that is not to be trusted."""
+"""The files of a tokenizer in the Hugging Face layout, read from a folder that is not trusted."""
 
 import json
 import os
@@ -9,9 +9,9 @@ from schemas.errors import UserError, first_line
 from schemas.storage import filesystem, join, reaching
 
 CONFIG_FILE = "tokenizer_config.json"
-# All that `save_pretrained` writes of a fast tokenizer; whatever else lies there is left there.
+# Everything that `save_pretrained` writes for a fast tokenizer; other files in the folder are not read.
 _FILES = ("tokenizer.json", CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
-# Some ten times the largest that are published.
+# About ten times the size of the largest published ones.
 _MOST_BYTES = 2**29
 
 
@@ -19,8 +19,8 @@ def read_tokenizer_files(folder: str) -> dict[str, bytes]:
     """The content of each file of the tokenizer in `folder` (a path or URL), by name.
 
     Raises:
-      UserError: no tokenizer, a file that is enormous or that a link takes from elsewhere, or a tokenizer that names
-        Python code of its own.
+      UserError: there is no tokenizer, a file is enormous or is a link to another folder, or the tokenizer names Python
+        code.
     """
     fs, root = filesystem(folder)
     files = {}
@@ -48,7 +48,7 @@ def read_tokenizer_files(folder: str) -> dict[str, bytes]:
 
 
 def read_settings(folder: str, files: dict[str, bytes]) -> dict:
-    """`tokenizer_config.json`. UserError where it is no JSON object."""
+    """The content of `tokenizer_config.json`. UserError if it is not a JSON object."""
     try:
         settings = json.loads(files[CONFIG_FILE])
     except (ValueError, RecursionError) as error:

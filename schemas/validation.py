@@ -1,4 +1,4 @@
-"""What rows must be (`schemas.rows`), checked a row group at a time in a few passes over its values.
+"""Checks that rows are what `schemas.rows` says: one row group at a time, in a few passes over its values.
 
 Legend: N rows, L length of a sequence, M masked positions, K top-k, V merged vocabulary.
 """
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Bits of float16: a number's are ordered like its magnitude, and the negative ones lie above all others.
+# float16 as unsigned bits: these are ordered like the magnitude, and the bits of negative numbers are above all others.
 _HALF_INFINITY = 0x7C00
 _HALF_NEGATIVE_INFINITY = 0xFC00
 
@@ -36,7 +36,7 @@ class Expected:
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong, and the number of the row, where it is one row that is at fault."""
+    """What is wrong, and the number of the row if one row is at fault."""
 
     row: int | None
     text: str
@@ -50,7 +50,7 @@ class _Bad(Exception):
 
 
 class _Lists:
-    """A list column: `values` of all rows end to end, row n's from `offsets[n]` to `offsets[n + 1]`."""
+    """A list column: row n has `values[offsets[n] : offsets[n + 1]]`."""
 
     def __init__(self, name: str, column: pa.ChunkedArray):
         chunks = column.chunks if column.num_chunks else [pa.array([], column.type)]
@@ -64,14 +64,16 @@ class _Lists:
 
     def fail(self, is_bad: np.ndarray, text: str) -> None:
         """Raises the fault of the first value that `is_bad` (bool, by value)."""
-        place = int(is_bad.argmax())
-        raise _Bad(self.row_of(place), f"{self.name} {text}: {self.values[place]}")
+        index = int(is_bad.argmax())
+        raise _Bad(self.row_of(index), f"{self.name} {text}: {self.values[index]}")
 
-    def row_of(self, place: int) -> int:
-        return int(np.searchsorted(self.offsets, place, "right")) - 1
+    def row_of(self, index: int) -> int:
+        """The row that has the value at `index`."""
+        return int(np.searchsorted(self.offsets, index, "right")) - 1
 
     def check_ids(self, size: int) -> None:
-        # As unsigned numbers the negative ones are the greatest.
+        """Refuses ids outside 0 to `size` - 1."""
+        # As unsigned numbers, negative ids are the greatest.
         ids = self.values.view(np.uint32)
         if ids.max(initial=0) >= size:
             self.fail(ids >= size, f"outside the vocabulary of {size}")
@@ -84,11 +86,11 @@ class _Lists:
 
 
 def find_fault(rows: pa.Table, expected: Expected) -> Fault | None:
-    """What is wrong with a row group; None where it is as it must be.
+    """What is wrong with a row group; None if nothing is.
 
     Args:
-      rows: with any of the columns of `ROW_SCHEMA`, but with `masked_positions` where it has `labels`, and with
-        `labels` where it has the teacher's columns. What the columns that are there can tell is checked.
+      rows: any of the columns of `ROW_SCHEMA`, but `masked_positions` if there are `labels`, and `labels` if there are
+        columns of the teacher. What the given columns can tell is checked.
     """
     try:
         _check(rows, expected)
@@ -138,10 +140,10 @@ def _check_sequences(ids: _Lists, expected: Expected) -> None:
 def _check_positions(positions: _Lists, lengths: np.ndarray, expected: Expected) -> None:
     offsets, values = positions.offsets, positions.values
     counts = np.diff(offsets)
-    # Mostly all rows have some, and a slice costs nothing.
+    # Usually all rows have some, and a slice costs nothing.
     filled = slice(None) if counts.all() else np.flatnonzero(counts)
     first, last = offsets[:-1][filled], offsets[1:][filled] - 1
-    # Ascending, so that the first and the last of each row say that all are inside.
+    # If they ascend, the first and the last of each row tell whether all of them are inside the row.
     falls = values[1:] <= values[:-1]
     falls[last[:-1]] = False
     if falls.any():
@@ -158,7 +160,7 @@ def _check_teacher(columns: dict[str, _Lists], ends: np.ndarray, expected: Expec
     top_k = expected.top_k
     if label := columns.get("label_logprobs"):
         label.check_lengths(ends if top_k else ends * 0, "a log-probability for each label of a teacher")
-        # Whether in order or not, no comparison with NaN is true.
+        # Written so that NaN fails: no comparison with it is true.
         values = label.values
         if len(values) and not (values.max() <= 0 and values.min() > -np.inf):
             label.fail(~((values <= 0) & (values > -np.inf)), "is no finite log-probability")
@@ -177,7 +179,7 @@ def _descend(bits: np.ndarray, top_k: int) -> bool:
     """Whether float16 log-probabilities, by their bits, are finite, at most 0 and descend within each K."""
     if not len(bits):
         return True
-    # Zero and then the negative numbers ascend in their bits as they descend.
+    # From zero on downwards, numbers descend while their bits ascend.
     if bits.max() >= _HALF_NEGATIVE_INFINITY or bits.view(np.int16).max() > 0:
         return False
     rises = bits[1:] < bits[:-1]
@@ -185,7 +187,7 @@ def _descend(bits: np.ndarray, top_k: int) -> bool:
 
 
 def _check_predictions(ids: _Lists | None, logprobs: _Lists | None, expected: Expected) -> None:
-    """The same in full: where the vocabulary was trimmed -1 and -inf go together, and order is among the rest."""
+    """The full check. In a trimmed vocabulary, -1 and -inf stand together, and the other predictions descend."""
     is_outside = None
     if ids:
         is_outside = (ids.values == -1) & expected.trimmed
@@ -201,7 +203,7 @@ def _check_predictions(ids: _Lists | None, logprobs: _Lists | None, expected: Ex
     if is_outside is None:
         is_outside = is_infinite & expected.trimmed
     is_bad = (is_infinite != is_outside) | (magnitude >= _HALF_INFINITY) & ~is_infinite
-    # Bits of a positive number, which has no sign and is not zero.
+    # A positive number: no sign bit, and not zero.
     is_bad |= (bits == magnitude) & (magnitude > 0)
     if is_bad.any():
         logprobs.fail(is_bad, "is no log-probability")
@@ -210,6 +212,6 @@ def _check_predictions(ids: _Lists | None, logprobs: _Lists | None, expected: Ex
     for column in range(1, expected.top_k):
         is_bad = (ordered[:, column] < highest) & ~is_outside.reshape(ordered.shape)[:, column]
         if is_bad.any():
-            place = int(is_bad.argmax()) * expected.top_k + column
-            raise _Bad(logprobs.row_of(place), f"topk_logprobs do not descend: {logprobs.values[place]}")
+            index = int(is_bad.argmax()) * expected.top_k + column
+            raise _Bad(logprobs.row_of(index), f"topk_logprobs do not descend: {logprobs.values[index]}")
         np.maximum(highest, ordered[:, column], out=highest)

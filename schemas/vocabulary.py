@@ -1,19 +1,19 @@
-"""The merged vocabulary: one table from merged ids to every teacher's own ids.
+"""The merged vocabulary: one table from merged ids to the ids of every teacher.
 
-`_vocabulary.parquet` has one row a merged id, in id order:
+`_vocabulary.parquet` has one row for each merged id, in the order of ids:
 
 | column      | type          | meaning                                                     |
 | ----------- | ------------- | ----------------------------------------------------------- |
 | `id`        | int32         | the merged id, 0 .. size-1                                  |
 | `token`     | string        | how the token is written (see below)                        |
 | `role`      | string        | what kind of token it is (see below)                        |
-| `<teacher>` | int32 or null | that teacher's own id of the token, null where it lacks it  |
+| `<teacher>` | int32 or null | the teacher's id of the token, null if it has no such token |
 
-Roles: `pad`, `unknown`, `start`, `end`, `mask` (at most one token each); `word` (a
+Roles: `pad`, `unknown`, `start`, `end`, `mask` (at most one token for each); `word` (a
 token that starts a word, written with a leading `▁`), `continuation` (a token that
-goes on with what stands before it) and `literal` (known only by the teacher's own
-string, e.g. `[unused7]`). `(role, token)` is unique. Bytes that are no whole UTF-8
-character are written `<0xE2><0x80>`.
+continues the token before it) and `literal` (known only by the teacher's string, such as
+`[unused7]`). `(role, token)` is unique. Bytes that are not whole UTF-8 characters are
+written `<0xE2><0x80>`.
 """
 
 import hashlib
@@ -63,40 +63,40 @@ class Vocabulary:
         return len(self.tokens)
 
     def id_of(self, role: str) -> int:
-        """The merged id of a special role; UserError where the vocabulary has none."""
+        """The merged id of a special role; UserError if the vocabulary has no such token."""
         if role not in self.roles:
             raise UserError(f"the merged vocabulary has no {role} token: no teacher defines one")
         return self.roles.index(role)
 
     def to_merged(self, teacher: str) -> np.ndarray:
-        """int32 [highest own id + 1]: the teacher's ids to merged ids, -1 where it has no token."""
-        own = self.teacher_ids[teacher]
-        merged = np.flatnonzero(own >= 0)
-        table = np.full(int(own.max(initial=-1)) + 1, -1, np.int32)
-        table[own[merged]] = merged
+        """int32 [highest id of the teacher + 1]: from the teacher's ids to merged ids, -1 where it has no token."""
+        teacher_ids = self.teacher_ids[teacher]
+        merged_ids = np.flatnonzero(teacher_ids >= 0)
+        table = np.full(int(teacher_ids.max(initial=-1)) + 1, -1, np.int32)
+        table[teacher_ids[merged_ids]] = merged_ids
         return table
 
     def extends(self, base: "Vocabulary") -> bool:
-        """Whether each token of `base`, and each teacher's own id of it, has the same merged id here."""
+        """Whether every token of `base`, with the ids that its teachers have for it, has the same merged id here."""
         size = len(base)
         return (
             self.tokens[:size] == base.tokens
             and self.roles[:size] == base.roles
             and base.teacher_ids.keys() <= self.teacher_ids.keys()
             and all(
-                np.array_equal(self.teacher_ids[name][:size], own) and (self.teacher_ids[name][size:] < 0).all()
-                for name, own in base.teacher_ids.items()
+                np.array_equal(self.teacher_ids[name][:size], ids) and (self.teacher_ids[name][size:] < 0).all()
+                for name, ids in base.teacher_ids.items()
             )
         )
 
     @cached_property
     def sha256(self) -> str:
-        """The fingerprint: a sha256 over tokens, roles and every teacher's map."""
+        """The fingerprint: over the tokens, their roles and the ids of every teacher."""
         digest = hashlib.sha256()
         for token, role in zip(self.tokens, self.roles, strict=True):
             digest.update(f"{len(token.encode())}:{token}{role}\n".encode())
-        for teacher, own in self.teacher_ids.items():
-            digest.update(f"{teacher}\n".encode() + own.astype("<i4").tobytes())
+        for teacher, ids in self.teacher_ids.items():
+            digest.update(f"{teacher}\n".encode() + ids.astype("<i4").tobytes())
         return digest.hexdigest()
 
 
@@ -107,17 +107,17 @@ def write_vocabulary(url: str, vocabulary: Vocabulary) -> None:
         "token": pa.array(vocabulary.tokens, pa.string()),
         "role": pa.array(vocabulary.roles, pa.string()),
     }
-    for teacher, own in vocabulary.teacher_ids.items():
-        columns[teacher] = pa.array(own, pa.int32(), mask=own < 0)
+    for teacher, ids in vocabulary.teacher_ids.items():
+        columns[teacher] = pa.array(ids, pa.int32(), mask=ids < 0)
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer, compression="zstd", write_page_checksum=True)
     write_bytes(url, buffer.getvalue())
 
 
 def read_vocabulary(url: str) -> Vocabulary:
-    """Reads what `write_vocabulary` wrote, and checks it. UserError where the file is missing, foreign or damaged."""
+    """Reads what `write_vocabulary` wrote, and checks it. UserError if the file is missing, foreign or damaged."""
     try:
-        # One small table needs no threads, which could outlive a command that stops at once.
+        # A small table needs no threads, which could outlive a command that is stopped.
         table = pq.read_table(
             io.BytesIO(read_bytes(url)), use_threads=False, pre_buffer=False, page_checksum_verification=True
         )
@@ -139,7 +139,7 @@ def read_vocabulary(url: str) -> Vocabulary:
 
 
 def _fault(table: pa.Table) -> str | None:
-    """What is wrong with a table that should be a vocabulary."""
+    """What is wrong with a table that should be a vocabulary; None if nothing is."""
     names = table.column_names
     if missing := [name for name in FIXED_COLUMNS if name not in names]:
         return f"no column {missing[0]}"
@@ -167,6 +167,6 @@ def _fault(table: pa.Table) -> str | None:
             return f"{roles.count(role)} {role} tokens"
     for name in teachers:
         ids = table[name].drop_null().to_numpy()
-        if len(ids) and ids.min() < 0 or len(np.unique(ids)) < len(ids):
+        if (len(ids) and ids.min() < 0) or len(np.unique(ids)) < len(ids):
             return f"an id of teacher {name} is negative, or there twice"
     return None
