@@ -103,10 +103,8 @@ def differences(earlier: object, current: object, most: int = 5) -> str:
 
 def _flat(value: object, prefix: str = "") -> dict[str, object]:
     """Nested dicts and lists as one dict of dotted keys."""
-    if isinstance(value, dict):
-        items = value.items()
-    elif isinstance(value, list):
-        items = enumerate(value)
-    else:
+    if isinstance(value, list):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
         return {prefix.removesuffix("."): value}
-    return {key: leaf for name, inner in items for key, leaf in _flat(inner, f"{prefix}{name}.").items()}
+    return {key: leaf for name, inner in value.items() for key, leaf in _flat(inner, f"{prefix}{name}.").items()}

@@ -22,7 +22,7 @@ from schemas.secrets import without_secrets
 EXIT_AGAIN = 75
 EXIT_CTRL_C = 130
 _STOPPED = "stopped; run the same command again to go on"
-_CODES = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
+_CODES: dict[int, int] = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
 
 
 def run_command(module: str, arguments: list[str] | None = None, prog: str | None = None) -> NoReturn:

@@ -40,9 +40,9 @@ def batches_by_length(
         longest = len(order) if before is None else np.searchsorted(before, before[start] + max_count, "right") - 1
         # Lengths ascend, so the padded length of a batch is that of its last row, and padded tokens grow with every row.
         window = sorted_lengths[start : min(longest, start + max_tokens // max(1, sorted_lengths[start]))]
-        size = np.searchsorted(window * np.arange(1, len(window) + 1), max_tokens, "right")
-        batches.append(order[start : start + max(1, size)])
-        start += max(1, size)
+        size = max(1, int(np.searchsorted(window * np.arange(1, len(window) + 1), max_tokens, "right")))
+        batches.append(order[start : start + size])
+        start += size
     return batches
 
 

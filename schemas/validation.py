@@ -168,7 +168,7 @@ def _check_teacher(columns: dict[str, _Lists], ends: np.ndarray, expected: Expec
     for column in (ids, logprobs):
         if column:
             column.check_lengths(ends * top_k, f"{top_k} predictions for each masked position")
-    is_trimmed = bool(ids) and expected.trimmed and ids.values.min(initial=0) < 0
+    is_trimmed = ids is not None and expected.trimmed and ids.values.min(initial=0) < 0
     if ids and not is_trimmed:
         ids.check_ids(expected.size)
     if is_trimmed or (logprobs and not _descend(logprobs.values.view(np.uint16), top_k)):
