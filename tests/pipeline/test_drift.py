@@ -7,6 +7,7 @@ import pytest
 from transformers import AutoTokenizer
 
 from pipeline.drift import union_by_string
+from pipeline.student_tokenizers.store import read_tokenizers
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 from tests.support import world

@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from schemas.errors import UserError, differences, exit_code_of, first_line
+from schemas.errors import UserError, differences, first_line
+from schemas.process import exit_code_of
 
 
 def exhaust(kind: str):

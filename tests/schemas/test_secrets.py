@@ -2,7 +2,8 @@
 
 import pytest
 
-from schemas.errors import UserError, exit_code_of
+from schemas.errors import UserError
+from schemas.process import exit_code_of
 from schemas.secrets import without_secrets
 
 

@@ -30,6 +30,8 @@ from trainer.artifacts.checkpoint_state import CheckpointState
 
 FOLDER = "checkpoints"
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
+# Of AdamW for each parameter: a scalar, and tensors of the parameter's shape.
+_STEP_COUNT, _MOMENTS = "step", ("exp_avg", "exp_avg_sq")
 Content = TypeVar("Content")
 
 
@@ -103,22 +105,28 @@ def load_state(output: str, step: int) -> CheckpointState:
 
 @torch.no_grad()
 def load_weights(output: str, step: int, model: torch.nn.Module) -> None:
-    """Loads a checkpoint's weights into `model`. UserError where it cannot be read."""
-    weights = _read(_folder(output, step) / _WEIGHTS, load_file)
-    for name, tensor in _unique(model).items():
-        tensor.copy_(_like(tensor, weights[name]))
+    """Loads a checkpoint's weights into `model`. UserError where it cannot be read, or lacks one."""
+    targets = _unique(model)
+    weights = _read_tensors(_folder(output, step) / _WEIGHTS, {name: target.shape for name, target in targets.items()})
+    for name, target in targets.items():
+        target.copy_(_local_part(weights[name], target))
 
 
 def load_checkpoint(output: str, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Loads a checkpoint's tensors into `model` and `optimizer`. UserError where they cannot be read."""
+    """Loads a checkpoint's tensors into `model` and `optimizer`. UserError where they cannot be read, or one is missing."""
     load_weights(output, step, model)
-    parameters = dict(model.named_parameters())
-    for name, tensor in _read(_folder(output, step) / _OPTIMIZER, load_file).items():
-        weight, field = name.rsplit("/", 1)
-        parameter = parameters[weight]
-        # Step counts are scalars, which no process holds a part of.
-        tensor = _like(parameter, tensor) if tensor.shape == parameter.shape else tensor
-        optimizer.state[parameter][field] = tensor.to(parameter.device)
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    shapes = {
+        f"{name}/{field}": torch.Size() if field == _STEP_COUNT else parameter.shape
+        for name, parameter in trained.items()
+        for field in (_STEP_COUNT, *_MOMENTS)
+    }
+    tensors = _read_tensors(_folder(output, step) / _OPTIMIZER, shapes)
+    for name, parameter in trained.items():
+        of_parameter = optimizer.state[parameter]
+        of_parameter[_STEP_COUNT] = tensors[f"{name}/{_STEP_COUNT}"].to(parameter.device)
+        for field in _MOMENTS:
+            of_parameter[field] = _local_part(tensors[f"{name}/{field}"], parameter).to(parameter.device)
 
 
 def _write(
@@ -172,10 +180,22 @@ def _read(path: Path, load: Callable[[Path], Content]) -> Content:
     try:
         return load(path)
     except (OSError, ValueError, SafetensorError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({type(error).__name__}: {first_line(error)}); remove the folder {path.parent} to "
-            "go on from the checkpoint before"
-        ) from None
+        raise _unusable(path, f"cannot be read ({type(error).__name__}: {first_line(error)})") from None
+
+
+def _read_tensors(path: Path, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
+    """The tensors of a file. UserError where it cannot be read, or does not have those of `shapes`."""
+    tensors = _read(path, load_file)
+    for name, shape in shapes.items():
+        if name not in tensors:
+            raise _unusable(path, f"lacks the tensor {name}")
+        if tensors[name].shape != shape:
+            raise _unusable(path, f"its tensor {name} is {list(tensors[name].shape)}, not {list(shape)}")
+    return tensors
+
+
+def _unusable(path: Path, why: str) -> UserError:
+    return UserError(f"{path}: {why}; remove the folder {path.parent} to go on from the checkpoint before")
 
 
 def _folder(output: str, step: int) -> Path:
@@ -207,9 +227,9 @@ def _copies(tensors: dict[str, torch.Tensor], wanted: bool) -> dict[str, torch.T
     return copies
 
 
-def _like(tensor: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
-    """`whole`, or this process's part of it where `tensor` is sharded."""
-    if not isinstance(tensor, DTensor):
+def _local_part(whole: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """This process's part of `whole` where `target` is shared out over the processes (FSDP), else all of it."""
+    if not isinstance(target, DTensor):
         return whole
     # Every process has read all of it: nothing needs to be sent.
-    return distribute_tensor(whole.to(tensor.device), tensor.device_mesh, tensor.placements, src_data_rank=None)
+    return distribute_tensor(whole.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
