@@ -1,1 +1,5 @@
-"""Speed, as ratios to what a user would write otherwise, measured in one run. Not tests."""
+"""Speed and memory, each compared in one run with what a user would write otherwise. These are not tests.
+
+May import every package of the project, and `tests.support` and `examples` for text. `python -m benchmarks.NAME --help`
+says what each one measures; what they need is in `benchmarks/requirements.txt`.
+"""

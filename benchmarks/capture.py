@@ -3,15 +3,16 @@
 The teacher has BERT-base's shape, a vocabulary of 119,547 tokens and random weights. Its predictions in three ways:
 
   reference  the loop a user would write: lines in batches of 32 as they come, logits, log-softmax and top-k at every
-             position, Parquet by `datasets`. Being slow, it takes a random sample of the batches for a given time. Only
-             the loop and the writing count, not loading the teacher.
-  ours       `python -m pipeline` over all lines. "whole command" is all of it. "while predicting" leaves out a small
-             run, its seconds as well as its tokens: starting, loading, the audit, fitting the tokenizers.
-  bare       the encoder, and the head at masked positions only, over tensors made of the pipeline's own rows
-             beforehand, sorted by length. It keeps nothing: the most that torch gives here.
+             position, Parquet by `datasets`. It is slow, so it takes a random sample of the batches for a given time.
+             Only the loop and the writing count, not loading the teacher.
+  ours       `python -m pipeline` over all lines. "whole command" is all of it. "while predicting" is the difference to a
+             small run, in seconds and in tokens: so starting, loading, the audit and fitting the tokenizers do not count.
+  bare       the encoder, and the head at masked positions only, over tensors that were made beforehand from the
+             pipeline's rows, sorted by length. The result is dropped: torch is not faster than this here.
 
-Tokens are real ones, without padding. bfloat16 is given several times the lines. Each run is a process of its own, so
-that its peak memory is its own. (A child's peak is never below its parent's: so this process imports no torch.)
+Padding does not count as tokens. bfloat16 gets several times as many lines. Every run is a separate process, so that its
+peak memory is not that of another. (The peak of a child is never below that of its parent, so this process does not import
+torch.)
 
 Needs `pip install -r benchmarks/requirements.txt`.
 """
@@ -31,10 +32,10 @@ from typing import NamedTuple
 from schemas.tables import format_table
 
 TOP_K, MAX_LENGTH, BATCH_LINES = 8, 128, 32
-# Of the rest of the vocabulary no text is made, as of most of a multilingual teacher's.
+# The rest of the vocabulary does not occur in the text, like most of the vocabulary of a multilingual teacher.
 TRAINED_TOKENS = 30_000
 LANGUAGES = "ar bg ca cs da de el es et fa fi fr gl he hi hr hu id it ja ko lt lv nl pl pt ro ru sk sv tr uk vi zh_Hans"
-# As many as the pipeline audits, so that the small run holds the whole audit.
+# As many as the pipeline audits, so that the small run includes the whole audit.
 SMALL_LINES = 64
 # A faster run needs more lines for the same certainty.
 TIMES_LINES = {"float32": 1, "bfloat16": 4}
@@ -44,7 +45,7 @@ GAP = 1e-3
 
 
 class Figures(NamedTuple):
-    """What a run did."""
+    """What a run computed, and what it took."""
 
     tokens: int
     masked: int
@@ -53,22 +54,22 @@ class Figures(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """Tokens a second."""
+        """Tokens per second."""
         return self.tokens / self.seconds
 
     def without(self, small: "Figures") -> "Figures":
-        """What it did beyond a small run; seconds are NaN where they do not differ by more than noise."""
+        """The difference to a small run; its seconds are NaN if they are not positive, which is noise."""
         seconds = self.seconds - small.seconds
         return Figures(
             self.tokens - small.tokens, self.masked - small.masked, seconds if seconds > 0 else math.nan, self.peak_mib
         )
 
 
-# What follows up to `_in_own_process` runs in processes of its own.
+# The functions from here to `_in_subprocess` run in separate processes.
 
 
 def make_world(folder: str, text: str, lines: int, layers: int, vocabulary: int) -> dict:
-    """Writes teacher and text into `folder`; tells what the CPU can do."""
+    """Writes teacher and text into `folder`; returns what the CPU can do."""
     import torch
     from transformers import BertConfig, BertForMaskedLM
     from transformers.utils.logging import disable_progress_bar
@@ -82,7 +83,7 @@ def make_world(folder: str, text: str, lines: int, layers: int, vocabulary: int)
     tokenizer = _make_tokenizer(source, vocabulary)
     tokenizer.save_pretrained(f"{folder}/teacher")
     torch.manual_seed(0)
-    # Initialised widely enough that predictions differ from one another.
+    # A wide initialization, so that predictions differ from each other.
     config = BertConfig(vocab_size=vocabulary, num_hidden_layers=layers, initializer_range=0.06)
     BertForMaskedLM(config).save_pretrained(f"{folder}/teacher")
     known = torch.cpu.get_capabilities()
@@ -94,7 +95,7 @@ def make_world(folder: str, text: str, lines: int, layers: int, vocabulary: int)
 
 
 def _translated_lines() -> list[str]:
-    """Django's translations, 1 to 16 successive messages of a language a line, the languages mixed."""
+    """Django's translations, lines of different languages mixed; a line is 1 to 16 successive messages of one language."""
     from tests.support.realtext import translations
 
     source, lines = random.Random(0), []
@@ -126,7 +127,7 @@ def _teacher(folder: str, dtype: str):
 
 
 def measure_reference(folder: str, seconds: float) -> dict:
-    """What a user would write, over a random sample of the batches, for some `seconds`."""
+    """What a user would write, over a random sample of the batches, for about `seconds`."""
     import torch
     from datasets import Dataset
     from transformers import AutoTokenizer, DataCollatorForLanguageModeling
@@ -173,7 +174,7 @@ def measure_reference(folder: str, seconds: float) -> dict:
 
 
 def _read_rows(predictions: str, columns: list[str]) -> tuple[list[dict], "np.ndarray"]:  # noqa: F821
-    """The pipeline's rows, and the teacher's own id of each merged one."""
+    """The pipeline's rows, and the teacher's id of each merged id."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -184,16 +185,16 @@ def _read_rows(predictions: str, columns: list[str]) -> tuple[list[dict], "np.nd
     return pa.concat_tables(tables).to_pylist(), opened.vocabulary.teacher_ids["teacher"].astype("int64")
 
 
-def _pad(rows: list[dict], own) -> tuple:
-    """Own ids [B, L], attention mask [B, L], and the masked positions as indices into the flattened batch, [M]."""
+def _pad(rows: list[dict], teacher_ids) -> tuple:
+    """The teacher's ids [B, L], attention mask [B, L], and the masked positions as indices into the flattened batch, [M]."""
     import torch
 
-    ids = [torch.from_numpy(own[row["input_ids"]]) for row in rows]
+    ids = [torch.from_numpy(teacher_ids[row["input_ids"]]) for row in rows]
     ids_BL = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
     length = ids_BL.shape[1]
-    inside_BL = torch.arange(length) < torch.tensor([len(row) for row in ids])[:, None]
+    mask_BL = torch.arange(length) < torch.tensor([len(row) for row in ids])[:, None]
     masked = [number * length + position for number, row in enumerate(rows) for position in row["masked_positions"]]
-    return ids_BL, inside_BL.long(), torch.tensor(masked)
+    return ids_BL, mask_BL.long(), torch.tensor(masked)
 
 
 def measure_bare(
@@ -204,56 +205,56 @@ def measure_bare(
 
     torch.set_num_threads(os.cpu_count())
     model = _teacher(folder, dtype)
-    rows, own = _read_rows(predictions, ["input_ids", "masked_positions"])
+    rows, teacher_ids = _read_rows(predictions, ["input_ids", "masked_positions"])
     rows = sorted(rows[::stride], key=lambda row: len(row["input_ids"]), reverse=True)
     tokens, masked = (sum(len(row[name]) for row in rows) for name in ("input_ids", "masked_positions"))
 
-    def run(ids_BL, inside_BL, masked_M) -> None:
-        hidden_BLH = model.base_model(input_ids=ids_BL, attention_mask=inside_BL).last_hidden_state
+    def run(ids_BL, mask_BL, masked_M) -> None:
+        hidden_BLH = model.base_model(input_ids=ids_BL, attention_mask=mask_BL).last_hidden_state
         logits_MV = model.cls(hidden_BLH.flatten(0, 1)[masked_M])
         if with_top_k:
             logits_MV.float().log_softmax(-1).topk(TOP_K)
 
-    found = []
+    figures = []
     with torch.inference_mode():
         for size in batch_tokens:
             batches, start = [], 0
-            while start < len(rows):  # The longest first.
+            while start < len(rows):  # The longest rows first.
                 end = start + max(1, size // len(rows[start]["input_ids"]))
-                batches.append(_pad(rows[start:end], own))
+                batches.append(_pad(rows[start:end], teacher_ids))
                 start = end
             run(*batches[0])
             started = time.perf_counter()
             for batch in batches:
                 run(*batch)
-            found.append({"tokens": tokens, "masked": masked, "seconds": time.perf_counter() - started})
-    return found
+            figures.append({"tokens": tokens, "masked": masked, "seconds": time.perf_counter() - started})
+    return figures
 
 
 def compare(folder: str, predictions: str, count: int) -> dict:
-    """The reference's computation over `count` of the pipeline's own rows, beside what is stored there."""
+    """Compares the reference's computation over `count` of the pipeline's rows with what is stored in them."""
     import numpy as np
     import torch
 
     names = ["input_ids", "masked_positions", "labels", "label_logprobs", "topk_ids", "topk_logprobs"]
-    rows, own = _read_rows(predictions, names)
+    rows, teacher_ids = _read_rows(predictions, names)
     rows = rows[:: max(1, len(rows) // count)][:count]
     model, certain, equal, off_label, off_top_k = _teacher(folder, "float32"), [], [], [], []
     with torch.no_grad():
         for start in range(0, len(rows), BATCH_LINES):
             batch = rows[start : start + BATCH_LINES]
-            ids_BL, inside_BL, masked_M = _pad(batch, own)
-            logits_BLV = model(input_ids=ids_BL, attention_mask=inside_BL).logits
+            ids_BL, mask_BL, masked_M = _pad(batch, teacher_ids)
+            logits_BLV = model(input_ids=ids_BL, attention_mask=mask_BL).logits
             logprobs_MV = torch.log_softmax(logits_BLV, dim=-1).flatten(0, 1)[masked_M].numpy()
             del logits_BLV
             labels, label_logprobs, topk_ids, topk_logprobs = (
                 np.concatenate([row[name] for row in batch]) for name in names[2:]
             )
-            off_label.append(logprobs_MV[np.arange(len(labels)), own[labels.astype(int)]] - label_logprobs)
+            off_label.append(logprobs_MV[np.arange(len(labels)), teacher_ids[labels.astype(int)]] - label_logprobs)
             order = np.argsort(-logprobs_MV, axis=1)[:, : TOP_K + 1]
             gaps = -np.diff(np.take_along_axis(logprobs_MV, order, 1), axis=1, prepend=np.inf) > GAP
             certain.append(gaps[:, :-1] & gaps[:, 1:])
-            ids = own[topk_ids.astype(int)].reshape(-1, TOP_K)
+            ids = teacher_ids[topk_ids.astype(int)].reshape(-1, TOP_K)
             equal.append(order[:, :TOP_K] == ids)
             stored = topk_logprobs.astype(np.float16).reshape(-1, TOP_K)
             away = np.abs(np.take_along_axis(logprobs_MV, ids, 1) - stored.astype(np.float32))
@@ -284,14 +285,14 @@ def _run(command: list[str], folder: Path) -> tuple[str, float, float]:
     return output, seconds, usage.ru_maxrss / 1024
 
 
-def _in_own_process(folder: Path, function: str, *arguments):
+def _in_subprocess(folder: Path, function: str, *arguments):
     code = f"import json; from benchmarks.capture import *; print(json.dumps({function}(*{arguments!r})))"
     output, _, peak_mib = _run([sys.executable, "-c", code], folder)
     return json.loads(output.splitlines()[-1]), peak_mib
 
 
 def _pipeline(folder: Path, text: str, dtype: str) -> tuple[Figures, str]:
-    """The pipeline's whole command over `text`, and its output folder."""
+    """Figures of the pipeline's whole command over `text`, and its output folder."""
     from schemas.manifest import open_predictions
 
     name, output = f"{text}-{dtype}", str(folder / f"predictions-{text}-{dtype}")
@@ -313,12 +314,12 @@ def _pipeline(folder: Path, text: str, dtype: str) -> tuple[Figures, str]:
 
 
 def _bare(folder: Path, predictions: str, dtype: str, sizes: list[int]) -> dict[str, Figures]:
-    """The bare loop in the best of the batch sizes, which are tried on a quarter of the rows."""
+    """The bare loop with the fastest batch size; all sizes are tried on a quarter of the rows."""
     common = "measure_bare", str(folder), predictions, dtype
-    tried, _ = _in_own_process(folder, *common, sizes, 4, False)
+    tried, _ = _in_subprocess(folder, *common, sizes, 4, False)
     best = sizes[min(range(len(sizes)), key=lambda index: tried[index]["seconds"])]
-    (alone,), peak_mib = _in_own_process(folder, *common, [best], 1, False)
-    (with_top_k,), more_mib = _in_own_process(folder, *common, [best], 4, True)
+    (alone,), peak_mib = _in_subprocess(folder, *common, [best], 1, False)
+    (with_top_k,), more_mib = _in_subprocess(folder, *common, [best], 4, True)
     return {
         f"bare {dtype}, {best} tokens a batch": Figures(**alone, peak_mib=peak_mib),
         f"bare {dtype}, with log-softmax and top-k (of a quarter)": Figures(**with_top_k, peak_mib=more_mib),
@@ -339,10 +340,10 @@ def _cells(what: str, figures: Figures, reference: Figures) -> list[str]:
 
 
 def _measure(folder: Path, options: argparse.Namespace, dtypes: list[str]) -> bool:
-    """All runs and the table; whether ours agrees with the reference."""
-    found, peak_mib = _in_own_process(folder, "measure_reference", str(folder), options.reference_seconds)
-    lines, padding = found.pop("lines"), found.pop("padding")
-    reference = Figures(**found, peak_mib=peak_mib)
+    """Prints the table of all runs; returns whether ours agrees with the reference."""
+    measured, peak_mib = _in_subprocess(folder, "measure_reference", str(folder), options.reference_seconds)
+    lines, padding = measured.pop("lines"), measured.pop("padding")
+    reference = Figures(**measured, peak_mib=peak_mib)
     print(f"the reference read {lines:,} lines; {padding:.0%} of what it computed was padding\n")
     rows = {"reference float32, the loop": reference}
     summary, outputs = [], {}
@@ -369,7 +370,7 @@ def _measure(folder: Path, options: argparse.Namespace, dtypes: list[str]) -> bo
     head = ["", "tokens", "masked", "seconds", "tokens/s", "masked/s", "peak MiB", "x reference"]
     print(format_table(head, [_cells(what, figures, reference) for what, figures in rows.items()]))
     print("\n" + "\n".join(summary))
-    same, _ = _in_own_process(folder, "compare", str(folder), outputs["float32"], options.compare_rows)
+    same, _ = _in_subprocess(folder, "compare", str(folder), outputs["float32"], options.compare_rows)
     print(
         f"the reference's computation over {same['rows']:,} rows of ours float32: {same['agreeing']:,} of "
         f"{same['certain']:,} predictions agree ({same['agreeing'] / same['certain']:.2%}) that are {GAP} nats or more "
@@ -380,7 +381,7 @@ def _measure(folder: Path, options: argparse.Namespace, dtypes: list[str]) -> bo
 
 
 def main(arguments: list[str]) -> int:
-    """Prints the table, the ratios and the agreement; returns 1 where ours and the reference disagree."""
+    """Prints the table, the ratios and the agreement; returns 1 if ours and the reference disagree."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.capture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -399,7 +400,7 @@ def main(arguments: list[str]) -> int:
         folder = (options.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         text = str(options.text or "")
-        machine, _ = _in_own_process(
+        machine, _ = _in_subprocess(
             folder, "make_world", str(folder), text, options.lines, options.layers, options.vocabulary
         )
         native = machine["bfloat16"]

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.initialization PREDICTIONS HELDOUT`: steps to a held-out loss, by what a student starts from.
+"""`python -m benchmarks.initialization PREDICTIONS HELDOUT`: how many steps to a held-out loss, by initialization.
 
 The same student (a teacher's shape), data order, steps and schedule, trained by `python -m trainer` from
 
@@ -7,8 +7,8 @@ The same student (a teacher's shape), data order, steps and schedule, trained by
   encoder     one teacher's encoder, token rows random
   teachers    both
 
-The loss to reach is the least that the random one has at any evaluation; the step is that of the first evaluation at or
-below it. A loss is the mean over languages of the held-out negative log-likelihood a masked token, in nats.
+The loss to reach is the lowest that the random student has at any evaluation; the step is that of the first evaluation at
+or below it. A loss is the held-out negative log-likelihood per masked token in nats, averaged over the languages.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def main() -> int:
 
 
 def _losses(arguments: argparse.Namespace, way: str, folder: Path) -> dict[int, float]:
-    """Trains a student; its held-out loss by step."""
+    """Trains a student; returns its held-out loss by step."""
     teachers = open_predictions(arguments.predictions).teachers
     teacher = arguments.teacher or next(iter(teachers))
     student = {

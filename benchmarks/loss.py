@@ -1,16 +1,15 @@
 """`python -m benchmarks.loss`: the sparse distillation loss beside the dense computation.
 
-Forward and backward over M masked positions, width H, a vocabulary of V, k predictions. Each way has its own process:
+Forward and backward over M masked positions, width H, a vocabulary of V, k predictions. Every way runs in a separate process:
 
   ours    `trainer.loss.sparse.distillation_loss`
   dense   what a user would write: logits, log_softmax, nll_loss, gather, the top-k and one class for the rest
-  cut     cut-cross-entropy's `linear_cross_entropy` (its torch.compile way where there is no GPU): the MLM loss only, and
-          without the projection's bias, for which it has no argument
+  cut     `linear_cross_entropy` of cut-cross-entropy (its torch.compile implementation if there is no GPU): the MLM loss
+          only, and without the bias of the projection, for which it has no argument
   liger   Liger's fused linear cross-entropy: the MLM loss only
 
-Peak memory is what was in use beyond the inputs and their gradients, which every way must have. On a GPU torch counts
-it, on a CPU it is the resident set, sampled. The last two run where they are installed and can: `pip install -r
-benchmarks/requirements.txt` brings them, Liger needs a GPU.
+Peak memory is what was in use in addition to the inputs and their gradients, which every way needs. On a GPU torch counts
+it; on a CPU the resident set is sampled. The last two need `pip install -r benchmarks/requirements.txt`, and Liger a GPU.
 """
 
 import argparse
@@ -42,7 +41,7 @@ def problem(arguments: argparse.Namespace, device: str):
 
 
 def make_loss(way: str, arguments: argparse.Namespace, device: str) -> tuple[Callable, list]:
-    """(a function that computes the summed loss, the parameters). ImportError where the peer is not installed."""
+    """(a function that computes the summed loss, the parameters). ImportError if the peer is not installed."""
     import torch
     from torch.nn import functional
 
@@ -79,7 +78,7 @@ def make_loss(way: str, arguments: argparse.Namespace, device: str) -> tuple[Cal
 
 
 class PeakMemory:
-    """The highest resident set (CPU) or allocation (GPU) since it was made, in bytes."""
+    """The highest resident set (CPU) or allocation (GPU) since this object was made, in bytes."""
 
     def __init__(self, device: str):
         import torch
@@ -114,12 +113,12 @@ class PeakMemory:
 
 
 def measure(way: str, arguments: argparse.Namespace) -> dict:
-    """Median seconds of a forward and backward pass, peak memory in GiB, and the loss a position."""
+    """Median seconds of a forward and backward pass, peak memory in GiB, and the loss per position."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loss, parameters = make_loss(way, arguments, device)
-    # So that they are there before the measurement.
+    # So that the gradients are allocated before the measurement.
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter).add_(1)
     seconds = []

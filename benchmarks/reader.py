@@ -1,12 +1,13 @@
 """`python -m benchmarks.reader`: the trainer's reader beside a bare scan and beside streaming with `datasets`.
 
-Each way goes over the same Parquet (made-up rows, or a folder of predictions), in a process of its own, in several
-rounds of all ways; the medians count.
+Every way reads the same Parquet (made-up rows, or a folder of predictions) in a separate process. There are several rounds
+of all ways; the medians count.
 
-  bare       pyarrow reads every row group's columns, with its own threads, and throws them away
-  ours       the trainer's reader: row groups permuted, languages mixed, rows shuffled, by length, padded tensors
-  unchecked  the same without the check of every row (`schemas.validation`), which may take 3 % of its processor time
-  datasets   `load_dataset("parquet", streaming=True)` with as large a shuffle buffer, by length, padded tensors
+  bare       pyarrow reads the columns of every row group with its threads, and the result is dropped
+  ours       the trainer's reader: permuted row groups, mixed languages, shuffled rows, batches by length, padded tensors
+  unchecked  ours without the check of every row (`schemas.validation`), which may take 3 % of the processor time
+  datasets   `load_dataset("parquet", streaming=True)` with a shuffle buffer of the same size, batches by length, padded
+             tensors
 
 Needs `pip install -r benchmarks/requirements.txt`.
 """
@@ -65,7 +66,7 @@ def ours(predictions: Predictions, rows: int, pool_rows: int) -> int:
 
 
 def unchecked(predictions: Predictions, rows: int, pool_rows: int) -> int:
-    """The same by a reader that takes every row for granted."""
+    """Like `ours`, with a reader that does not check the rows."""
     import schemas.row_groups
 
     schemas.row_groups.find_fault = lambda rows, expected: None
@@ -73,7 +74,7 @@ def unchecked(predictions: Predictions, rows: int, pool_rows: int) -> int:
 
 
 def datasets(predictions: Predictions, rows: int, pool_rows: int) -> int:
-    """The same batches as a user would make them."""
+    """Such batches as a user would make them with `datasets`."""
     import numpy as np
     import torch
     from datasets import load_dataset
@@ -108,7 +109,7 @@ def datasets(predictions: Predictions, rows: int, pool_rows: int) -> int:
 def measure(way: str, folder: str, rows: int, pool_rows: int) -> dict:
     """Rows, seconds, and seconds of processor time."""
     predictions = open_predictions(folder)
-    # Importing is no reading.
+    # The time of the imports does not count.
     importlib.import_module({"bare": "pyarrow.parquet", "datasets": "datasets"}.get(way, "trainer.data.reader"))
     gc.freeze()  # as the trainer does
     before, before_cpu = time.perf_counter(), time.process_time()

@@ -1,16 +1,16 @@
 """`python -m benchmarks.training`: the trainer beside `transformers.Trainer` with dense distillation losses.
 
-The same student from the same initial weights takes the same steps over the same made-up predictions. Each way has its
-own process:
+The same student, with the same initial weights, takes the same steps over the same made-up predictions. Every way runs in
+a separate process:
 
   ours    the trainer
   dense   `Trainer` with a `compute_loss` that a user would write: log_softmax of the model's logits at all
           positions, the loss gathered from it
-  masked  the same with log_softmax at the masked positions only; the model still computes logits at all of them
+  masked  `dense` with log_softmax at the masked positions only; the model still computes logits at all positions
 
-The peers get their batches from the trainer's reader, so what differs is the model's head, the loss and the loop (the
-reader has a benchmark of its own). Precision, optimizer, its schedule and clipping are the same; nobody evaluates or
-saves. Memory is the whole process's, with weights, gradients and moments. The losses of every step must agree.
+The peers get their batches from the trainer's reader, so only the model's head, the loss and the loop differ (there is
+another benchmark for the reader). Precision, optimizer, schedule and clipping are the same; none of them evaluates or
+saves. Memory is that of the whole process, with weights, gradients and moments. The losses of every step must agree.
 
 Needs `pip install -r benchmarks/requirements.txt`.
 """
@@ -29,9 +29,9 @@ from schemas.tables import format_table
 
 WAYS = ("dense", "masked", "ours")
 GOALS = {"tokens/s": 3, "memory": 0.25}
-# The first steps, in which memory is taken for the first time, do not count.
+# The first steps do not count, because they allocate memory.
 WARM_UP = 3
-# Of the losses: in bfloat16 the peers round logits that ours does not.
+# For the losses: in bfloat16 the peers round logits that ours does not round.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.01}
 RATE, SEED, LAMBDA = 1e-3, 0, 0.5
 
@@ -41,7 +41,7 @@ class _Enough(Exception):
 
 
 class Clock:
-    """Notes at the end of each step when it was, and the highest resident set so far."""
+    """Records the time at the end of each step, and the highest resident set until then."""
 
     def __init__(self):
         self.times: list[float] = []
@@ -66,7 +66,7 @@ def trainer_config(arguments: argparse.Namespace, output: str):
                 "num_hidden_layers": arguments.layers,
                 "num_attention_heads": arguments.hidden // 64,
                 "intermediate_size": 4 * arguments.hidden,
-                # Or the losses of the same step would differ.
+                # Otherwise the losses of the same step would differ.
                 "hidden_dropout_prob": 0.0,
                 "attention_probs_dropout_prob": 0.0,
             }
@@ -91,7 +91,7 @@ def steps_of(config) -> Iterator:
 
 
 def ours(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[float]:
-    """Losses of the steps."""
+    """Runs the trainer; the losses of its steps."""
     from trainer.distributed import start_runtime
     from trainer.loop import step
     from trainer.loop.train import train
@@ -115,7 +115,7 @@ def ours(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[floa
 
 
 def peer(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[float]:
-    """The same by `transformers.Trainer`."""
+    """Runs `transformers.Trainer`; the losses of its steps."""
     import torch
     from torch.nn import functional
     from transformers import Trainer, TrainerCallback, TrainingArguments

@@ -1,8 +1,8 @@
 """`python -m benchmarks.vocabulary`: the merged vocabulary and its tokenizer beside the `add_tokens` way.
 
-Teachers of made-up tokens, the families in turn, a third of each vocabulary shared with the others. The peer is what
-users write: `tokenizer.add_tokens(tokens of the others)`, saved and loaded again. Each figure is from a process of its
-own, so that its peak memory is its own.
+The teachers have made-up tokens and take turns at the families; a third of every vocabulary is shared by all. The peer is
+what users write: `tokenizer.add_tokens(tokens of the others)`, saved and loaded again. Every figure comes from a separate
+process, so that its peak memory is not that of another.
 """
 
 import argparse
@@ -46,9 +46,9 @@ def make_teachers(count: int, tokens: int) -> list[TeacherTokenizer]:
     for number in range(count):
         family = [WORDPIECE, SENTENCEPIECE, BYTE_LEVEL][number % 3]
         marks = {WORDPIECE: ("", "##"), SENTENCEPIECE: ("▁", ""), BYTE_LEVEL: ("Ġ", "")}[family]
-        own = make_words(str(number), tokens)
-        words = list(dict.fromkeys([*LETTERS, *shared, *own]))[: tokens - len(SPECIALS)]
-        strings = [*SPECIALS, *(marks[place % 2] + word for place, word in enumerate(words))]
+        unshared = make_words(str(number), tokens)
+        words = list(dict.fromkeys([*LETTERS, *shared, *unshared]))[: tokens - len(SPECIALS)]
+        strings = [*SPECIALS, *(marks[index % 2] + word for index, word in enumerate(words))]
         teachers.append(
             TeacherTokenizer(
                 name=f"teacher-{number}",
@@ -66,7 +66,7 @@ def make_teachers(count: int, tokens: int) -> list[TeacherTokenizer]:
 
 
 def measure_union(count: int, tokens: int) -> dict:
-    """Our union."""
+    """The project's union."""
     teachers = make_teachers(count, tokens)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
@@ -76,12 +76,12 @@ def measure_union(count: int, tokens: int) -> dict:
 
 
 def measure_add_tokens(count: int, tokens: int, folder: str) -> dict:
-    """The peer's union, saved to `folder`."""
+    """The union by `add_tokens`, saved to `folder`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
     teachers = make_teachers(count, tokens)
-    first = {token: own for own, token in teachers[0].tokens.items()}
+    first = {token: token_id for token_id, token in teachers[0].tokens.items()}
     backend = Tokenizer(models.WordPiece(first, unk_token="<unk>"))
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", mask_token="<mask>")
@@ -95,7 +95,7 @@ def measure_add_tokens(count: int, tokens: int, folder: str) -> dict:
 
 
 def save_default(count: int, tokens: int, folder: str) -> dict:
-    """Our default tokenizer, saved to `folder`."""
+    """The project's default tokenizer, saved to `folder`."""
     vocabulary = merge(make_teachers(count, tokens))
     started = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -113,7 +113,7 @@ def measure_teacher(family: str, tokens: int, folder: str) -> list[dict]:
     save_teacher(family, tokens, folder)
     config = TeacherConfig(model=folder, languages=["made-up"])
     teacher, loading = _measured(lambda: load_tokenizer("teacher", config))
-    # All ids move up, as behind another teacher's.
+    # All ids become higher, as if another teacher's tokens came before.
     to_merged = np.arange(tokens, dtype=np.int32) + tokens
     remapped, remapping = _measured(lambda: remap_tokenizer(teacher.hf, to_merged))
     _, saving = _measured(lambda: write_tokenizer(f"{folder}/merged", remapped, 2 * tokens))
@@ -128,19 +128,21 @@ def save_teacher(family: str, tokens: int, folder: str) -> None:
     from transformers import PreTrainedTokenizerFast
 
     if family == WORDPIECE:
-        words = [("##" * (place % 2)) + word for place, word in enumerate(make_words("own", tokens))]
+        words = [("##" * (index % 2)) + word for index, word in enumerate(make_words("own", tokens))]
         strings = [*SPECIALS, *LETTERS, *words]
-        ids = {token: own for own, token in enumerate(list(dict.fromkeys(strings))[:tokens])}
+        ids = {token: token_id for token_id, token in enumerate(list(dict.fromkeys(strings))[:tokens])}
         backend = Tokenizer(models.WordPiece(ids, unk_token="<unk>", continuing_subword_prefix="##"))
         backend.pre_tokenizer, backend.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
     elif family == SENTENCEPIECE:
-        words = [("▁" * (place % 2)) + word for place, word in enumerate(make_words("own", tokens))]
+        words = [("▁" * (index % 2)) + word for index, word in enumerate(make_words("own", tokens))]
         strings = [*SPECIALS, *LETTERS, *words]
-        entries = [(token, -float(own)) for own, token in enumerate(list(dict.fromkeys(strings))[:tokens])]
+        entries = [(token, -float(token_id)) for token_id, token in enumerate(list(dict.fromkeys(strings))[:tokens])]
         backend = Tokenizer(models.Unigram(entries, unk_id=SPECIALS.index("<unk>")))
         backend.pre_tokenizer, backend.decoder = pre_tokenizers.Metaspace(), decoders.Metaspace()
     else:
-        ids = {token: own for own, token in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+        ids = {
+            token: token_id for token_id, token in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])
+        }
         source, pieces, merges = random.Random("merges"), ["Ġ", *LETTERS], []
         while len(ids) < tokens:
             left, right = source.choice(pieces), source.choice(LETTERS)
@@ -155,7 +157,7 @@ def save_teacher(family: str, tokens: int, folder: str) -> None:
 
 
 def _measured(step) -> tuple:
-    """What `step` gives, and its figures; CPU seconds beside the others, for a machine that is shared."""
+    """The result of `step`, and its figures; also CPU seconds, because the machine may be shared."""
     before, started, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), time.process_time()
     result = step()
     return result, _figures(started, before, cpu_seconds=time.process_time() - cpu)
@@ -182,7 +184,7 @@ def _figures(started: float, before: int, **more) -> dict:
     return more | {"seconds": seconds, "peak_mib": peak / 1024, "added_mib": (peak - before) / 1024}
 
 
-def _in_own_process(function: str, *arguments):
+def _in_subprocess(function: str, *arguments):
     code = f"import json; from benchmarks.vocabulary import *; print(json.dumps({function}(*{arguments!r})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -221,15 +223,15 @@ def main(arguments: list[str]) -> None:
     for tokens in options.large:
         for family in (BYTE_LEVEL, SENTENCEPIECE, WORDPIECE):
             with tempfile.TemporaryDirectory() as folder:
-                steps = _in_own_process("measure_teacher", family, tokens, folder)
+                steps = _in_subprocess("measure_teacher", family, tokens, folder)
                 print(_table({step["what"]: step for step in steps}) + "\n", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         theirs, ours = str(Path(scratch) / "theirs"), str(Path(scratch) / "ours")
-        union = _in_own_process("measure_union", options.teachers, options.tokens)
-        added = _in_own_process("measure_add_tokens", options.teachers, options.tokens, str(Path(scratch) / "all"))
-        saved = _in_own_process("save_default", options.teachers, options.load_tokens, ours)
-        _in_own_process("measure_add_tokens", options.teachers, options.load_tokens, theirs)
-        load, reload = (_in_own_process("measure_load", folder) for folder in (ours, theirs))
+        union = _in_subprocess("measure_union", options.teachers, options.tokens)
+        added = _in_subprocess("measure_add_tokens", options.teachers, options.tokens, str(Path(scratch) / "all"))
+        saved = _in_subprocess("save_default", options.teachers, options.load_tokens, ours)
+        _in_subprocess("measure_add_tokens", options.teachers, options.load_tokens, theirs)
+        load, reload = (_in_subprocess("measure_load", folder) for folder in (ours, theirs))
         print(
             _table(
                 {

@@ -2,8 +2,8 @@
 # Build from the repository's root: docker build -f docker/pipeline.Dockerfile -t mergedistill-pipeline .
 FROM apache/beam_python3.11_sdk:2.77.0
 
-# Dependencies before code, so that a code change rebuilds only the last layers. Versions
-# come from requirements.txt; PyPI's torch brings its own CUDA libraries.
+# Dependencies before code, so that a code change rebuilds only the last layers. The versions are those of
+# requirements.txt. torch from PyPI includes the CUDA libraries.
 WORKDIR /app
 COPY requirements.txt docker/pipeline.txt ./
 # A constraint may not name extras.
@@ -16,4 +16,4 @@ ENV PYTHONPATH=/app HF_HOME=/tmp/huggingface
 
 RUN useradd --create-home worker
 USER worker
-# The base image's entrypoint, /opt/apache/beam/boot, starts the worker.
+# The entrypoint of the base image, /opt/apache/beam/boot, starts the worker.

@@ -1,10 +1,10 @@
-# Stage two, for GPU nodes (run with the NVIDIA container runtime). Holds no Beam.
+# Stage two, for GPU nodes (run with the NVIDIA container runtime). Does not contain Beam.
 # Build from the repository's root: docker build -f docker/trainer.Dockerfile -t mergedistill-trainer .
 # Run: docker run --gpus all -v $PWD:/work mergedistill-trainer --nproc-per-node=gpu -m trainer /work/student.yaml
 FROM python:3.11.14-slim-bookworm
 
-# Dependencies before code, so that a code change rebuilds only the last layers. Versions
-# come from requirements.txt; PyPI's torch brings its own CUDA libraries.
+# Dependencies before code, so that a code change rebuilds only the last layers. The versions are those of
+# requirements.txt. torch from PyPI includes the CUDA libraries.
 WORKDIR /app
 COPY requirements.txt docker/trainer.txt ./
 # A constraint may not name extras.
@@ -17,6 +17,6 @@ ENV PYTHONPATH=/app HF_HOME=/tmp/huggingface
 
 RUN useradd --create-home trainer
 USER trainer
-# Relative paths in a configuration are the mounted folder's.
+# So that relative paths in a configuration are in the mounted folder.
 WORKDIR /work
 ENTRYPOINT ["torchrun"]

@@ -1,4 +1,4 @@
-"""The whole demo: text, teachers, predictions, student, report. Everything lies under `demo/`.
+"""The whole demo: text, teachers, predictions, student, report. Everything is written below `demo/`.
 
 Each step runs the same commands that a user would; the files in this folder are their
 configurations. Rerun it to go on: finished steps are skipped.
@@ -24,8 +24,8 @@ TEACHERS = {
     "zh-unigram": ("zh", "unigram", "xlm-roberta"),
     "tl-bpe": ("tl", "bpe", "roberta"),
 }
-# Many masked copies of the training text, since a small teacher sees it several times;
-# held-out targets are all masked, so that none can be copied from the input.
+# Many masked copies of the training text, because a small teacher reads it several times. All held-out targets are
+# masked, so that none can be copied from the input.
 SPLITS = {
     "train": {"copies": 6, "mask": 0.8, "random": 0.1, "seed": 1},
     "heldout": {"copies": 1, "mask": 1.0, "random": 0.0, "seed": 2},

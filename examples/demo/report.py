@@ -11,7 +11,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 from pipeline.drift import format_report
 from schemas.tables import format_table
 
-# From Ruth, which is held out: the word to guess in braces.
+# Verses of Ruth, a held-out book, with the word to guess in braces.
 EXAMPLES = {
     "en": "your people shall be my {people}, and your God my God;",
     "zh": "你的 神就是我的 {神}；",
@@ -83,15 +83,15 @@ def frequency_baseline(root: Path, language: str) -> tuple[float, float]:
         for folder in ("predictions", "heldout")
     )
     vocabulary = pq.read_table(root / "predictions" / "_vocabulary.parquet")
-    owners = [name for name in vocabulary.column_names if name.startswith(f"{language}-")]
-    own = vocabulary[owners[0]].is_valid().to_numpy()
-    counts = np.bincount(train, minlength=len(own)) + own
+    teacher = next(name for name in vocabulary.column_names if name.startswith(f"{language}-"))
+    is_known = vocabulary[teacher].is_valid().to_numpy()
+    counts = np.bincount(train, minlength=len(is_known)) + is_known
     return float((heldout == counts.argmax()).mean()), float(-np.log(counts[heldout] / counts.sum()).mean())
 
 
 @torch.no_grad()
 def _examples(root: Path) -> list[str]:
-    """What the student fills in, by plain transformers, from each language's own tokenizer."""
+    """What the student fills in, with plain transformers and the tokenizer of each language."""
     model = AutoModelForMaskedLM.from_pretrained(root / "student").eval()
     names = AutoTokenizer.from_pretrained(root / "student")
     lines = []

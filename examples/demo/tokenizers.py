@@ -8,7 +8,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-# As in RoBERTa, the mask takes the space before it, since the word it stands for would.
+# As in RoBERTa, the mask includes the space before it, as the word that it stands for does.
 ROBERTA_MASK = AddedToken("<mask>", lstrip=True, special=True)
 ROBERTA_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": ROBERTA_MASK}
 SENTENCE_END = re.compile(r"(?<=[.!?;。！？；])\s*|\n")
@@ -20,7 +20,7 @@ def make_tokenizer(family: str, text: Path, vocabulary_size: int, folder: Path) 
         return
     specials = BERT_SPECIALS if family == "wordpiece" else ROBERTA_SPECIALS
     tokenizer, trainer = FAMILIES[family](vocabulary_size, list(specials.values()))
-    # By sentences: a line is a chapter, and a Unigram trainer slows down on long runs without spaces.
+    # Trained on sentences: a line is a chapter, and the Unigram trainer is slow on long text without spaces.
     sentences = SENTENCE_END.split(text.read_text(encoding="utf-8"))
     tokenizer.train_from_iterator(sentences, trainer)
     cls, sep = specials["cls"], specials["sep"]
@@ -30,7 +30,7 @@ def make_tokenizer(family: str, text: Path, vocabulary_size: int, folder: Path) 
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
     )
     names = {f"{name}_token": token for name, token in specials.items()}
-    # Half a folder would look finished to the next run.
+    # The next run would take an incomplete folder for a finished one.
     temporary = folder.with_name(f".{folder.name}.tmp")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(temporary)
     temporary.rename(folder)
