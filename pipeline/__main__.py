@@ -3,7 +3,7 @@
 from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    # Before the imports, which take seconds, so that Ctrl-C is answered during them too.
     run_command("pipeline.__main__")
 
 import argparse
@@ -76,7 +76,7 @@ class _Formatter(logging.Formatter):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether to show a log record: not Beam's word on optional parts, nor a traceback of a user's error."""
+    """Whether to show a log record: not what Beam says of its optional parts, nor the traceback of a user's error."""
     users = record.exc_info and isinstance(record.exc_info[1], UserError)
     return not users and not record.getMessage().startswith("apitools not found")
 
@@ -118,7 +118,7 @@ def _run(path: str, overrides: list[str], beam_arguments: list[str]) -> None:
 
 
 def _load(path: str, overrides: list[str]) -> PipelineConfig:
-    """The configuration. Only then what takes seconds to import: --help and a bad field should not wait for it."""
+    """The configuration. What takes seconds to import comes after it, so that a bad field is told at once."""
     config = load_config(path, PipelineConfig, overrides)
     from transformers.utils.logging import disable_progress_bar
 

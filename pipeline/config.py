@@ -9,7 +9,7 @@ from schemas.names import Name
 from schemas.paths import PathOrUrl
 from schemas.vocabulary import FIXED_COLUMNS
 
-# As much text as a shard has: a whole book, and no more than a process holds anyway.
+# As much text as a shard has by default: a whole book, and no more than a process holds anyway.
 MAX_RECORD_BYTES = 4 * 2**20
 
 
@@ -23,7 +23,7 @@ class TeacherConfig(Config):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="inference precision; auto is bfloat16 where the GPU or CPU computes in it, else float32. bfloat16 "
-        "is several times faster, and moves log-probabilities by some 0.05 nats",
+        "is several times faster, and moves log-probabilities by about 0.05 nats",
     )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
 
@@ -40,12 +40,12 @@ class TextConfig(Config):
     )
     field: str = Field("text", description="the JSON field or Parquet column that holds the text")
     max_records: int | None = Field(
-        None, ge=1, description="read only so many records, evenly spread over the files; default all"
+        None, ge=1, description="read only this many records, evenly spread over the files; default all"
     )
 
 
 def _as_files(value: Any) -> Any:
-    """A bare list of files is short for a whole section."""
+    """A bare list of files stands for a whole section."""
     return {"files": value} if isinstance(value, list) else value
 
 
@@ -72,7 +72,7 @@ class MaskingConfig(Config):
     whole_words: bool = Field(
         False,
         description="choose whole words instead of tokens: what the teacher's tokenizer splits before it "
-        "looks for tokens. A word of more than 8 tokens (a clause, in scripts without spaces) is chosen from by tokens",
+        "looks for tokens. In a word of more than 8 tokens (a clause, in scripts without spaces), tokens are chosen",
     )
 
     @model_validator(mode="after")
@@ -97,24 +97,24 @@ class PipelineConfig(Config):
         min_length=1, description="the teachers by name; their order decides the order of the merged ids"
     )
     text: Unrecorded[dict[Name, Text]] = Field(
-        min_length=1, description="for each language its text; a list is short for `files`"
+        min_length=1, description="the text of each language; a list stands for `files`"
     )
     top_k: int = Field(
         8,
         ge=0,
-        description="predictions kept a masked position; 0 runs no teacher model (only its tokenizer) "
+        description="predictions kept for each masked position; 0 runs no teacher model (only its tokenizer) "
         "and gives rows for plain masked-LM training",
     )
     seed: int = Field(0, ge=0, lt=2**63, description="decides the masks, together with each example id")
     max_length: int = Field(
-        128, ge=4, description="tokens a sequence, special tokens included; longer records are split"
+        128, ge=4, description="tokens of a sequence, special tokens included; longer records are split"
     )
     min_length: int = Field(4, ge=1, description="records of fewer tokens (without special ones) are rejected")
     max_record_bytes: int = Field(
         MAX_RECORD_BYTES,
         ge=1,
-        description="longer records (lines, JSON lines or Parquet values) are rejected, as no text but a mistake; the "
-        "default is a whole book, and what a process holds of a shard anyway",
+        description="longer records (lines, JSON lines or Parquet values) are rejected as a mistake rather than text; the "
+        "default is a whole book, which a process holds of a shard anyway",
     )
     packing: bool = Field(
         False,
@@ -122,7 +122,7 @@ class PipelineConfig(Config):
     )
     masking: MaskingConfig = MaskingConfig()
     token_identity: Literal["family", "string"] = Field(
-        "family", description="when two teachers' tokens are one: by what they stand for, or by their strings"
+        "family", description="when tokens of two teachers count as one: by what they stand for, or by their strings"
     )
     max_rejected: Unrecorded[float] = Field(
         0.5, ge=0, le=1, description="the run fails where more than this share of a language's records is rejected"
@@ -130,22 +130,22 @@ class PipelineConfig(Config):
     audit_rows: int = Field(
         64,
         ge=0,
-        description="rows a language and teacher whose stored predictions are compared with the teacher's full ones",
+        description="rows of each language and teacher whose stored predictions are compared with the teacher's full ones",
     )
     batch_tokens: int | None = Field(
-        None, ge=1, description="padded tokens a batch of teacher inference; default 2048 on a CPU, 16384 on a GPU"
+        None, ge=1, description="padded tokens in a batch of teacher inference; default 2048 on a CPU, 16384 on a GPU"
     )
     inference_threads: Unrecorded[int | None] = Field(
         None,
         ge=1,
-        description="batches that a process predicts at a time on a CPU; default its cores, shared between the local "
+        description="batches that a process predicts at a time on a CPU; default the number of cores, shared between the local "
         "processes of the runner",
     )
     teachers_in_memory: Unrecorded[int] = Field(1, ge=1, description="teacher models that a process holds at a time")
     shard_bytes: int = Field(
-        4 * 2**20, ge=1, description="text bytes a shard: the unit of work, of retry and of one Parquet file"
+        4 * 2**20, ge=1, description="text bytes in a shard: the unit of work, of retry and of one Parquet file"
     )
-    row_group_rows: int = Field(2048, ge=1, description="rows a Parquet row group: the trainer's unit of reading")
+    row_group_rows: int = Field(2048, ge=1, description="rows in a Parquet row group: the trainer's unit of reading")
 
     @model_validator(mode="after")
     def _languages(self):

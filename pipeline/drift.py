@@ -1,14 +1,14 @@
 """`python -m pipeline.drift FOLDER --text LANGUAGE=FILE ...`: how far the default tokenizer is from the teachers'.
 
 A student learns each language as its teacher segments it. The default tokenizer serves text
-of any language and must segment without knowing which, so it cannot always agree; this
+of any language and must segment without knowing which, so it cannot always agree. This
 report says how often it does, on text that should be held out.
 """
 
 from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    # Before the imports, which take seconds, so that Ctrl-C is answered during them too.
     run_command("pipeline.drift")
 
 import json
@@ -41,12 +41,12 @@ RUNNING_WORD = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
 
 @dataclass(frozen=True)
 class Drift:
-    """The default tokenizer beside a language's own, on the same text.
+    """The default tokenizer beside that of a language's teacher, on the same text.
 
     Attributes:
       words: running words (`RUNNING_WORD`).
-      identical: the share of them that both segment into the same merged ids.
-      teacher_fertility, default_fertility: tokens a word.
+      identical: the share of these words that both segment into the same merged ids.
+      teacher_fertility, default_fertility: tokens per word.
       teacher_unknown, default_unknown: the share of tokens that are unknown.
     """
 
@@ -60,41 +60,43 @@ class Drift:
 
 
 def measure_drift(
-    teacher: str, own: PreTrainedTokenizerFast, default: PreTrainedTokenizerFast, lines: Iterator[str]
+    teacher: str, of_teacher: PreTrainedTokenizerFast, default: PreTrainedTokenizerFast, lines: Iterator[str]
 ) -> Drift:
     """Drift on `lines`. Both tokenizers give merged ids."""
     words = identical = 0
     tokens, unknown = np.zeros(2, np.int64), np.zeros(2, np.int64)
-    pair = (own, default)
+    pair = (of_teacher, default)
     while batch := [line for _, line in zip(range(_LINES), lines, strict=False)]:
-        encodings = [each.backend_tokenizer.encode_batch(batch, add_special_tokens=False) for each in pair]
+        encodings = [tokenizer.backend_tokenizer.encode_batch(batch, add_special_tokens=False) for tokenizer in pair]
         for line, *both in zip(batch, *encodings, strict=True):
             spans = [match.span() for match in RUNNING_WORD.finditer(line)]
             segmented = [tokens_of_spans(line, encoding, spans) for encoding in both]
             words += len(spans)
             identical += sum(one == other for one, other in zip(*segmented, strict=True))
             tokens += [len(encoding.ids) for encoding in both]
-            unknown += [encoding.ids.count(each.unk_token_id) for each, encoding in zip(pair, both, strict=True)]
+            unknown += [
+                encoding.ids.count(tokenizer.unk_token_id) for tokenizer, encoding in zip(pair, both, strict=True)
+            ]
     if not words:
         raise UserError(f"the text for teacher {teacher!r} has no words")
     return Drift(teacher, words, identical / words, *(tokens / words).tolist(), *(unknown / tokens).tolist())
 
 
 def overlaps(vocabulary: Vocabulary) -> dict[str, dict[str, int]]:
-    """How many merged tokens each two teachers share, and on the diagonal how many each has."""
-    owns = {name: ids >= 0 for name, ids in vocabulary.teacher_ids.items()}
-    return {one: {other: int((owns[one] & owns[other]).sum()) for other in owns} for one in owns}
+    """How many merged tokens every two teachers share, and on the diagonal how many each teacher has."""
+    owned = {name: ids >= 0 for name, ids in vocabulary.teacher_ids.items()}
+    return {one: {other: int((owned[one] & owned[other]).sum()) for other in owned} for one in owned}
 
 
 def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedTokenizerFast]) -> int:
-    """How many tokens the union would have if those with equal strings were one (special ones by role)."""
-    found = set()
+    """How many tokens the union would have if tokens of equal strings were one (special tokens by role)."""
+    union = set()
     for name, ids in vocabulary.teacher_ids.items():
-        owned = np.flatnonzero(ids >= 0).tolist()
-        for merged, token in zip(owned, tokenizers[name].convert_ids_to_tokens(owned), strict=True):
+        merged_ids = np.flatnonzero(ids >= 0).tolist()
+        for merged, token in zip(merged_ids, tokenizers[name].convert_ids_to_tokens(merged_ids), strict=True):
             role = vocabulary.roles[merged]
-            found.add((role, "") if role in SPECIAL_ROLES else ("", token))
-    return len(found)
+            union.add((role, "") if role in SPECIAL_ROLES else ("", token))
+    return len(union)
 
 
 def report(predictions: Predictions, text: dict[str, list[str]]) -> dict:
@@ -118,7 +120,7 @@ def report(predictions: Predictions, text: dict[str, list[str]]) -> dict:
     }
 
 
-def format_report(found: dict) -> str:
+def format_report(figures: dict) -> str:
     """The report as tables."""
     drifts = [
         [
@@ -130,11 +132,11 @@ def format_report(found: dict) -> str:
             f"{row['default_unknown']:.3%}",
             f"{row['teacher_unknown']:.3%}",
         ]
-        for language, row in found["languages"].items()
+        for language, row in figures["languages"].items()
     ]
-    names = list(found["overlap"])
-    shared = [[name, *(f"{found['overlap'][name][other]:,}" for other in names)] for name in names]
-    tokens = found["tokens"]
+    names = list(figures["overlap"])
+    shared = [[name, *(f"{figures['overlap'][name][other]:,}" for other in names)] for name in names]
+    tokens = figures["tokens"]
     return "\n".join(
         [
             format_table(["", "words", "identical", "tokens/word", "teacher", "unknown", "teacher"], drifts),
@@ -163,7 +165,10 @@ def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
         check_output_file(json_url)
     predictions = open_predictions(*(path_option(folder, "FOLDER") for folder in folders))
     taught = {
-        name for manifest in predictions.manifests for each in manifest.teachers.values() for name in each.languages
+        name
+        for manifest in predictions.manifests
+        for tokenizer in manifest.teachers.values()
+        for name in tokenizer.languages
     }
     text: dict[str, list[str]] = {}
     for pair in pairs:
@@ -174,10 +179,10 @@ def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
                 "for the languages of a folder that this one extends, give that folder too"
             )
         text.setdefault(language, []).append(path_option(pattern, "--text"))
-    found = report(predictions, text)
-    print(format_report(found))
+    figures = report(predictions, text)
+    print(format_report(figures))
     if json_url:
-        write_bytes(json_url, json.dumps(found, indent=2).encode() + b"\n")
+        write_bytes(json_url, json.dumps(figures, indent=2).encode() + b"\n")
 
 
 def main(arguments: list[str], prog: str = "python -m pipeline.drift") -> int:

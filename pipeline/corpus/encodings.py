@@ -1,4 +1,4 @@
-"""What a file holds that is called text but is no UTF-8, from its beginning."""
+"""What a file holds that should be UTF-8 text but is not, judged by its beginning."""
 
 import codecs
 import re
@@ -24,12 +24,12 @@ _FORMATS = [
     (b"PAR1", "Parquet, without the ending .parquet"),
     (b"ARROW1", "an Arrow file"),
 ]
-# Such text is ASCII, but for what these sequences begin.
+# Text in these encodings is ASCII, except for what these sequences begin.
 _ESCAPES = [(b"\x1b$)C", "ISO-2022-KR"), (b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP")]
-# UTF-7 writes other letters in base64, between + and -. A number (+49-...) is not taken for that.
+# UTF-7 writes other letters in base64, between + and -. A number (+49-...) is not mistaken for it.
 _BASE64_LETTERS = re.compile(rb"\+[A-Za-z/+][A-Za-z0-9/+]+(?:[-\s.,;:!?)'\"]|$)")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
-# A file is refused whose lines are mostly no UTF-8, or many of them; others are rejected line by line.
+# A file is refused where most of its lines, or many of them, are not UTF-8; in other files, lines are rejected.
 _MANY_LINES, _MANY_SHARE = 20, 0.2
 
 
@@ -52,8 +52,8 @@ def check_text(where: str, head: bytes) -> None:
     broken = sum(not _is_utf8(line) for line in lines)
     controls = len(head) - len(head.translate(None, _CONTROL))
     if len(head) >= 4 and controls > 0.1 * len(head):
-        if encoding := _wide(head):
-            raise _encoded(where, encoding)
+        if wide := _wide(head):
+            raise _encoded(where, wide)
         raise UserError(f"{where}: looks like a binary file, not UTF-8 text; leave it out, or extract its text")
     if sum(map(_is_utf7, lines)) > len(lines) / 2:
         raise _encoded(where, "UTF-7")
@@ -115,9 +115,9 @@ def _legacy(head: bytes) -> str:
         ("EUC-KR", "\uac00-\ud7a3", 0.9),
     ):
         text = re.sub(r"[\x00-\x7f]", "", head.decode(encoding, "replace"))
-        if len(high) > 0.3 * len(head) and len(re.findall(f"[{script}]", text)) > least * len(text):
-            if text.count("\ufffd") < 0.02 * len(text):
-                return encoding
+        has_script = len(re.findall(f"[{script}]", text)) > least * len(text)
+        if len(high) > 0.3 * len(head) and has_script and text.count("\ufffd") < 0.02 * len(text):
+            return encoding
     if len(high) < 0.3 * len(head):
         return "WINDOWS-1252"
     if share(0xE0, 0xFF) > 0.6:

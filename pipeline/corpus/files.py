@@ -13,7 +13,7 @@ from schemas.errors import UserError
 from schemas.secrets import without_query_values, without_secrets
 from schemas.storage import filesystem, join
 
-# The suffix of a compressed file, and Arrow's name of the codec.
+# The suffix of a compressed file, and Arrow's name for the codec.
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
 
@@ -23,8 +23,8 @@ class TextFile:
     """One file of one language.
 
     Attributes:
-      url: where it lies.
-      source: its name in example ids: the path below the folder that the pattern names,
+      url: where it is.
+      source: its name in example ids, the path below the folder that the pattern names,
         so that moving the corpus keeps the ids.
       field: where JSON lines and Parquet files hold the text.
     """
@@ -55,14 +55,14 @@ class TextFile:
 
     @property
     def _name(self) -> str:
-        """What endings are looked for in: in any case, and before the query of a URL."""
+        """Where endings are looked for: the URL in lower case, without its query."""
         return (re.sub(r"\?[^/?]*=.*", "", self.url) if "://" in self.url else self.url).lower()
 
 
 def find_files(language: str, patterns: list[str], field: str = "text") -> list[TextFile]:
     """The files of one language, sorted by source. A folder stands for all files below it.
 
-    Hidden files, and those in hidden folders, are found only by their own names.
+    A hidden file, or one in a hidden folder, is found only where the pattern is its name.
 
     Raises:
       UserError: a pattern matches nothing, or two files would share a source name.
@@ -101,7 +101,7 @@ def _matches(fs: AbstractFileSystem, path: str) -> tuple[str, list[str]]:
     if glob.has_magic(path) and not fs.exists(path):
         base, rest = _without_magic(path, is_local)
         infos = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
-        # Not fs.isfile, which is False also where it was only unable to ask.
+        # Not fs.isfile, which is also False where it could not ask.
         paths = [match for match, info in infos.items() if info["type"] == "file" or os.path.isfile(match)]
     else:
         base = path if fs.isdir(path) else posixpath.dirname(path)

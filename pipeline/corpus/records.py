@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -29,9 +30,9 @@ from schemas.storage import filesystem
 INVALID_UTF8, INVALID_JSON, EMPTY, TOO_LONG = "invalid UTF-8", "invalid JSON", "empty", "too long"
 _BLOCK = 2**22
 _BATCH_ROWS = 2**14
-# Values written by what they share with the one before: how long they are is not known before they are read.
+# Values that are written as differences from the one before, so that their length is not known before they are read.
 _DELTA_ROWS = 16
-# A page has to be unpacked as a whole. Beyond these a row group holds no text, whose bytes do not repeat so.
+# A page has to be unpacked as a whole. A row group beyond these limits is not text, whose bytes do not repeat so often.
 _MOST_UNPACKED, _MOST_RATIO = 2**28, 200
 
 
@@ -40,9 +41,9 @@ class TextRange:
     """Consecutive records of one file.
 
     Attributes:
-      start, end: where they lie: bytes of whole lines in a (decompressed) text file, or
+      start, end: where they are: bytes of whole lines in a (decompressed) text file, or
         rows of a Parquet file.
-      first_record, records: the first one's number, and how many there are.
+      first_record, records: the number of the first record, and how many there are.
       size: bytes of text, in a Parquet file roughly.
     """
 
@@ -63,7 +64,7 @@ class FilePlan:
 
 
 class Record(NamedTuple):
-    """One record: its text, or else why it has none."""
+    """One record: its text, or the reason why it has none."""
 
     number: int
     text: str
@@ -71,13 +72,13 @@ class Record(NamedTuple):
 
 
 def plan_file(file: TextFile, shard_bytes: int, pool: Executor, max_record_bytes: int = MAX_RECORD_BYTES) -> FilePlan:
-    """Cuts a file into ranges of some `shard_bytes` of text; an empty file has none.
+    """Cuts a file into ranges of about `shard_bytes` of text; an empty file has none.
 
     Reads it once, in bounded memory, its parts in parallel. The fingerprint is sha256
     over the sha256 of each part.
 
     Raises:
-      UserError: the file is truncated, not what its name says, no UTF-8, or has no such column.
+      UserError: the file is truncated, not what its name says, not UTF-8, or has no such column.
     """
     try:
         if file.is_parquet:
@@ -102,7 +103,7 @@ def _check_head(file: TextFile) -> None:
 
 
 class _Cut(NamedTuple):
-    """One part of a file: its first line end (-1 for none), how many, bytes, hash, and whether a line is left open."""
+    """One part of a file: its first line end or -1, the number of line ends, bytes, hash, and whether its last line is open."""
 
     first_end: int
     ends: int
@@ -140,7 +141,7 @@ def _plan_lines(file: TextFile, shard_bytes: int, pool: Executor) -> FilePlan:
 
 
 def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor, max_record_bytes: int) -> FilePlan:
-    """Small row groups are read together; large ones are cut by rows, since their text's bytes are not indexed."""
+    """Small row groups are read together; large ones are cut by rows, because the bytes of their text have no index."""
     fs, path = filesystem(file.url)
     with fs.open(path, "rb") as stream:
         parquet = pq.ParquetFile(stream)
@@ -149,8 +150,8 @@ def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor, max_record_b
         raise UserError(f"{file.shown}: has {schema.names.count(file.field)} columns called {file.field!r}; rename one")
     arrow_type = schema.field(file.field).type if file.field in schema.names else None
     if arrow_type is None or not _is_text(arrow_type):
-        found = "no such column" if arrow_type is None else f"a column of {arrow_type}, not of strings"
-        raise UserError(f"{file.shown}: {file.field!r} is {found}; name one in `field`: {', '.join(schema.names)}")
+        fault = "no such column" if arrow_type is None else f"a column of {arrow_type}, not of strings"
+        raise UserError(f"{file.shown}: {file.field!r} is {fault}; name one in `field`: {', '.join(schema.names)}")
     ranges: list[TextRange] = []
     first = row = size = 0
     for group in range(metadata.num_row_groups):
@@ -162,22 +163,19 @@ def _plan_parquet(file: TextFile, shard_bytes: int, pool: Executor, max_record_b
                 f"{file.shown}: row group {group} unpacks from {packed:,} to {unpacked:,} bytes, which is no text; "
                 "leave the file out, or write it with fewer rows a row group"
             )
-        # The bytes in the file say nothing of the text's where values are written once and referred to.
+        # Where values are written once and referred to, the bytes in the file say nothing about those of the text.
         is_plain = not any("DICTIONARY" in name or "DELTA" in name for name in chunk.encodings)
         size += chunk.total_uncompressed_size if is_plain else _text_bytes(file, group, max_record_bytes)
         if row > first and (size >= shard_bytes or group == metadata.num_row_groups - 1):
             count = min(row - first, max(1, size // shard_bytes))
             edges = [first + (row - first) * part // count for part in range(count + 1)]
-            ranges += [
-                TextRange(file, start, end, start, end - start, size // count)
-                for start, end in zip(edges, edges[1:], strict=False)
-            ]
+            ranges += [TextRange(file, start, end, start, end - start, size // count) for start, end in pairwise(edges)]
             first, size = row, 0
     return FilePlan(ranges, _fingerprint(_scan_parts(file, _BLOCK, _BLOCK, pool)))
 
 
 def _is_text(arrow_type: pa.DataType) -> bool:
-    """Strings of every kind of Arrow's, and binary values, which are read as UTF-8."""
+    """Whether Arrow has it as a string of any kind, or as binary values, which are read as UTF-8."""
     if pa.types.is_dictionary(arrow_type):
         arrow_type = arrow_type.value_type
     is_string = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -187,7 +185,7 @@ def _is_text(arrow_type: pa.DataType) -> bool:
 
 
 def _text_bytes(file: TextFile, group: int, max_record_bytes: int) -> int:
-    """Bytes of the text of a row group, less that of records that are too long."""
+    """Bytes of the text of a row group, without records that are too long."""
     fs, path = filesystem(file.url)
     total = 0
     with fs.open(path, "rb") as stream:
@@ -200,9 +198,9 @@ def _text_bytes(file: TextFile, group: int, max_record_bytes: int) -> int:
 def _parquet(stream: BinaryIO, field: str) -> pq.ParquetFile:
     parquet = pq.ParquetFile(stream, buffer_size=_BLOCK)
     if any(_is_delta(_chunk(parquet.metadata, group, field)) for group in range(parquet.num_row_groups)):
-        # Which Arrow cannot read as a dictionary.
+        # Arrow cannot read such a column as a dictionary.
         return parquet
-    # As a dictionary, so that a value that is repeated is in memory once.
+    # As a dictionary, so that a repeated value is in memory once.
     return pq.ParquetFile(stream, read_dictionary=[field], buffer_size=_BLOCK, metadata=parquet.metadata)
 
 
@@ -219,7 +217,7 @@ def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
 def _batches(
     parquet: pq.ParquetFile, groups: list[int], field: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Array]]:
-    """For a few rows at a time: the bytes of the distinct values, each row's place among them or -1, and the values."""
+    """For a few rows at a time: the bytes of each distinct value, the index of each row's value or -1, and the values."""
     for group in groups:
         chunk = _chunk(parquet.metadata, group, field)
         bytes_a_row = max(1, chunk.total_uncompressed_size // max(1, chunk.num_values))
@@ -248,8 +246,8 @@ def _scan_parts(file: TextFile, first: int, size: int, pool: Executor) -> list[_
 def _scan(blocks: Iterable[bytes]) -> _Cut:
     first_end, ends, size, digest, last = -1, 0, 0, hashlib.sha256(), b"\n"
     for block in blocks:
-        if first_end < 0 and (found := block.find(b"\n")) >= 0:
-            first_end = size + found
+        if first_end < 0 and (line_end := block.find(b"\n")) >= 0:
+            first_end = size + line_end
         ends += block.count(b"\n")
         size += len(block)
         digest.update(block)
@@ -290,9 +288,9 @@ class Decompressor:
 def read_records(
     part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES, decompressor: Decompressor | None = None
 ) -> Iterator[Record]:
-    """The records of a range, in order, those that cannot be used with their fault.
+    """The records of a range, in order; a record that cannot be used has its fault.
 
-    One of more than `max_record_bytes` is never held in memory as a whole, if it is a line.
+    A line of more than `max_record_bytes` is never held in memory as a whole.
 
     Args:
       decompressor: give the same one for several ranges of a compressed file, so that it is decompressed once.
@@ -342,13 +340,13 @@ def _from_json(line: bytes, field: str) -> tuple[str, str]:
         return "", f"no text in {field!r}"
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:  # An escaped half of a surrogate pair.
+    except UnicodeEncodeError:  # It holds an escaped half of a surrogate pair.
         return "", INVALID_UTF8
     return text, ""
 
 
 def _lines(blocks: Iterable[bytes], most: int) -> Iterator[bytes | None]:
-    """Lines without their ends, from blocks cut anywhere; None for one of more than `most` bytes."""
+    """Lines without their ends, from blocks that are cut anywhere; None for a line of more than `most` bytes."""
     pending: list[bytes] = []
     size = 0
 
@@ -359,7 +357,7 @@ def _lines(blocks: Iterable[bytes], most: int) -> Iterator[bytes | None]:
     for block in blocks:
         first, *others = block.split(b"\n")
         size += len(first)
-        # One byte more may be the carriage return of the line's end.
+        # One more byte is allowed, because it may be the carriage return of the line's end.
         pending = [*pending, first] if size <= most + 1 else []
         for other in others:
             yield line()
@@ -398,7 +396,7 @@ def _values(part: TextRange, most: int) -> Iterator[tuple[str, str]]:
 
 
 def _bytes(value: pa.Scalar) -> bytes:
-    # Not as_py: a foreign writer's strings need not be UTF-8.
+    # Not as_py, because the strings of another writer may not be UTF-8.
     buffer = value.as_buffer()
     return buffer.to_pybytes() if buffer else b""
 
@@ -410,7 +408,7 @@ def _read(file: TextFile, start: int, end: int) -> Iterator[bytes]:
 
 
 def _open(file: TextFile) -> pa.NativeFile:
-    """A compressed file's content. By Arrow, which reads all members of a file and notices a missing end."""
+    """The content of a compressed file. Arrow reads all members of a file and notices a missing end."""
     fs, path = filesystem(file.url)
     return pa.CompressedInputStream(pa.PythonFile(fs.open(path, "rb"), mode="r"), file.codec)
 

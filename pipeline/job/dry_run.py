@@ -17,9 +17,9 @@ from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.errors import UserError
 from schemas.tables import format_table
 
-# Text that is tokenized, and tokens that are predicted, for each language and teacher.
+# Bytes of text that are tokenized, and tokens that are predicted, for each language and teacher.
 _SAMPLE_BYTES, _SAMPLE_TOKENS = 2**18, 2**12
-# Fewer records than these say nothing of the share that is rejected.
+# Fewer records than this say nothing about the share that is rejected.
 _SAMPLE_RECORDS = 200
 _HEAD = ("language (teacher)", "records", "rejected", "rows", "masked", "bytes", "petaFLOPs", "hours")
 
@@ -44,7 +44,7 @@ class Estimate:
 
 
 def check_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: PipelineConfig) -> None:
-    """Refuses text of which a sample is rejected beyond the limit, before any teacher runs (UserError)."""
+    """UserError where more of a sample is rejected than `max_rejected` allows, before any teacher runs."""
     sample = sample_records(shards, _SAMPLE_BYTES)
     total, rejected = len(sample.records), len(make_sequences(sample.records, tokenizer, config).rejects)
     if total >= _SAMPLE_RECORDS and rejected > config.max_rejected * total:
@@ -57,7 +57,7 @@ def check_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: P
 def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) -> Estimate:
     """Tokenizes a sample of one language's shards, predicts a part of it, and scales both up.
 
-    By records, and where the sample cut long ones by the bytes that they have.
+    The scale is that of the records and, because the sample cuts long records, of their bytes.
     """
     sample = sample_records(shards, _SAMPLE_BYTES)
     _, sequences, rejects = make_sequences(sample.records, teacher.tokenizer, config)
@@ -95,7 +95,7 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
 
 
 def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
-    """The estimates as a table; `teraflops` a second, of all workers together, take the place of what was measured."""
+    """The estimates as a table; `teraflops` (teraFLOP/s of all workers together) take the place of the measured rate."""
     hours = [(one.flops / (teraflops * 1e12) if teraflops else one.seconds) / 3600 for one in estimates]
     rows = [
         _cells(f"{one.language} ({one.teacher})", f"{one.rejected / max(1, one.records):.1%}", [one], hours_of_one)

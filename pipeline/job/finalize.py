@@ -1,4 +1,4 @@
-"""Finishing a run: the manifest, from what the shards' files say of themselves."""
+"""Finishing a run: the manifest, made from the footers of the shards' files."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -57,7 +57,7 @@ def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) 
         run_sha256=run.sha256,
         seed=config.seed,
         max_length=config.max_length,
-        # Rounded, since 1 - 0.8 - 0.1 is not 0.1 in binary.
+        # Rounded, because 1 - 0.8 - 0.1 is not 0.1 in binary.
         masking=Masking(
             **masking.model_dump(), keep_prob=round(1 - masking.mask_replace_prob - masking.random_replace_prob, 12)
         ),

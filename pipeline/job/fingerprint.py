@@ -33,7 +33,7 @@ class RunSpec(BaseModel):
 
     @property
     def sha256(self) -> str:
-        """The run's fingerprint: over all of it, in whatever order a configuration gives it."""
+        """The run's fingerprint: the sha256 of all of it, whatever the order of a configuration's fields."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
 
 
@@ -74,18 +74,18 @@ def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherToken
 def claim_output(output: str, run: RunSpec) -> None:
     """Marks the folder as this run's; refuses one that holds another run, saying what differs.
 
-    Of two runs that claim an empty folder at once, one gets it.
+    If two runs claim an empty folder at once, one of them gets it.
     """
     if check_output(output, run):
         return
     claim = run.model_dump_json(indent=2).encode() + b"\n"
     if not create_bytes(join(output, RUN_FILE), claim) and not check_output(output, run):
-        # What a kill left of a claim, where it could not be written at once.
+        # Part of a claim that a kill left behind, where the storage could not write it at once.
         write_bytes(join(output, RUN_FILE), claim)
 
 
 def check_output(output: str, run: RunSpec) -> bool:
-    """Whether the folder is this run's already. UserError where it holds another run, or predictions that are no run's."""
+    """Whether the folder is this run's already. UserError where it holds another run, or predictions without a run."""
     try:
         claimed = json.loads(read_bytes(join(output, RUN_FILE)))
     except FileNotFoundError:
@@ -95,7 +95,7 @@ def check_output(output: str, run: RunSpec) -> bool:
             ) from None
         return False
     except ValueError:
-        # Half-written by a process that was killed before it did anything else.
+        # Half-written by a process that was killed before it did anything more.
         return False
     if changed := differences(claimed, json.loads(run.model_dump_json())):
         raise UserError(f"{output}: holds another run ({changed}); remove the folder or choose another output")

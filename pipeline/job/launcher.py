@@ -1,6 +1,5 @@
 """The whole of stage one: check everything, run the missing shards, commit the manifest."""
 
-import argparse
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ from apache_beam.options.pipeline_options import (
     GoogleCloudOptions,
     PipelineOptions,
     StandardOptions,
+    _BeamArgumentParser,
 )
 from fsspec.implementations.local import LocalFileSystem
 
@@ -38,28 +38,27 @@ from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
 from schemas.lock import owning
-from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, open_predictions, write_manifest
+from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, Predictions, open_predictions, write_manifest
 from schemas.paths import check_output_folder
 from schemas.storage import filesystem, join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
 _log = logging.getLogger(__name__)
 
-# Of the tokenizers' files the one that is written last.
+# The file of the tokenizers that is written last.
 _LAST_TOKENIZER_FILE = f"{DEFAULT_TOKENIZER}/tokenizer_config.json"
-# Lines of which a teacher's tokenizer with merged ids must give the same tokens.
+# A teacher's tokenizer with merged ids must give the same tokens for this many lines.
 _COMPARED_LINES = 1000
-# Of each language, when tokenizers are only tried.
+# Text of each language, when tokenizers are only tried.
 _DRY_SAMPLE_BYTES = 2**18
 _WORKERS_ERROR = re.compile(r"UserError: (.+?)(?: \[while running .*|\n|$)")
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run that was checked and may start: its parts, and all its shards."""
+    """A run that was checked and may start: its parts, and all of its shards."""
 
     tokenizers: dict[str, TeacherTokenizer]
-    base: Vocabulary | None
     vocabulary: Vocabulary
     run: RunSpec
     shards: list[Shard]
@@ -79,8 +78,8 @@ def prepare(config: PipelineConfig, sample_bytes: int | None = None) -> Prepared
     """Reads all text once, then makes and tries every tokenizer, then loads and tries every teacher's model.
 
     Args:
-      sample_bytes: of each language, what the tokenizers are fitted to and tried on; None where the
-        output has them already.
+      sample_bytes: text of each language that the tokenizers are fitted to and tried on; None where the
+        output has the tokenizers already.
 
     Raises:
       UserError: any bad input.
@@ -88,15 +87,15 @@ def prepare(config: PipelineConfig, sample_bytes: int | None = None) -> Prepared
     text = plan_text(config)
     shards = plan_shards(config, text)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
-    base = _base(config) if config.extends else None
-    vocabulary = merge(list(tokenizers.values()), config.token_identity, base)
+    extended = _open_extended(config)
+    vocabulary = merge(list(tokenizers.values()), config.token_identity, extended.vocabulary if extended else None)
     groups = _groups(shards)
     for group in groups:
         check_sample(group, tokenizers[group[0].teacher], config)
-    # What takes seconds to fail comes before models, which take minutes to load.
-    made = _make_tokenizers(config, tokenizers, base, vocabulary, groups, sample_bytes) if sample_bytes else None
+    # What fails within seconds comes before the models, which take minutes to load.
+    made = _make_tokenizers(tokenizers, extended, vocabulary, groups, sample_bytes) if sample_bytes else None
     run = describe_run(config, tokenizers, vocabulary, text)
-    return Prepared(tokenizers, base, vocabulary, run, shards, made)
+    return Prepared(tokenizers, vocabulary, run, shards, made)
 
 
 def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
@@ -145,7 +144,7 @@ def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]
     check_output(config.output, prepared.run)
 
     def with_teacher(name: str, groups: Iterable[list[Shard]]) -> list[Estimate]:
-        # In a function of its own, so that the teacher is gone before the next is loaded.
+        # A function, so that its local teacher is gone before the next one is loaded.
         fingerprint = prepared.run.teachers[name].fingerprint
         teacher = load_teacher(name, config, prepared.vocabulary, None, fingerprint)
         return [estimate(group, teacher, config) for group in groups]
@@ -167,26 +166,27 @@ def _check(
     return options, prepare(config, sample_bytes)
 
 
-def _base(config: PipelineConfig) -> Vocabulary:
-    """The vocabulary of the folder that this run extends."""
-    earlier = open_predictions(config.extends)
-    (manifest,) = earlier.manifests
+def _open_extended(config: PipelineConfig) -> Predictions | None:
+    """The folder that this run extends, if any."""
+    if not config.extends:
+        return None
+    extended = open_predictions(config.extends)
+    (manifest,) = extended.manifests
     if manifest.token_identity != config.token_identity:
         raise UserError(
             f"token_identity is {config.token_identity!r}, but {config.extends} was made with {manifest.token_identity!r}"
         )
-    return earlier.vocabulary
+    return extended
 
 
 def _make_tokenizers(
-    config: PipelineConfig,
     tokenizers: dict[str, TeacherTokenizer],
-    base: Vocabulary | None,
+    extended: Predictions | None,
     vocabulary: Vocabulary,
     groups: list[list[Shard]],
     sample_bytes: int,
 ) -> StudentTokenizers:
-    """All tokenizers, fitted to a sample of each language, those of the folder that this run extends included."""
+    """All tokenizers, fitted to a sample of each language; also those of the folder that this run extends."""
     remapped, words = {}, []
     for name, tokenizer in tokenizers.items():
         with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
@@ -197,15 +197,15 @@ def _make_tokenizers(
         with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
             words.append(count_words(language, tokenizers[name], texts, vocabulary.to_merged(name)))
             check_remapped(tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), texts[:_COMPARED_LINES])
-    if base:
-        remapped = read_tokenizers(config.extends, base) | remapped
-        earlier = read_words(join(config.extends, WORDS_FILE), len(base))
+    if extended:
+        remapped = read_tokenizers(extended.newest, extended.vocabulary) | remapped
+        earlier = read_words(join(extended.newest, WORDS_FILE), len(extended.vocabulary))
         words.insert(0, without(earlier, {(group[0].language, group[0].teacher) for group in groups}))
     return make_tokenizers(remapped, vocabulary, pa.concat_tables(words))
 
 
 def process(shards: list[Shard], step: PredictShards, options: PipelineOptions) -> None:
-    """The Beam pipeline: small descriptions go in, each shard's file is written inside."""
+    """The Beam pipeline: small descriptions go in, and the file of each shard is written inside."""
     try:
         with beam.Pipeline(options=options) as job:
             (
@@ -217,15 +217,15 @@ def process(shards: list[Shard], step: PredictShards, options: PipelineOptions) 
     except (UserError, RuntimeError, ValueError) as error:
         if "Pipeline has validations errors" in str(error):
             raise UserError(f"Beam: {' '.join(str(error).split())}") from None
-        # Beam adds its own words to a worker's error, and other processes' errors come as text.
+        # Beam adds words to the error of a worker, and the errors of other processes come as text.
         if message := _WORKERS_ERROR.search(f"{type(error).__name__}: {error}"):
             raise UserError(message[1]) from None
         raise
 
 
 def beam_options(arguments: list[str]) -> PipelineOptions:
-    """Beam's options. UserError for one that it does not know, which it would only warn of and leave out."""
-    parser = argparse.ArgumentParser(allow_abbrev=False)
+    """Beam's options. UserError for an option that Beam does not know, which it would only warn about."""
+    parser = _BeamArgumentParser(allow_abbrev=False)
     for part in PipelineOptions.__subclasses__():
         part._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(arguments)
@@ -235,7 +235,7 @@ def beam_options(arguments: list[str]) -> PipelineOptions:
 
 
 def threads_a_process(options: PipelineOptions) -> int | None:
-    """CPU threads for each worker process, where the runner starts one a core or several here; None for all cores."""
+    """CPU threads of a worker process, where the runner starts several on one machine; None for all cores."""
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode == "multi_processing":
         cores = os.cpu_count() or 1

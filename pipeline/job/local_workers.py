@@ -1,7 +1,7 @@
 """Worker processes of Beam's local runner (`--direct_running_mode=multi_processing`), watched.
 
-Beam's own handler waits for ever for the answer of a worker that was killed, and for the work of the others after an
-error. This one ends the run with a line, and no worker outlives the run, however that ends.
+The handler of Beam waits for ever for the answer of a worker that was killed, and after an error for the other workers.
+This one ends the run with a line, and no worker outlives the run, however it ends.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import Subpro
 from google.protobuf import json_format, text_format
 
 _SECONDS = 0.5
-# Named on the command line of each process, where people look for it.
+# On the command line of each process, because people look for it there.
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 
@@ -27,7 +27,7 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
     """Starts one worker process, and answers for it when it dies."""
 
     def start_worker(self) -> None:
-        """Starts the process. A session of its own, since Ctrl-C on a terminal is for the run alone to answer."""
+        """Starts the process, in a new session, so that Ctrl-C on a terminal reaches the launcher alone."""
         environment = {
             "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.control_api_service_descriptor()),
             "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.logging_api_service_descriptor()),
@@ -44,14 +44,14 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
         threading.Thread(target=self._watch, daemon=True).start()
 
     def close(self) -> None:
-        """Ends the process: at once where it has not answered all that it was asked, after an error elsewhere."""
+        """Ends the process: at once where, after an error elsewhere, it has not answered all requests."""
         self._closing.set()
         if self.control_conn._futures_by_id:
             self._process.kill()
         super().close()
 
     def stop_worker(self) -> None:
-        """Ends the process, which has nothing more to do: by itself it would take seconds."""
+        """Ends the process, which has nothing more to do, but would take seconds to end by itself."""
         self._process.kill()
         self._process.wait()
 
@@ -61,16 +61,16 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
                 self._answer(_describe(code))
 
     def _answer(self, error: str) -> None:
-        """Fails all that the worker was asked, as if it had answered with `error`."""
+        """Answers all open requests to the worker with `error`."""
         for instruction in list(self.control_conn._futures_by_id):
             response = beam_fn_api_pb2.InstructionResponse(instruction_id=instruction, error=error)
-            # Its own answer may have come after all.
+            # The worker's answer may have come after all.
             if future := self.control_conn._futures_by_id.pop(instruction, None):
                 future.set(response)
 
 
 def _describe(code: int) -> str:
-    # As text, like other errors of workers: see `pipeline.job.launcher.process`.
+    # As text, like other errors of workers (`pipeline.job.launcher.process`).
     if code >= 0:
         return f"UserError: a worker process ended (exit code {code}); what it printed above says why"
     return (
@@ -80,14 +80,14 @@ def _describe(code: int) -> str:
 
 
 def _work() -> None:
-    """Runs a worker process, which ends when the one that started it does: then this end of the pipe is closed."""
+    """Runs a worker process. It ends when the process that started it ends, which closes the pipe."""
 
     def wait() -> None:
         os.read(0, 1)
         os._exit(1)
 
     def report(arguments: threading.ExceptHookArgs) -> None:
-        # Connections to the one that started it break a moment before the pipe does: then there is nothing to report.
+        # Its connections break a moment before the pipe does. In that case there is nothing to report.
         time.sleep(1.0)
         threading.__excepthook__(arguments)
 

@@ -9,11 +9,11 @@ from pipeline.corpus.records import FilePlan, TextRange, plan_file
 from pipeline.shard.shard import Shard
 from schemas.errors import UserError
 
-# For each language, its files' plans by source name.
+# The plans of each language's files, by source name.
 TextPlan = dict[str, dict[str, FilePlan]]
 
-# A compressed file's shards are dealt out in so many consecutive lots. Each lot
-# decompresses all that comes before it, so a file is gone through some half as often.
+# The shards of a compressed file are dealt out in this many consecutive lots. Each lot
+# decompresses all that comes before it, so a file is decompressed about half as many times as it has lots.
 _LOTS = 16
 _FILES_AT_A_TIME = 8
 
@@ -41,7 +41,7 @@ def plan_text(config: PipelineConfig) -> TextPlan:
 
 
 def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
-    """Every shard of the run, in a fixed order: teachers, their languages, files, ranges."""
+    """All shards of the run, in a fixed order: by teacher, language, file and range."""
     shards = []
     for name, teacher in config.teachers.items():
         for language in teacher.languages:
@@ -61,7 +61,7 @@ def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
 
 
 def deal(shards: list[Shard]) -> list[list[Shard]]:
-    """The shards in lots, each to be done in order: one shard a lot, but several of a compressed file."""
+    """The shards in lots, each to be done in order: one shard in a lot, but several where the file is compressed."""
     lots = []
     for _, same in groupby(shards, key=lambda shard: (shard.language, shard.teacher, shard.part.file)):
         group = list(same)
@@ -88,5 +88,5 @@ def _join(ranges: list[TextRange], most: int) -> list[TextRange]:
 
 
 def _share(total: int, index: int, count: int) -> int:
-    """What falls to the `index`-th of `count` when `total` is spread evenly."""
+    """The `index`-th of `count` shares when `total` is spread evenly."""
     return total * (index + 1) // count - total * index // count

@@ -13,7 +13,7 @@ _SHARDS = 64
 
 @dataclass(frozen=True)
 class Sample:
-    """Records, some of them cut; `bytes` of text are in them, `whole_bytes` were before they were cut."""
+    """Records, some of them cut: `bytes` of text, out of the `whole_bytes` that these records have uncut."""
 
     records: list[Record]
     bytes: int
@@ -21,9 +21,9 @@ class Sample:
 
 
 def sample_records(shards: Sequence[Shard], size: int) -> Sample:
-    """Records from the beginnings of up to 64 evenly spread shards, some `size` bytes of text in all.
+    """Records from the beginnings of up to 64 evenly spread shards, about `size` bytes of text in all.
 
-    A record may be a whole book: it is cut where the sample is full.
+    A record may be a whole book, so it is cut where the sample is full.
     """
     chosen = [shards[i] for i in np.unique(np.linspace(0, len(shards) - 1, _SHARDS).round().astype(int))]
     share = -(-size // len(chosen))

@@ -15,7 +15,7 @@ def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: i
     """Predicts stored rows (`schemas.rows`) once more, each by itself, and compares all V log-probabilities.
 
     Args:
-      to_teacher: int [merged vocabulary], merged ids to the teacher's own.
+      to_teacher: int [merged vocabulary], from merged ids to the teacher's.
     """
     sums = AuditSums()
     for index in range(len(rows)):
@@ -37,7 +37,7 @@ def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: i
 
 
 def kl_from_full(full_MV: np.ndarray, ids_MK: np.ndarray, logprobs_MK: np.ndarray) -> np.ndarray:
-    """float64 [M], in nats: KL(full || kept), where what the K kept leave is spread evenly over the rest."""
+    """float64 [M], in nats: KL(full || kept), where the mass outside the K kept is spread evenly over the rest."""
     vocabulary, k = full_MV.shape[1], ids_MK.shape[1]
     full_MK = np.take_along_axis(full_MV, ids_MK, 1)
     full_tail_M = np.maximum(1 - np.exp(full_MK).sum(1), 0)

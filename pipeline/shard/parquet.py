@@ -1,6 +1,6 @@
 """One Parquet file of predictions: how it is encoded, and the receipt in its footer.
 
-The encodings are what was smallest on real predictions, in bytes a masked position at
+The encodings are those that were smallest on real predictions, in bytes per masked position at
 k = 8 after zstd level 6: Bible text in 30 languages under a vocabulary of 119,547 (and,
 in brackets, the demo's English teacher, which is less sure of common words).
 
@@ -30,7 +30,7 @@ from schemas.rows import RECEIPT_KEY, footer
 
 
 class AuditSums(BaseModel):
-    """Sums over the audited positions of one shard; see `schemas.manifest.AuditRecord` for what they are of."""
+    """Sums over the audited positions of one shard; `schemas.manifest.AuditRecord` says of what."""
 
     rows: int = 0
     positions: int = 0
@@ -43,7 +43,7 @@ class AuditSums(BaseModel):
 class Receipt(BaseModel):
     """What became of a shard, kept in its Parquet footer so that a rerun can count it.
 
-    `dtype` is what the teacher was run in, empty where none was.
+    `dtype` is the precision that the teacher was run in, empty where no teacher was run.
     """
 
     records: int
@@ -72,7 +72,7 @@ def encode_rows(
         compression_level=6,
         row_group_size=row_group_rows,
         use_dictionary=["language", "teacher", "topk_ids.list.element"],
-        # Room for half a million distinct ids, beyond which a column falls back to plain.
+        # Room for half a million distinct ids; a column with more falls back to plain.
         dictionary_pagesize_limit=2**21,
         column_encoding={
             "example_id": "DELTA_BYTE_ARRAY",

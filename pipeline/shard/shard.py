@@ -1,7 +1,7 @@
 """The unit of work: one range of text, one teacher, one Parquet file.
 
-What crosses Beam's stages is a `Shard`, a small description; `pipeline.shard.process` has what
-happens inside one.
+A `Shard` is a small description, which Beam passes between its stages. `pipeline.shard.process` says
+what happens inside one.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,7 @@
 """Compiling a table of character replacements into SentencePiece's `precompiled_charsmap`.
 
-It is the one form of such a table that a plain `tokenizer.json` can hold, and
-SentencePiece itself compiles it: into a model of no other use, trained on one word.
+That is the only form of such a table that a plain `tokenizer.json` can hold. SentencePiece itself
+compiles it, into a model that is trained on one word and has no other use.
 """
 
 import io

@@ -1,11 +1,11 @@
 """The tokenizer for text of unknown or mixed language: a Unigram over the merged surfaces.
 
 A Unigram model's ids are list positions, so the merged vocabulary is its list as it
-stands. Scores are the log-frequencies of the merged tokens in the teachers' own
-segmentations (`pipeline.student_tokenizers.word_counts`), languages weighing the same, so that the most
-probable segmentation tends to be the one that a teacher would have made. Of the rules
-where words begin (`pipeline.student_tokenizers.word_boundaries`) it has the one that gives most of the teachers'
-words.
+stands. Scores are the log-frequencies of the merged tokens in the teachers'
+segmentations (`pipeline.student_tokenizers.word_counts`), with the same weight for every language, so that
+the most probable segmentation tends to be the one that a teacher would have made. Among the rules for
+where words begin (`pipeline.student_tokenizers.word_boundaries`) it has the one that gives most of the
+teachers' words.
 """
 
 import re
@@ -42,7 +42,7 @@ _TRANSFORMERS_NAMES = {
     "mask": "mask_token",
 }
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
-# Rounded, a score is the same on every machine, and its tokenizer.json a third as long.
+# Rounded, so that a score is the same on every machine, and the tokenizer.json a third as long.
 _DIGITS = 6
 
 
@@ -53,8 +53,8 @@ def default_tokenizer(
 
     Args:
       words: how the teachers segment words (`pipeline.student_tokenizers.word_counts.WORDS_SCHEMA`), merged ids.
-      teachers: their tokenizers, merged ids; for their added tokens, and for their normalizers, which
-        show how to write what no token can.
+      teachers: their tokenizers, merged ids. Their added tokens are needed, and their normalizers, which
+        show how to write what has no token.
     """
     teachers = list(teachers)
     added = _added_words(vocabulary, teachers)
@@ -106,33 +106,35 @@ def _segmentations(words: pa.Table) -> list[_Segmentation]:
 
 
 def _scores(segmentations: list[_Segmentation], size: int) -> np.ndarray:
-    """float64 [size]: log-frequencies, each language and teacher weighing the same."""
+    """float64 [size]: log-frequencies, with the same weight for every language and teacher."""
     frequencies = np.full(size, 1e-9)
     for _, counts, ids in segmentations:
         tokens = np.fromiter(chain.from_iterable(ids), np.int64)
-        # Half an occurrence more than was seen, for tokens that the sample lacks.
-        occurrences = np.bincount(tokens, np.repeat(counts, [len(one) for one in ids]), size) + 0.5
+        # Half an occurrence is added to each count, for tokens that the sample lacks.
+        occurrences = np.bincount(tokens, np.repeat(counts, [len(word_ids) for word_ids in ids]), size) + 0.5
         frequencies += occurrences / occurrences.sum()
     return np.log(frequencies / frequencies.sum()).round(_DIGITS)
 
 
 def _agreement(tokenizer: Tokenizer, segmentations: list[_Segmentation]) -> float:
-    """The share of running words segmented as by their teacher, less the relative difference in tokens a word.
+    """The share of running words segmented as by their teacher, less the relative difference in tokens per word.
 
     The mean over languages and teachers.
     """
     results = []
     for texts, counts, ids in segmentations:
-        found = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
-        same = np.array([ours == theirs for ours, theirs in zip(found, ids, strict=True)])
-        ours, theirs = (counts @ np.array([len(one) for one in many]) for many in (found, ids))
-        results.append(counts @ same / counts.sum() - abs(ours / theirs - 1))
+        default_ids = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+        same = np.array([by_default == by_teacher for by_default, by_teacher in zip(default_ids, ids, strict=True)])
+        default_tokens, teacher_tokens = (
+            counts @ np.array([len(word) for word in words]) for words in (default_ids, ids)
+        )
+        results.append(counts @ same / counts.sum() - abs(default_tokens / teacher_tokens - 1))
     return float(np.mean(results)) if results else 0.0
 
 
 def _admissible(vocabulary: Vocabulary) -> list[WordBoundaries]:
     """The rules by which this vocabulary can write what its teachers can."""
-    # Without a lone ▁, punctuation after a space could only be written BERT's way.
+    # Without a lone ▁, punctuation after a space can only be written as BERT does.
     has_mark = (WORD, SPACE_MARK) in zip(vocabulary.roles, vocabulary.tokens, strict=True)
     has_chinese = any(len(token) == 1 and is_chinese(token) for token in vocabulary.tokens)
     return [
@@ -143,7 +145,7 @@ def _admissible(vocabulary: Vocabulary) -> list[WordBoundaries]:
 
 
 def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int, AddedToken]:
-    """The teachers' added tokens that are no special tokens, by merged id."""
+    """The teachers' added tokens that are not special tokens, by merged id."""
     return {
         merged: token
         for teacher in teachers
@@ -153,9 +155,10 @@ def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int,
 
 
 def _distinct(added: list[AddedToken], normalizer: Normalizer) -> list[AddedToken]:
-    """The added tokens that a normalized text can hold: none that becomes nothing, or what an earlier one is.
+    """The added tokens that a normalized text can hold, each form once.
 
-    Runs of spaces, for example, which many byte-level teachers have. tokenizers panics where a pattern is empty.
+    A token may become nothing, such as the runs of spaces that many byte-level teachers have, and tokenizers panics
+    where a pattern is empty.
     """
     by_form: dict[str, AddedToken] = {}
     for token in added:
@@ -173,14 +176,14 @@ def _unigram(vocabulary: Vocabulary, scores: np.ndarray, written: list[str]) -> 
 def _entries(
     vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], isolate_punctuation: bool
 ) -> list[str]:
-    """What the Unigram list holds for each merged id: its surface where text can have it."""
+    """What the Unigram list holds for each merged id: its surface, if a text can have it."""
     entries = [
         _entry(merged, role, token)
         for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True))
     ]
     if isolate_punctuation:
-        # Here every mark is a word, so that `,` and `▁,` are written alike: the commoner one is
-        # meant. What the teachers write `##,`, and BERT's own rule never makes, is then `,`.
+        # Here every mark is a word, so that `,` and `▁,` are written alike, and the more common of them is
+        # meant. What the teachers write as `##,`, which BERT's rule never makes, is then `,`.
         ids = {entry: merged for merged, entry in enumerate(entries)}
         for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True)):
             if role == CONTINUATION and is_isolated(token):
@@ -191,16 +194,16 @@ def _entries(
                         entries[rival] = unreachable(rival)
             elif role == LITERAL and token.startswith("##") and is_isolated(token[2:]):
                 entries[merged] = token[2:]
-    # A teacher may have an ordinary token written as a special one of ours: that string is the special token's.
+    # A teacher may have an ordinary token written like a special token here: the string is the special token's.
     special = set(SPECIAL_TOKENS.values())
     entries = [
         unreachable(merged) if entry in special and role not in SPECIAL_TOKENS else entry
         for merged, (entry, role) in enumerate(zip(entries, vocabulary.roles, strict=True))
     ]
     taken = set(entries) | special
-    for merged, token in added.items():
-        if token.content not in taken:
-            entries[merged] = token.content
+    for merged, added_token in added.items():
+        if added_token.content not in taken:
+            entries[merged] = added_token.content
     return entries
 
 
@@ -214,14 +217,14 @@ def _entry(merged: int, role: str, token: str) -> str:
         text = surface.decode().replace(" ", SPACE_MARK)
     except UnicodeDecodeError:
         return token if role == CONTINUATION and len(surface) == 1 else unreachable(merged)
-    # What a word's mark or a literal ▁ would make ambiguous is left to smaller pieces.
+    # Where the mark of a word or a literal ▁ would be ambiguous, the text is left to smaller pieces.
     plain = token in (text, SPACE_MARK + text)
     return token if plain else unreachable(merged)
 
 
 def _with_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> PreTrainedTokenizerFast:
     """Adds the special tokens, and the frame of start and end."""
-    # The mask takes the space before it, since the word it stands for would.
+    # The mask takes the space before it, as the word that it stands for would.
     specials = {
         role: AddedToken(SPECIAL_TOKENS[role], special=True, lstrip=role == "mask")
         for role in SPECIAL_ROLES

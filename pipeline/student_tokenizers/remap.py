@@ -2,7 +2,7 @@
 
 Everything that decides the segmentation (normaliser, pre-tokenizer, merges, scores,
 post-processor) is carried over untouched; only ids change. The result is a plain
-`tokenizer.json` that `AutoTokenizer` loads with no code of ours.
+`tokenizer.json` that `AutoTokenizer` loads without any code of this project.
 """
 
 import copy
@@ -20,20 +20,20 @@ from schemas.errors import UserError
 def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
     """A `tokenizer.json` state with every id replaced by `to_merged[id]`.
 
-    Tokens that `to_merged` sends to -1 are left out, and text that gave them falls into
+    Tokens that `to_merged` maps to -1 are left out, and text that gave them is cut into
     smaller pieces. A BPE model must keep the pieces that a kept token is merged from.
 
     A Unigram model's ids are list positions, so positions that belong to no token of
     this teacher are filled with entries that no text can match. They have the lowest
     score of the real ones, from which the unknown penalty is derived.
     """
-    # Copied only where it is changed in place: the rest may be hundreds of thousands of tokens and merges.
+    # Copied only where it is changed in place, because the rest may be hundreds of thousands of tokens and merges.
     state = state | {"model": dict(state["model"]), "post_processor": copy.deepcopy(state["post_processor"])}
     state["added_tokens"] = [
         added | {"id": int(to_merged[added["id"]])} for added in state["added_tokens"] if to_merged[added["id"]] >= 0
     ]
     model = state["model"]
-    # The loader itself numbers an added token that the model's vocabulary lacks, so it must not lack any.
+    # The loader gives an id to each added token that the model's vocabulary lacks, so it must not lack any.
     added_ids = {added["content"]: added["id"] for added in state["added_tokens"]}
     if isinstance(model["vocab"], list):
         lowest = min(score for _, score in model["vocab"])
@@ -68,7 +68,7 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
 def fill_vocabulary(state: dict[str, Any], size: int) -> None:
     """Adds an entry that no text gives to a `tokenizer.json` state, for each id below `size` that it lacks.
 
-    The tokenizer's length is then `size`: a token that is added to it gets that id, and
+    The tokenizer's length is then `size`, so that a token that is added to it gets that id, and
     `model.resize_token_embeddings(len(tokenizer))` cuts no row off. It segments as before.
     """
     vocabulary = state["model"]["vocab"]
@@ -100,7 +100,7 @@ def remap_tokenizer(
     """`tokenizer` with merged ids, as a class that loads `tokenizer.json` as it is.
 
     Args:
-      pad_id: the merged id to pad with, where the tokenizer's own padding token may be another one.
+      pad_id: the merged id to pad with; the tokenizer's padding token may be another one.
     """
     state = remap_state(json.loads(tokenizer.backend_tokenizer.to_str()), to_merged)
     added: dict[int, AddedToken] = tokenizer.added_tokens_decoder
@@ -119,9 +119,8 @@ def remap_tokenizer(
         **specials,
     )
     for teacher_id, token in added.items():
-        assert to_merged[teacher_id] < 0 or remapped.convert_tokens_to_ids(token.content) == to_merged[teacher_id], (
-            token
-        )
+        if to_merged[teacher_id] >= 0 and remapped.convert_tokens_to_ids(token.content) != to_merged[teacher_id]:
+            raise AssertionError(f"the added token {token.content!r} has another id than {to_merged[teacher_id]}")
     return remapped
 
 

@@ -42,9 +42,9 @@ class StudentTokenizers:
 def make_tokenizers(
     remapped: dict[str, PreTrainedTokenizerFast], vocabulary: Vocabulary, words: pa.Table
 ) -> StudentTokenizers:
-    """Fits the default tokenizer, and tries all: saved, loaded again and run on the commonest words.
+    """Fits the default tokenizer and tries all: saved, loaded again and run on the most common words.
 
-    With a single teacher the default is that teacher's own.
+    With a single teacher the default tokenizer is that teacher's.
 
     Args:
       remapped: by teacher, with merged ids; one for every teacher of `vocabulary`.
@@ -61,7 +61,7 @@ def make_tokenizers(
         return StudentTokenizers(remapped, default, words, len(vocabulary))
     with tokenizer_faults("the default tokenizer cannot be made"):
         length = min(tokenizer.model_max_length for tokenizer in remapped.values())
-        # In the vocabulary's order, whatever the order in which a run came by them.
+        # In the order of the vocabulary, so that the order of `remapped` does not matter.
         backends = [remapped[name].backend_tokenizer for name in vocabulary.teacher_ids]
         default = default_tokenizer(vocabulary, words, backends, length)
     _try("the default tokenizer", default, len(vocabulary), texts)
@@ -80,7 +80,7 @@ def _try(what: str, tokenizer: PreTrainedTokenizerFast, size: int, texts: list[s
 
 
 def write_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
-    """Writes the teachers' tokenizers, the words, and at last the default tokenizer."""
+    """Writes the teachers' tokenizers, the words and, last, the default tokenizer."""
     for name, tokenizer in tokenizers.teachers.items():
         write_tokenizer(join(folder, TEACHER_TOKENIZERS, name), tokenizer, tokenizers.size)
     write_words(join(folder, WORDS_FILE), tokenizers.words)
@@ -95,10 +95,10 @@ def read_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTrained
 
 
 def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast, size: int = 0) -> None:
-    """Saves a tokenizer in the Hugging Face layout to any fsspec URL, such that transformers 4 and 5 load it alike.
+    """Saves a tokenizer in the Hugging Face layout to any fsspec URL, so that transformers 4 and 5 load it alike.
 
     Args:
-      size: it is filled up to so many entries (`fill_vocabulary`).
+      size: it is filled up to this many entries (`fill_vocabulary`).
     """
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
@@ -110,10 +110,10 @@ def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast, size: int =
 
 
 def _plain_settings(settings: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
-    """The settings beside the `tokenizer.json` state that count, as transformers 4 would write them."""
+    """The settings that matter beside the `tokenizer.json` state, as transformers 4 would write them."""
     plain = {name: value for name, value in settings.items() if name in _KEPT_SETTINGS}
     plain["tokenizer_class"] = "PreTrainedTokenizerFast"
-    # Transformers 4 would make token types too, which DistilBERT, say, does not take.
+    # Transformers 4 would make token types too, which DistilBERT, for example, does not take.
     plain["model_input_names"] = ["input_ids", "attention_mask"]
     if "extra_special_tokens" in settings:
         plain["additional_special_tokens"] = settings["extra_special_tokens"]
@@ -127,10 +127,10 @@ def _json(value: dict[str, Any], **layout: Any) -> bytes:
 
 
 def read_tokenizer(folder: str, size: int) -> PreTrainedTokenizerFast:
-    """Loads a tokenizer in the Hugging Face layout from any fsspec URL, none of its code.
+    """Loads a tokenizer in the Hugging Face layout from any fsspec URL, without running code of its folder.
 
     Raises:
-      UserError: it cannot be loaded, or has other ids than the `size` merged ones.
+      UserError: it cannot be loaded, or has ids beyond the `size` merged ones.
     """
     files = read_tokenizer_files(folder)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,13 +1,13 @@
 """What the default tokenizer does to a text before its model sees it.
 
-Where words begin: the teachers differ. To BERT every punctuation mark ends a word and the
-next letter starts one (`(▁the`); to the others a word starts after a space and nowhere
+The teachers differ in where words begin. For BERT every punctuation mark ends a word and the
+next letter starts one (`(▁the`). For the others a word starts after a space and nowhere
 else (`▁(the`), and some never join letters and punctuation in one token. Text does not
-say which language it is in, so there is one rule for all, out of `RULES`.
+say which language it is in, so there is one rule for all, one of `WORD_BOUNDARIES`.
 
-What no token can write is written as a teacher would: folded to lower case, its width
-normalised and so on, by a table from characters to what a teacher's normalizer makes of
-them. What still cannot be written goes to byte tokens, where there are any.
+A character without a token is written as a teacher would write it (in lower case, with its width
+normalised and so on), by a table from characters to what a teacher's normalizer makes of
+them. What still cannot be written becomes byte tokens, where there are any.
 """
 
 import sys
@@ -24,7 +24,7 @@ from pipeline.vocabulary.identity import HAN
 # Every byte that UTF-8 uses beyond ASCII.
 _BYTE_PIECES = {f"<0x{byte:02X}>" for byte in [*range(0x80, 0xC0), *range(0xC2, 0xF5)]}
 _NOT_WRITTEN = {"Cc", "Cn", "Co", "Cs", "Zs", "Zl", "Zp"}
-# Runs of letters, of digits and of other characters; to GPT-2, vowel signs are such others.
+# Runs of letters, of digits and of other characters. For GPT-2, vowel signs are such other characters.
 _RUNS = r"▁?[\p{L}\p{M}]+|▁?\p{N}+|▁?[^\p{L}\p{M}\p{N}▁]+|▁+"
 _GPT2_RUNS = r"▁?\p{L}+|▁?\p{N}+|▁?[^\p{L}\p{N}▁]+|▁+"
 
@@ -34,9 +34,9 @@ class WordBoundaries(NamedTuple):
 
     Attributes:
       cut: a regular expression for the parts of what stands between two spaces, `▁` first.
-      chinese_marked: whether a Chinese character after a space, or that begins the text, starts a word;
-        with `bert`, whether each one is a word of its own.
-      bert: BERT's rule instead: every punctuation mark is a word, and so is what follows it.
+      han_starts_word: whether a Chinese character after a space, or at the beginning of the text, starts a word;
+        with `isolate_punctuation`, whether every Chinese character is a word.
+      isolate_punctuation: BERT's rule instead: every punctuation mark is a word, and so is what follows it.
     """
 
     cut: str | None = None
@@ -52,7 +52,7 @@ WORD_BOUNDARIES = [
 
 
 class Coverage(NamedTuple):
-    """The characters that have a token of their own: at the start of a word, elsewhere; and whether all bytes do."""
+    """The characters that have a token: at the start of a word, elsewhere; and whether all bytes have one."""
 
     starts: frozenset[str]
     rests: frozenset[str]
@@ -70,9 +70,9 @@ def coverage(entries: Iterable[str]) -> Coverage:
 
 
 def fallbacks(covered: Coverage, teacher_normalizers: Iterable[normalizers.Normalizer]) -> dict[str, str]:
-    """For characters without a token, what the first teacher makes of them that can be written.
+    """For each character without a token, what the first teacher makes of it whose result can be written.
 
-    Nothing is deleted that byte tokens could keep.
+    A character that byte tokens can keep is not deleted.
     """
     known = covered.starts | covered.rests
     distinct = {normalizer.__getstate__(): normalizer for normalizer in teacher_normalizers}.values()
@@ -81,9 +81,9 @@ def fallbacks(covered: Coverage, teacher_normalizers: Iterable[normalizers.Norma
         character = chr(code)
         if character in known or unicodedata.category(character) in _NOT_WRITTEN:
             continue
-        # At last the letter decomposed, since all text is composed first.
+        # Finally the decomposed letter, because all text is composed first.
         for rewrite in (*(normalizer.normalize_str for normalizer in distinct), _decompose):
-            # Some put spaces around what they isolate, or mark the start of a word.
+            # Some normalizers put spaces around what they isolate, or mark the start of a word.
             written = rewrite(character).replace(SPACE_MARK, " ").strip()
             writable = known.issuperset(written.replace(" ", "")) and (written or not covered.has_bytes)
             if written != character and writable:
@@ -98,7 +98,7 @@ def normalizer(boundaries: WordBoundaries, covered: Coverage, charsmap: dict[str
     if charsmap:
         steps.append(normalizers.Precompiled(compile_charsmap(charsmap)))
     if not covered.has_bytes:
-        # Controls, private and unassigned characters mean nothing without a token of their own.
+        # Control, private and unassigned characters without a token mean nothing.
         known = _class(covered.starts | covered.rests)
         steps.append(_replace(rf"[\p{{Cc}}\p{{Cn}}\p{{Co}}&&[^\s{known}]]", ""))
     if boundaries.isolate_punctuation and boundaries.han_starts_word:
@@ -107,9 +107,9 @@ def normalizer(boundaries: WordBoundaries, covered: Coverage, charsmap: dict[str
                 clean_text=False, handle_chinese_chars=True, strip_accents=False, lowercase=False
             )
         )
-    # Not on the left: a text is normalized between its special tokens, and ` y` after a mask starts a word.
+    # Not stripped on the left: a text is normalized between its special tokens, and ` y` after a mask starts a word.
     steps += [_replace(r"\s+", " "), normalizers.Strip(left=False)]
-    # A character that only starts words starts one wherever it stands.
+    # A character that has only the token that starts a word starts one wherever it stands.
     lonely = covered.starts - covered.rests
     if lonely and not boundaries.isolate_punctuation:
         steps.append(_replace(f" ?(?=[{_class(lonely)}])", " "))
@@ -120,7 +120,7 @@ def pre_tokenizer(boundaries: WordBoundaries) -> pre_tokenizers.PreTokenizer:
     """Cuts a normalized text into the parts that the model segments, `▁` for spaces."""
     if boundaries.isolate_punctuation:
         return pre_tokenizers.Sequence([pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Metaspace()])
-    # The text's first word has no space before it; what follows a special token goes on.
+    # The first word of a text has no space before it. What follows a special token continues the text.
     parts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Metaspace(prepend_scheme="first")]
     if not boundaries.han_starts_word:
         parts.append(pre_tokenizers.Split(Regex(f"▁(?=[{HAN}])"), "removed"))

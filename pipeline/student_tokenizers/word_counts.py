@@ -8,9 +8,9 @@
 | `teacher`  | string      |                                                                |
 | `word`     | string      | what stands between two spaces, punctuation included           |
 | `count`    | int64       | how often it occurs in the sample                              |
-| `ids`      | list<int32> | the teacher's commonest segmentation of it, merged ids         |
+| `ids`      | list<int32> | the teacher's most common segmentation of it, merged ids       |
 
-Commonest words first. In languages written without spaces a "word" is a whole clause.
+The most common words come first. In languages written without spaces a "word" is a whole clause.
 """
 
 import io
@@ -39,7 +39,7 @@ WORDS_SCHEMA = pa.schema(
         ("ids", pa.list_(pa.int32())),
     ]
 )
-# Text of each language and teacher that is sampled.
+# Bytes of text that are sampled for each language and teacher.
 SAMPLE_BYTES = 2**22
 _LINES = 1024
 _BETWEEN_SPACES = re.compile(r"\S+")
@@ -56,7 +56,7 @@ def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]
             for (begin, end), ids in zip(spans, tokens_of_spans(line, encoding, spans), strict=True):
                 if ids:
                     seen.setdefault(line[begin:end], Counter())[ids] += 1
-    # Among equally common segmentations the smallest ids, so that order does not matter.
+    # Of equally common segmentations the one with the smallest ids, so that their order does not matter.
     rows = [
         (word, sum(counts.values()), min(counts, key=lambda ids: (-counts[ids], ids))) for word, counts in seen.items()
     ]
@@ -74,7 +74,7 @@ def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]
 
 
 def without(words: pa.Table, pairs: Iterable[tuple[str, str]]) -> pa.Table:
-    """`words` less those of the given languages and teachers."""
+    """`words` without those of the given languages and teachers."""
     for language, teacher in pairs:
         words = words.filter(
             pc.invert(pc.and_(pc.equal(words["language"], language), pc.equal(words["teacher"], teacher)))
@@ -85,12 +85,12 @@ def without(words: pa.Table, pairs: Iterable[tuple[str, str]]) -> pa.Table:
 def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
     """The ids of the tokens that overlap each span of `text`; spans in order, not overlapping.
 
-    A space that a token begins with belongs to what follows, and so does a token of nothing else.
+    A space at the beginning of a token belongs to what follows, and so does a token of spaces alone.
     """
     tokens = []
     letter = 0
     for teacher_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-        # Starts ascend, so the text is gone over once, however long its runs of spaces.
+        # Starts ascend, so the text is read once, however long its runs of spaces are.
         letter = max(letter, start)
         while letter < len(text) and text[letter].isspace():
             letter += 1

@@ -9,8 +9,8 @@ from transformers import PreTrainedTokenizerBase
 def from_characters(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
     """The fast tokenizer of an `EsmTokenizer`.
 
-    It cuts text at every token of its vocabulary, longest first, and at spaces; what is left between
-    is unknown.
+    It cuts text at every token of its vocabulary, longest first, and at spaces. What is left between
+    them is unknown.
     """
     vocabulary = tokenizer.get_vocab()
     special = tokenizer.added_tokens_decoder

@@ -1,10 +1,10 @@
 """Loading a teacher's tokenizer as a fast one that segments exactly as published.
 
 `AutoTokenizer` says which special tokens there are. The segmentation itself is taken
-from `tokenizer.json` where there is one, since several classes of transformers 5 rebuild
+from `tokenizer.json` where there is one, because several classes of transformers 5 rebuild
 normalizer and pre-tokenizer instead of reading them (DeBERTa-v2, ALBERT, RemBERT,
 BERT whose configuration lacks `do_lower_case`); else from a SentencePiece `.model`;
-else it is what transformers makes of `vocab.txt` or `vocab.json` and `merges.txt`.
+else from what transformers makes of `vocab.txt` or `vocab.json` and `merges.txt`.
 """
 
 import json
@@ -35,13 +35,13 @@ _CONVERT = (
 
 @contextmanager
 def tokenizer_faults(what: str) -> Iterator[None]:
-    """Turns whatever a tokenizer's files make transformers or tokenizers raise into a UserError on `what`."""
+    """Turns what transformers or tokenizers raise on a tokenizer's files into a UserError about `what`."""
     try:
         yield
     except UserError:
         raise
     except BaseException as error:
-        # tokenizers raises plain Exceptions, and its panics are not even that.
+        # tokenizers raises plain Exceptions; its panics are BaseExceptions.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         raise UserError(f"{what}: {first_line(error)}") from None
@@ -55,7 +55,7 @@ def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokeniz
 
     Raises:
       UserError: it cannot be loaded, has no vocabulary, exists in Python code only, or
-        would number an added token otherwise than its files say.
+        would give an added token another id than its files say.
     """
     declared = _declared(where, config)
     # As transformers' attribute, since to import AutoTokenizer loads torch: trimming uses this module and needs none.
@@ -87,7 +87,7 @@ def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokeniz
 
 
 def _check_added(where: str, backend: Tokenizer, declared: dict[str, int]) -> None:
-    """UserError where an added token has not the id that is declared, or cannot be kept with merged ids."""
+    """UserError where an added token does not have its declared id, or cannot be kept with merged ids."""
     known = backend.get_vocab(with_added_tokens=True)
     for content, token_id in declared.items():
         if known.get(content) != token_id:
@@ -106,18 +106,18 @@ def _check_added(where: str, backend: Tokenizer, declared: dict[str, int]) -> No
             )
 
 
-def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrainedTokenizerBase:
-    """What the first of `classes` that can load it makes of it."""
+def _named_tokens(where: str, config: TeacherConfig, *classes: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer as the first of `classes` that can load it has it."""
     errors = []
     for tokenizer_class in classes:
         try:
             return tokenizer_class.from_pretrained(
                 config.model, revision=config.revision, trust_remote_code=config.trust_remote_code
             )
-        except Exception as error:  # some fail in unforeseen ways on files that are not in their layout
+        except Exception as error:  # Some classes fail in unforeseen ways on files that are not in their layout.
             errors.append(error)
     if isinstance(errors[0], ImportError):
-        # What needs a package of its own to segment has no fast form: to install it would only be the first step.
+        # A tokenizer that needs a package to segment has no fast form, so that installing the package would not help.
         raise UserError(
             f"{where}: its tokenizer runs Python code ({first_line(errors[0]).partition('. ')[0]}), which a student's "
             f"tokenizer could not be made from, installed or not; {_CONVERT}"
@@ -126,7 +126,7 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: type) -> PreTrain
 
 
 def _check_ids(where: str, known: dict[str, int]) -> None:
-    """Refuses two tokens with one id, which no map of ids keeps apart."""
+    """UserError where two tokens have one id, because no map of ids keeps them apart."""
     by_id: dict[int, str] = {}
     for token, token_id in known.items():
         if by_id.setdefault(token_id, token) != token:
@@ -137,7 +137,7 @@ def _check_ids(where: str, known: dict[str, int]) -> None:
 
 
 def _max_length(where: str, length: Any) -> int:
-    """The most tokens of a sequence, as its files say; the largest number where they say nothing."""
+    """The most tokens of a sequence, as its files say; transformers' largest number where they say nothing."""
     if length is None:
         return VERY_LARGE_INTEGER
     if isinstance(length, bool) or not isinstance(length, int | float) or not 1 <= length < math.inf:
@@ -146,7 +146,7 @@ def _max_length(where: str, length: Any) -> int:
 
 
 def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: dict[str, int]) -> Tokenizer:
-    """The fast tokenizer of one that comes without a tokenizer.json."""
+    """The fast tokenizer of a teacher that comes without a tokenizer.json."""
     class_name = type(tokenizer).__name__
     if class_name == "EsmTokenizer":
         return from_characters(tokenizer)
@@ -167,14 +167,14 @@ def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: d
             "tokenizer.json first"
         )
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # Classes invent ids for special tokens that the vocabulary lacks.
+    # transformers' classes invent ids for special tokens that the vocabulary lacks.
     in_files = state["model"]["vocab"].keys() | declared.keys()
     state["added_tokens"] = [added for added in state["added_tokens"] if added["content"] in in_files]
     return Tokenizer.from_str(json.dumps(state))
 
 
 def _declared(where: str, config: TeacherConfig) -> dict[str, int]:
-    """The added tokens and their ids as the teacher's own files say."""
+    """The added tokens and their ids, as the teacher's files say."""
     declared: dict[str, int] = {}
     for name in ("added_tokens.json", "tokenizer_config.json"):
         if file := _file(where, config, name):
@@ -190,7 +190,7 @@ def _declared(where: str, config: TeacherConfig) -> dict[str, int]:
 
 
 def _file(where: str, config: TeacherConfig, name: str) -> str | None:
-    """The local path of one of the teacher's files, None where it has none."""
+    """The local path of one of the teacher's files, None where there is no such file."""
     try:
         return cached_file(config.model, name, revision=config.revision, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:

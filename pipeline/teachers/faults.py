@@ -1,11 +1,11 @@
-"""What a library says of a teacher that it cannot load, as one line."""
+"""What a library says about a teacher that it cannot load, as one line."""
 
 from pipeline.config import TeacherConfig
 from schemas.errors import first_line
 
 
 def loading_fault(error: Exception, config: TeacherConfig) -> str:
-    """Why a part of a teacher cannot be loaded, in one line, with the mend where it is known.
+    """Why a part of a teacher cannot be loaded, in one line, with the remedy where it is known.
 
     Raises:
       UserError: memory was used up.

@@ -6,6 +6,7 @@ Legend: B batch, L padded length, M masked positions, V the teacher's vocabulary
 import operator
 import threading
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,27 +15,27 @@ from transformers import PreTrainedModel
 from schemas.errors import UserError, first_line
 from schemas.ragged import pad
 
-# A row of so many tokens is tried alone, beside a row one longer, and beside one of the longest.
+# A row of this many tokens is tried alone, beside a row that is one token longer, and beside the longest row.
 _SHORT = 7
-# float32 keeps 24 bits; sums of some thousand terms in another order lose some eight of them. A row or a padding token
-# in the wrong place changes logits by parts of their own size.
+# float32 keeps 24 bits; sums of about a thousand terms in another order lose about eight of them. A row or a padding
+# token in the wrong place changes logits by amounts of their order of magnitude.
 _TOLERANCE = 2.0**-16
 
 
 class Forward:
     """Logits of a masked LM at chosen positions.
 
-    A forward hook hands the model's own head the encoder's output at those positions
-    instead of all of it, so every architecture keeps its own head code. Some architectures
-    cannot be run so, and in some padding reaches the other tokens (through convolutions,
-    Fourier transforms or pooling): `try_out` finds out which.
+    A forward hook gives the model's head the encoder's output at those positions
+    instead of all of it, so every architecture keeps the code of its head. Some architectures
+    cannot be run in this way, and in some padding affects the other tokens (through convolutions,
+    Fourier transforms or pooling). `try_out` finds out which.
 
     Attributes:
       head_everywhere: why the head is run at all positions; empty where it is not.
-      padding_reaches: how far padding moves the logits of other tokens; 0 where it does not,
-        else the rows of a batch must have one length, and are run without an attention mask.
-      concurrent: whether several threads may run it at a time: not where it writes to its own modules
-        (a Funnel, LTG-BERT), whose rows they would mix.
+      padding_reaches: how far padding moves the logits of other tokens; 0 where it does not.
+        Otherwise the rows of a batch must have one length, and are run without an attention mask.
+      concurrent: whether several threads may run it at a time. They may not where the model writes to its modules
+        (a Funnel, LTG-BERT), because that would mix their rows.
       vocabulary: V, the columns of the logits.
     """
 
@@ -46,8 +47,8 @@ class Forward:
         self.padding_reaches = 0.0
         self.concurrent = True
         self.vocabulary = 0
-        # What the hook keeps is each thread's own, set only while it predicts. The hook must not refer to this
-        # object, which refers to the model: in a cycle both would outlive their last user.
+        # The rows that the hook keeps are local to each thread, and set only while it predicts. The hook must not refer
+        # to this object, which refers to the model: in such a cycle both would outlive their last user.
         self._wanted = threading.local()
         self._hook = model.base_model.register_forward_hook(partial(_keep_rows, self._wanted))
 
@@ -61,7 +62,7 @@ class Forward:
 
         Args:
           where: names the teacher in errors.
-          tokens: ordinary ids of the teacher's own to try it with.
+          tokens: ordinary token ids of the teacher to try it with.
           longest: tokens of the longest row that it will be given.
 
         Raises:
@@ -69,7 +70,7 @@ class Forward:
             each time, or predicts from what precedes a token alone.
         """
         sizes = [min(size, longest) for size in (_SHORT, _SHORT + 1, longest)]
-        # Different tokens, so that what is mixed up shows.
+        # Different tokens, so that a mix-up shows.
         row = np.resize(tokens[np.linspace(0, len(tokens) - 1, longest).astype(np.int64)], longest)
         short = row[-sizes[0] :]
         alone_MV = self._first(where, short[None])
@@ -78,7 +79,7 @@ class Forward:
         tolerance = _TOLERANCE * float(alone_MV.abs().max())
         # In each batch the first row is the short one, padded to the other's length.
         batches = [_batch(short, row[:size], self._pad_id) for size in sizes]
-        # What is written at the first run of a length only, as caches are, is written by now.
+        # What is written only at the first run of a length, such as a cache, is written by now.
         before = _state(self._model)
         reach = self._reach_of_padding(where, batches, alone_MV)
         if reach > tolerance:
@@ -106,7 +107,7 @@ class Forward:
             # A token whose logits are NaN is reported when it is predicted, with the example that has it.
             try:
                 logits_MV, again_MV = (self._everywhere(ids_BL, inside_BL, rows_M).nan_to_num() for _ in range(2))
-            except Exception as error:  # It takes no attention mask, or not one of two rows.
+            except Exception as error:  # It takes no attention mask, or none of two rows.
                 first_line(error)  # Raises where it is only that memory was used up.
                 return np.inf
             if not torch.equal(logits_MV, again_MV):
@@ -124,7 +125,7 @@ class Forward:
         """float32 [B*L, V]: the logits of a first try. UserError where there are none."""
         try:
             output = self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device))
-            logits: torch.Tensor = getattr(output, "logits", None)
+            logits: Any = getattr(output, "logits", None)
             shape = tuple(getattr(logits, "shape", ()))
         except Exception as error:  # Whatever an unknown architecture makes of it.
             raise UserError(
@@ -138,7 +139,7 @@ class Forward:
         return logits
 
     def _fault_of_head(self, ids_BL: np.ndarray, inside_BL: np.ndarray, tolerance: float) -> str:
-        """How the head at some positions alone differs from the same positions of all; empty where it does not."""
+        """How the head's logits differ when it is run at some positions only; empty where they do not."""
         rows_M = np.array([1, 3, ids_BL.shape[1], ids_BL.size - 1]) % ids_BL.size
         expected_MV = self._everywhere(ids_BL, inside_BL, rows_M).float()
         try:

@@ -20,7 +20,7 @@ class Teacher:
 
     Attributes:
       predictor: None for `top_k: 0`.
-      to_merged: int32 [own vocabulary], own ids to merged ids.
+      to_merged: int32 [the teacher's vocabulary], from the teacher's ids to merged ids.
       to_teacher: int64 [merged vocabulary], the reverse, -1 for tokens that it lacks.
       vocabulary_sha256: of the merged vocabulary.
     """
@@ -35,10 +35,10 @@ class Teacher:
 def load_teacher(
     name: str, config: PipelineConfig, vocabulary: Vocabulary, threads: int | None, fingerprint: str
 ) -> Teacher:
-    """Loads a teacher, on a CPU with `threads` threads (all cores for None) unless the configuration says.
+    """Loads a teacher, on a CPU with `threads` threads (all cores for None), unless the configuration sets them.
 
     Raises:
-      UserError: as in `pipeline.teachers.model`, or it has not the `fingerprint` that the run began with.
+      UserError: as in `pipeline.teachers.model`, or its fingerprint is not the one that the run began with.
     """
     teacher = config.teachers[name]
     tokenizer = load_tokenizer(name, teacher)

@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
@@ -33,7 +34,7 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     """
     where = f"teacher {name!r} ({without_secrets(config.model)})"
     if config.trust_remote_code:
-        # transformers 5 reads what `post_init` sets; code written for 4 (HPLT's LTG-BERT) need not have called it.
+        # transformers 5 reads what `post_init` sets, but code written for 4 (HPLT's LTG-BERT) may not have called it.
         PreTrainedModel.all_tied_weights_keys = getattr(PreTrainedModel, "all_tied_weights_keys", {})
     arguments = {"trust_remote_code": config.trust_remote_code, **weights_arguments(config.revision)}
     try:
@@ -73,7 +74,7 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
 
 
 def _reason(error: Exception, config: TeacherConfig) -> str:
-    """Why a model cannot be loaded, in one line, with the mend where it is known."""
+    """Why a model cannot be loaded, in one line, with the remedy where it is known."""
     folder = Path(config.model)
     if not any(folder.glob("*.safetensors*")) and any(folder.glob("pytorch_model*.bin")):
         return f"its weights are no safetensors, and other files may run code; convert them by {_conversion(folder)}"
@@ -81,7 +82,7 @@ def _reason(error: Exception, config: TeacherConfig) -> str:
 
 
 def _conversion(folder: Path) -> str:
-    """The command that makes safetensors of a folder's pickled weights, running no code that they hold."""
+    """The command that makes safetensors of a folder's pickled weights without running code that they hold."""
     whole = folder / "pytorch_model.bin"
     files = [whole] if whole.exists() else sorted(folder.glob("pytorch_model-*.bin"))
     code = (
@@ -94,7 +95,7 @@ def _conversion(folder: Path) -> str:
 
 
 def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int, max_length: int) -> None:
-    """Refuses a model that cannot serve this configuration (UserError names both values)."""
+    """UserError (which names both values) where a model does not fit this configuration."""
     where = f"teacher {tokenizer.name!r}"
     rows = _rows(model)
     if tokenizer.size > rows:
@@ -120,7 +121,7 @@ def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int,
 
 
 def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel | None) -> str:
-    """sha256 over the tokenizer, the model's configuration, its every weight and code of its own."""
+    """sha256 over the tokenizer, the model's configuration, all its weights and the code that it brings."""
     if model is None:
         return tokenizer.fingerprint
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _INCIDENTAL}
@@ -148,9 +149,10 @@ _INCIDENTAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", 
 
 
 def _rows(model: PreTrainedModel) -> int:
-    """The rows of its embedding; code of its own need not say which module that is."""
+    """The rows of its embedding. Code that a model brings may not say which module that is."""
     try:
-        return model.get_input_embeddings().num_embeddings
+        embeddings: Any = model.get_input_embeddings()
+        return embeddings.num_embeddings
     except (NotImplementedError, AttributeError):
         return model.config.vocab_size
 

@@ -39,7 +39,7 @@ class NotFinite(Exception):
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a teacher said at M positions, in its own ids.
+    """What a teacher predicted at M positions, in the teacher's token ids.
 
     Attributes:
       label_logprobs: float32 [M], in nats, over its whole vocabulary at temperature 1.
@@ -55,8 +55,8 @@ class Predictions:
 class Predictor:
     """A teacher ready to predict, by `pipeline.teachers.forward`.
 
-    On a CPU `threads` batches are predicted at a time, each by one thread: what comes
-    out then depends neither on the number of cores nor on how processes share them.
+    On a CPU `threads` batches are predicted at a time, each by one thread, so that the
+    result depends neither on the number of cores nor on how processes share them.
     """
 
     def __init__(
@@ -74,14 +74,17 @@ class Predictor:
         self._kind = "cpu" if device.type == "cpu" else "other"
         self._top_k = top_k
         self._pad = tokenizer.pad_id
+        # As a Module, because the type of PreTrainedModel.to is lost in its decorator.
+        module: torch.nn.Module = model
+        module.to(device)
         # Tried in float32, where rounding does not hide what differs, and then run as configured.
-        self._forward = try_forward(model.to(device).eval(), tokenizer, device, max_length)
+        self._forward = try_forward(model.eval(), tokenizer, device, max_length)
         self._threads = threads if device.type == "cpu" and self._forward.concurrent else 1
         self._warn(f"teacher {tokenizer.name!r} ({type(model).__name__})")
-        model.to(self.dtype)
+        module.to(self.dtype)
         try:
             self.log_distributions(tokenizer.ordinary_ids[:4], np.arange(1))
-        except Exception as error:  # Not every operation exists in every precision: Fourier transforms, say.
+        except Exception as error:  # Not every operation exists in every precision, for example Fourier transforms.
             name = str(self.dtype).removeprefix("torch.")
             raise UserError(
                 f"teacher {tokenizer.name!r} ({type(model).__name__}): it does not run in {name} on {device.type} "
@@ -93,7 +96,7 @@ class Predictor:
         self._nameless = torch.from_numpy(np.setdiff1d(np.arange(self._forward.vocabulary), tokens)).to(device)
 
     def _warn(self, where: str) -> None:
-        """Says where the model cannot be run in the cheapest way."""
+        """Warns where the model cannot be run in the cheapest way."""
         log = logging.getLogger(__name__)
         if fault := self._forward.head_everywhere:
             log.warning(
@@ -115,7 +118,7 @@ class Predictor:
         batch_tokens: int | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
     ) -> Predictions:
-        """Predicts every target of N rows laid end to end (shapes as in `masking.Masked`).
+        """Predicts every target of N rows laid end to end (shapes as in `pipeline.shard.masking.Masked`).
 
         Batches are a function of the arguments and the kind of device alone: rows sorted
         by length, cut by padded tokens and by the size of the logits. `progress` is
@@ -150,7 +153,7 @@ class Predictor:
             return int(lengths[batch].sum())
 
         batches = self._batches(lengths, counts, batch_tokens)
-        # The longest first, so that no thread is left with much at the end.
+        # The longest batches first, so that no thread is left with much at the end.
         with _one_thread(self._device), ThreadPoolExecutor(self._threads) as pool:
             try:
                 for tokens in pool.map(run, reversed(batches)):
@@ -197,9 +200,9 @@ class Predictor:
 
     @torch.inference_mode()
     def flops(self, token_ids: np.ndarray, lengths: np.ndarray, masked: int) -> int:
-        """Floating-point operations that the rows take, of whose positions `masked` are masked.
+        """The floating-point operations of rows with `masked` masked positions in all.
 
-        Counted on a single row, of mean length, and scaled by tokens and positions.
+        Counted on a single row of mean length, and scaled by tokens and masked positions.
         """
         length = max(1, round(lengths.mean()))
         row_BL, inside_BL = token_ids[None, :length].astype(np.int64), np.ones((1, length), bool)
@@ -221,13 +224,13 @@ def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: tor
     return forward
 
 
-# The number of threads is the whole process's, so only one teacher predicts at a time.
+# torch's number of threads belongs to the process, so this lock does too: only one teacher predicts at a time.
 _PREDICTING = threading.Lock()
 
 
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
-    """Each operation on a CPU by one thread: sums of several threads' parts depend on how many there are."""
+    """Runs each operation on a CPU by one thread, because a sum over threads depends on their number."""
     with _PREDICTING:
         before = torch.get_num_threads()
         if device.type == "cpu":

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from pathlib import Path
+from typing import cast
 
 from sentencepiece import SentencePieceProcessor
 from sentencepiece.sentencepiece_model_pb2 import ModelProto
@@ -12,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.teachers.tokenizer_json import unreachable
 from schemas.errors import UserError
 
-# What each family adds to SentencePiece's ids to make room for special tokens of its own.
+# What each family adds to SentencePiece's ids, to make room for its special tokens.
 _OFFSETS = {
     "XLMRobertaTokenizer": 1,
     "CamembertTokenizer": 4,
@@ -23,7 +24,7 @@ _OFFSETS = {
 }
 _UNIGRAM, _BPE = 1, 2
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
-# Below every real piece: bytes and special tokens, which no text should match.
+# How far below every real piece the scores of bytes and special tokens are, which no text should match.
 _FAR_BELOW = 1000
 _CLUSTER_BYTES = 6
 # ALBERT tokenizes a number's comma apart.
@@ -42,7 +43,7 @@ _PROBES = [
 def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str) -> Tokenizer:
     """The fast tokenizer of `tokenizer`, whose class reads the SentencePiece model `file`.
 
-    Made from the model itself, since the conversion in transformers 5 drops byte fallback,
+    It is made from the model itself, because the conversion in transformers 5 drops byte fallback,
     reads BPE as Unigram and replaces normalizers.
 
     Raises:
@@ -64,7 +65,10 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
         piece = proto.pieces[number]
         if piece.type == _UNKNOWN:
             return unknown
-        return tokenizer.convert_tokens_to_ids(piece.piece) if piece.type == _CONTROL else number + offset
+        if piece.type == _CONTROL:
+            # It gives a list only where it is given one.
+            return cast(int, tokenizer.convert_tokens_to_ids(piece.piece))
+        return number + offset
 
     teacher_ids = [teacher_id_of(number) for number in range(len(proto.pieces))]
     added = _added(tokenizer, proto, teacher_ids)
@@ -92,7 +96,7 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
 
 
 def _added(tokenizer: PreTrainedTokenizerBase, proto: ModelProto, teacher_ids: list[int]) -> dict:
-    """The added tokens by own id. User-defined pieces are the model's to match, not to be cut out beforehand."""
+    """The added tokens by token id, without user-defined pieces, which the model itself matches."""
     defined = {
         teacher_id for teacher_id, piece in zip(teacher_ids, proto.pieces, strict=True) if piece.type == _USER_DEFINED
     }
@@ -137,11 +141,11 @@ def _model(
 
 
 def _normalizers(proto: ModelProto, original: SentencePieceProcessor) -> list[normalizers.Normalizer]:
-    """SentencePiece's own normalization."""
+    """What SentencePiece does to normalize a text."""
     spec = proto.normalizer_spec
     steps: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
-        # NFC beforehand would compose too, but reorder the marks of vocalised Arabic and Hebrew.
+        # NFC would compose letters too, but would reorder the marks of vocalised Arabic and Hebrew.
         steps += [normalizers.Replace(pair, composed) for pair, composed in _compositions(proto, original)]
         steps.append(normalizers.Precompiled(spec.precompiled_charsmap))
     if spec.remove_extra_whitespaces:
@@ -150,9 +154,9 @@ def _normalizers(proto: ModelProto, original: SentencePieceProcessor) -> list[no
 
 
 def _compositions(proto: ModelProto, original: SentencePieceProcessor) -> list[tuple[str, str]]:
-    """The decomposed letters that `Precompiled` would leave so: Indic vowels, voiced kana.
+    """The decomposed letters that `Precompiled` would leave decomposed: Indic vowels, voiced kana.
 
-    It looks up grapheme clusters of less than six bytes and otherwise single characters.
+    `Precompiled` looks up grapheme clusters of less than six bytes and otherwise single characters.
     Decomposed Hangul, and letters that lack two marks, are still missed, as by every
     fast tokenizer made from SentencePiece.
     """
@@ -162,7 +166,7 @@ def _compositions(proto: ModelProto, original: SentencePieceProcessor) -> list[t
         codes = unicodedata.decomposition(chr(code)).split()
         if len(codes) == 2 and not codes[0].startswith("<"):
             pair = "".join(chr(int(part, 16)) for part in codes)
-            # Where the model knows none of the three, both forms are one unknown.
+            # If the model knows none of the three characters, both forms are one unknown token.
             seen = proto.trainer_spec.byte_fallback or known & {chr(code), *pair}
             if seen and len(pair.encode()) >= _CLUSTER_BYTES and original.normalize(pair).endswith(chr(code)):
                 pairs.append((pair, chr(code)))
@@ -185,6 +189,6 @@ def _lead(where: str, tokenizer: PreTrainedTokenizerBase) -> list[normalizers.No
     ]
     if not tokenizer.keep_accents:
         marks = "".join(chr(code) for code in range(0x110000) if unicodedata.combining(chr(code)))
-        # Composed again, for the sake of Hangul.
+        # Composed again because of Hangul.
         steps += [normalizers.NFKD(), normalizers.Replace(Regex(f"[{marks}]+"), ""), normalizers.NFC()]
     return steps + ([normalizers.Lowercase()] if tokenizer.do_lower_case else [])

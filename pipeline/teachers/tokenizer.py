@@ -1,4 +1,4 @@
-"""A teacher's tokenizer and what the pipeline must know of it."""
+"""A teacher's tokenizer, loaded and checked."""
 
 import hashlib
 import json
@@ -27,15 +27,15 @@ from schemas.vocabulary import TRANSFORMERS_ROLES
 
 @dataclass(frozen=True)
 class TeacherTokenizer:
-    """A teacher's tokenizer and what the pipeline must know of it. Ids are the teacher's own.
+    """A teacher's tokenizer and what the pipeline needs to know of it. All ids are the teacher's token ids.
 
     Attributes:
-      tokens: own id -> the tokenizer's string, for every token it has.
-      roles: special role (`pad`, `unknown`, `start`, `end`, `mask`) -> own id; `pad` only where the
+      tokens: token id -> the tokenizer's string, for every token it has.
+      roles: special role (`pad`, `unknown`, `start`, `end`, `mask`) -> token id; `pad` only where the
         padding token has no other role.
       pad_id: what its model is given as padding.
       prefix, suffix: the special ids that frame one sequence.
-      added: own ids of added tokens, special or not, which no family's rules describe.
+      added: token ids of added tokens, special or not, which the rules of no family describe.
     """
 
     name: str
@@ -50,17 +50,17 @@ class TeacherTokenizer:
 
     @cached_property
     def size(self) -> int:
-        """One more than the highest own id."""
+        """One more than the highest token id."""
         return max(self.tokens) + 1
 
     @cached_property
     def special_ids(self) -> np.ndarray:
-        """int32: own ids that are never masked and never drawn as a replacement."""
+        """int32: token ids that are never masked and never drawn as a replacement."""
         return np.unique(np.array([*self.hf.all_special_ids, *self.roles.values()], np.int32))
 
     @cached_property
     def ordinary_ids(self) -> np.ndarray:
-        """int32, ascending: the own ids a random replacement is drawn from."""
+        """int32, ascending: the token ids that random replacements are drawn from."""
         return np.setdiff1d(np.array(sorted(self.tokens), np.int32), self.special_ids)
 
     @cached_property
@@ -78,7 +78,7 @@ def load_tokenizer(name: str, config: TeacherConfig) -> TeacherTokenizer:
         tokens.
     """
     where = f"teacher {name!r} ({without_secrets(config.model)})"
-    # Whatever its files make them say: no value of theirs is checked by transformers itself.
+    # Any exception may mean a fault in its files, because transformers does not check their values.
     with tokenizer_faults(f"{where}: its tokenizer cannot be used"):
         return _load(name, where, config)
 
@@ -93,7 +93,7 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
         name=name,
         hf=tokenizer,
         family=_family(where, tokenizer),
-        # A student of ours, as a teacher, has fillers for the tokens of other languages.
+        # A student of this project that serves as a teacher has fillers for the tokens of other languages.
         tokens={teacher_id: token for token, teacher_id in tokenizer.get_vocab().items() if not is_filler(token)},
         roles=_roles(where, tokenizer, prefix, suffix),
         pad_id=tokenizer.pad_token_id,
@@ -106,10 +106,10 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
 def _roles(
     where: str, tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...], suffix: tuple[int, ...]
 ) -> dict[str, int]:
-    """Each special role to one own id, and no id to two roles.
+    """From each special role to its token id, where no id has two roles.
 
-    Some teachers have one token for two (EuroBERT pads with its end, GPT-2's kind starts, ends and is
-    unknown by one): it has the role in which it stands in sequences, and padding never is one.
+    Some teachers have one token for two roles (EuroBERT pads with its end token, and GPT-2's family has one token for
+    start, end and unknown). It has the role in which it stands in sequences, which is never that of padding.
     """
     if tokenizer.mask_token_id in [
         getattr(tokenizer, f"{name}_token_id") for name, role in TRANSFORMERS_ROLES.items() if role != "mask"
@@ -134,20 +134,20 @@ def _roles(
 
 
 def _framing(frame: tuple[int, ...], *candidates: int | None) -> int | None:
-    """Of several tokens for one role the one that sequences are framed with, else the first."""
+    """The one of several tokens for a role that sequences are framed with, else the first."""
     known = [teacher_id for teacher_id in candidates if teacher_id is not None]
     return next((teacher_id for teacher_id in known if teacher_id in frame), known[0] if known else None)
 
 
 def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The special ids before and after a sequence, read off several different probes."""
+    """The special ids before and after a sequence, as several different probes show them."""
     frames = set()
     backend = tokenizer.backend_tokenizer
-    # Where the vocabulary is no language's (of proteins, say), some of these letters give nothing.
+    # Some of these letters give nothing where the vocabulary is not of a language (but of proteins, for example).
     for probe in ("a", "b c", "A", "L K"):
         bare = backend.encode(probe, add_special_tokens=False).ids
         framed = backend.encode(probe)
-        # Not the first place where the text stands: its tokens may equal the frame's, as an unknown token may.
+        # Not by searching for the tokens of the text, because they may equal those of the frame (unknown tokens may).
         inside = [index for index, special in enumerate(framed.special_tokens_mask) if not special]
         if not bare:
             continue

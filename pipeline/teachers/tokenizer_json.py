@@ -1,4 +1,4 @@
-"""What `tokenizer.json` says, and what we add to it."""
+"""What `tokenizer.json` says, and what the pipeline adds to it."""
 
 import re
 from typing import Any
@@ -13,8 +13,8 @@ _FILLER = re.compile("\uffff \\d+")
 def unreachable(merged: int) -> str:
     """The vocabulary's entry for a merged id that no text gives.
 
-    No model sees a space, since every family cuts text at spaces or writes them otherwise (`▁`, `Ġ`); so none can look
-    this entry up, nor a part of a word that it would be. U+FFFF, a noncharacter, tells it from what a teacher may have.
+    No model sees a space, because every family cuts text at spaces or writes them as `▁` or `Ġ`. So no model can find
+    this entry, which has a space. U+FFFF, a noncharacter, distinguishes it from any entry that a teacher may have.
     """
     return f"\uffff {merged}"
 

@@ -6,9 +6,9 @@ from `logsumexp`, and only the choice among equal logits from `topk`.
 
 import torch
 
-# Logits worked on at a time: what stays in a CPU's second-level cache, and enough to fill a GPU.
+# Logits that are worked on at a time: what fits a CPU's second-level cache, and enough to keep a GPU busy.
 _CHUNK = {"cpu": 2**19, "other": 2**28}
-# The vocabulary is looked through in blocks of this many logits.
+# The vocabulary is searched in blocks of this many logits.
 _BLOCK = 128
 
 
@@ -26,7 +26,7 @@ def log_normalizer(logits_MV: torch.Tensor) -> torch.Tensor:
 def top_k(logits_MV: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     """The K largest logits of each row, descending, and int64 ids: both [M, K].
 
-    The K largest lie in the K blocks of largest maxima, so that only those are sorted.
+    They lie in the K blocks with the largest maxima, so that only those are sorted.
     """
     rows, vocabulary = logits_MV.shape
     blocks = vocabulary // _BLOCK

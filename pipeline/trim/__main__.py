@@ -1,16 +1,15 @@
 """`python -m pipeline.trim FOLDER --output FOLDER`: leave out the tokens that the corpora do not use.
 
 A merged vocabulary holds every token of every teacher, but text in a few languages uses
-only some of them, and each costs the student a row of its embedding. Kept are the tokens
-that the corpora emit or that a teacher predicts for them, and what BPE needs to build
-those. The result is a folder of predictions like any other, in the smaller id space.
+only some of them, and each costs the student a row of its embedding. The tokens that the
+corpora emit or that a teacher predicts for them are kept, and what BPE needs to build them. The result is a folder of predictions like any other, in the smaller id space.
 No teacher runs again.
 """
 
 from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    # Before the imports, which take seconds, so that Ctrl-C is answered during them too.
     run_command("pipeline.trim.__main__")
 
 import argparse

@@ -46,7 +46,7 @@ def trim(
 ) -> dict[str, Any]:
     """Writes `predictions` to the folder `output` over a smaller vocabulary; returns the report as JSON values.
 
-    Files that are there already are kept, so that it can be stopped and run again.
+    Files that are there already are kept, so that the command can be stopped and run again.
 
     Args:
       vocabulary_from: a trimmed folder whose vocabulary and tokenizers to use, for example for held-out text.
@@ -122,7 +122,7 @@ def format_report(report: dict[str, Any], hidden_size: int) -> str:
 
 
 def _join_manifests(predictions: Predictions) -> Manifest:
-    """One manifest for all folders: of the newest, with everyone's teachers, languages and files."""
+    """One manifest for all folders: that of the newest, with the teachers, languages and files of all."""
     paths = [file.record.path for file in predictions.files]
     if len(set(paths)) < len(paths):
         twice = next(path for path in paths if paths.count(path) > 1)
@@ -153,7 +153,7 @@ def _join_manifests(predictions: Predictions) -> Manifest:
 
 
 def _run_of(predictions: Predictions, vocabulary: Vocabulary) -> str:
-    """The fingerprint of the trimmed run: of those it was made from, and of its vocabulary."""
+    """The fingerprint of the trimmed run: of the runs that it was made from, and of its vocabulary."""
     parts = [*(manifest.run_sha256 for manifest in predictions.manifests), vocabulary.sha256]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -237,13 +237,13 @@ def _tokens_of(target: Predictions, vocabulary: Vocabulary) -> np.ndarray:
 
 
 def _read(file: PredictionFile) -> pa.Table:
-    """All rows of a file. All columns, so that what is wrong is found before anything is written."""
+    """All rows of a file, with all columns, so that a fault is found before anything is written."""
     groups = [rows.replace_schema_metadata() for rows in read_row_groups(file)]
     return pa.concat_tables([ROW_SCHEMA.empty_table(), *groups])
 
 
 def _in_parallel(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:
-    """`work` of each file, several at a time, with progress in rows."""
+    """The result of `work` for each file, several at a time, with progress in rows."""
     pool = ThreadPoolExecutor(_THREADS)
     try:
         with tqdm(total=sum(file.record.rows for file in files), desc=what, unit="row") as bar:
@@ -251,5 +251,5 @@ def _in_parallel(files: list[PredictionFile], what: str, work: Callable[[Predict
                 bar.update(file.record.rows)
                 yield result
     finally:
-        # After an error or Ctrl-C nothing further is begun.
+        # After an error or Ctrl-C nothing more is started.
         pool.shutdown(cancel_futures=True)

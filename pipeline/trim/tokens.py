@@ -1,4 +1,4 @@
-"""Which merged tokens the corpora use, and rows over those alone: the pure functions of `pipeline.trim`."""
+"""Which merged tokens the corpora use, and rows over these tokens alone: the pure functions of `pipeline.trim`."""
 
 import json
 from dataclasses import dataclass
@@ -31,7 +31,7 @@ class Usage:
 
 
 def count_usage(rows: pa.Table, size: int) -> Usage:
-    """Counts the tokens of `rows` (`schemas.rows`). Replaced tokens count as what they replaced."""
+    """Counts the tokens of `rows` (`schemas.rows`). A replaced token counts as the token that it replaced."""
     ids, starts, _ = flatten(rows["input_ids"])
     positions, _, counts = flatten(rows["masked_positions"])
     original = ids.copy()
@@ -59,14 +59,14 @@ def kept_tokens(
         state = json.loads(tokenizer.backend_tokenizer.to_str())
         model = state["model"]
         if isinstance(model["vocab"], list):
-            # The unknown penalty of a Unigram model hangs on its lowest score.
+            # The unknown penalty of a Unigram model depends on its lowest score.
             scores = {merged: score for merged, (entry, score) in enumerate(model["vocab"]) if not is_filler(entry)}
-            kept[min(scores, key=scores.get)] = True
+            kept[min(scores, key=scores.__getitem__)] = True
             continue
         ids = model["vocab"]
         if "ByteLevel" in json.dumps([state["pre_tokenizer"], state["decoder"]]):
             kept[[ids[character] for character in byte_alphabet() if character in ids]] = True
-        # Latest merges first, so that a kept token keeps its pieces, and they theirs.
+        # The latest merges first, so that a kept token keeps its pieces, and those keep their pieces.
         for left, right in reversed(model.get("merges", [])):
             if kept[ids[merged_piece(model, left, right)]]:
                 kept[[ids[left], ids[right]]] = True
@@ -90,7 +90,7 @@ def trim_rows(rows: pa.Table, table: np.ndarray, unknown: int, top_k: int) -> pa
     """`rows` in trimmed ids.
 
     Inputs that were left out (random replacements; in other text, rare words) become
-    `unknown`. Targets that were left out are no targets any more, and rows without a
+    `unknown`. Targets that were left out are not targets any more, and rows without a
     target are dropped. Predictions that were left out keep their place among the top-k, as
     -1 with log-probability -inf.
     """
@@ -109,7 +109,7 @@ def trim_rows(rows: pa.Table, table: np.ndarray, unknown: int, top_k: int) -> pa
     if top_k:
         columns["label_logprobs"] = list_array(flatten(rows["label_logprobs"])[0][inside], ends)
         ids_MK = flatten(rows["topk_ids"])[0].reshape(-1, top_k)[inside]
-        # Some may be outside already, where this is not the first trim.
+        # Some may be outside already, if the rows were trimmed before.
         ids_MK = np.where(ids_MK < 0, np.int32(-1), table[ids_MK])
         logprobs_MK = flatten(rows["topk_logprobs"])[0].reshape(-1, top_k)[inside]
         logprobs_MK = np.where(ids_MK < 0, np.float16(-np.inf), logprobs_MK)
@@ -120,7 +120,7 @@ def trim_rows(rows: pa.Table, table: np.ndarray, unknown: int, top_k: int) -> pa
 
 def trim_words(words: pa.Table, table: np.ndarray) -> pa.Table:
     """The words all of whose tokens are kept, in trimmed ids."""
-    ids, starts, lengths = flatten(words["ids"])
+    ids, starts, _ = flatten(words["ids"])
     trimmed = table[ids]
     trimmed_lists = list_array(trimmed, np.append(starts, len(ids)))
     words = words.set_column(words.schema.get_field_index("ids"), "ids", trimmed_lists)

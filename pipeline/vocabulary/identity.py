@@ -1,7 +1,7 @@
 """Token identity: when do two teachers' tokens count as one?
 
 Tokens are one if they stand for the same bytes at the same place in a word. Each
-family writes that in its own way; here are the rules (`␣` is a space):
+family writes them in a different way. These are the rules (`␣` is a space):
 
 | merged token       | bytes   | WordPiece | Unigram  | byte-level BPE | `</w>` BPE | why                       |
 | ------------------ | ------- | --------- | -------- | -------------- | ---------- | ------------------------- |
@@ -23,12 +23,12 @@ A WordPiece without `##` over bytes (HPLT's BERTs) is written as byte-level BPE 
 
 `</w>` says where a word *ends*, not where it starts: `the</w>` is the word, or the end of a
 longer one; `the` starts one or stands within. They unify with what they are most often:
-`the</w>` with the whole word, since common words are one token, and `the`, which is never
+`the</w>` with the whole word, because common words are one token, and `the`, which is never
 a word, with the continuation. So every word that a teacher keeps whole is one token for
 all, and each letter has both forms.
 
 Vocabularies of words (WordLevel) go by WordPiece's rules; those of characters (ESM's amino
-acids) are continuations, since no space stands between them, and their longer tokens literal.
+acids) are continuations, because no space stands between them, and their longer tokens are literal.
 
 A BPE that writes spaces as `▁` but puts none before a text (Gemma, mmBERT) has the
 continuation for a text's first word, as byte-level BPE without a prefix space has.
@@ -36,12 +36,12 @@ continuation for a text's first word, as byte-level BPE without a prefix space h
 *Isolated* characters: BERT's pre-tokenizer makes every punctuation and every Chinese
 character a word of its own, so a WordPiece `,` or `我` does not say whether a space
 stood before it. Running text has no space before nearly all of them, so they unify
-with the form that has none. (For an opening bracket or quote that is the rarer form;
-one rule for all was preferred to a list.) Their `##` forms are never emitted and stay
+with the form that has none. (For an opening bracket or quote that is the rarer form.
+One rule for all was preferred to a list.) Their `##` forms are never emitted and stay
 literal, so that the map is injective.
 
 A SentencePiece byte piece below `<0x80>` is a whole character and would collide with
-that character's own piece; such pieces stay literal.
+the piece of that character; such pieces stay literal.
 
 With `token_identity: string` all of this is off: tokens are one if their strings are equal
 (special tokens still unify by role).
@@ -176,7 +176,7 @@ FAMILIES = {
 def display(identity: Identity) -> str:
     """How a token is written in the merged vocabulary. With its role, it is unique.
 
-    Surfaces that are no valid UTF-8, or that would read as something else, are
+    Surfaces that are not valid UTF-8, or that could be read as something else, are
     written byte by byte.
     """
     role, surface = identity
