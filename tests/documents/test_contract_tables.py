@@ -1,0 +1,70 @@
+"""The tables of docs/parquet.md and docs/merged-vocabulary.md say what the code says."""
+
+import re
+
+import pyarrow as pa
+
+from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORD_END, WORDPIECE
+from pipeline.vocabulary.identity import FAMILIES, display
+from schemas import SCHEMA_VERSION
+from schemas.manifest import FileRecord, Manifest, Masking, TeacherRecord
+from schemas.rows import ROW_SCHEMA, footer
+from schemas.vocabulary import CONTINUATION, FIXED_COLUMNS, LITERAL, SPECIAL_ROLES, WORD
+from tests.support.documents import table
+from tests.support.paths import ROOT
+
+PARQUET, MERGED = ROOT / "docs" / "parquet.md", ROOT / "docs" / "merged-vocabulary.md"
+COLUMNS = {"WordPiece": WORDPIECE, "Unigram": SENTENCEPIECE, "byte-level BPE": BYTE_LEVEL, "`</w>` BPE": WORD_END}
+
+
+def codes(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def test_columns():
+    names = {pa.string(): "string"}
+    kinds = {field.name: names.get(field.type) or f"list of {_short(field.type.value_type)}" for field in ROW_SCHEMA}
+    rows = table(PARQUET, "column | type | shape")
+    assert {codes(row["column"])[0]: row["type"] for row in rows} == kinds
+    assert [codes(row["column"])[0] for row in rows] == ROW_SCHEMA.names
+
+
+def _short(value_type: pa.DataType) -> str:
+    return {pa.int32(): "int32", pa.float32(): "float32", pa.float16(): "float16"}[value_type]
+
+
+def test_footer():
+    rows = table(PARQUET, "key")
+    assert [codes(row["key"])[0] for row in rows] == list(footer(8, "", "", [], ""))
+    assert rows[0]["value"] == str(SCHEMA_VERSION)
+    assert f"schema version {SCHEMA_VERSION}." in PARQUET.read_text(encoding="utf-8")
+
+
+def test_manifest():
+    rows = {name: row["meaning"] for row in table(PARQUET, "field") for name in codes(row["field"])}
+    assert set(rows) == set(Manifest.model_fields)
+    for name, record in (("masking", Masking), ("teachers", TeacherRecord), ("files", FileRecord)):
+        assert set(codes(rows[name])) == set(record.model_fields), name
+
+
+def test_vocabulary():
+    rows = table(PARQUET, "column | type | meaning")
+    assert [codes(row["column"])[0] for row in rows[:-1]] == list(FIXED_COLUMNS)
+    assert codes(rows[2]["meaning"]) == [*SPECIAL_ROLES, WORD, CONTINUATION, LITERAL]
+
+
+def test_token_identity():
+    """Each token of the rules' table has the identity of its row by the rules of its family."""
+    tried = 0
+    for row in table(MERGED, "merged token"):
+        (written,) = codes(row["merged token"])
+        kind = row["merged token"].split()[0]
+        # Roles and placeholders are told from other tokens before the rules of a family.
+        if kind not in (WORD, CONTINUATION, LITERAL) or written == "[unused7]":
+            continue
+        for column, family in COLUMNS.items():
+            for token in codes(row[column]):
+                identity = FAMILIES[family](token)
+                assert (identity[0], display(identity)) == (kind, written), (column, token)
+                tried += 1
+    assert tried > 25
