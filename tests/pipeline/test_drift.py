@@ -44,6 +44,7 @@ def test_report(predictions, text, tmp_path):
     assert found["tokens"]["merged"] == len(vocabulary) < found["tokens"]["by_string"] < found["tokens"]["separate"]
 
 
+@pytest.mark.heavy
 def test_the_union_by_string_is_that_of_identity_string(predictions, run_pipeline, tmp_path):
     by_string = read_vocabulary(str(run_pipeline(tmp_path / "s", token_identity="string", top_k=0) / VOCABULARY_FILE))
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))

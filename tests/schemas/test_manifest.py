@@ -24,6 +24,7 @@ def test_urls_of_one_place():
     assert location("memory://a/b") != location("memory://a/B")
 
 
+@pytest.mark.heavy
 def test_readers_refuse_a_mismatch_with_both_values(run_pipeline, tmp_path):
     folder = run_pipeline(tmp_path / "p", max_length=16)
     manifest = json.loads((folder / MANIFEST_FILE).read_text())

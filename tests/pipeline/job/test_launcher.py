@@ -101,6 +101,7 @@ def test_the_order_of_the_configuration_does_not_matter(predictions, run_pipelin
     assert files(folder) == files(predictions)
 
 
+@pytest.mark.heavy
 def test_teachers_and_languages_are_many_to_many(run_pipeline, pipeline_settings, teachers, tmp_path):
     settings = pipeline_settings(tmp_path / "p")
     settings["teachers"]["en-wordpiece"]["languages"] = ["en", "ru"]

@@ -10,6 +10,7 @@ from tests.support.outputs import rows
 from tests.support.teachers import broken_teacher
 
 
+@pytest.mark.heavy
 def test_a_teacher_gone_wrong_stops_the_run_with_one_line(pipeline_settings, teachers, tmp_path):
     from pipeline.job.launcher import run_pipeline
 
@@ -51,6 +52,7 @@ def test_unusable_lines_are_set_aside_and_counted(pipeline_settings, teachers, t
     assert {example_id.split(":")[3] for example_id in rows(tmp_path / "p").example_id} == {"0", "5"}
 
 
+@pytest.mark.heavy
 def test_copies_are_masked_differently(run_pipeline, tmp_path):
     masking = {"mlm_probability": 0.3, "copies": 3}
     frame = rows(run_pipeline(tmp_path / "p", masking=masking, top_k=0))

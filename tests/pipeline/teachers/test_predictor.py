@@ -177,6 +177,7 @@ def test_a_teacher_is_gone_with_its_last_user(without_collector):
     assert alive() is None
 
 
+@pytest.mark.heavy
 def test_of_two_teachers_one_predicts_at_a_time(monkeypatch):
     """How many threads an operation has is the process's, so one that ends would change it for the other."""
     forward, lock, busy, most = Predictor._predict_batch, threading.Lock(), Counter(), []

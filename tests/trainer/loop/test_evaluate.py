@@ -40,6 +40,7 @@ def test_evaluation_is_what_plain_transformers_gives(student, heldout):
         assert result["teacher_nll"] == pytest.approx(teacher_nll / positions, rel=1e-5)
 
 
+@pytest.mark.heavy
 def test_heldout_over_another_vocabulary_is_refused(predictions, run_pipeline, tmp_path):
     other = run_pipeline(tmp_path / "other", token_identity="string")
     done = train(write_config(tmp_path, predictions, other))
@@ -48,6 +49,7 @@ def test_heldout_over_another_vocabulary_is_refused(predictions, run_pipeline, t
         assert open_predictions(str(folder)).vocabulary.sha256 in done.stderr
 
 
+@pytest.mark.heavy
 def test_heldout_sequences_must_fit_the_student(run_pipeline, heldout, tmp_path):
     short = run_pipeline(tmp_path / "short", max_length=16)
     settings = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 16}

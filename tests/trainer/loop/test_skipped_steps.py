@@ -4,6 +4,7 @@ import json
 import signal
 
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file
 
@@ -14,6 +15,7 @@ from tests.support.training import (
 from trainer.__main__ import main
 
 
+@pytest.mark.heavy
 def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, monkeypatch, capfd):
     # No such row passes the reader, but one is a sure way to such a gradient.
     spoiled = spoil(predictions, tmp_path / "spoiled", 1)

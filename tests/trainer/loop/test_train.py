@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 import torch
 
 from schemas.manifest import open_predictions
@@ -26,6 +27,7 @@ def test_another_configuration_does_not_go_on(student, predictions, heldout, tmp
     assert "seed was 0, now 9" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.heavy
 def test_mlm_only_needs_no_predictions(run_pipeline, tmp_path):
     masked = run_pipeline(tmp_path / "masked", top_k=0)
     done = train(write_config(tmp_path, masked, masked, distillation={"kd_weight": 0}, max_steps=6))

@@ -28,6 +28,8 @@ from trainer.student.start import find_start
 # As wide as the teachers.
 SHAPE = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 SETTINGS = SHAPE | {"intermediate_size": 32, "max_position_embeddings": world.MAX_LENGTH}
+# The pipeline is run twice, and a student trained.
+pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
