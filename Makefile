@@ -58,4 +58,4 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m schemas schema trainer > trainer/config.schema.json
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build mergedistill.egg-info

@@ -5,7 +5,7 @@ nothing heavy is loaded before Ctrl-C is answered, and so that this package impo
 """
 
 import argparse
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from schemas import __version__
 from schemas.process import run_command
@@ -30,9 +30,9 @@ VERBS = {
 }
 
 
-def command_parser(prog: str, description: str, **settings: object) -> argparse.ArgumentParser:
+def command_parser(prog: str, description: str, **settings: Any) -> argparse.ArgumentParser:
     """A parser of a command's arguments that knows `--version`."""
-    parser = argparse.ArgumentParser(prog=prog, description=description, **settings)  # type: ignore[arg-type]
+    parser = argparse.ArgumentParser(prog=prog, description=description, **settings)
     parser.add_argument("--version", action="version", version=f"mergedistill {__version__}")
     return parser
 

@@ -38,7 +38,8 @@ def run_command(module: str, arguments: list[str] | None = None, prog: str | Non
     _end_on_signals()
     try:
         main = importlib.import_module(module).main
-        code = main(sys.argv[1:] if arguments is None else arguments, **({"prog": prog} if prog else {}))
+        given = sys.argv[1:] if arguments is None else arguments
+        code = main(given, prog) if prog else main(given)
     except Exception:  # A bug of ours.
         traceback.print_exc()
         code = 1

@@ -12,6 +12,12 @@ from schemas.commands import env
 pytestmark = pytest.mark.heavy
 
 
+@pytest.fixture(autouse=True)
+def no_programs(monkeypatch):
+    """Not this machine's GPUs."""
+    monkeypatch.setenv("PATH", "")
+
+
 def test_it_says_what_is_there_and_what_is_not(monkeypatch, capsys):
     monkeypatch.setattr(env, "_DISTRIBUTIONS", ("torch", "no-such-distribution"))
     assert env.main([]) == 0
@@ -44,10 +50,9 @@ def test_gpus_are_the_drivers_word(monkeypatch, tmp_path, script, expected):
     program = tmp_path / "nvidia-smi"
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setenv("PATH", str(tmp_path))
     assert env.report()["gpu"].startswith(expected)
 
 
-def test_no_driver(monkeypatch):
-    monkeypatch.setenv("PATH", "")
+def test_no_driver():
     assert env.report()["gpu"] == "none (no nvidia-smi)"
