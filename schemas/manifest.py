@@ -162,7 +162,7 @@ class Manifest(_Record):
     max_length: Annotated[int, Field(ge=1, lt=2**31)]
     masking: Masking
     packing: bool = False
-    token_identity: str = "family"  # noqa: S105 (tokens of text)
+    token_identity: str = "family"
     teachers: dict[Name, TeacherRecord]
     vocabulary: VocabularyRecord
     languages: list[LanguageRecord]
