@@ -167,8 +167,8 @@ def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
     taught = {
         name
         for manifest in predictions.manifests
-        for tokenizer in manifest.teachers.values()
-        for name in tokenizer.languages
+        for teacher in manifest.teachers.values()
+        for name in teacher.languages
     }
     text: dict[str, list[str]] = {}
     for pair in pairs:
