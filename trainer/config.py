@@ -131,7 +131,12 @@ class DistillationConfig(Config):
     @property
     def distils(self) -> bool:
         """Whether lambda is ever more than 0."""
-        return any(w.kd_weight or w.final_kd_weight for w in [self, *self.languages.values()])
+        return any(weight.kd_weight or weight.final_kd_weight for weight in self.weights)
+
+    @property
+    def weights(self) -> "list[DistillationConfig | LanguageWeight]":
+        """Where a lambda is given: for all languages, and for some."""
+        return [self, *self.languages.values()]
 
 
 class OptimizerConfig(Config):

@@ -64,7 +64,7 @@ class Runtime:
             self._together(dist.barrier)
 
     def _together(self, operation: Callable, *arguments) -> None:
-        """Takes part in what all processes do. UserError where another has ended."""
+        """Runs an operation in which all processes take part. UserError where another process has ended."""
         try:
             operation(*arguments)
         except RuntimeError as error:
@@ -72,22 +72,23 @@ class Runtime:
                 f"process {self.rank} ends because another one did, whose message says why ({first_line(error)})"
             ) from None
 
-    def parallel(self, module: nn.Module, shards: Iterable[nn.Module] | None = None) -> nn.Module:
+    def parallel(self, module: nn.Module, fsdp_layers: Iterable[nn.Module] | None = None) -> nn.Module:
         """`module` on the device, with its gradients averaged over processes.
 
-        With `shards`, its parameters are shared out over the processes and become whole when they are
-        needed, those of one shard at a time. They are other objects then: make the optimizer afterwards.
+        With `fsdp_layers`, its parameters are shared out over the processes (FSDP2) and become whole when they are
+        needed, those of one layer at a time. They are other objects then: make the optimizer afterwards.
         """
         if self.world_size == 1:
             return module.to(self.device)
-        if shards is None:
+        if fsdp_layers is None:
             devices = [self.device.index] if self.device.type == "cuda" else None
             return nn.parallel.DistributedDataParallel(module.to(self.device), device_ids=devices)
-        # Moves what it shards, so that no GPU ever holds all of it.
+        # `fully_shard` moves what it shares out, so that no GPU ever holds all of it.
         mesh = init_device_mesh(self.device.type, (self.world_size,))
-        for shard in shards:
-            fully_shard(shard, mesh=mesh)
-        return fully_shard(module, mesh=mesh)
+        for layer in fsdp_layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(module, mesh=mesh)
+        return module
 
 
 def start_runtime(precision: str) -> Runtime:
@@ -112,8 +113,8 @@ def stop_runtime() -> None:
 def _rendezvous_store() -> dist.Store:
     """The store by which the processes of this attempt find each other."""
     store, _, _ = next(dist.rendezvous("env://"))
-    # torchrun keeps one store over all restarts: without a prefix, gloo would wait half an hour for the addresses that
-    # the processes of the attempt before left there.
+    # torchrun keeps one store over all restarts. Without a prefix gloo would find the addresses of the processes of an
+    # earlier attempt there, and wait half an hour for them.
     return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 

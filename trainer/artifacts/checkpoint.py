@@ -5,7 +5,7 @@
       optimizer.safetensors  AdamW's moments and step counts, `<weight's name>/<field>`
       state.json             `trainer.artifacts.checkpoint_state`
 
-They are the same however many processes the run has and whether they shard it.
+They are the same however many processes the run has, and with FSDP or without.
 
 There are no random states: every micro-batch's dropout is seeded by (seed, step, lane).
 """
@@ -38,8 +38,8 @@ Content = TypeVar("Content")
 class CheckpointWriter:
     """Writes checkpoints by another thread, from copies, while training goes on; keeps the last few.
 
-    Every process has one, since all of them hold parts of what is saved where it is sharded; only
-    that with `writes` writes.
+    Every process has a writer, because with FSDP all of them hold parts of what is saved; only the one with `writes`
+    writes.
     """
 
     def __init__(self, output: str, keep: int, writes: bool):
@@ -135,7 +135,7 @@ def _write(
     final = _folder(output, step)
     content = json.dumps(state.to_json(), indent=2)
     if final.exists():
-        # A step has but one set of weights. What can be new is an evaluation of them.
+        # The weights after a step do not change. What can be new is an evaluation of them.
         write_bytes(str(final / _STATE), content.encode())
         return
     remove_partial(output)
@@ -147,16 +147,16 @@ def _write(
     for path in (*temporary.iterdir(), temporary):
         _flush(path)
     temporary.rename(final)
-    # The new one must be there before an old one goes, also after a crash of the machine.
+    # The new checkpoint must be on the disk before an old one goes, also if the machine crashes.
     _flush(final.parent)
     for old in checkpoint_steps(output)[:-keep]:
         if old != best:
-            # Hidden first: a kill must not leave a part of it that looks whole.
+            # Renamed first, so that a kill does not leave a part of it that looks whole.
             shutil.rmtree(_folder(output, old).rename(_hidden(_folder(output, old))))
 
 
 def remove_partial(output: str) -> None:
-    """Removes what is left of checkpoints that a killed run, or a full disk, did not let become whole."""
+    """Removes the parts of checkpoints that were not finished because the run was killed or the disk was full."""
     for left in (Path(output) / FOLDER).glob(".*.tmp"):
         if re.fullmatch(r"\.\d+\.tmp", left.name):
             shutil.rmtree(left)
@@ -203,7 +203,7 @@ def _folder(output: str, step: int) -> Path:
 
 
 def _unique(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by name, each once: tied weights have several names."""
+    """The model's tensors by one name: tied weights have several."""
     seen: dict[int, str] = {}
     tensors = model.state_dict(keep_vars=True)
     return {name: tensor for name, tensor in tensors.items() if seen.setdefault(id(tensor), name) == name}
@@ -218,7 +218,7 @@ def _moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 
 
 def _copies(tensors: dict[str, torch.Tensor], wanted: bool) -> dict[str, torch.Tensor]:
-    """Whole copies on the CPU, where `wanted`: the parts of a sharded tensor come from all processes."""
+    """Whole copies on the CPU, where `wanted`: the parts of a tensor that FSDP has shared out come from all processes."""
     copies = {}
     for name, tensor in tensors.items():
         whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor

@@ -24,7 +24,7 @@ _CONFIG_FILE = "config.json"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`evaluation.json`: of which step, on what, and each language's figures."""
+    """`evaluation.json`: of the student after which step, on which held-out predictions, and the scores by language."""
 
     step: int
     heldout_sha256: str | None
@@ -36,16 +36,16 @@ def export_checkpoint(
 ) -> Evaluation:
     """Writes the student of a checkpoint to `folder`: weights (safetensors), configuration, tokenizers and model card.
 
-    `AutoModelForMaskedLM` and `AutoTokenizer` load `folder`; the tokenizer there is for
-    text of any language. `AutoTokenizer.from_pretrained(folder, subfolder="tokenizers/<language>")`
-    segments a language exactly as its (first) teacher does, in merged ids. `_vocabulary.parquet` says which those are.
+    `AutoModelForMaskedLM` and `AutoTokenizer` load `folder`; the tokenizer there is for text of any language.
+    `AutoTokenizer.from_pretrained(folder, subfolder="tokenizers/<language>")` segments a language exactly as its (first)
+    teacher does, in the merged ids that `_vocabulary.parquet` lists.
 
     Args:
       folder: owned by this process (`schemas.lock`).
       heldout_sha256: what the figures to report were measured on.
 
     Returns:
-      What `evaluation.json`, which is written last, holds.
+      The content of `evaluation.json`, which is written last.
 
     Raises:
       UserError: the checkpoint is of another student or another vocabulary.
@@ -81,7 +81,7 @@ def export_checkpoint(
 
 
 def read_evaluation(folder: str) -> Evaluation | None:
-    """What an export that is whole says of itself."""
+    """The evaluation of a finished export; None where there is none, or it is damaged."""
     path = Path(folder) / EVALUATION_FILE
     try:
         fields = json.loads(path.read_text())
@@ -89,12 +89,12 @@ def read_evaluation(folder: str) -> Evaluation | None:
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError):
-        # Damaged: the export is made again.
+        # The export is made again.
         return None
 
 
 def _copy(source: str, target: Path, limit: int) -> None:
-    """Copies a tokenizer's files; it learns that the student reads at most `limit` tokens."""
+    """Copies a tokenizer's files, and sets in them that the student reads at most `limit` tokens."""
     files = read_tokenizer_files(source)
     settings = read_settings(source, files)
     length = settings.get("model_max_length")

@@ -24,25 +24,24 @@ from trainer.loss.sparse import Losses
 METRICS_FILE = "metrics.jsonl"
 # Means over masked positions; see `trainer.loss.sparse.Losses`.
 _BY_LANGUAGE = ("mlm", "kd", "kl", "accuracy", "teacher_agreement")
-# Between progress lines. A log keeps them all, for as long as the run takes.
+# Seconds between progress lines. A log file keeps all of them, so there they are rarer.
 _SECONDS_ON_A_TERMINAL, _SECONDS_IN_A_LOG = 0.1, 10
 
 
 class Metrics:
     """Sums on the device and reads back only at log steps, so training never waits for them.
 
-    `metrics.jsonl` has a line a log step, {"step", "train": {language: {mlm, kd, kl, accuracy,
-    teacher_agreement}}, "learning_rate", ...}, of which only mlm and accuracy are there where
-    lambda is 0; and a line an evaluation, {"step", "heldout": ..., "heldout_sha256"}. TensorBoard's
-    `logs/` and, where wanted, Weights & Biases have the same figures. A resumed run drops what
-    came after its checkpoint.
+    `metrics.jsonl` has one line for each log step, {"step", "train": {language: {mlm, kd, kl, accuracy,
+    teacher_agreement}}, "learning_rate", ...}, with only mlm and accuracy where lambda is 0; and one line for each
+    evaluation, {"step", "heldout": ..., "heldout_sha256"}. TensorBoard's `logs/` and, if configured, Weights & Biases
+    have the same figures. A resumed run drops what came after its checkpoint.
     """
 
     def __init__(self, config: TrainerConfig, languages: list[str], start: int, runtime: Runtime):
         output = Path(config.output)
         self._runtime = runtime
         self._languages = languages
-        # Without a teacher there is nothing to say of one.
+        # Without a teacher there are no figures of one.
         self._shown = _BY_LANGUAGE if config.distillation.distils else ("mlm", "accuracy")
         self._sums = torch.zeros(len(languages), 1 + len(_BY_LANGUAGE), device=runtime.device)
         self._tokens = 0
@@ -64,7 +63,7 @@ class Metrics:
 
     def add(self, batch: Batch, losses: Losses) -> None:
         """Counts one micro-batch; positions whose loss is not finite are left out."""
-        columns = (losses.mlm_M, losses.kd_M, losses.kl_M, losses.right_M, losses.agrees_M)
+        columns = (losses.mlm_M, losses.kd_M, losses.kl_M, losses.correct_M, losses.agrees_M)
         columns_MS = torch.stack([torch.ones_like(losses.mlm_M), *columns], 1).float()
         columns_MS.masked_fill_(~torch.isfinite(columns_MS).all(1, keepdim=True), 0)
         self._sums.index_add_(0, batch.language_M.to(self._sums.device), columns_MS)
@@ -114,7 +113,7 @@ class Metrics:
         self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s", refresh=False)
 
     def log_evaluation(self, step: int, heldout_sha256: str, scores: dict[str, LanguageScores], seconds: float) -> None:
-        """Writes an evaluation's figures; the `seconds` that it took are none of training."""
+        """Writes an evaluation's scores; the `seconds` that it took do not count as training time."""
         self._since += seconds
         if not self._runtime.is_main:
             return
@@ -143,14 +142,14 @@ class Metrics:
             self._wandb.log(scalars, step=step)
 
     def _peak_memory(self) -> int:
-        """Bytes: of the GPU where there is one, else of the process."""
+        """Bytes, of the GPU if there is one, else of the process."""
         if self._runtime.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _start_wandb(config: TrainerConfig) -> Any:
-    """The run at Weights & Biases; the same one when a run goes on. UserError where it cannot be used."""
+    """The run at Weights & Biases, which is the same when a run goes on. UserError where wandb cannot be used."""
     try:
         import wandb
     except ImportError:
@@ -175,7 +174,7 @@ def _start_wandb(config: TrainerConfig) -> Any:
 
 
 def heldout_scores(output: str, step: int, heldout_sha256: str | None) -> dict[str, LanguageScores]:
-    """What was logged of the evaluation of a step on some held-out predictions; empty where there was none."""
+    """The scores that were logged after a step on these held-out predictions; empty if there were none."""
     logged: dict[str, dict] = {}
     for line in _lines(Path(output) / METRICS_FILE):
         if line["step"] == step and "heldout" in line and line["heldout_sha256"] == heldout_sha256:
@@ -186,13 +185,13 @@ def heldout_scores(output: str, step: int, heldout_sha256: str | None) -> dict[s
 def _reopen(path: Path, start: int):
     """The file, with its lines up to step `start`, open for more."""
     kept = [json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= start]
-    # At once: a kill must not cost the lines that were there.
+    # All at once, so that a kill does not lose the lines that were there.
     write_bytes(str(path), "".join(kept).encode())
     return path.open("a")
 
 
 def _lines(path: Path) -> list[dict]:
-    """The file's lines, without a last one that a kill cut short."""
+    """The file's lines, without those that a kill cut short."""
     lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

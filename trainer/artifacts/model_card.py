@@ -1,4 +1,4 @@
-"""The model card of an exported student: what is known of it, and what its makers have to add."""
+"""The model card of an exported student: what is known about it, and what its makers have to add."""
 
 import re
 
@@ -10,7 +10,7 @@ from trainer.artifacts.scores import LanguageScores
 from trainer.config import TrainerConfig
 
 _ADDED = {"library_name": "transformers", "pipeline_tag": "fill-mask", "tags": ["mergedistill", "distillation"]}
-# Where things lay on some machine says nothing to others.
+# Paths on the machine of the run mean nothing to readers.
 _LOCAL = {"output", "predictions", "heldout"}
 
 

@@ -1,16 +1,16 @@
-"""What transformers 4 reads under other names than transformers 5 writes."""
+"""Fields of a configuration that transformers 4 and 5 call differently."""
 
 from transformers import PreTrainedConfig
 
-# ModernBERT's kinds of layers, and what transformers 4 calls the base of their rotary embeddings.
+# ModernBERT's kinds of layers, and transformers 4's names for the base of their rotary embeddings.
 _THETA = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
 
 
 def add_older_names(config: PreTrainedConfig) -> None:
-    """Adds what a configuration says by names new in transformers 5 once more, by those of transformers 4.
+    """Repeats fields whose names are new in transformers 5 under their names in transformers 4.
 
-    Without them it would take its defaults, and compute something else. These are ModernBERT's rotary
-    embeddings and its order of layers; no other masked LM that both know has such fields.
+    Without them transformers 4 would take its defaults, and compute something else. The fields are ModernBERT's rotary
+    embeddings and its order of layers; no other masked LM that both versions know has such fields.
     """
     if config.model_type != "modernbert":
         return

@@ -46,7 +46,7 @@ class Batch:
         """The batch on another device."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.type is torch.Tensor}
         if device.type == "cuda":
-            # From other memory the copy would wait for what the GPU has still to do.
+            # A copy from other memory would wait for the work that the GPU still has to do.
             tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
         return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
@@ -73,8 +73,8 @@ def columns_read(top_k: int) -> list[str]:
 class Columns:
     """N rows of a table.
 
-    Each column is held as an Arrow binary array, a row's values being its bytes: so Arrow
-    copies rows whole, where NumPy would gather value by value.
+    Each column is an Arrow binary array, in which the bytes of an entry are the values of a row. So Arrow copies whole
+    rows, where NumPy would gather value by value.
     """
 
     def __init__(self, columns: dict[str, pa.LargeBinaryArray], top_k: int):
@@ -83,14 +83,14 @@ class Columns:
 
     @classmethod
     def of(cls, table: pa.Table, top_k: int) -> "Columns":
-        """The rows of `table`; with K = 0 without its teacher's columns."""
+        """The rows of `table`, without its teacher's columns if K = 0."""
         return cls({name: _as_bytes(table[name]) for name in columns_read(top_k)}, top_k)
 
     @classmethod
     def gather(cls, parts: Sequence[tuple["Columns", slice]], rows: np.ndarray) -> "Columns":
-        """The given rows, in that order, of what is `parts` (consecutive rows of several) one after the other."""
+        """Some rows of the concatenated `parts` (consecutive rows of several `Columns`), in the order of `rows`."""
         first, indices = parts[0][0], pa.array(rows)
-        # One column after the other, so that the memory of one's parts is free for the next.
+        # One column after the other, so that the memory of a column's parts is free for the next column.
         return cls(
             {
                 name: pa.concat_arrays([p._columns[name][s.start : s.stop] for p, s in parts]).take(indices)
@@ -118,7 +118,7 @@ class Columns:
         return offsets // np.dtype(_DTYPES[name]).itemsize
 
     def teachers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The teacher's columns of the M masked positions: [M], [M, K], [M, K]; with K = 0 NaN and empty ones."""
+        """The teacher's columns at the M masked positions: [M], [M, K], [M, K]; if K = 0, NaN and two empty ones."""
         shape = (int(self.lengths("labels").sum()), self.top_k)
         if not self.top_k:
             return np.full(shape[0], np.nan, np.float32), np.empty(shape, np.int32), np.empty(shape, np.float16)
@@ -143,8 +143,8 @@ def make_batches(
 ) -> list[Batch]:
     """All rows of the pieces in batches of rows of similar length, at most `batch_tokens` padded tokens each.
 
-    With `random` rows of equal length and the batches come in random order. A row longer
-    than `batch_tokens` is a batch of its own.
+    With `random`, rows of equal length and the batches are in random order. A row longer than `batch_tokens` is a batch
+    by itself.
     """
     parts = [(piece.columns, piece.rows) for piece in pieces]
     lengths_N = np.concatenate([columns.lengths("input_ids")[rows] for columns, rows in parts])
@@ -162,7 +162,7 @@ def make_batches(
     starts = np.cumsum([0, *sizes])[:-1]
     tokens = np.add.reduceat(lengths_N, starts)
     padded = np.maximum.reduceat(lengths_N, starts)
-    # Of each row, where it begins in its batch, flattened.
+    # Where each row begins in its flattened batch.
     begins_N = (np.arange(len(rows_N)) - np.repeat(starts, sizes)) * np.repeat(padded, sizes)
 
     counts = [piece.rows.stop - piece.rows.start for piece in pieces]
@@ -185,19 +185,19 @@ def make_batches(
     for rows, of_ids, *of_targets in zip(
         _slices(sizes), _slices(tokens), *(torch.from_numpy(values).split(masked) for values in targets), strict=True
     ):
-        ids_BL, inside_BL = map(torch.from_numpy, pad(ids[of_ids], lengths_N[rows], pad_id))
+        ids_BL, attention_mask_BL = map(torch.from_numpy, pad(ids[of_ids], lengths_N[rows], pad_id))
         origins = Origins(groups, piece_N[rows], row_N[rows])
-        result.append(Batch(ids_BL, inside_BL, *of_targets, of_ids.stop - of_ids.start, origins))
+        result.append(Batch(ids_BL, attention_mask_BL, *of_targets, of_ids.stop - of_ids.start, origins))
     return result
 
 
 def _slices(sizes: Sequence[int]) -> list[slice]:
-    """Consecutive ones of the given sizes."""
+    """Consecutive slices of the given sizes."""
     return [slice(start, stop) for start, stop in pairwise(np.cumsum([0, *sizes]).tolist())]
 
 
 def _as_bytes(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
-    """The rows of a list column, each as the bytes of its values. Shares its memory."""
+    """The rows of a list column, each as the bytes of its values. The memory is shared."""
     array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
     values, width = array.values, array.type.value_type.bit_width // 8
     offsets = (array.offsets.to_numpy().astype(np.int64) + values.offset) * width

@@ -6,11 +6,11 @@ from functools import partial
 
 
 def when_all(futures: Sequence[Future], work: Callable[[], object], executor: Executor) -> Future:
-    """The result of `work()`, called by the thread that ends the last of `futures`; by `executor` if all have ended."""
+    """The result of `work()`, called by the thread that ends the last of `futures`, or by `executor` if all have ended."""
     result = Future()
-    # Futures keep their callbacks: once it runs, these must hold neither what `work` works on nor its result.
+    # Futures keep their callbacks. Once `work` runs, the callbacks must hold neither its arguments nor its result.
     waiting = [partial(_run, work, result)]
-    # One for each future and one for this thread; what `next` gives is given once, whatever the threads.
+    # One number for each future and one for this thread. `next` gives each number once, however many threads call it.
     missing = iter(range(len(futures), -1, -1))
 
     def arrive(start: Callable, _: Future | None = None) -> None:

@@ -195,7 +195,7 @@ class _PlanRunner:
         self._executor.shutdown(cancel_futures=True)
 
     def _read(self, row_group: RowGroup) -> Columns:
-        # One row group a thread finds out that the storage is gone, not all that are planned, minutes each.
+        # When the storage is gone, each thread finds out once; not for every planned row group, which takes minutes each.
         if self._failure:
             raise self._failure
         try:

@@ -1,19 +1,19 @@
-"""Whether a run may go on from a checkpoint: only to the weights that it would have had without a stop."""
+"""Whether a run may go on from a checkpoint: only if its weights will be those that it would have had without a stop."""
 
 from schemas.errors import UserError, differences
 from trainer.config import TrainerConfig
 
 
 def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dict) -> None:
-    """Refuses to go on from the checkpoint of `step` in the output folder where it is of another run.
+    """Refuses to go on from the checkpoint of `step` in the output folder if it is of another run.
 
-    Another number of steps makes no other run where nothing that is done at a step depends on it.
+    A run with another number of steps is the same run as long as nothing that is done at a step depends on that number.
 
     Args:
-      theirs, ours: everything that decides the weights, JSON values: the checkpoint's, and the configuration's.
+      theirs, ours: everything that decides the weights (`run_spec`) by the checkpoint, and by the configuration.
 
     Raises:
-      UserError: they differ, and in what; or the checkpoint is past the last step.
+      UserError: they differ, with the differences; or the checkpoint is past the last step.
     """
     changed = differences(theirs, ours)
     if changed and not differences(theirs | {"max_steps": 0}, ours | {"max_steps": 0}):
@@ -36,10 +36,9 @@ def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dic
 
 
 def _planned_by_steps(config: TrainerConfig) -> str | None:
-    """What changes from the first step to the last."""
+    """What changes from the first step to the last, so that it depends on their number."""
     if config.optimizer.lr_scheduler_type != "constant_with_warmup":
         return f"the learning rate (optimizer.lr_scheduler_type: {config.optimizer.lr_scheduler_type})"
-    weights = [config.distillation, *config.distillation.languages.values()]
-    if any(weight.final_kd_weight not in (None, weight.kd_weight) for weight in weights):
+    if any(weight.final_kd_weight not in (None, weight.kd_weight) for weight in config.distillation.weights):
         return "lambda (distillation.final_kd_weight)"
     return None

@@ -20,7 +20,7 @@ _ALIGNED = ("left", *["right"] * 5)
 
 
 def open_heldout(folders: list[str], training: Predictions) -> Predictions:
-    """Opens held-out predictions; UserError where their ids are not those of the training vocabulary."""
+    """Opens held-out predictions. UserError if their ids are not those of the training vocabulary."""
     heldout = open_predictions(*folders)
     if not training.vocabulary.extends(heldout.vocabulary):
         raise UserError(
@@ -44,19 +44,19 @@ def evaluate(
     student.eval()
     batches = _batches(heldout, languages, batch_tokens)
     while step := list(islice(batches, runtime.world_size)):
-        # A sharded student runs in all processes or in none: at the end some repeat the last batch, uncounted.
+        # With FSDP the student runs in all processes or in none: at the end some repeat the last batch, uncounted.
         batch = step[min(runtime.rank, len(step) - 1)].to(runtime.device)
         with runtime.autocast():
             losses = student(batch, torch.zeros(len(batch.labels_M), device=runtime.device))
         if runtime.rank >= len(step):
             continue
-        parts = [torch.ones_like(losses.mlm_M), losses.right_M, losses.mlm_M]
+        parts = [torch.ones_like(losses.mlm_M), losses.correct_M, losses.mlm_M]
         if top_k:
             parts += [batch.topk_ids_MK[:, 0] == batch.labels_M, -batch.label_logprobs_M, losses.kl_M]
         columns_MS = torch.stack([part.double().cpu() for part in parts], 1)
         sums[:, : len(parts)].index_add_(0, batch.language_M.cpu(), columns_MS)
     if isinstance(student, FSDPModule):
-        # As a backward pass would: what is saved and optimized are the parts.
+        # As a backward pass does: what is saved and optimized is each process's part.
         student.reshard()
     student.train()
     sums = runtime.all_reduce(sums)

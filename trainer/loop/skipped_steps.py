@@ -1,4 +1,4 @@
-"""Steps that were left out because their gradient was NaN or infinite: counted, named, and limited."""
+"""Counts, names and limits the steps that were left out because their gradient was NaN or infinite."""
 
 import torch
 from tqdm import tqdm
@@ -13,7 +13,7 @@ _NAMED = 5
 
 
 class SkippedSteps:
-    """Remembers on the device which steps were left out, and reads that back only when asked."""
+    """Remembers on the device which steps were left out, and reads that back only in `check`."""
 
     def __init__(self, limit: int, count: int, runtime: Runtime):
         self.count = count
@@ -35,13 +35,13 @@ class SkippedSteps:
         """Counts what was remembered since the last call.
 
         Raises:
-          UserError: more steps were left out than allowed, naming examples of the last.
+          UserError: more steps were left out than allowed; names examples of the last one.
         """
         flags = torch.stack([flag for _, flag in self._steps]).tolist() if self._steps else []
         bad = [step for (step, _), is_bad in zip(self._steps, flags, strict=True) if is_bad]
         if bad:
             self.count += len(bad)
-            at_fault = [ids for found in self._runtime.gather(self._examples(bad[-1])) for ids in found]
+            at_fault = [name for names in self._runtime.gather(self._examples(bad[-1])) for name in names]
             named = ", ".join(at_fault[:_NAMED]) + (f" and {len(at_fault) - _NAMED} more" * (len(at_fault) > _NAMED))
             message = f"the gradient was not finite at step {', '.join(map(str, bad))}; rows of the last: {named}"
             if self.count > self._limit:
@@ -55,7 +55,7 @@ class SkippedSteps:
         self._batches.clear()
 
     def _examples(self, step: int) -> list[str]:
-        """Example ids of this process's rows whose loss was at fault at `step`; of all, where none was."""
+        """Example ids of this process's rows whose loss was not finite at `step`; of all its rows if every loss was finite."""
         batches = [batch for batch in self._batches if batch[0] == step]
         at_fault = [rows_M[~is_finite_M].unique().tolist() for _, rows_M, is_finite_M, _ in batches]
         return [

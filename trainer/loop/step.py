@@ -56,7 +56,7 @@ def make_learner(
 ) -> Learner:
     """Moves the student to the device, shared out over the processes where that is asked for, and makes its optimizer."""
     parallel = runtime.parallel(student, student.layers() if config.fsdp else None)
-    # Sharing it out makes other parameters of it.
+    # FSDP replaces the parameters, so the optimizer comes afterwards.
     optimizer, scheduler = make_optimizer(student, config.optimizer, config.max_steps)
     return Learner(
         config=config,

@@ -1,4 +1,4 @@
-"""What the student is asked for at one masked position, as a function of a few log-probabilities.
+"""The loss at one masked position, as a function of a few log-probabilities.
 
 Legend: M masked positions, K top-k, V merged vocabulary.
 
@@ -21,7 +21,7 @@ the teacher's stored log-probabilities of its top-k, over its whole vocabulary:
 k runs over the top-k inside the vocabulary; t = -inf marks those that were trimmed away. T^2
 keeps the gradient's size (Hinton et al. 2015, arXiv 1503.02531). `renormalize` is the
 paper's (MergeDistill, section 3): the teacher's softmax over its top-k logits. It asks for
-more confidence than a teacher has whose top-k hold little of the mass; with sharp teachers
+more confidence than the teacher has where the top-k hold little of the mass; with sharp teachers
 the three agree. `bucket` is the default by measurement (docs/decisions/tail.md).
 """
 
@@ -39,7 +39,7 @@ _CLOSEST_TO_ZERO = -1e-6
 
 @dataclass(frozen=True)
 class Objective:
-    """How the top-k are compared; formulas above. ValueError for what is not defined."""
+    """How the top-k are compared; the formulas are above. ValueError for what is not defined."""
 
     tail: str = "bucket"
     temperature: float = 1.0
@@ -52,7 +52,7 @@ class Objective:
 
     @property
     def student_temperature(self) -> float:
-        """u in the formulas: at which the student is normalised over the vocabulary."""
+        """u in the formulas: the temperature at which the student is normalised over the vocabulary."""
         return self.temperature if self.tail == "renormalize" else 1.0
 
 
@@ -63,7 +63,7 @@ def sparse_losses(
     mlm_M = -label_M
     if teacher_MK.shape[1] == 0:
         return mlm_M, torch.zeros_like(mlm_M)
-    # Outside a trimmed vocabulary: no part of the top-k, for the teacher as for the student.
+    # Predictions outside a trimmed vocabulary are no part of the top-k, neither the teacher's nor the student's.
     outside_MK = teacher_MK.isneginf()
     temperature = objective.temperature
     if objective.tail == "renormalize":

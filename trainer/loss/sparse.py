@@ -1,19 +1,18 @@
-"""The sparse distillation loss, without ever holding the [M, V] matrix of logits whole.
+"""The sparse distillation loss, without ever holding the whole [M, V] matrix of logits.
 
 Legend: M masked positions, C positions of one chunk, H hidden size, V merged vocabulary,
 K top-k, J = 1 + K columns (the label and the top-k), T teachers.
 
-The objective (`trainer.loss.objective`) is a function of few numbers a position: the student's
-log-probabilities s_J at the label and the top-k, and, where it is normalised otherwise than
-over the whole vocabulary at temperature 1, its normaliser a. So `distillation_loss` goes
-over chunks of positions, lets autograd differentiate that small function, g_J = dL/ds_J and
+The objective (`trainer.loss.objective`) is a function of a few numbers at each position: the student's log-probabilities
+s_J at the label and the top-k, and its normaliser a, unless it is normalised over the whole vocabulary at temperature 1.
+So `distillation_loss` goes over chunks of positions, lets autograd differentiate that small function, g_J = dL/ds_J and
 g_a = dL/da, and turns the chunk's softmax p into the gradient in place:
 
     dL/dz_v = [v in J] g_v + g_a w_v - p_v (sum_j g_j + g_a / u)
     w_v = da/ds_v = [v in O] exp(s_v / u - a) / u
 
-Peak memory is one float32 [C, V] chunk, for `w` a second one, and the gradients. On a CPU it takes
-less time than the dense computation (`python -m benchmarks.loss`).
+Peak memory is one float32 [C, V] chunk, a second one where `w` is needed, and the gradients. On a CPU it takes less time
+than the dense computation (`python -m benchmarks.loss`).
 """
 
 from dataclasses import dataclass
@@ -22,42 +21,42 @@ import torch
 
 from trainer.loss.objective import Objective, sparse_losses
 
-# Float32 logits of one chunk: 2^26 are 256 MiB. Smaller chunks read the weights more often.
+# How many float32 logits a chunk has: 2^26 are 256 MiB. Smaller chunks read the weights more often.
 _CHUNK_LOGITS = 2**26
-# Float32 logits that stay in a core's cache while they are made probabilities.
+# How many float32 logits stay in a core's cache while they are turned into probabilities.
 _CACHED_LOGITS = 2**19
-# Tokens at a time in the matrix products: on a CPU so few that what they give is still in the cache when it is cast or
-# added, on a GPU so many that its kernels take longer than their launch.
+# How many tokens the matrix products take at a time: on a CPU so few that their result is still in the cache when it is
+# cast or added, on a GPU so many that the kernels take longer than their launch.
 _TILE, _GPU_TILE = 2**12, 2**16
 
 
 @dataclass(frozen=True)
 class Losses:
-    """A batch's losses; all but `total` detached, [M].
+    """The losses of a batch; all but `total` are detached and have shape [M].
 
     Attributes:
       total: float scalar in nats, the sum over positions; differentiable.
-      mlm_M, kd_M: its parts before lambda.
-      kl_M: KL(teacher || student) over the top-k and one class for the rest, at temperature 1,
-        whatever the objective: to compare runs by.
-      right_M, agrees_M: bool, the student's first guess is the label; the teacher's first guess.
+      mlm_M, kd_M: the parts of the total before they are multiplied by lambda.
+      kl_M: KL(teacher || student) over the top-k and one class for the rest, at temperature 1. It is the same for every
+        objective, so that runs can be compared by it.
+      correct_M, agrees_M: bool, whether the student's first guess is the label, and whether it is the teacher's first guess.
     """
 
     total: torch.Tensor
     mlm_M: torch.Tensor
     kd_M: torch.Tensor
     kl_M: torch.Tensor
-    right_M: torch.Tensor
+    correct_M: torch.Tensor
     agrees_M: torch.Tensor
 
 
 @dataclass(frozen=True)
 class Ownership:
-    """Which teacher owns which token, to normalise the student over its teacher's part.
+    """Which teacher has which token, to normalise the student over the tokens of its teacher.
 
     Attributes:
       owned_TV: bool, teacher t has token v.
-      teacher_M: int64, the teacher of each position. It owns that position's label and top-k.
+      teacher_M: int64, the teacher of each position. It has that position's label and top-k.
     """
 
     owned_TV: torch.Tensor
@@ -80,16 +79,15 @@ def distillation_loss(
     Args:
       hidden_MH: what the vocabulary projection is applied to, at masked positions.
       weight_VH, bias_V: the projection, over the merged vocabulary.
-      labels_M, topk_ids_MK: integers, merged ids. K may be 0, then kd is 0.
+      labels_M, topk_ids_MK: integers, merged ids. If K is 0, kd is 0.
       topk_logprobs_MK: the teacher's, over its whole vocabulary at temperature 1; -inf for
-        a prediction outside the vocabulary, whose id is then -1 or any.
+        a prediction outside the vocabulary, whose id may be -1 or any other.
       lambda_M: share of the distillation at each position, in [0, 1].
-      ownership: normalises the student over its teacher's tokens in kd. mlm is always over the
-        whole merged vocabulary, which the finished student is read over.
+      ownership: normalises the student over its teacher's tokens in kd. mlm is always over the whole merged vocabulary,
+        over which the finished student predicts.
 
-    Under autocast the matrix products run in its dtype and the rest in float32; otherwise
-    everything runs in the dtype of `hidden_MH`. Gradients are made in the forward pass: a
-    second backward pass through the same result is refused.
+    Under autocast the matrix products run in its dtype and the rest in float32; otherwise everything runs in the dtype of
+    `hidden_MH`. Gradients are computed in the forward pass, so a second backward pass through the same result is refused.
     """
     return Losses(
         *_ChunkedLoss.apply(
@@ -105,35 +103,35 @@ def distillation_loss(
 
 
 class _ChunkedLoss(torch.autograd.Function):
-    """Gradients are made in the forward pass, chunk by chunk, and only scaled in the backward."""
+    """Gradients are computed in the forward pass, chunk by chunk, and only scaled in the backward pass."""
 
     @staticmethod
     def forward(ctx, hidden_MH, weight_VH, bias_V, targets, objective, ownership, with_gradient):
         labels_M, topk_ids_MK, topk_logprobs_MK, lambda_M = targets
         device = hidden_MH.device.type
-        fast = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MH.dtype
-        exact = torch.float64 if hidden_MH.dtype == torch.float64 else torch.float32
-        # A prediction outside a trimmed vocabulary has no probability, so any id does.
+        compute_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MH.dtype
+        accum_dtype = torch.float64 if hidden_MH.dtype == torch.float64 else torch.float32
+        # A prediction outside a trimmed vocabulary has no probability, so any id will do.
         columns_MJ = torch.cat([labels_M[:, None], topk_ids_MK], dim=1).long().clamp_(min=0)
-        teacher_MK, lambda_M = topk_logprobs_MK.to(exact), lambda_M.to(exact)
+        teacher_MK, lambda_M = topk_logprobs_MK.to(accum_dtype), lambda_M.to(accum_dtype)
 
         with torch.autocast(device, enabled=False):
-            # A GPU has room for a copy in `fast`; a CPU casts tile by tile, which takes it less time than the product.
-            weight_VH = weight_VH.to(fast) if device != "cpu" else weight_VH
+            # A GPU has room for a copy in `compute_dtype`; a CPU casts tile by tile, which takes less time than the product.
+            weight_VH = weight_VH.to(compute_dtype) if device != "cpu" else weight_VH
             tiles = _slices(len(weight_VH), _TILE if device == "cpu" else _GPU_TILE)
-            bias = bias_V.to(exact)
+            bias = bias_V.to(accum_dtype)
             grad_hidden_MH = torch.zeros_like(hidden_MH) if with_gradient else None
-            grad_weight_VH = torch.zeros_like(weight_VH, dtype=exact) if with_gradient else None
+            grad_weight_VH = torch.zeros_like(weight_VH, dtype=accum_dtype) if with_gradient else None
             grad_bias_V = torch.zeros_like(bias) if with_gradient else None
             chunk = max(1, min(len(hidden_MH), _CHUNK_LOGITS // len(weight_VH)))
-            # Made once: fresh memory for every chunk would take as long as filling it.
-            buffer_CV = hidden_MH.new_empty((chunk, len(weight_VH)), dtype=exact)
+            # Allocated once: fresh memory for every chunk would take as long as filling it.
+            buffer_CV = hidden_MH.new_empty((chunk, len(weight_VH)), dtype=accum_dtype)
             parts = []
             for part in _slices(len(hidden_MH), chunk):
-                rows_CH, columns_CJ = hidden_MH[part].to(fast), columns_MJ[part]
+                rows_CH, columns_CJ = hidden_MH[part].to(compute_dtype), columns_MJ[part]
                 logits_CV = buffer_CV[: len(rows_CH)]
                 for tile in tiles:
-                    torch.add(rows_CH @ weight_VH[tile].to(fast).T, bias[tile], out=logits_CV[:, tile])
+                    torch.add(rows_CH @ weight_VH[tile].to(compute_dtype).T, bias[tile], out=logits_CV[:, tile])
                 gathered_CJ = logits_CV.gather(1, columns_CJ)
                 top_C, log_normaliser_C = _softmax_(logits_CV)
                 probabilities_CV = logits_CV  # `_softmax_` works in place
@@ -163,15 +161,15 @@ class _ChunkedLoss(torch.autograd.Function):
                 grad_CV.scatter_add_(1, columns_CJ, grad_student_CJ)
                 grad_bias_V += grad_CV.sum(0)
                 for tile in tiles:
-                    grad_CT = grad_CV[:, tile].to(fast)
-                    grad_hidden_MH[part] += grad_CT @ weight_VH[tile].to(fast)
+                    grad_CT = grad_CV[:, tile].to(compute_dtype)
+                    grad_hidden_MH[part] += grad_CT @ weight_VH[tile].to(compute_dtype)
                     grad_weight_VH[tile] += grad_CT.T @ rows_CH
-        mlm_M, kd_M, kl_M, right_M, agrees_M = (torch.cat(column) for column in zip(*parts, strict=True))
-        ctx.mark_non_differentiable(mlm_M, kd_M, kl_M, right_M, agrees_M)
-        # Not `save_for_backward`: these are scaled in place, so that no second copy of them is made.
+        mlm_M, kd_M, kl_M, correct_M, agrees_M = (torch.cat(column) for column in zip(*parts, strict=True))
+        ctx.mark_non_differentiable(mlm_M, kd_M, kl_M, correct_M, agrees_M)
+        # Not by `save_for_backward`, because these are scaled in place, without a second copy.
         ctx.gradients = (grad_hidden_MH, grad_weight_VH, grad_bias_V.to(bias_V.dtype)) if with_gradient else None
         total = (lambda_M * kd_M + (1 - lambda_M) * mlm_M).sum()
-        return total, mlm_M, kd_M, kl_M, right_M, agrees_M
+        return total, mlm_M, kd_M, kl_M, correct_M, agrees_M
 
     @staticmethod
     @torch.autograd.function.once_differentiable
@@ -190,7 +188,7 @@ def _softmax_(logits_CV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Turns logits into probabilities in place; gives each row's (largest logit, log normaliser)."""
     on_cpu = logits_CV.device.type == "cpu"
     top, log_normaliser = [], []
-    # A few rows at a time, all of whose passes find them in the cache.
+    # A few rows at a time, so that every pass over them finds them in the cache.
     for rows in logits_CV.split(max(1, _CACHED_LOGITS // logits_CV.shape[1]) if on_cpu else len(logits_CV)):
         largest = rows.amax(1, keepdim=True)
         total = rows.sub_(largest).exp_().sum(1, keepdim=True)
@@ -203,7 +201,7 @@ def _softmax_(logits_CV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 def _normaliser(
     probabilities_CV: torch.Tensor, objective: Objective, ownership: Ownership | None, part: slice
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(a_C, w_CV) of the formulas; (zeros, None) where the softmax is the normaliser."""
+    """(a_C, w_CV) of the formulas; (zeros, None) if the softmax is the normaliser already."""
     inverse = 1 / objective.student_temperature
     if ownership is None and inverse == 1:
         return probabilities_CV.new_zeros(len(probabilities_CV)), None

@@ -1,7 +1,7 @@
-"""transformers' own attention, without a question for whose answer the host would wait in every step.
+"""transformers' attention without a check for which the host would wait in every step.
 
-transformers looks whether a mask hides anything, and leaves it out where it does not. On a GPU the host waits for
-that. Who gives a mask only where there is padding need not be asked.
+transformers checks whether a mask hides anything, and leaves the mask out if it does not. On a GPU the host waits for the
+answer. The check is not needed where a mask is given only if there is padding.
 """
 
 import torch
@@ -13,9 +13,9 @@ _THEIRS, _OURS = "sdpa", "sdpa_mask_as_given"
 
 
 def use_masks_as_given(model: PreTrainedModel) -> bool:
-    """From now on `model` uses every attention mask that it is given: give none where there is no padding.
+    """Makes `model` use every attention mask that it is given: give none if there is no padding.
 
-    Returns whether that holds. Other attentions than SDPA stay as they are, and ask only where no mask is given.
+    Returns whether it does so now. Other attentions than SDPA stay as they are, and check only if no mask is given.
     """
     if model.config._attn_implementation != _THEIRS:
         return False

@@ -9,40 +9,40 @@ from schemas.errors import UserError
 
 # Model types that differ in name only.
 _SAME = {"xlm-roberta": "roberta", "camembert": "roberta"}
-# Settings without which weights of the same name and shape mean something else, by any family's name of them.
+# Settings that must agree, or weights of the same name and shape mean something else; by the names of all families.
 _DECISIVE = ("num_attention_heads", "n_heads", "hidden_act", "activation", "layer_norm_eps")
 _LAYER = re.compile(r"(.+?\.)(\d+)(\..+)")
-# Tables of which two models may have different numbers of rows.
+# Tables whose number of rows may differ between two models.
 _TABLES = ("position_embeddings.weight", "token_type_embeddings.weight")
 
 
 @torch.no_grad()
 def copy_encoder(student: PreTrainedModel, teacher: PreTrainedModel, name: str) -> str:
-    """Overwrites all of the student that has no row a token with the weights of the teacher called `name`.
+    """Overwrites the student's weights, except those with one row for each token, with those of the teacher `name`.
 
-    These are the layers, the position and token type embeddings, the norms, and the head's
-    transform. A student of n layers takes, for its layer i, layer floor(i m / n) of the
-    teacher's m. Positions count from the first real one, wherever a model's table has it; where the
-    student has more of them than the teacher, the further ones stay as they are.
+    These are the layers, the position and token type embeddings, the norms, and the head's transform. A student of n
+    layers takes, for its layer i, layer floor(i m / n) of the teacher's m. Positions count from the first real one,
+    wherever it is in a model's table; if the student has more positions than the teacher, the further ones stay as they
+    are.
 
     Returns:
-      A line to print: what was taken.
+      A line that says what was taken.
 
     Raises:
-      UserError: they are of other families or widths, compute otherwise, or the teacher has fewer layers.
+      UserError: their families, widths or computations differ, or the teacher has fewer layers.
     """
     ours, theirs = _weights(student), _weights(teacher)
     depth, their_depth = _depth(ours), _depth(theirs)
     _check(student, teacher, name, depth, their_depth)
     layers = [layer * their_depth // depth for layer in range(depth)]
     for key, target in ours.items():
-        source = _LAYER.sub(lambda found: f"{found[1]}{layers[int(found[2])]}{found[3]}", key, count=1)
+        source = _LAYER.sub(lambda match: f"{match[1]}{layers[int(match[2])]}{match[3]}", key, count=1)
         rows = min(len(target), len(theirs[source])) if key.endswith(_TABLES) and source in theirs else None
         if source not in theirs or target[:rows].shape != theirs[source][:rows].shape:
-            found = list(theirs[source].shape) if source in theirs else "missing"
+            shape = list(theirs[source].shape) if source in theirs else "missing"
             raise UserError(
                 f"student.encoder_from: the student's {key} is {list(target.shape)}, in teacher {name!r} it is "
-                f"{found}; give the student that teacher's shape (student.architecture_from)"
+                f"{shape}; give the student that teacher's shape (student.architecture_from)"
             )
         target[:rows].copy_(theirs[source][:rows])
     return f"encoder of {name}: layers {', '.join(map(str, layers))} of its {their_depth}"
@@ -66,7 +66,7 @@ def _check(student: PreTrainedModel, teacher: PreTrainedModel, name: str, depth:
 
 
 def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """All weights that have no row a token, by name without the family's; positions from the first real one on."""
+    """All weights except those with a row for each token, by name without the family's; from the first real position on."""
     of_tokens = _token_weights(model)
     result = {}
     for name, tensor in model.named_parameters():
@@ -81,12 +81,12 @@ def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _token_weights(model: PreTrainedModel) -> set[str]:
-    """The names of the weights that have a row a token, by all their names."""
+    """All names of the weights that have one row for each token."""
     modules = (model.get_input_embeddings(), model.get_output_embeddings())
     rows = {id(parameter) for module in modules for parameter in module.parameters()}
     names = {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in rows}
     for pair in (model._tied_weights_keys or {}).items():
-        # A model that does not tie its weights still has the one that nothing uses then.
+        # A model that does not tie its weights still has the weight that nothing uses then.
         if names & set(pair):
             names |= set(pair)
     return names
@@ -94,4 +94,4 @@ def _token_weights(model: PreTrainedModel) -> set[str]:
 
 def _depth(names: dict[str, torch.Tensor]) -> int:
     """How many layers there are."""
-    return max((int(found[2]) + 1 for name in names if (found := _LAYER.fullmatch(name))), default=0)
+    return max((int(match[2]) + 1 for name in names if (match := _LAYER.fullmatch(name))), default=0)

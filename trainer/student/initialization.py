@@ -16,7 +16,7 @@ from trainer.student.token_rows import TokenAverage
 
 
 def check_initialization(config: StudentConfig, predictions: Predictions, start: Start | None = None) -> None:
-    """What can be known without loading a model. UserError."""
+    """Checks what can be checked without loading a model. UserError."""
     teachers = predictions.teachers
     if config.encoder_from is not None and config.encoder_from not in teachers:
         raise UserError(
@@ -27,7 +27,7 @@ def check_initialization(config: StudentConfig, predictions: Predictions, start:
     if start and start.name in teachers:
         needed.append(start.name)
     for name in needed:
-        # A hub id is never written like this, and transformers would look for it there all the same.
+        # No hub id looks like this, but transformers would still look for it on the hub.
         model = teachers[name].model
         if model.startswith(("/", "./", "../", "~")) and not Path(model).is_dir():
             raise UserError(
@@ -40,16 +40,16 @@ def check_initialization(config: StudentConfig, predictions: Predictions, start:
 def initialize(
     student: PreTrainedModel, config: StudentConfig, predictions: Predictions, start: Start | None = None
 ) -> list[str]:
-    """Overwrites weights of the student with those of teachers or of `start`, one of which is in memory at a time.
+    """Overwrites weights of the student with those of teachers or of `start`. One of these is in memory at a time.
 
-    What nothing gives stays as it is. Nothing is drawn at random, and the result depends on the
-    arguments and the weights that are taken alone.
+    Other weights stay as they are. Nothing is drawn at random: the result depends only on the arguments and the weights
+    that are taken.
 
     Args:
-      student: over the merged vocabulary of `predictions`, on the CPU; of `start`'s shape where there is one.
+      student: over the merged vocabulary of `predictions`, on the CPU. If there is a `start`, it has the same shape.
 
     Returns:
-      Lines to print: what came from where.
+      Lines that say what came from where.
 
     Raises:
       UserError: a model cannot be loaded, or does not fit.
@@ -70,13 +70,13 @@ def initialize(
             lines.append(copy_encoder(student, teacher, name))
         if average:
             average.add(name, teacher)
-        # Gone before the next one is loaded.
+        # Its memory is free before the next one is loaded.
         del teacher
     return lines + (average.finish() if average else [])
 
 
 def _needed(config: StudentConfig, predictions: Predictions, start: Start | None) -> list[str]:
-    """The teachers to load, that of the encoder first: it is the likeliest not to fit."""
+    """The teachers to load, that of the encoder first, because it is the one most likely not to fit."""
     wanted = {config.encoder_from} if config.encoder_from is not None else set()
     if config.embeddings_from_teachers:
         is_open_V = start.rows_V < 0 if start else np.ones(len(predictions.vocabulary), bool)
@@ -86,7 +86,7 @@ def _needed(config: StudentConfig, predictions: Predictions, start: Start | None
 
 
 def _load_model(where: str, model: str, revision: str | None, tokens: int) -> PreTrainedModel:
-    """A masked LM in float32 on the CPU, from safetensors, running no code of its own.
+    """A masked LM in float32 on the CPU, from safetensors, without running code that comes with it.
 
     Raises:
       UserError: it cannot be loaded, or has fewer rows than `tokens`.
@@ -97,7 +97,7 @@ def _load_model(where: str, model: str, revision: str | None, tokens: int) -> Pr
             loaded, report = AutoModelForMaskedLM.from_pretrained(
                 model, trust_remote_code=False, dtype=torch.float32, **weights_arguments(revision)
             )
-    except Exception as error:  # Whatever a library makes of the folder.
+    except Exception as error:  # A library may raise anything on a folder.
         raise UserError(f"{where}: its model cannot be loaded: {first_line(error)}") from None
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more)")

@@ -18,7 +18,7 @@ from trainer.loss.sparse import Losses, Ownership, distillation_loss
 from trainer.student.attention import use_masks_as_given
 from trainer.student.start import Start
 
-# What a model's configuration says beside its shape.
+# Fields of a model's configuration that are not its shape.
 _NO_SHAPE = {
     "model_type",
     "dtype",
@@ -41,19 +41,19 @@ def student_config(
     """The student's transformers configuration, over the merged vocabulary.
 
     Args:
-      start: what it goes on from, whose shape it has.
+      start: what the student goes on from; it has the same shape.
 
     Raises:
       UserError: an unknown model type, field or value, or positions for fewer than `max_length` tokens.
     """
     settings = dict(config.settings)
     model_type = settings.pop("model_type", None)
-    like, revision = (start.model, start.revision) if start else (config.architecture_from, config.revision)
+    source, revision = (start.model, start.revision) if start else (config.architecture_from, config.revision)
     try:
-        if like is not None:
-            shape = _shape_of("start_from" if start else "like", like, revision)
+        if source is not None:
+            shape = _shape_of("start_from" if start else "architecture_from", source, revision)
             model_type = model_type or shape.model_type
-            # The shape, not the precision that its checkpoint happens to be stored in.
+            # The shape, without the precision in which that model happens to be stored.
             settings = {key: value for key, value in shape.to_diff_dict().items() if key not in _NO_SHAPE} | settings
         known = AutoConfig.for_model(model_type).to_dict().keys() | {"attn_implementation", "model_type"}
         if unknown := [field for field in config.settings if field not in known]:
@@ -63,17 +63,17 @@ def student_config(
     except UserError:
         raise
     except Exception as error:
-        # Whatever transformers makes of a user's settings, they are the user's to mend.
+        # Whatever transformers raises on a user's settings, the user can mend them.
         raise UserError(f"student: {first_line(error)}") from None
     if start and (shifted := longest_sequence(shape) - longest_sequence(result)):
-        # It reads as many tokens as before, from whichever id RoBERTa's family counts positions.
+        # RoBERTa's family counts positions from the padding id, which is another now. It reads as many tokens as before.
         result.max_position_embeddings += shifted
     check_length(result, max_length)
     return result
 
 
 def check_length(config: PreTrainedConfig, max_length: int) -> None:
-    """UserError where a student of this configuration cannot read so many tokens."""
+    """UserError if a student of this configuration cannot read so many tokens."""
     if longest_sequence(config) < max_length:
         positions = config.max_position_embeddings + max_length - longest_sequence(config)
         raise UserError(
@@ -83,8 +83,8 @@ def check_length(config: PreTrainedConfig, max_length: int) -> None:
 
 
 def config_to_json(config: PreTrainedConfig) -> dict:
-    """A configuration as JSON values, from which `config_from_json` makes it again without what it was made from."""
-    # That of its attention transformers would leave out.
+    """A configuration as JSON values, from which `config_from_json` makes it again without any other file."""
+    # transformers would leave out the attention's implementation.
     return json.loads(config.to_json_string(use_diff=False)) | {"attn_implementation": config._attn_implementation}
 
 
@@ -96,28 +96,28 @@ def config_from_json(fields: dict) -> PreTrainedConfig:
 def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
     """Sets the vocabulary's size, and every field that holds the id of a special token, in nested configurations too.
 
-    None where the vocabulary has no such token.
+    The id is None if the vocabulary has no such token.
     """
     ids = {role: vocabulary.id_of(role) for role in SPECIAL_ROLES if role in vocabulary.roles}
-    # transformers reads these three of every model, also where the configuration does not list them.
+    # transformers reads these three of every model, even if the configuration does not list them.
     for name in ("pad", "bos", "eos"):
         setattr(config, f"{name}_token_id", ids.get(TRANSFORMERS_ROLES[name]))
     for part in _parts(config):
         for field, value in list(vars(part).items()):
-            if found := _ANY_ID.fullmatch(field):
-                name = found["name"] or found["index"]
+            if match := _ANY_ID.fullmatch(field):
+                name = match["name"] or match["index"]
                 role = TRANSFORMERS_ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
                 try:
                     setattr(part, field, ids.get(role))
                 except Exception:  # transformers' own check of the field's type, of a package beneath it
-                    # A place for an image, say, that may not be None. No text gives the padding id.
+                    # A token that stands for an image, say, which may not be None. No text contains the padding id.
                     setattr(part, field, ids["pad"])
         if hasattr(part, "vocab_size"):
             part.vocab_size = len(vocabulary)
 
 
 def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
-    """A configuration and those that it holds."""
+    """A configuration and the configurations in it."""
     yield config
     for value in vars(config).values():
         if isinstance(value, PreTrainedConfig):
@@ -164,14 +164,13 @@ def _leaves(output: torch.Tensor) -> set[torch.Tensor]:
 class DistilledStudent(nn.Module):
     """The training view of a masked LM: from a batch to its losses.
 
-    The encoder runs once; a forward hook keeps its output at masked positions only, so
-    the head runs nowhere else; and the head's last layer, the projection onto the
-    vocabulary, is left to `distillation_loss`. The model's own parameters are used in
-    place, so saving the wrapped model saves the student. Those that no loss depends on are frozen:
-    the other processes would wait for their gradients.
+    The encoder runs once. A forward hook keeps its output at masked positions only, so that the head runs nowhere else.
+    The head's last layer, the projection onto the vocabulary, is left to `distillation_loss`. The parameters of the
+    wrapped model are used in place, so saving that model saves the student. Parameters that no loss depends on are
+    frozen, because the other processes would wait for their gradients.
 
     Raises:
-      UserError: the architecture is none that this works for.
+      UserError: this does not work for the architecture.
     """
 
     def __init__(self, model: PreTrainedModel):
@@ -182,7 +181,7 @@ class DistilledStudent(nn.Module):
         projection = model.get_output_embeddings()
         if not isinstance(projection, nn.Linear):
             raise _unfit(model, "it has no plain vocabulary projection")
-        # The head then returns what its projection would have been applied to.
+        # Now the head returns what its projection would have been applied to.
         projection.forward = lambda hidden: hidden
         self._masks_always = not use_masks_as_given(model)
         used = {*self._try(), *projection.parameters()}
@@ -192,7 +191,7 @@ class DistilledStudent(nn.Module):
 
     @torch.enable_grad()
     def _try(self) -> set[nn.Parameter]:
-        """Runs the model on a few tokens; the parameters that its output depends on."""
+        """Runs the model on a few tokens; gives the parameters that its output depends on."""
         ids = torch.zeros(1, min(16, longest_sequence(self.model.config)), dtype=torch.int32)
         try:
             hidden = self._hidden(ids, None, torch.tensor([1]))
@@ -209,7 +208,7 @@ class DistilledStudent(nn.Module):
         return [layer for outer in lists if id(outer) not in inner for layer in outer]
 
     def checkpoint_gradients(self) -> None:
-        """Has the layers keep only their inputs for the backward pass. UserError where the architecture cannot."""
+        """Lets the layers keep only their inputs for the backward pass. UserError if the architecture cannot."""
         if not self.model.supports_gradient_checkpointing:
             raise UserError(f"gradient_checkpointing: {type(self.model).__name__} has none; leave it out")
         self.model.activation_checkpointing_enable({"use_reentrant": False})

@@ -16,10 +16,10 @@ class Start:
     """A masked LM whose rows are known to be tokens of the merged vocabulary of V tokens.
 
     Attributes:
-      name: as it was given.
-      model, revision: local folder or hub id.
-      tokens: how many it has; its embedding may have more rows.
-      rows_V: int32, the row of each merged token there, -1 where it has none.
+      name: as given in the configuration.
+      model, revision: local folder or hub id, and its branch, tag or commit.
+      tokens: how many tokens it has; its embedding may have more rows.
+      rows_V: int32, for each merged token its row in the embedding, -1 if it has none.
     """
 
     name: str
@@ -30,10 +30,10 @@ class Start:
 
 
 def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
-    """What `config` says to go on from, if anything.
+    """What `config` says to go on from; None if the student starts anew.
 
     Raises:
-      UserError: it is neither a teacher nor an exported student, or its vocabulary is none that this one extends.
+      UserError: it is neither a teacher nor an exported student, or this vocabulary does not extend its vocabulary.
     """
     name = config.start_from
     if name is None:
@@ -55,7 +55,7 @@ def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
 
 
 def _vocabulary_of(config: StudentConfig, teachers: list[str]) -> Vocabulary:
-    """The merged vocabulary that lies beside an exported student's weights. UserError where none does."""
+    """The merged vocabulary beside an exported student's weights. UserError if there is none."""
     where = f"student.start_from: {config.start_from}"
     mend = f"give the folder or hub id of an exported student, or one of the teachers: {', '.join(teachers)}"
     try:

@@ -1,4 +1,4 @@
-"""The rows of merged tokens, averaged over the teachers that own them."""
+"""The rows of merged tokens, averaged over the teachers that have them."""
 
 import torch
 from transformers import PreTrainedModel
@@ -8,11 +8,11 @@ from schemas.vocabulary import Vocabulary
 
 
 class TokenAverage:
-    """Overwrites the student's rows of merged tokens with the mean of their owners' rows, teacher by teacher.
+    """Overwrites the student's rows of merged tokens with the mean of their teachers' rows, teacher by teacher.
 
-    These are the embedding's rows, the vocabulary projection's where the student does not tie it
-    to the embedding, and the projection's bias. Rows of tokens that no teacher gives stay as they are.
-    What the student goes on from gives its rows as they are: no teacher's are averaged with them.
+    These are the rows of the embedding, those of the vocabulary projection unless the student ties it to the embedding,
+    and the projection's bias. Rows of tokens that no teacher has stay as they are. Rows that the student goes on from
+    are taken unchanged: no teacher's rows are averaged with them.
     """
 
     def __init__(self, student: PreTrainedModel, vocabulary: Vocabulary):
@@ -27,7 +27,7 @@ class TokenAverage:
 
     @torch.no_grad()
     def settle(self, start: PreTrainedModel, rows_V: torch.Tensor) -> None:
-        """Takes rows of `start`, of the student's shape: for each merged token its row `rows_V`, none where -1."""
+        """Takes rows of `start`, which has the student's shape: for each merged token the row `rows_V`, unless that is -1."""
         settled = (rows_V >= 0).nonzero()[:, 0]
         for target, source in zip(self._targets, _rows_of(start, self._untied), strict=True):
             target[settled] = source[rows_V[settled]]
@@ -35,29 +35,29 @@ class TokenAverage:
 
     @torch.no_grad()
     def add(self, name: str, teacher: PreTrainedModel) -> None:
-        """Adds the rows of the unsettled tokens that the teacher `name` owns, if they are as wide as the student's."""
+        """Adds the rows of the unsettled tokens that the teacher `name` has, if they are as wide as the student's."""
         sources = _rows_of(teacher, self._untied)
         if any(source.shape[1:] != ours.shape[1:] for source, ours in zip(sources, self._targets, strict=True)):
             self._other_widths[name] = _widths(sources)
             return
-        own_V = torch.from_numpy(self._vocabulary.teacher_ids[name]).long()
-        owned = ((own_V >= 0) & ~self._is_settled_V).nonzero()[:, 0]
-        if own_V.max() >= len(sources[0]):
+        teacher_ids_V = torch.from_numpy(self._vocabulary.teacher_ids[name]).long()
+        owned = ((teacher_ids_V >= 0) & ~self._is_settled_V).nonzero()[:, 0]
+        if teacher_ids_V.max() >= len(sources[0]):
             raise UserError(
-                f"teacher {name!r}: the merged vocabulary has its ids up to {own_V.max()}, but its model has only "
+                f"teacher {name!r}: the merged vocabulary has its ids up to {teacher_ids_V.max()}, but its model has only "
                 f"{len(sources[0])} rows; put back the teacher that made the predictions"
             )
         is_first = self._owners_V[owned] == 0
         first, further = owned[is_first], owned[~is_first]
         for target, source in zip(self._targets, sources, strict=True):
-            target[first] = source[own_V[first]]
-            target[further] += source[own_V[further]]
+            target[first] = source[teacher_ids_V[first]]
+            target[further] += source[teacher_ids_V[further]]
         self._owners_V[owned] += 1
         self._gave[name] = owned
 
     @torch.no_grad()
     def finish(self) -> list[str]:
-        """Turns sums into means; gives lines to print that count the tokens by where their rows came from.
+        """Turns sums into means. Gives lines that count the tokens by where their rows came from.
 
         Raises:
           UserError: no teacher's rows are as wide as the student's.
@@ -85,7 +85,7 @@ class TokenAverage:
 
 
 def _rows_of(model: PreTrainedModel, untied: bool) -> list[torch.Tensor]:
-    """What has a row a token: the embedding, the projection's bias (zeros if it has none) and, `untied`, weight."""
+    """The tensors with one row for each token: embedding, projection's bias (zeros if none) and, if `untied`, its weight."""
     projection = model.get_output_embeddings()
     bias = torch.zeros(len(projection.weight)) if projection.bias is None else projection.bias
     return [model.get_input_embeddings().weight, bias, *([projection.weight] if untied else [])]

@@ -205,7 +205,7 @@ def test_what_is_measured_beside_the_loss():
     *parameters, labels, ids, logprobs = problem()
     losses = losses_of(parameters, labels, ids, logprobs, 0.5, "renormalize", 2.0)
     first = (parameters[0] @ parameters[1].T + parameters[2]).argmax(-1)
-    assert torch.equal(losses.right_M, first == labels)
+    assert torch.equal(losses.correct_M, first == labels)
     assert torch.equal(losses.agrees_M, first == ids[:, 0])
     torch.testing.assert_close(losses.kl_M.sum(), dense(*parameters, labels, ids, logprobs, 1.0, "bucket").detach())
 
