@@ -26,10 +26,11 @@ def _step(output: str, wanted: str) -> int:
         raise UserError(f"{output}: holds no checkpoint yet")
     best = load_state(output, steps[-1]).early_stopping.best_step
     named = {"last": steps[-1], "best": best, **{str(step): step for step in steps}}
-    if named.get(wanted) is None:
+    step = named.get(wanted)
+    if step is None:
         why = "nothing was evaluated yet" if wanted == "best" else "no such checkpoint"
         raise UserError(f"--checkpoint {wanted}: {why}; {output} has those of steps {', '.join(map(str, steps))}")
-    return named[wanted]
+    return step
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import secrets
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch.utils.tensorboard import SummaryWriter
@@ -47,11 +47,7 @@ class Metrics:
         self._tokens = 0
         self._waited = 0.0
         self._since = time.monotonic()
-        self._writer = self._lines = self._wandb = None
-        if runtime.is_main:
-            self._writer = SummaryWriter(str(output / "logs"), purge_step=start + 1)
-            self._lines = _reopen(output / METRICS_FILE, start)
-            self._wandb = _start_wandb(config) if config.wandb_project else None
+        self._outputs = _Outputs(config, start) if runtime.is_main else None
         self._bar = tqdm(
             total=config.max_steps,
             initial=start,
@@ -77,7 +73,7 @@ class Metrics:
         """Moves the progress bar."""
         self._bar.update()
 
-    def log(self, step: int, learning_rate: float, weights: torch.Tensor, skipped: int) -> None:
+    def log(self, step: int, learning_rate: float, kd_weights: torch.Tensor, skipped: int) -> None:
         """Writes and shows the means since the last call, over all processes."""
         sums = self._runtime.all_reduce(self._sums)
         now = time.monotonic()
@@ -87,7 +83,7 @@ class Metrics:
         ).tolist()
         self._sums.zero_()
         self._since, self._tokens, self._waited = now, 0, 0.0
-        if not self._runtime.is_main:
+        if self._outputs is None:
             return
         train = {
             language: {
@@ -103,10 +99,12 @@ class Metrics:
             "peak_memory_gib": memory / 2**30,
             "skipped_steps": skipped,
         }
-        by_language = dict(zip(self._languages, weights.tolist(), strict=True))
-        self._write({"step": step, "train": train, "distillation_weight": by_language, **figures})
+        by_language = dict(zip(self._languages, kd_weights.tolist(), strict=True))
+        self._outputs.write({"step": step, "train": train, "distillation_weight": by_language, **figures})
         scalars = {f"{name}/{language}": value for language, row in train.items() for name, value in row.items()}
-        self._draw(step, figures | scalars | {f"distillation_weight/{name}": by_language[name] for name in train})
+        self._outputs.draw(
+            step, figures | scalars | {f"distillation_weight/{name}": by_language[name] for name in train}
+        )
         shown = [
             f"{name} {row['mlm']:.2f}" + (f"/{row['kd']:.2f}" if "kd" in row else "") for name, row in train.items()
         ]
@@ -115,37 +113,53 @@ class Metrics:
     def log_evaluation(self, step: int, heldout_sha256: str, scores: dict[str, LanguageScores], seconds: float) -> None:
         """Writes an evaluation's scores; the `seconds` that it took do not count as training time."""
         self._since += seconds
-        if not self._runtime.is_main:
+        if self._outputs is None:
             return
         heldout = scores_to_json(scores)
-        self._write({"step": step, "heldout": heldout, "heldout_sha256": heldout_sha256})
+        self._outputs.write({"step": step, "heldout": heldout, "heldout_sha256": heldout_sha256})
         figures = {f"heldout_{name}/{language}": v for language, row in heldout.items() for name, v in row.items()}
-        self._draw(step, {name: value for name, value in figures.items() if value is not None})
+        self._outputs.draw(step, {name: value for name, value in figures.items() if value is not None})
 
     def close(self) -> None:
         """Ends the progress bar and the logs."""
         self._bar.close()
-        if self._runtime.is_main:
-            self._writer.close()
-            self._lines.close()
-        if self._wandb:
-            self._wandb.finish()
-
-    def _write(self, line: dict) -> None:
-        self._lines.write(json.dumps(line) + "\n")
-        self._lines.flush()
-
-    def _draw(self, step: int, scalars: dict[str, float]) -> None:
-        for name, value in scalars.items():
-            self._writer.add_scalar(name, value, step)
-        if self._wandb:
-            self._wandb.log(scalars, step=step)
+        if self._outputs:
+            self._outputs.close()
 
     def _peak_memory(self) -> int:
         """Bytes, of the GPU if there is one, else of the process."""
         if self._runtime.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class _Outputs:
+    """Where the main process writes the figures after step `start`."""
+
+    def __init__(self, config: TrainerConfig, start: int):
+        output = Path(config.output)
+        self._board = SummaryWriter(str(output / "logs"), purge_step=start + 1)
+        self._lines = _reopen(output / METRICS_FILE, start)
+        self._wandb = _start_wandb(config) if config.wandb_project else None
+
+    def write(self, line: dict) -> None:
+        """Adds a line to `metrics.jsonl`."""
+        self._lines.write(json.dumps(line) + "\n")
+        self._lines.flush()
+
+    def draw(self, step: int, scalars: dict[str, float]) -> None:
+        """Adds a point to each curve."""
+        for name, value in scalars.items():
+            self._board.add_scalar(name, value, step)
+        if self._wandb:
+            self._wandb.log(scalars, step=step)
+
+    def close(self) -> None:
+        """Ends the logs."""
+        self._board.close()
+        self._lines.close()
+        if self._wandb:
+            self._wandb.finish()
 
 
 def _start_wandb(config: TrainerConfig) -> Any:
@@ -182,7 +196,7 @@ def heldout_scores(output: str, step: int, heldout_sha256: str | None) -> dict[s
     return scores_from_json(logged)
 
 
-def _reopen(path: Path, start: int):
+def _reopen(path: Path, start: int) -> TextIO:
     """The file, with its lines up to step `start`, open for more."""
     kept = [json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= start]
     # All at once, so that a kill does not lose the lines that were there.

@@ -187,11 +187,26 @@ def make_batches(
     ):
         ids_BL, attention_mask_BL = map(torch.from_numpy, pad(ids[of_ids], lengths_N[rows], pad_id))
         origins = Origins(groups, piece_N[rows], row_N[rows])
-        result.append(Batch(ids_BL, attention_mask_BL, *of_targets, of_ids.stop - of_ids.start, origins))
+        rows_M, labels_M, language_M, teacher_M, label_logprobs_M, topk_ids_MK, topk_logprobs_MK = of_targets
+        result.append(
+            Batch(
+                input_ids_BL=ids_BL,
+                attention_mask_BL=attention_mask_BL,
+                rows_M=rows_M,
+                labels_M=labels_M,
+                language_M=language_M,
+                teacher_M=teacher_M,
+                label_logprobs_M=label_logprobs_M,
+                topk_ids_MK=topk_ids_MK,
+                topk_logprobs_MK=topk_logprobs_MK,
+                tokens=of_ids.stop - of_ids.start,
+                origins=origins,
+            )
+        )
     return result
 
 
-def _slices(sizes: Sequence[int]) -> list[slice]:
+def _slices(sizes: Sequence[int] | np.ndarray) -> list[slice]:
     """Consecutive slices of the given sizes."""
     return [slice(start, stop) for start, stop in pairwise(np.cumsum([0, *sizes]).tolist())]
 

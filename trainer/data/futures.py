@@ -3,11 +3,14 @@
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
 from functools import partial
+from typing import TypeVar
+
+Result = TypeVar("Result")
 
 
-def when_all(futures: Sequence[Future], work: Callable[[], object], executor: Executor) -> Future:
+def when_all(futures: Sequence[Future], work: Callable[[], Result], executor: Executor) -> Future[Result]:
     """The result of `work()`, called by the thread that ends the last of `futures`, or by `executor` if all have ended."""
-    result = Future()
+    result: Future[Result] = Future()
     # Futures keep their callbacks. Once `work` runs, the callbacks must hold neither its arguments nor its result.
     waiting = [partial(_run, work, result)]
     # One number for each future and one for this thread. `next` gives each number once, however many threads call it.
@@ -23,7 +26,7 @@ def when_all(futures: Sequence[Future], work: Callable[[], object], executor: Ex
     return result
 
 
-def _run(work: Callable[[], object], result: Future) -> None:
+def _run(work: Callable[[], Result], result: Future[Result]) -> None:
     try:
         result.set_result(work())
     except BaseException as error:

@@ -23,9 +23,9 @@ def use_masks_as_given(model: PreTrainedModel) -> bool:
     return True
 
 
-def _mask_as_given(*args, attention_mask: torch.Tensor | None = None, **kwargs) -> torch.Tensor | None:
-    kwargs["allow_is_bidirectional_skip"] = attention_mask is None
-    return sdpa_mask(*args, attention_mask=attention_mask, **kwargs)
+def _mask_as_given(*args, **kwargs) -> torch.Tensor | None:
+    kwargs["allow_is_bidirectional_skip"] = kwargs.get("attention_mask") is None
+    return sdpa_mask(*args, **kwargs)
 
 
 AttentionInterface.register(_OURS, sdpa_attention_forward)

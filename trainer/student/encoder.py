@@ -58,23 +58,24 @@ def _check(student: PreTrainedModel, teacher: PreTrainedModel, name: str, depth:
             f"{refusal}: it has {depth} layers, the teacher {their_depth}; give it at most so many in student.settings"
         )
     for setting in _DECISIVE:
-        mine, wanted = (getattr(model.config, setting, None) for model in (student, teacher))
-        if mine != wanted:
+        ours, theirs = (getattr(model.config, setting, None) for model in (student, teacher))
+        if ours != theirs:
             raise UserError(
-                f"{refusal}: its {setting} is {mine}, the teacher's {wanted}; set student.settings.{setting}: {wanted}"
+                f"{refusal}: its {setting} is {ours}, the teacher's {theirs}; set student.settings.{setting}: {theirs}"
             )
 
 
 def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
     """All weights except those with a row for each token, by name without the family's; from the first real position on."""
     of_tokens = _token_weights(model)
-    result = {}
-    for name, tensor in model.named_parameters():
+    result: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
         if name in of_tokens:
             continue
+        tensor: torch.Tensor = parameter
         if name.endswith("position_embeddings.weight"):
             # RoBERTa's family starts counting after the padding id.
-            padding = model.get_submodule(name.removesuffix(".weight")).padding_idx
+            padding = getattr(model.get_submodule(name.removesuffix(".weight")), "padding_idx", None)
             tensor = tensor[0 if padding is None else padding + 1 :]
         result[name.removeprefix(f"{model.base_model_prefix}.")] = tensor
     return result

@@ -57,7 +57,7 @@ def initialize(
     average = TokenAverage(student, predictions.vocabulary) if config.embeddings_from_teachers or start else None
     teachers = predictions.teachers
     lines = []
-    if start:
+    if start and average:
         model = _load_model(f"student.start_from: {start.name}", start.model, start.revision, start.tokens)
         lines.append(copy_encoder(student, model, start.name))
         average.settle(model, torch.from_numpy(start.rows_V).long())

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -46,7 +47,7 @@ def student_config(
     Raises:
       UserError: an unknown model type, field or value, or positions for fewer than `max_length` tokens.
     """
-    settings = dict(config.settings)
+    settings: dict[str, Any] = dict(config.settings)
     model_type = settings.pop("model_type", None)
     source, revision = (start.model, start.revision) if start else (config.architecture_from, config.revision)
     try:
@@ -108,7 +109,7 @@ def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
                 name = match["name"] or match["index"]
                 role = TRANSFORMERS_ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
                 try:
-                    setattr(part, field, ids.get(role))
+                    setattr(part, field, ids.get(role) if role else None)
                 except Exception:  # transformers' own check of the field's type, of a package beneath it
                     # A token that stands for an image, say, which may not be None. No text contains the padding id.
                     setattr(part, field, ids["pad"])
@@ -150,13 +151,13 @@ def _unfit(model: PreTrainedModel, why: str) -> UserError:
     return UserError(f"student: a {type(model).__name__} cannot be trained here ({why}); choose another model_type")
 
 
-def _leaves(output: torch.Tensor) -> set[torch.Tensor]:
+def _leaves(output: torch.Tensor) -> set[nn.Parameter]:
     """The leaves of autograd's graph that `output` depends on."""
-    nodes = [output.grad_fn]
-    found = set(nodes)
+    nodes: list[Any] = [output.grad_fn]
+    seen = set(nodes)
     for node in nodes:
-        inner = {function for function, _ in node.next_functions if function} - found
-        found |= inner
+        inner = {function for function, _ in node.next_functions if function} - seen
+        seen |= inner
         nodes += inner
     return {node.variable for node in nodes if hasattr(node, "variable")}
 
@@ -181,8 +182,8 @@ class DistilledStudent(nn.Module):
         projection = model.get_output_embeddings()
         if not isinstance(projection, nn.Linear):
             raise _unfit(model, "it has no plain vocabulary projection")
-        # Now the head returns what its projection would have been applied to.
-        projection.forward = lambda hidden: hidden
+        # Now the head returns what its projection would have been applied to. A module of its own would rename the weights.
+        projection.forward = lambda hidden: hidden  # type: ignore[method-assign, assignment]
         self._masks_always = not use_masks_as_given(model)
         used = {*self._try(), *projection.parameters()}
         for parameter in model.parameters():

@@ -42,7 +42,7 @@ def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
     if name in vocabulary.teacher_ids and name in predictions.teachers:
         record = predictions.teachers[name]
         return Start(name, record.model, record.revision, record.vocabulary_size, vocabulary.teacher_ids[name])
-    earlier = _vocabulary_of(config, sorted(predictions.teachers))
+    earlier = _vocabulary_of(name, config.revision, sorted(predictions.teachers))
     if not vocabulary.extends(earlier):
         raise UserError(
             f"student.start_from: the vocabulary of {name} ({len(earlier):,} tokens, {earlier.sha256}) is no part of "
@@ -54,14 +54,12 @@ def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
     return Start(name, name, config.revision, len(earlier), rows_V)
 
 
-def _vocabulary_of(config: StudentConfig, teachers: list[str]) -> Vocabulary:
+def _vocabulary_of(student: str, revision: str | None, teachers: list[str]) -> Vocabulary:
     """The merged vocabulary beside an exported student's weights. UserError if there is none."""
-    where = f"student.start_from: {config.start_from}"
+    where = f"student.start_from: {student}"
     mend = f"give the folder or hub id of an exported student, or one of the teachers: {', '.join(teachers)}"
     try:
-        file = cached_file(
-            config.start_from, VOCABULARY_FILE, revision=config.revision, _raise_exceptions_for_missing_entries=False
-        )
+        file = cached_file(student, VOCABULARY_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:
         raise UserError(f"{where}: cannot be read ({first_line(error)}); {mend}") from None
     if file is None:
