@@ -26,7 +26,7 @@ test: $(VENV)/.installed
 
 # What needs no process of its own, no server and no network: under a minute.
 quick: $(VENV)/.installed
-	$(BIN)/python -m pytest $(PARALLEL) -m "not heavy and not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not heavy"
 
 # What a change must pass before it is shown to anyone.
 check: lint types contracts quick

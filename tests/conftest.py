@@ -13,8 +13,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # for each other by spinning, which is ten times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from pipeline.config import PipelineConfig  # noqa: E402
-from tests.support import world  # noqa: E402
+from pipeline.config import PipelineConfig
+from tests.support import world
 
 
 def pytest_addoption(parser) -> None:
@@ -24,11 +24,15 @@ def pytest_addoption(parser) -> None:
     parser.addoption("--fuzz-seed", type=int, default=0, help="decides which")
 
 
+# Fixtures that train, or run the pipeline several times.
+HEAVY_FIXTURES = {"finished", "grown", "one_teacher", "stopped", "student"}
+
+
 def pytest_collection_modifyitems(items) -> None:
     """Marks the tests of the whole as heavy, and puts them first, so that no worker is left with them at the end."""
     system = Path(__file__).parent / "system"
     for item in items:
-        if system in item.path.parents:
+        if system in item.path.parents or HEAVY_FIXTURES & set(item.fixturenames):
             item.add_marker("heavy")
         if "slow" in item.keywords:
             item.add_marker("heavy")

@@ -123,6 +123,7 @@ def expected_places(row, tokens: pd.Series):
         yield f"    {'  '.join(guesses)}  tail {max(0, 1 - np.exp(logprobs).sum()):.2%}"
 
 
+@pytest.mark.heavy
 def test_every_row(predictions, frame, tokens, text):
     """All that is said of each; and unmasked by hand, the rows of a line are the line."""
     opened = open_predictions(str(predictions))
@@ -215,6 +216,7 @@ def test_trimmed_predictions_never_agree(copied, manifest):
     assert all(figures.agreed == 0 for figures in measure(open_predictions(str(copied))).values())
 
 
+@pytest.mark.heavy
 def test_without_teachers(run_pipeline, tmp_path):
     folder = run_pipeline(tmp_path / "p", top_k=0)
     opened = open_predictions(str(folder))
@@ -280,6 +282,7 @@ def test_errors_are_one_line(predictions, frame, tmp_path, capsys):
     assert "nosuch" in fails("nosuch://bucket/predictions")
 
 
+@pytest.mark.heavy
 def test_a_file_from_another_run(run_pipeline, predictions, manifest, copied, tmp_path):
     other = run_pipeline(tmp_path / "other", top_k=2)
     path = manifest["files"][0]["path"]

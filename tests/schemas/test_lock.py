@@ -131,6 +131,7 @@ def test_the_next_owner_removes_what_is_half_written_and_nothing_else(tmp_path):
         assert set(os.listdir(tmp_path / "en")) == kept
 
 
+@pytest.mark.heavy
 def test_a_half_written_claim_is_no_claim(run_pipeline, predictions, tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", unsupported)
     (tmp_path / "p").mkdir()

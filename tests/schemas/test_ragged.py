@@ -56,7 +56,7 @@ def test_batches_by_length_are_filled_one_row_after_the_other(max_tokens, max_co
     expected = [[]]
     for row in sorted(order, key=lambda row: lengths[row]):
         filled = [*expected[-1], row]
-        is_over = lengths[row] * len(filled) > max_tokens or max_count and counts[filled].sum() > max_count
+        is_over = lengths[row] * len(filled) > max_tokens or (max_count and counts[filled].sum() > max_count)
         expected[-1:] = [expected[-1], [row]] if is_over and expected[-1] else [filled]
     limits = (counts, max_count) if max_count else ()
     assert [batch.tolist() for batch in batches_by_length(lengths, order, max_tokens, *limits)] == expected

@@ -79,7 +79,7 @@ def _list(folder: Path, _: Path, source: random.Random) -> str:
             [
                 [],
                 values[:-1],
-                values + [_any_value(name, source)],
+                [*values, _any_value(name, source)],
                 values[::-1],
                 values * 50,
                 source.sample(values, len(values)),

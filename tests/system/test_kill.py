@@ -30,7 +30,8 @@ def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
         if number % 4 == 3:
             time.sleep(source.uniform(0, 8))
         else:
-            wait_until(lambda: count() > written[-1] or process.poll() is not None, process)
+            # Or until it is done, which it may be before it is killed.
+            wait_until(lambda process=process: count() > written[-1] or process.poll() is not None, process)
             time.sleep(source.uniform(0, 0.05))
         process.kill()
         process.communicate(timeout=SECONDS)
@@ -53,18 +54,20 @@ def test_the_trainer_killed(kills, predictions, tmp_path):
     output = tmp_path / "killed" / "student"
     source = random.Random(kills)
     reached = [0]
+
+    def step() -> int:
+        return latest_checkpoint(str(output)) or 0
+
     for number in range(kills):
         process = start(config)
         if number % 4 == 3:
             time.sleep(source.uniform(0, 5))
         else:
-            wait_until(
-                lambda: (latest_checkpoint(str(output)) or 0) > reached[-1] or process.poll() is not None, process
-            )
+            wait_until(lambda process=process: step() > reached[-1] or process.poll() is not None, process)
             time.sleep(source.uniform(0, 0.3))
         process.kill()
         process.communicate(timeout=SECONDS)
-        reached.append(latest_checkpoint(str(output)) or 0)
+        reached.append(step())
     assert reached == sorted(reached) and 0 < reached[-1] < 30 * kills
     assert train(config).returncode == 0
     assert_same_weights(tmp_path / "whole" / "student", output)

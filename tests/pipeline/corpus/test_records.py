@@ -26,6 +26,7 @@ def expected(content: bytes) -> list[tuple[int, str, str]]:
     return [(n, line.decode(), "" if line.strip() else "empty") for n, line in enumerate(lines)]
 
 
+@pytest.mark.heavy
 @settings(deadline=None)
 @given(
     st.lists(st.text("ab ж", max_size=12).map(str.encode), max_size=30),
@@ -121,6 +122,7 @@ def test_parquet_without_a_dictionary(tmp_path, encoding):
     assert records(plan(path, 200)) == [(number, text, "") for number, text in enumerate(texts)]
 
 
+@pytest.mark.heavy
 def test_a_parquet_page_that_would_fill_the_memory_is_refused(tmp_path):
     value = pa.DictionaryArray.from_arrays(pa.array([0], pa.int32()), pa.array(["x" * (2**28 + 1)]))
     pq.write_table(pa.table({"text": value}), tmp_path / "a.parquet", compression="zstd")

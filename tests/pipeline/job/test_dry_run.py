@@ -34,6 +34,7 @@ def test_dry_run(pipeline_settings, predictions, tmp_path):
         assert 0.99 < each.flops / (encoder + head) < 1.3
 
 
+@pytest.mark.heavy
 def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tmp_path):
     """Long JSON records in many shards: the estimate beside the run itself."""
     from pipeline.job.launcher import run_pipeline
@@ -57,6 +58,7 @@ def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tm
     assert each.bytes < size
 
 
+@pytest.mark.heavy
 def test_dry_run_counts_each_copy_once(pipeline_settings, tmp_path):
     flops = []
     for copies in (1, 3):

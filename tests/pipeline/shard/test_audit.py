@@ -12,6 +12,7 @@ from schemas.vocabulary import VOCABULARY_FILE
 from tests.support.outputs import rows
 
 
+@pytest.mark.heavy
 @torch.no_grad()
 def test_the_audit_is_what_plain_transformers_say(english, text, teachers):
     """With as many audited rows as there are, each figure is computed again, densely, from the files."""

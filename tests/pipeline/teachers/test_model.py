@@ -124,6 +124,7 @@ def test_weights(folder, damage):
     refusal(folder)
 
 
+@pytest.mark.heavy
 def test_no_traceback_for_any_folder(folder):
     """Seeded mutations of the configuration and the weights: each works or is refused in one line."""
     source = random.Random(13)

@@ -21,6 +21,9 @@ from tests.support.commands import call, run
 from tests.support.readers import reader, take
 from tests.support.training import train, write_config
 
+# Folder after folder is trimmed.
+pytestmark = pytest.mark.heavy
+
 
 def run_trim(*arguments) -> subprocess.CompletedProcess:
     return call("pipeline.trim.__main__", *arguments)

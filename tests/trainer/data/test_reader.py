@@ -63,8 +63,7 @@ def test_goes_on_with_another_number_of_processes(predictions):
             if state:
                 source.load_state(state)
         taken = [steps(source, 15) for source in readers]
-        for number in range(15):
-            found.append([taken[lane % processes][number][lane // processes] for lane in range(4)])
+        found += [[taken[lane % processes][number][lane // processes] for lane in range(4)] for number in range(15)]
         for source in readers:
             lanes |= source.state()["lanes"]
         state = {"version": readers[0].state()["version"], "lanes": lanes}
@@ -73,6 +72,7 @@ def test_goes_on_with_another_number_of_processes(predictions):
     )
 
 
+@pytest.mark.heavy
 def test_lanes_share_out_every_epoch(predictions):
     """Each row group is read by one lane an epoch: over two epochs every row comes twice, and none is left out."""
     frame = pd.read_parquet(predictions)
@@ -126,6 +126,7 @@ def test_unknown_language(predictions):
         reader(predictions, languages=["en", "xx"])
 
 
+@pytest.mark.heavy
 def test_a_stray_or_broken_file_is_named(run_pipeline, predictions, tmp_path):
     other = run_pipeline(tmp_path / "other", token_identity="string")
     ours, theirs = open_predictions(str(predictions)).files[0], open_predictions(str(other)).files[0]

@@ -17,6 +17,7 @@ def evaluated_steps(output: Path) -> list[int]:
     return [line["step"] for line in lines if "heldout" in line]
 
 
+@pytest.mark.heavy
 def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
     """Also the optimizer's state; and the evaluation at the former end, which the longer run lacks, changes nothing."""
     changes = {"optimizer": CONSTANT, "eval_steps": 8, "early_stopping_patience": 2, "save_steps": 100}

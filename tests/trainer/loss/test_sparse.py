@@ -55,7 +55,7 @@ def assert_same_gradients(ours, theirs):
 
 @pytest.mark.parametrize("tail", TAILS)
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
-@pytest.mark.parametrize("chunk_logits, tile", [(1, V), (3 * V, 16), (2**24, 1)])
+@pytest.mark.parametrize(("chunk_logits", "tile"), [(1, V), (3 * V, 16), (2**24, 1)])
 def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_logits, tile):
     monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", chunk_logits)
     monkeypatch.setattr(trainer.loss.sparse, "_CACHED_LOGITS", 2 * V)
@@ -71,7 +71,7 @@ def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_lo
 
 
 @pytest.mark.parametrize(
-    "tail, temperature", [("bucket", 1), ("bucket", 2.5), ("renormalize", 1), ("renormalize", 2.5)]
+    ("tail", "temperature"), [("bucket", 1), ("bucket", 2.5), ("renormalize", 1), ("renormalize", 2.5)]
 )
 @pytest.mark.parametrize("own_part", [False, True])
 def test_temperature_and_the_teachers_own_part(tail, temperature, own_part):
@@ -155,7 +155,7 @@ class Repeatable(torch.autograd.Function):
 
 
 @pytest.mark.parametrize(
-    "tail, temperature, own_part",
+    ("tail", "temperature", "own_part"),
     [*((tail, 1.0, False) for tail in TAILS), ("bucket", 2.0, True), ("renormalize", 2.0, True)],
 )
 def test_gradcheck(tail, temperature, own_part):
@@ -230,7 +230,7 @@ def test_gradients_are_made_once():
 
 # Rounding is by up to 2^-8 and 2^-24 of a number. A probability is off by the share by which its logit, of up to 15
 # here, is off at all; in float32 the exponentials and their sums are rounded as coarsely.
-@pytest.mark.parametrize("dtype, rounding, times", [(torch.bfloat16, 2**-8, 8), (torch.float32, 2**-24, 16)])
+@pytest.mark.parametrize(("dtype", "rounding", "times"), [(torch.bfloat16, 2**-8, 8), (torch.float32, 2**-24, 16)])
 def test_it_is_within_the_precision_of_float64(dtype, rounding, times):
     ours, theirs = problem(torch.float32), problem()
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):

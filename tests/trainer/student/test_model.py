@@ -48,7 +48,19 @@ def padded_and_not(predictions) -> list:
 
 # ModernBERT has sliding windows, EuroBERT a projection without bias, FNet and BigBird a pooler, DeBERTa no SDPA.
 @pytest.mark.parametrize(
-    "model_type", "roberta xlm-roberta distilbert electra albert modernbert eurobert fnet big_bird deberta".split()
+    "model_type",
+    [
+        "roberta",
+        "xlm-roberta",
+        "distilbert",
+        "electra",
+        "albert",
+        "modernbert",
+        "eurobert",
+        "fnet",
+        "big_bird",
+        "deberta",
+    ],
 )
 def test_students_of_other_architectures(model_type, predictions):
     """The loss is that of the plain model, and what is not frozen has a gradient."""
@@ -69,7 +81,9 @@ def test_students_of_other_architectures(model_type, predictions):
     assert len(trained) == len(list(student.parameters())) or model_type in ("fnet", "big_bird")
 
 
-@pytest.mark.parametrize("model_type, why", [("mobilebert", "not applied to 16 numbers"), ("xmod", "language unknown")])
+@pytest.mark.parametrize(
+    ("model_type", "why"), [("mobilebert", "not applied to 16 numbers"), ("xmod", "language unknown")]
+)
 def test_an_architecture_that_cannot_be_trained_is_refused(model_type, why, predictions):
     with pytest.raises(UserError, match=f"student: a .*ForMaskedLM cannot be trained here .*{why}"):
         DistilledStudent(small_model(model_type, open_predictions(str(predictions)), hidden_size=32))
