@@ -58,7 +58,7 @@ def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokeniz
         would give an added token another id than its files say.
     """
     declared = _declared(where, config)
-    # As transformers' attribute, since to import AutoTokenizer loads torch: trimming uses this module and needs none.
+    # As an attribute of transformers, because importing AutoTokenizer loads torch, which trimming does not need.
     if file := _file(where, config, "tokenizer.json"):
         with tokenizer_faults(f"{where}: its tokenizer.json cannot be loaded"):
             backend = Tokenizer.from_file(file)
@@ -66,7 +66,7 @@ def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokeniz
     else:
         named = _named_tokens(where, config, transformers.AutoTokenizer)
         backend = _from_vocabulary(where, named, declared)
-    # Truncation is the pipeline's: a tokenizer.json may carry a length of its own.
+    # Truncation is the pipeline's: a tokenizer.json may set another length.
     backend.no_truncation()
     backend.no_padding()
     known = backend.get_vocab(with_added_tokens=True)

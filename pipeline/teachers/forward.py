@@ -52,9 +52,9 @@ class Forward:
         self._wanted = threading.local()
         self._hook = model.base_model.register_forward_hook(partial(_keep_rows, self._wanted))
 
-    def logits(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
+    def logits(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
         """[M, V] at `rows_M`, indices into the flattened batch."""
-        return (self._everywhere if self.head_everywhere else self._at_rows)(ids_BL, inside_BL, rows_M)
+        return (self._everywhere if self.head_everywhere else self._at_rows)(ids_BL, attention_mask_BL, rows_M)
 
     @torch.inference_mode()
     def try_out(self, where: str, tokens: np.ndarray, longest: int) -> None:
@@ -102,11 +102,13 @@ class Forward:
     ) -> float:
         """How far the logits of a batch's first row differ from those of the row alone. UserError where they vary."""
         reach = 0.0
-        for ids_BL, inside_BL in batches:
-            rows_M = np.arange(ids_BL.size)[inside_BL.ravel()]
+        for ids_BL, attention_mask_BL in batches:
+            rows_M = np.arange(ids_BL.size)[attention_mask_BL.ravel()]
             # A token whose logits are NaN is reported when it is predicted, with the example that has it.
             try:
-                logits_MV, again_MV = (self._everywhere(ids_BL, inside_BL, rows_M).nan_to_num() for _ in range(2))
+                logits_MV, again_MV = (
+                    self._everywhere(ids_BL, attention_mask_BL, rows_M).nan_to_num() for _ in range(2)
+                )
             except Exception as error:  # It takes no attention mask, or none of two rows.
                 first_line(error)  # Raises where it is only that memory was used up.
                 return np.inf
@@ -138,12 +140,12 @@ class Forward:
             raise UserError(f"{where}: its model gives NaN or infinite logits; its weights are damaged")
         return logits
 
-    def _fault_of_head(self, ids_BL: np.ndarray, inside_BL: np.ndarray, tolerance: float) -> str:
+    def _fault_of_head(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, tolerance: float) -> str:
         """How the head's logits differ when it is run at some positions only; empty where they do not."""
         rows_M = np.array([1, 3, ids_BL.shape[1], ids_BL.size - 1]) % ids_BL.size
-        expected_MV = self._everywhere(ids_BL, inside_BL, rows_M).float()
+        expected_MV = self._everywhere(ids_BL, attention_mask_BL, rows_M).float()
         try:
-            logits_MV = self._at_rows(ids_BL, inside_BL, rows_M).float()
+            logits_MV = self._at_rows(ids_BL, attention_mask_BL, rows_M).float()
         except Exception as error:
             return f"failed ({type(error).__name__}: {first_line(error)})"
         if logits_MV.shape != expected_MV.shape:
@@ -151,21 +153,21 @@ class Forward:
         difference = float((logits_MV - expected_MV).abs().max())
         return f"gave logits that differ by {difference:.3g}" if difference > tolerance else ""
 
-    def _at_rows(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
+    def _at_rows(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
         self._wanted.rows_M = torch.from_numpy(rows_M).to(self._device)
         try:
-            return self._output(ids_BL, inside_BL).logits[0]
+            return self._output(ids_BL, attention_mask_BL).logits[0]
         finally:
             self._wanted.rows_M = None
 
-    def _everywhere(self, ids_BL: np.ndarray, inside_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
-        logits_BLV = self._output(ids_BL, inside_BL).logits
+    def _everywhere(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
+        logits_BLV = self._output(ids_BL, attention_mask_BL).logits
         return logits_BLV.flatten(0, 1)[torch.from_numpy(rows_M).to(self._device)]
 
-    def _output(self, ids_BL: np.ndarray, inside_BL: np.ndarray):
+    def _output(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray):
         mask = {}
         if not self.padding_reaches:
-            mask["attention_mask"] = torch.from_numpy(inside_BL.astype(np.int64)).to(self._device)
+            mask["attention_mask"] = torch.from_numpy(attention_mask_BL.astype(np.int64)).to(self._device)
         return self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device), **mask)
 
 

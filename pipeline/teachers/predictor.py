@@ -71,7 +71,7 @@ class Predictor:
         device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, device)
         self._device = device
-        self._kind = "cpu" if device.type == "cpu" else "other"
+        self._device_kind = "cpu" if device.type == "cpu" else "other"
         self._top_k = top_k
         self._pad = tokenizer.pad_id
         # As a Module, because the type of PreTrainedModel.to is lost in its decorator.
@@ -137,12 +137,12 @@ class Predictor:
         )
 
         def run(batch: np.ndarray) -> int:
-            ids_BL, inside_BL = pad(input_ids[ranges(starts[batch], lengths[batch])], lengths[batch], self._pad)
+            ids_BL, attention_mask_BL = pad(input_ids[ranges(starts[batch], lengths[batch])], lengths[batch], self._pad)
             index_M = ranges(first[batch], counts[batch])
             row_M = np.repeat(np.arange(len(batch)), counts[batch])
             column_M = targets[index_M] - np.repeat(starts[batch], counts[batch])
             label, ids, logprobs = self._predict_batch(
-                ids_BL, inside_BL, row_M * ids_BL.shape[1] + column_M, labels[index_M]
+                ids_BL, attention_mask_BL, row_M * ids_BL.shape[1] + column_M, labels[index_M]
             )
             finite = np.isfinite(label) & np.isfinite(logprobs).all(1)
             if not finite.all():
@@ -164,8 +164,8 @@ class Predictor:
         return result
 
     def _batches(self, lengths: np.ndarray, counts: np.ndarray, batch_tokens: int | None) -> list[np.ndarray]:
-        limit = max(1, _LOGITS[self._kind] // self._forward.vocabulary)
-        batch_tokens = batch_tokens or _BATCH_TOKENS[self._kind]
+        limit = max(1, _LOGITS[self._device_kind] // self._forward.vocabulary)
+        batch_tokens = batch_tokens or _BATCH_TOKENS[self._device_kind]
         if self._forward.head_everywhere:
             batch_tokens = min(batch_tokens, limit)
         groups = [np.arange(len(lengths))]
@@ -178,8 +178,8 @@ class Predictor:
         ]
 
     @torch.inference_mode()
-    def _predict_batch(self, ids_BL, inside_BL, rows_M, labels_M) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        logits_MV = self._forward.logits(ids_BL, inside_BL, rows_M)
+    def _predict_batch(self, ids_BL, attention_mask_BL, rows_M, labels_M) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        logits_MV = self._forward.logits(ids_BL, attention_mask_BL, rows_M)
         normalizer_M = log_normalizer(logits_MV)
         labels_M = torch.from_numpy(labels_M.astype(np.int64)).to(self._device)
         label_M = logits_MV.gather(1, labels_M[:, None])[:, 0].float() - normalizer_M
@@ -193,9 +193,9 @@ class Predictor:
     @torch.inference_mode()
     def log_distributions(self, input_ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """float32 [M, V]: all log-probabilities at `positions` of one sequence, predicted by itself, unpadded."""
-        inside_BL = np.ones((1, len(input_ids)), bool)
+        attention_mask_BL = np.ones((1, len(input_ids)), bool)
         with _one_thread(self._device):
-            logits_MV = self._forward.logits(input_ids[None], inside_BL, positions.astype(np.int64))
+            logits_MV = self._forward.logits(input_ids[None], attention_mask_BL, positions.astype(np.int64))
             return logits_MV.float().log_softmax(-1).cpu().numpy()
 
     @torch.inference_mode()
@@ -205,11 +205,11 @@ class Predictor:
         Counted on a single row of mean length, and scaled by tokens and masked positions.
         """
         length = max(1, round(lengths.mean()))
-        row_BL, inside_BL = token_ids[None, :length].astype(np.int64), np.ones((1, length), bool)
+        row_BL, attention_mask_BL = token_ids[None, :length].astype(np.int64), np.ones((1, length), bool)
         counts = []
         for heads in (0, 1):
             with FlopCounterMode(display=False) as counter:
-                self._forward.logits(row_BL, inside_BL, np.zeros(heads, np.int64))
+                self._forward.logits(row_BL, attention_mask_BL, np.zeros(heads, np.int64))
             counts.append(counter.get_total_flops())
         encoder, head = counts[0], counts[1] - counts[0]
         return round(encoder * lengths.sum() / length + head * masked)
