@@ -86,7 +86,7 @@ def _results(scores: dict[str, LanguageScores]) -> str:
 
 
 def _text(value: str) -> str:
-    """A cell that shows `value` as it is, whatever Markdown or HTML it may look like."""
+    """A cell that shows `value` as it is, even if it looks like Markdown or HTML."""
     return re.sub(r"[\\`\[\]<>|&!]", lambda match: f"&#{ord(match[0])};", printable(value))
 
 

@@ -154,7 +154,7 @@ def make_batches(
     batches = batches_by_length(lengths_N, order, batch_tokens)
     if random:
         batches = [batches[index] for index in random.permutation(len(batches))]
-    # All rows are copied once, in their final order; whatever a batch holds is then a slice.
+    # All rows are copied once, in their final order, so that the content of a batch is a slice.
     rows_N = np.concatenate(batches)
     columns = Columns.gather(parts, rows_N)
     lengths_N, counts_N = columns.lengths("input_ids"), columns.lengths("labels")

@@ -41,7 +41,7 @@ def train(config: TrainerConfig, runtime: Runtime) -> None:
     """Trains, or goes on from the newest checkpoint, with evaluations, then exports the student.
 
     Raises:
-      UserError: the configuration does not fit the predictions, found before training.
+      UserError: the configuration does not fit the predictions; this is checked before training.
       Interrupted: SIGTERM or SIGHUP came; the same command goes on from there.
     """
     # The other processes do nothing before the first one has told them so, at the first thing that they do together.

@@ -110,7 +110,7 @@ def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
                 role = TRANSFORMERS_ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
                 try:
                     setattr(part, field, ids.get(role) if role else None)
-                except Exception:  # transformers' own check of the field's type, of a package beneath it
+                except Exception:  # transformers checks the field's type by another package, with its errors
                     # A token that stands for an image, say, which may not be None. No text contains the padding id.
                     setattr(part, field, ids["pad"])
         if hasattr(part, "vocab_size"):
