@@ -48,11 +48,17 @@ def read_tokenizer_files(folder: str) -> dict[str, bytes]:
 
 
 def read_settings(folder: str, files: dict[str, bytes]) -> dict:
-    """The content of `tokenizer_config.json`. UserError if it is not a JSON object."""
+    """The content of `tokenizer_config.json`. UserError if it is not a JSON object, or not that of a tokenizer."""
     try:
         settings = json.loads(files[CONFIG_FILE])
     except (ValueError, RecursionError) as error:
         raise UserError(f"{join(folder, CONFIG_FILE)}: not JSON ({first_line(error)})") from None
     if not isinstance(settings, dict):
         raise UserError(f"{join(folder, CONFIG_FILE)}: not a JSON object")
+    # transformers takes both as they are, and fails where it uses them.
+    for name, expected in (("tokenizer_class", str), ("model_max_length", int | float)):
+        if not isinstance(settings.get(name), expected | None):
+            raise UserError(
+                f"{join(folder, CONFIG_FILE)}: {name} is {str(settings[name])[:50]!r}, as no tokenizer has it"
+            )
     return settings

@@ -145,7 +145,7 @@ def test_memory_does_not_grow(server):
         for pool in (2, 60):
             while source.state()["lanes"]["0"]["pool"] < pool:
                 next(iterator)
-            for made in source._lanes[0]._pools:
+            for made in source._buffers[0]._pools:
                 made.batches.result()
             gc.collect()
             alive.append(Counter(type(thing) for thing in gc.get_objects() if type(thing) in (Batch, Columns)))

@@ -12,6 +12,9 @@ from schemas.manifest import read_manifest
 from tests.support import world
 from tests.support.commands import call, run
 
+# Each runs the pipeline.
+pytestmark = pytest.mark.heavy
+
 
 def test_dry_run(pipeline_settings, predictions, tmp_path):
     settings = pipeline_settings(tmp_path / "p")
@@ -34,7 +37,6 @@ def test_dry_run(pipeline_settings, predictions, tmp_path):
         assert 0.99 < each.flops / (encoder + head) < 1.3
 
 
-@pytest.mark.heavy
 def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tmp_path):
     """Long JSON records in many shards: the estimate beside the run itself."""
     from pipeline.job.launcher import run_pipeline
@@ -58,7 +60,6 @@ def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tm
     assert each.bytes < size
 
 
-@pytest.mark.heavy
 def test_dry_run_counts_each_copy_once(pipeline_settings, tmp_path):
     flops = []
     for copies in (1, 3):
@@ -81,7 +82,6 @@ def test_dry_run_checks_what_the_run_would(pipeline_settings, tmp_path):
         dry_run(PipelineConfig.model_validate(settings), [])
 
 
-@pytest.mark.heavy
 def test_dry_run_from_the_command_line_writes_nothing(pipeline_settings, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p")))
     done = run("pipeline", tmp_path / "c.yaml", "--dry-run", "--teraflops", "100")

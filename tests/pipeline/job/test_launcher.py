@@ -19,8 +19,10 @@ from schemas.manifest import read_manifest
 from tests.support.commands import call
 from tests.support.outputs import files, rows
 
+# Each runs the pipeline.
+pytestmark = pytest.mark.heavy
 
-@pytest.mark.heavy
+
 def test_formats_give_the_same_rows(english, text, tmp_path):
     """Only the source's name, which is in the example ids and so in the masks, may tell them apart."""
     lines = (text / "en.txt").read_text().splitlines()
@@ -68,7 +70,6 @@ def test_too_many_rejects_fail_the_run_at_its_end_and_nothing_is_lost(english, t
     assert record.records == record.used + sum(record.rejected.values()) == 25
 
 
-@pytest.mark.heavy
 @pytest.mark.parametrize("command", ["dry run", "run"])
 def test_one_teacher_is_held_at_a_time(command, pipeline_settings, tmp_path, monkeypatch):
     """By the launcher, too: when one is loaded, no earlier one is there."""
@@ -103,7 +104,6 @@ def test_the_order_of_the_configuration_does_not_matter(predictions, run_pipelin
     assert files(folder) == files(predictions)
 
 
-@pytest.mark.heavy
 def test_teachers_and_languages_are_many_to_many(run_pipeline, pipeline_settings, teachers, tmp_path):
     settings = pipeline_settings(tmp_path / "p")
     settings["teachers"]["en-wordpiece"]["languages"] = ["en", "ru"]
