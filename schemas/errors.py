@@ -48,7 +48,7 @@ def _memory(error: BaseException) -> str:
         return ""
     return (
         f"out of memory ({said}); lower batch_tokens, in the pipeline also shard_bytes, teachers_in_memory or the number "
-        "of workers, in the trainer also sampling.shuffle_rows or readers, then run the same command again to go on"
+        "of workers, in the trainer also sampling.shuffle_rows or reader_threads, then run the same command again to go on"
     )
 
 

@@ -177,7 +177,7 @@ class Manifest(_Record):
             raise ValueError("languages: a language and teacher are there twice")
         for language, teacher in rows:
             if teacher not in self.teachers or language not in self.teachers[teacher].languages:
-                raise ValueError(f"languages: {language} is none that a teacher {teacher!r} teaches")
+                raise ValueError(f"languages: no teacher {teacher!r} teaches {language}")
         if len({file.path for file in self.files}) < len(self.files):
             raise ValueError("files: a file is there twice")
         for file in self.files:

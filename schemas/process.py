@@ -21,6 +21,8 @@ from schemas.secrets import without_secrets
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_AGAIN = 75
 EXIT_CTRL_C = 130
+# As the shell says of a process that SIGPIPE ended.
+EXIT_BROKEN_PIPE = 141
 _STOPPED = "stopped; run the same command again to go on"
 _CODES: dict[int, int] = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
 
@@ -40,11 +42,14 @@ def run_command(module: str, arguments: list[str] | None = None, prog: str | Non
         main = importlib.import_module(module).main
         given = sys.argv[1:] if arguments is None else arguments
         code = main(given, prog) if prog else main(given)
+        sys.stdout.flush()
+    except BrokenPipeError:  # Whoever reads the output, as `head` does, has enough of it.
+        code = EXIT_BROKEN_PIPE
     except Exception:  # A bug of ours.
         traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        sys.stderr.flush()
     # Not `sys.exit`, which waits for threads: some of Beam's never end after an error, and those of torch's gloo abort
     # the process when they let go of a Python object while the interpreter is taken down.
     os._exit(code)

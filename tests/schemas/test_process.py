@@ -102,3 +102,12 @@ def main(arguments):
     process = run_module(program, tmp_path, "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)")
     process.communicate(timeout=SECONDS)
     assert process.returncode == 7
+
+
+def test_output_that_is_cut_short_is_no_error(tmp_path):
+    """As by `head`."""
+    process = run_module("def main(arguments):\n    for _ in range(100_000):\n        print('a line')", tmp_path)
+    assert process.stdout.readline() == "a line\n"
+    process.stdout.close()
+    assert process.wait(SECONDS) == 141
+    assert process.stderr.read() == ""

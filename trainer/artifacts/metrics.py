@@ -168,7 +168,7 @@ def _start_wandb(config: TrainerConfig) -> Any:
         import wandb
     except ImportError:
         raise UserError("wandb_project: needs the package wandb; pip install '.[wandb]', or leave it out") from None
-    # Beside the checkpoints, so that a new output folder is a new run.
+    # Next to the checkpoints, so that a new output folder is a new run.
     path = Path(config.output) / "logs" / "wandb_run"
     if not path.exists():
         path.write_text(secrets.token_hex(4))

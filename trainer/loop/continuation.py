@@ -20,7 +20,7 @@ def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dic
         if by := _planned_by_steps(config):
             raise UserError(
                 f"{config.output}: {changed}, but {by} goes by the number of steps from the first one on, so this "
-                "would be no such run; put max_steps back, or begin another run from what this one exported, in another "
+                "would be another run; put max_steps back, or begin another run from what this one exported, in another "
                 f"output, with student: {{start_from: {config.output}}}"
             )
         if step > config.max_steps:
