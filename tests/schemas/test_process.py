@@ -37,7 +37,8 @@ def main(arguments):
         except BaseException:
             pass
 """
-    process = run_module(program, tmp_path)
+    # It is ignored where the tests themselves run under nohup.
+    process = run_module(program, tmp_path, "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)")
     assert process.stdout.readline() == "begun\n"
     process.send_signal(number)
     assert process.communicate(timeout=5)[1].strip() == "stopped; run the same command again to go on"
