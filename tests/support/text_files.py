@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.corpus.files import TextFile
 from pipeline.corpus.records import FilePlan, plan_file, read_records
+from pipeline.shard.shard import Shard
 
 # Two members, as `cat a.gz b.gz` makes them: a reader must not stop after the first.
 COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": partial(pa.Codec("zstd").compress, asbytes=True)}
@@ -21,3 +22,13 @@ def plan(path, shard_bytes: int, field: str = "text") -> FilePlan:
 
 def records(file: FilePlan) -> list[tuple[int, str, str]]:
     return [tuple(record) for part in file.ranges for record in read_records(part)]
+
+
+def make_shards(path, shard_bytes: int, max_records: int | None = None) -> list[Shard]:
+    """The shards of one file, of which `max_records` records are read; default all."""
+    parts = plan(path, shard_bytes).ranges
+    total = sum(part.records for part in parts)
+    return [
+        Shard("en", "bert", index, part, part.first_record, max_records or total, total, 0, 2**20)
+        for index, part in enumerate(parts)
+    ]

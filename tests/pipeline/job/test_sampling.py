@@ -3,16 +3,7 @@
 from itertools import pairwise
 
 from pipeline.job.sampling import sample_records
-from pipeline.shard.shard import Shard
-from tests.support.text_files import plan
-
-
-def make_shards(path, shard_bytes: int) -> list[Shard]:
-    parts = plan(path, shard_bytes).ranges
-    total = sum(part.records for part in parts)
-    return [
-        Shard("en", "bert", index, part, part.first_record, total, total, 0, 2**20) for index, part in enumerate(parts)
-    ]
+from tests.support.text_files import make_shards
 
 
 def test_it_is_from_all_over_the_text(tmp_path):
