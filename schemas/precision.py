@@ -5,7 +5,7 @@ Both stages ask a GPU whether it has bfloat16 without emulation, and a CPU for t
 """
 
 # A teacher's predictions are stored for good, with their rounding (about 0.05 nats). So they are made in bfloat16 only
-# where it is several times faster, which AVX512-BF16 without AMX is not: matrix products are about twice as fast with it.
+# where it is several times faster; whether AVX512-BF16 without AMX is so was not measured.
 TEACHER_INSTRUCTIONS = ("amx_bf16",)
-# A student's weights stay float32 and only its matrix products are rounded, so twice the speed is worth taking.
+# A student's weights stay float32 and only its matrix products are rounded.
 STUDENT_INSTRUCTIONS = ("amx_bf16", "avx512_bf16")
