@@ -1,16 +1,14 @@
 """The pipeline's configuration."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from schemas.config import Config, Unrecorded
+from schemas.corpus.config import MAX_RECORD_BYTES, Text
 from schemas.names import Name
 from schemas.paths import PathOrUrl
 from schemas.vocabulary import FIXED_COLUMNS
-
-# As much text as a shard has by default: a whole book, and no more than a process holds anyway.
-MAX_RECORD_BYTES = 4 * 2**20
 
 
 class TeacherConfig(Config):
@@ -26,30 +24,6 @@ class TeacherConfig(Config):
         "is several times faster, and moves log-probabilities by about 0.05 nats",
     )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
-
-
-class TextConfig(Config):
-    """One language's text."""
-
-    former_names: ClassVar = {"limit": "max_records"}
-
-    files: list[PathOrUrl] = Field(
-        min_length=1,
-        description="files, folders, globs or fsspec URLs; a name that exists is taken literally, whatever its characters. By the name's ending, in any case, a file is JSON lines (.jsonl, .ndjson, "
-        ".json), Parquet (.parquet), or UTF-8 text, one record a line; text and JSON lines may be .gz, .bz2 or .zst",
-    )
-    field: str = Field("text", description="the JSON field or Parquet column that holds the text")
-    max_records: int | None = Field(
-        None, ge=1, description="read only this many records, evenly spread over the files; default all"
-    )
-
-
-def _as_files(value: Any) -> Any:
-    """A bare list of files stands for a whole section."""
-    return {"files": value} if isinstance(value, list) else value
-
-
-Text = Annotated[TextConfig, BeforeValidator(_as_files, json_schema_input_type=TextConfig | list[PathOrUrl])]
 
 
 class MaskingConfig(Config):

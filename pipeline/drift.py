@@ -21,12 +21,12 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.corpus.files import find_files
-from pipeline.corpus.records import Decompressor, plan_file, read_records
 from pipeline.student_tokenizers.store import read_tokenizer, read_tokenizers
 from pipeline.student_tokenizers.word_counts import tokens_of_spans
 from pipeline.vocabulary.identity import HAN
 from schemas.cli import command_parser
+from schemas.corpus.files import find_files
+from schemas.corpus.records import Decompressor, plan_file, read_records
 from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
 from schemas.paths import check_output_file, path_option

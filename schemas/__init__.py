@@ -1,8 +1,8 @@
 """The contract between the two stages: rows, merged vocabulary and manifest, and what both stages need around them.
 
 The contract itself is in `rows`, `vocabulary` and `manifest`; `row_groups` and `validation` read and check rows. Around it:
-configurations (`config`, `yaml_nodes`), files and URLs (`storage`, `paths`, `lock`), errors and how a command ends
-(`errors`, `process`), the commands that need neither stage (`cli`, `commands`).
+configurations (`config`, `yaml_nodes`), files and URLs (`storage`, `paths`, `lock`), reading text (`corpus`), errors and how
+a command ends (`errors`, `process`), the commands that need neither stage (`cli`, `commands`).
 
 `pipeline` writes predictions, `trainer` reads them, and neither imports the other; both may import any module here.
 This package imports neither of them, and neither Beam nor torch nor transformers, so that the image of either stage can

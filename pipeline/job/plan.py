@@ -4,9 +4,9 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 from pipeline.config import PipelineConfig
-from pipeline.corpus.files import find_files
-from pipeline.corpus.records import FilePlan, TextRange, plan_file
 from pipeline.shard.shard import Shard
+from schemas.corpus.files import find_files
+from schemas.corpus.records import FilePlan, TextRange, plan_file
 from schemas.errors import UserError
 
 # The plans of each language's files, by source name.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.corpus.records import Decompressor, Record
 from pipeline.shard.shard import Shard
+from schemas.corpus.records import Decompressor, Record
 
 _SHARDS = 64
 

@@ -8,7 +8,6 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from pipeline.config import PipelineConfig
-from pipeline.corpus.records import Decompressor
 from pipeline.job.fingerprint import RunSpec
 from pipeline.job.progress import ShardProgress
 from pipeline.shard.parquet import Receipt
@@ -16,6 +15,7 @@ from pipeline.shard.process import ShardProcessor
 from pipeline.shard.shard import Shard
 from pipeline.teachers.cache import TeacherCache
 from pipeline.teachers.loading import Teacher, load_teacher
+from schemas.corpus.records import Decompressor
 from schemas.errors import naming_exhaustion
 from schemas.storage import join
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.config import PipelineConfig
-from pipeline.corpus.records import Decompressor
 from pipeline.shard.audit import audit
 from pipeline.shard.masking import Masked, MaskingVocabulary, example_keys, mask_tokens, uniform
 from pipeline.shard.parquet import AuditSums, Receipt, encode_rows
@@ -23,6 +22,7 @@ from pipeline.shard.sequences import Reject, Sequences, make_sequences
 from pipeline.shard.shard import Shard
 from pipeline.teachers.loading import Teacher
 from pipeline.teachers.predictor import NotFinite, Predictions
+from schemas.corpus.records import Decompressor
 from schemas.errors import UserError
 from schemas.ragged import list_array
 from schemas.rows import ROW_SCHEMA

@@ -17,10 +17,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.config import PipelineConfig
-from pipeline.corpus.records import Record
 from pipeline.shard.flat_tokens import FlatTokens
 from pipeline.teachers.exact_tokenizer import tokenizer_faults
 from pipeline.teachers.tokenizer import TeacherTokenizer
+from schemas.corpus.records import Record
 from schemas.ragged import ranges
 
 TOO_SHORT, NO_TARGET = "too short", "nothing to mask"

@@ -7,7 +7,7 @@ what happens inside one.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from pipeline.corpus.records import Decompressor, Record, TextRange, read_records
+from schemas.corpus.records import Decompressor, Record, TextRange, read_records
 
 REJECTS_FOLDER = "_rejects"
 

@@ -7,9 +7,9 @@ from functools import partial
 
 import pyarrow as pa
 
-from pipeline.corpus.files import TextFile
-from pipeline.corpus.records import FilePlan, plan_file, read_records
 from pipeline.shard.shard import Shard
+from schemas.corpus.files import TextFile
+from schemas.corpus.records import FilePlan, plan_file, read_records
 
 # Two members, as `cat a.gz b.gz` makes them: a reader must not stop after the first.
 COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": partial(pa.Codec("zstd").compress, asbytes=True)}

@@ -9,12 +9,12 @@ import pytest
 from tokenizers import Tokenizer
 
 from pipeline.config import PipelineConfig, TeacherConfig
-from pipeline.corpus.records import Record
 from pipeline.shard.sequences import make_sequences
 from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
 from pipeline.teachers.exact_tokenizer import tokenizer_faults
 from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
+from schemas.corpus.records import Record
 from schemas.errors import UserError, first_line
 from tests.support import world
 

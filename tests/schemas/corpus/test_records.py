@@ -8,12 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pipeline.corpus.records
-import pipeline.drift
-import pipeline.trim.__main__
+import schemas.corpus.records
 from pipeline.config import PipelineConfig
-from pipeline.corpus.records import read_records
 from pipeline.job.plan import plan_text
+from schemas.corpus.records import read_records
 from schemas.errors import UserError
 from tests.support.commands import run_python
 from tests.support.text_files import COMPRESS, plan, records
@@ -41,7 +39,7 @@ def test_ranges_cover_every_line_once(tmp_path_factory, lines, ends, shard_bytes
     half = len(content) // 2
     path.write_bytes(COMPRESS[suffix](content[:half]) + COMPRESS[suffix](content[half:]) if suffix else content)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.corpus.records, "_BLOCK", block)
+        patch.setattr(schemas.corpus.records, "_BLOCK", block)
         found = plan(path, shard_bytes)
         assert records(found) == expected(content)
         # In any order too, which a compressed stream cannot go back for.
@@ -175,9 +173,9 @@ def test_a_decompressor_reads_ranges_in_any_order_and_opens_a_file_again_only_to
     (tmp_path / f"a.txt{suffix}").write_bytes(COMPRESS[suffix](content))
     parts = plan(tmp_path / f"a.txt{suffix}", 50).ranges
     opened = []
-    _open = pipeline.corpus.records._open
-    monkeypatch.setattr(pipeline.corpus.records, "_open", lambda file: opened.append(file) or _open(file))
-    decompressor = pipeline.corpus.records.Decompressor()
+    _open = schemas.corpus.records._open
+    monkeypatch.setattr(schemas.corpus.records, "_open", lambda file: opened.append(file) or _open(file))
+    decompressor = schemas.corpus.records.Decompressor()
     for order, most in ((range(len(parts)), 1), (range(1, len(parts), 3), 2), ([5, 5, 2, 2, 9], 6)):
         for index in order:
             part = parts[index]

@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.config import MAX_RECORD_BYTES
-from pipeline.corpus.encodings import HEAD_BYTES, check_text
-from pipeline.corpus.files import TextFile
+from schemas.corpus.config import MAX_RECORD_BYTES
+from schemas.corpus.encodings import HEAD_BYTES, check_text
+from schemas.corpus.files import TextFile
 from schemas.errors import UserError, first_line
 from schemas.storage import filesystem
 

@@ -7,8 +7,8 @@ from functools import partial
 import fsspec
 import pytest
 
-from pipeline.corpus.files import TextFile, find_files
-from pipeline.corpus.records import plan_file, read_records
+from schemas.corpus.files import TextFile, find_files
+from schemas.corpus.records import plan_file, read_records
 from schemas.errors import UserError
 
 

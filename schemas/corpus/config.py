@@ -1,0 +1,35 @@
+"""What a configuration says of a language's text."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, Field
+
+from schemas.config import Config
+from schemas.paths import PathOrUrl
+
+# As much text as a shard of the pipeline has by default: a whole book, and no more than a process holds anyway.
+MAX_RECORD_BYTES = 4 * 2**20
+
+
+class TextConfig(Config):
+    """One language's text."""
+
+    former_names: ClassVar = {"limit": "max_records"}
+
+    files: list[PathOrUrl] = Field(
+        min_length=1,
+        description="files, folders, globs or fsspec URLs; a name that exists is taken literally, whatever its characters. By the name's ending, in any case, a file is JSON lines (.jsonl, .ndjson, "
+        ".json), Parquet (.parquet), or UTF-8 text, one record a line; text and JSON lines may be .gz, .bz2 or .zst",
+    )
+    field: str = Field("text", description="the JSON field or Parquet column that holds the text")
+    max_records: int | None = Field(
+        None, ge=1, description="read only this many records, evenly spread over the files; default all"
+    )
+
+
+def _as_files(value: Any) -> Any:
+    """A bare list of files stands for a whole section."""
+    return {"files": value} if isinstance(value, list) else value
+
+
+Text = Annotated[TextConfig, BeforeValidator(_as_files, json_schema_input_type=TextConfig | list[PathOrUrl])]
