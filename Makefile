@@ -56,6 +56,7 @@ docs: $(VENV)/.installed
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m schemas schema pipeline > pipeline/config.schema.json
 	$(BIN)/python -m schemas schema trainer > trainer/config.schema.json
+	$(BIN)/python -m schemas schema evaluation > trainer/evaluation/config.schema.json
 
 clean:
 	rm -rf $(VENV) demo build mergedistill.egg-info

@@ -15,15 +15,20 @@ from pydantic.fields import FieldInfo
 from pipeline.config import PipelineConfig
 from schemas.config import Config, nested_config
 from trainer.config import TrainerConfig
+from trainer.evaluation.config import EvaluationConfig
 
 REFERENCE = Path(__file__).parent / "configuration.md"
-STAGES = {"predictions.yaml": ("The pipeline", PipelineConfig), "student.yaml": ("The trainer", TrainerConfig)}
+STAGES = {
+    "predictions.yaml": ("The pipeline", PipelineConfig),
+    "student.yaml": ("The trainer", TrainerConfig),
+    "evaluation.yaml": ("The evaluation", EvaluationConfig),
+}
 _HEAD = """\
 # Configuration
 
-<!-- Written by `make docs` from pipeline/config.py and trainer/config.py. Edit those. -->
+<!-- Written by `make docs` from pipeline/config.py, trainer/config.py and trainer/evaluation/config.py. Edit those. -->
 
-Each stage reads one YAML file. This page lists every field; `--help` of each command prints the same. For how the fields
+Each command reads one YAML file. This page lists every field; `--help` of each command prints the same. For how the fields
 work together see [Running the pipeline](running-the-pipeline.md) and [Training](training.md).
 
 - Nothing is guessed. An unknown field, a field given twice, a value of the wrong type or a number that YAML reads as
@@ -32,8 +37,9 @@ work together see [Running the pipeline](running-the-pipeline.md) and [Training]
 - A path is local or an fsspec URL (`gs://...`). A name that exists is taken literally. `~` is your home.
 - `key=value` after the file overrides a field for one run: `max_steps=1000`, `optimizer.learning_rate=1e-4`.
 - Editors that read the line `# yaml-language-server: $schema=PATH` at the top of a file complete and check the fields while
-  you type. Every file in `examples/` has it. PATH is `pipeline/config.schema.json` or `trainer/config.schema.json`, or where
-  you put what `mergedistill schema pipeline` or `mergedistill schema trainer` prints.
+  you type. Every file in `examples/` has it. PATH is `pipeline/config.schema.json`, `trainer/config.schema.json` or
+  `trainer/evaluation/config.schema.json`, or where you put what `mergedistill schema pipeline`, `mergedistill schema trainer`
+  or `mergedistill schema evaluation` prints.
 """
 
 

@@ -23,6 +23,7 @@ VERBS = {
     "trim": Verb("pipeline.trim.__main__", "leave out the tokens that the corpora do not use"),
     "drift": Verb("pipeline.drift", "compare the default tokenizer with those of the teachers"),
     "train": Verb("trainer.__main__", "stage two: the student"),
+    "evaluate": Verb("trainer.evaluation.__main__", "models on tasks, with a report; candidates for teachers"),
     "export": Verb("trainer.export", "a checkpoint as a folder that transformers loads"),
     "inspect": Verb("schemas.commands.inspect", "look into a folder of predictions"),
     "schema": Verb("schemas.commands.json_schema", "the JSON schema of a configuration, for editors"),

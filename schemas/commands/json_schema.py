@@ -1,6 +1,6 @@
-"""`mergedistill schema STAGE`: the JSON schema of a configuration, by which editors complete and check it.
+"""`mergedistill schema NAME`: the JSON schema of a configuration, by which editors complete and check it.
 
-The same text lies beside the configuration's code (`pipeline/config.schema.json`, `trainer/config.schema.json`), where
+The same text lies beside the configuration's code (`pipeline/config.schema.json` and the like), where
 the first line of a YAML file names it: `# yaml-language-server: $schema=PATH`.
 """
 
@@ -16,7 +16,11 @@ from schemas.errors import UserError
 from schemas.process import exit_code_of
 
 # By name, because this package imports neither stage.
-MODELS = {"pipeline": "PipelineConfig", "trainer": "TrainerConfig"}
+MODELS = {
+    "pipeline": ("pipeline.config", "PipelineConfig"),
+    "trainer": ("trainer.config", "TrainerConfig"),
+    "evaluation": ("trainer.evaluation.config", "EvaluationConfig"),
+}
 
 
 class _Untitled(GenerateJsonSchema):
@@ -35,15 +39,16 @@ def json_schema(model: type[BaseModel]) -> str:
 
 def main(arguments: list[str], prog: str = "mergedistill schema") -> int:
     """Prints the schema; returns the exit code (0 done, 2 bad input)."""
-    parser = command_parser(prog, "Print the JSON schema of a stage's configuration, for editors.")
-    parser.add_argument("stage", choices=MODELS, help="whose configuration")
+    parser = command_parser(prog, "Print the JSON schema of a configuration, for editors.")
+    parser.add_argument("name", choices=MODELS, help="whose configuration")
     options = parser.parse_args(arguments)
-    return exit_code_of(lambda: _run(options.stage))
+    return exit_code_of(lambda: _run(options.name))
 
 
-def _run(stage: str) -> None:
+def _run(name: str) -> None:
+    module, model = MODELS[name]
     try:
-        config = import_module(f"{stage}.config")
+        config = import_module(module)
     except ModuleNotFoundError as error:
-        raise UserError(f"{stage}: is not installed here ({error})") from None
-    print(json_schema(getattr(config, MODELS[stage])))
+        raise UserError(f"{name}: is not installed here ({error})") from None
+    print(json_schema(getattr(config, model)))

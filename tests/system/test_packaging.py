@@ -29,7 +29,7 @@ PINNED = requirements((ROOT / "requirements.txt").read_text().splitlines())
 
 
 def test_the_extras_are_known():
-    assert set(EXTRAS) == {"pipeline", "trainer", "wandb", "dev"}
+    assert set(EXTRAS) == {"pipeline", "trainer", "evaluation", "wandb", "dev"}
     assert not any(set(BASE) & set(extra) for extra in EXTRAS.values())
 
 
@@ -58,7 +58,9 @@ def test_a_distribution_has_one_range():
     assert all(len(specifiers) == 1 for specifiers in ranges.values())
 
 
-@pytest.mark.parametrize(("stage", "extras"), [("pipeline", ["pipeline"]), ("trainer", ["trainer", "wandb"])])
+@pytest.mark.parametrize(
+    ("stage", "extras"), [("pipeline", ["pipeline"]), ("trainer", ["trainer", "evaluation", "wandb"])]
+)
 def test_an_image_holds_the_base_and_its_extras(stage, extras):
     image = requirements((ROOT / "docker" / f"{stage}.txt").read_text().splitlines())
     assert set(image) == set(BASE).union(*(EXTRAS[extra] for extra in extras))
@@ -82,7 +84,8 @@ def imported(package: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("package", "extras"), [("schemas", []), ("pipeline", ["pipeline"]), ("trainer", ["trainer", "wandb"])]
+    ("package", "extras"),
+    [("schemas", []), ("pipeline", ["pipeline"]), ("trainer", ["trainer", "evaluation", "wandb"])],
 )
 def test_every_import_is_declared(package, extras):
     declared = set(BASE).union(*(EXTRAS[extra] for extra in extras))

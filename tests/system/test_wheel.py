@@ -52,10 +52,11 @@ def test_it_holds_every_module_and_what_lies_beside_them(wheel):
     beside = {f"{package}/py.typed" for package in PACKAGES} | {
         "pipeline/config.schema.json",
         "trainer/config.schema.json",
+        "trainer/evaluation/config.schema.json",
     }
     modules = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert held == modules | beside
-    for extra in ("pipeline", "trainer", "wandb", "dev"):
+    for extra in ("pipeline", "trainer", "evaluation", "wandb", "dev"):
         assert f"Provides-Extra: {extra}\n" in metadata
 
 
@@ -68,6 +69,7 @@ def test_it_holds_every_module_and_what_lies_beside_them(wheel):
         ("mergedistill inspect --help", "usage: mergedistill inspect "),
         ("mergedistill predict --help", "usage: mergedistill predict "),
         ("mergedistill train --help", "usage: mergedistill train "),
+        ("mergedistill evaluate --help", "usage: mergedistill evaluate "),
         ("python -m pipeline.trim --help", "usage: python -m pipeline.trim "),
         ("python -m trainer --version", f"mergedistill {schemas.__version__}\n"),
     ],

@@ -23,7 +23,8 @@ README_CONFIGURATIONS = [
 
 
 def kept(stage: str) -> Path:
-    return ROOT / stage / "config.schema.json"
+    module, _ = MODELS[stage]
+    return ROOT / Path(*module.split(".")).with_suffix(".schema.json")
 
 
 def filled(path: Path) -> str:
@@ -66,6 +67,7 @@ def test_the_readme_names_them_too():
 
 PIPELINE = {"output": "o", "teachers": {"t": {"model": "m", "languages": ["en"]}}, "text": {"en": ["a"]}}
 TRAINER = {"output": "o", "predictions": "p", "student": {"settings": {"model_type": "bert"}}, "max_steps": 1}
+EVALUATION = {"output": "o", "models": {"m": {"model": "m"}}, "text": {"en": ["a"]}}
 
 
 @pytest.mark.parametrize(
@@ -80,21 +82,25 @@ TRAINER = {"output": "o", "predictions": "p", "student": {"settings": {"model_ty
         ("trainer", TRAINER | {"predictions": 3}),
         ("trainer", TRAINER | {"precision": "float8"}),
         ("trainer", TRAINER | {"optimizer": {"betas": [0.9]}}),
+        ("evaluation", EVALUATION | {"models": {}}),
+        ("evaluation", EVALUATION | {"seeds": "many"}),
     ],
 )
 def test_it_refuses_what_the_configuration_refuses(stage, content):
     schema = json.loads(kept(stage).read_text(encoding="utf-8"))
-    assert faults({"pipeline": PIPELINE, "trainer": TRAINER}[stage], schema) == []
+    assert faults({"pipeline": PIPELINE, "trainer": TRAINER, "evaluation": EVALUATION}[stage], schema) == []
     assert faults(content, schema)
 
 
 @pytest.mark.parametrize("stage", MODELS)
 def test_short_forms_are_known(stage):
     schema = json.loads(kept(stage).read_text(encoding="utf-8"))
-    if stage == "pipeline":
-        assert faults(PIPELINE | {"text": {"en": {"files": ["a"], "max_records": 3}}}, schema) == []
-    else:
-        assert faults(TRAINER | {"predictions": ["a", "b"], "heldout": "h"}, schema) == []
+    long_form = {
+        "pipeline": PIPELINE | {"text": {"en": {"files": ["a"], "max_records": 3}}},
+        "trainer": TRAINER | {"predictions": ["a", "b"], "heldout": "h"},
+        "evaluation": EVALUATION | {"tagging": {"en": {"train": ["a", "b"], "test": "c"}}},
+    }
+    assert faults(long_form[stage], schema) == []
 
 
 def test_a_stage_that_is_not_installed_is_one_line(monkeypatch, capsys):

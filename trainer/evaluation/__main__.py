@@ -1,0 +1,40 @@
+"""`python -m trainer.evaluation CONFIG.yaml [KEY=VALUE ...]`; `mergedistill evaluate` too."""
+
+from schemas.process import exit_code_of, run_command
+
+if __name__ == "__main__":
+    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    run_command("trainer.evaluation.__main__")
+
+import argparse
+
+from schemas.cli import command_parser
+from schemas.config import OVERRIDES_HELP, describe_fields, load_config
+from trainer.evaluation.config import EvaluationConfig
+
+
+def main(arguments: list[str], prog: str = "python -m trainer.evaluation") -> int:
+    """Evaluates models and writes a report; returns the exit code: 0 done, 2 bad input."""
+    parser = command_parser(
+        prog,
+        "Evaluate models on text and labelled files: a report in JSON, Markdown and HTML, with intervals. Rerun the same "
+        "command to go on: what is scored is kept.",
+        epilog="configuration fields:\n" + describe_fields(EvaluationConfig),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration, fields below")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
+    options = parser.parse_intermixed_args(arguments)
+    return exit_code_of(lambda: _run(options.config, options.overrides))
+
+
+def _run(path: str, overrides: list[str]) -> int:
+    config = load_config(path, EvaluationConfig, overrides)
+    # Imported late: --help and a bad configuration should not wait for torch.
+    from transformers.utils.logging import disable_progress_bar
+
+    from trainer.evaluation.run import run_evaluation
+
+    disable_progress_bar()
+    run_evaluation(config)
+    return 0

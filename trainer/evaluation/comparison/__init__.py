@@ -1,0 +1,1 @@
+"""Which candidates to take as teachers, from the scores of an evaluation."""

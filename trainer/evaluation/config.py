@@ -1,0 +1,125 @@
+"""The evaluation's configuration."""
+
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from schemas.config import Config, Unrecorded
+from schemas.corpus.config import Text
+from schemas.names import Name
+from schemas.paths import PathOrUrl
+
+Files = Annotated[
+    list[PathOrUrl],
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value,
+        json_schema_input_type=PathOrUrl | list[PathOrUrl],
+    ),
+    Field(min_length=1),
+]
+
+
+class ModelConfig(Config):
+    """One model: a teacher, a student, or any other masked LM."""
+
+    model: PathOrUrl = Field(description="local folder or hub id that transformers loads")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+    languages: list[Name] | None = Field(
+        None,
+        min_length=1,
+        description="the languages that it was made for: it is scored on their text, and fine-tuned on their labels. It "
+        "is tested on all labels. Default all languages",
+    )
+    tokenizer: Literal["language", "default"] = Field(
+        "language",
+        description="of a student of this trainer: the tokenizer of each language, which segments as the language's "
+        "teacher does, or the one for all languages. Other models have only one",
+    )
+    teachers: dict[Name, Name] = Field(
+        {}, description="by language, the model of this configuration that it is compared with"
+    )
+
+
+class LabelledConfig(Config):
+    """The labelled files of one language."""
+
+    train: Files | None = Field(
+        None, description="what models are fine-tuned on; without it, the language is tested only"
+    )
+    test: Files | None = Field(None, description="what they are tested on")
+
+    @model_validator(mode="after")
+    def _something(self):
+        if not (self.train or self.test):
+            raise ValueError("give `train`, `test`, or both")
+        return self
+
+
+class ParallelConfig(Config):
+    """Two files whose lines are translations of one another."""
+
+    languages: tuple[Name, Name] = Field(description="the languages of the two files")
+    files: tuple[PathOrUrl, PathOrUrl] = Field(description="the two files, one sentence a line")
+    validation: tuple[PathOrUrl, PathOrUrl] | None = Field(
+        None,
+        description="two more such files, on which the layer is chosen; without them, every fifth pair of `files` chooses "
+        "it, and is not scored",
+    )
+
+
+class FineTuningConfig(Config):
+    """How models are fine-tuned, the same for all."""
+
+    learning_rate: float = Field(5e-5, gt=0, description="at the end of the warm-up")
+    epochs: float = Field(3, gt=0, description="passes over the training examples")
+    batch_size: int = Field(32, ge=1, description="examples a step")
+    max_length: int = Field(
+        128, ge=8, description="tokens an example; longer ones are cut, and what is cut off counts as wrong"
+    )
+    max_train_examples: int | None = Field(None, ge=1, description="only the first so many examples; default all")
+
+
+class EvaluationConfig(Config):
+    """What is evaluated on what."""
+
+    output: Unrecorded[PathOrUrl] = Field(description="local folder for scores and report")
+    models: dict[Name, ModelConfig] = Field(min_length=1, description="the models by name")
+    text: dict[Name, Text] = Field(
+        {},
+        description="text by language, never trained on, as the pipeline reads it: bits per character, masked tokens, "
+        "tokens a word, speed",
+    )
+    minimal_pairs: dict[Name, Files] = Field(
+        {}, description="by language, TSV files with the columns `sen` and `wrong_sen` (MultiBLiMP)"
+    )
+    tagging: dict[Name, LabelledConfig] = Field(
+        {}, description="by language, words and their universal parts of speech: CoNLL-U or token TSV (XTREME)"
+    )
+    entities: dict[Name, LabelledConfig] = Field(
+        {}, description="by language, words and IOB2 labels: token TSV (WikiANN)"
+    )
+    classification: dict[Name, LabelledConfig] = Field(
+        {}, description="by language, TSV of a sentence or two and a label"
+    )
+    question_answering: dict[Name, LabelledConfig] = Field({}, description="by language, SQuAD's JSON")
+    retrieval: dict[Name, ParallelConfig] = Field({}, description="by a name of your choice, two parallel files")
+    fine_tuning: FineTuningConfig = FineTuningConfig()
+    seeds: list[int] = Field([0], min_length=1, description="fine-tuned tasks are repeated with each, and averaged")
+    bootstrap_samples: int = Field(1000, ge=100, description="resamplings of the sentences behind an interval")
+    max_length: int = Field(
+        128, ge=8, description="tokens of a piece of text, special ones included; longer lines are cut into pieces"
+    )
+    top_k: int = Field(
+        8, ge=1, description="predictions of a masked token whose probability is summed, for the tail mass"
+    )
+    batch_tokens: Unrecorded[int] = Field(4096, ge=1, description="padded tokens a batch")
+    device: Unrecorded[str] = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
+
+    @model_validator(mode="after")
+    def _names(self):
+        for name, model in self.models.items():
+            for language, teacher in model.teachers.items():
+                if teacher not in self.models:
+                    raise ValueError(f"models.{name}.teachers.{language}: there is no model {teacher!r} in `models`")
+        return self

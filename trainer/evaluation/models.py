@@ -1,0 +1,108 @@
+"""The models under evaluation: plain transformers, each with its tokenizer or tokenizers."""
+
+import hashlib
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from schemas.errors import UserError, first_line
+from schemas.loading import weights_arguments
+from schemas.model_sizes import check_sizes, longest_sequence
+from schemas.secrets import without_secrets
+from trainer.evaluation.config import ModelConfig
+
+# Where an exported student has the tokenizer of each language.
+TOKENIZERS = "tokenizers"
+
+
+class Model:
+    """One model of the configuration. Its weights are loaded when they are first asked for.
+
+    Attributes:
+      name: in the configuration.
+      device: where its weights go.
+    """
+
+    def __init__(self, name: str, config: ModelConfig, device: torch.device):
+        self.name = name
+        self.device = device
+        self._config = config
+        self._where = f"models.{name} ({without_secrets(config.model)})"
+        self.tokenizer = cache(self._tokenizer)
+
+    @property
+    def max_length(self) -> int:
+        """The tokens of the longest sequence that it reads, special ones included."""
+        return min(longest_sequence(self.transformers_config), self.tokenizer(None).model_max_length)
+
+    @cached_property
+    def transformers_config(self) -> Any:
+        """Its configuration. UserError where it cannot be loaded."""
+        config = self._load(AutoConfig, revision=self._revision)
+        check_sizes(f"{self._where}: its config.json", config.to_dict())
+        return config
+
+    @cached_property
+    def masked_lm(self) -> PreTrainedModel:
+        """The masked LM in float32, in evaluation mode. UserError where a part of it would be made up at random."""
+        model, report = self._load(
+            AutoModelForMaskedLM, dtype=torch.float32, **weights_arguments(self._config.revision)
+        )
+        if missing := sorted(report["missing_keys"]):
+            raise UserError(
+                f"{self._where}: its weights lack {missing[0]} (and {len(missing) - 1} more), so its predictions would be "
+                "random; use a checkpoint with a masked-LM head"
+            )
+        return model.to(self.device).eval()
+
+    def with_head(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
+        """A new copy of it with another head (of `AutoModelForTokenClassification` and its like), drawn by torch's generator."""
+        model, _ = self._load(auto_class, dtype=torch.float32, **weights_arguments(self._config.revision), **settings)
+        return model.to(self.device)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """sha256 over the files of a local folder, or over the hub id and the commit that was loaded."""
+        folder = Path(self._config.model)
+        if not folder.is_dir():
+            commit = getattr(self.transformers_config, "_commit_hash", None)
+            return hashlib.sha256(f"{self._config.model} {commit}".encode()).hexdigest()
+        digest = hashlib.sha256(self._config.tokenizer.encode())
+        files = [*folder.iterdir(), *(folder / TOKENIZERS).rglob("*")]
+        for file in sorted(file for file in files if file.suffix in {".json", ".safetensors", ".txt", ".model", ".py"}):
+            digest.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
+            with file.open("rb") as stream:
+                digest.update(hashlib.file_digest(stream, "sha256").digest())
+        return digest.hexdigest()
+
+    def _tokenizer(self, language: str | None) -> PreTrainedTokenizerFast:
+        """The tokenizer that reads a language (None: the model's first). UserError where there is none that is fast."""
+        subfolder = f"{TOKENIZERS}/{language}"
+        by_language = (
+            language and self._config.tokenizer == "language" and (Path(self._config.model) / subfolder).is_dir()
+        )
+        tokenizer = self._load(
+            AutoTokenizer, revision=self._revision, **({"subfolder": subfolder} if by_language else {})
+        )
+        if not tokenizer.is_fast:
+            raise UserError(
+                f"{self._where}: its tokenizer runs in Python alone, and does not say which characters a token stands for; "
+                "give a model with a tokenizer.json"
+            )
+        return tokenizer
+
+    @property
+    def _revision(self) -> str:
+        return self._config.revision or "main"
+
+    def _load(self, auto_class: Any, **arguments: Any) -> Any:
+        try:
+            with torch.random.fork_rng(devices=[], enabled=auto_class is AutoModelForMaskedLM):
+                return auto_class.from_pretrained(
+                    self._config.model, trust_remote_code=self._config.trust_remote_code, **arguments
+                )
+        except Exception as error:  # Whatever a library makes of a folder or a hub.
+            raise UserError(f"{self._where}: cannot be loaded: {first_line(error)}") from None

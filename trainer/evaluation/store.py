@@ -1,0 +1,59 @@
+"""What is scored is kept: one JSON file for each job, so that an evaluation goes on where it was stopped."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from schemas.storage import write_bytes
+from trainer.evaluation.tasks.task import Job, Ratio, Scores
+
+FOLDER = "scores"
+
+
+class Store:
+    """The scores below an output folder."""
+
+    def __init__(self, output: str):
+        self._folder = Path(output) / FOLDER
+
+    def get(self, job: Job, fingerprint: str) -> list[Scores] | None:
+        """The scores of a job; None where it was not done, or with other data, settings or weights."""
+        try:
+            kept = json.loads(self._path(job).read_text())
+            return (
+                [_scores_from_json(scores) for scores in kept["scores"]] if kept["fingerprint"] == fingerprint else None
+            )
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def put(self, job: Job, fingerprint: str, scores: list[Scores], seconds: float) -> None:
+        """Keeps the scores of a job, which took `seconds`."""
+        content = {"fingerprint": fingerprint, "seconds": seconds, "scores": [_scores_to_json(s) for s in scores]}
+        write_bytes(str(self._path(job)), json.dumps(content).encode())
+
+    def _path(self, job: Job) -> Path:
+        seed = "" if job.seed is None else f"-{job.seed}"
+        return self._folder / job.task / job.model / f"{job.language}{seed}.json"
+
+
+def job_fingerprint(task_fingerprint: str, model_fingerprint: str) -> str:
+    """sha256 over everything that decides a job's scores, but for its language and seed."""
+    return hashlib.sha256(f"{task_fingerprint} {model_fingerprint}".encode()).hexdigest()
+
+
+def _scores_to_json(scores: Scores) -> dict:
+    ratios = {
+        key: {"numerators": ratio.numerators_U.tolist(), "denominators": ratio.denominators_U.tolist()}
+        for key, ratio in scores.ratios.items()
+    }
+    return {"language": scores.language, "ratios": ratios, "figures": scores.figures}
+
+
+def _scores_from_json(content: dict) -> Scores:
+    ratios = {
+        key: Ratio(np.array(ratio["numerators"], np.float64), np.array(ratio["denominators"], np.float64))
+        for key, ratio in content["ratios"].items()
+    }
+    return Scores(content["language"], ratios, content["figures"])

@@ -1,0 +1,5 @@
+"""The tasks that an evaluation knows, in the order of reports."""
+
+from trainer.evaluation.tasks.task import Task
+
+TASKS: tuple[type[Task], ...] = ()

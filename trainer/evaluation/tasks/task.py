@@ -1,0 +1,113 @@
+"""What a task is: files that are read and checked at once, and jobs that score one model and can be kept.
+
+Every metric is a ratio of two sums over units (sentences, pairs, questions): accuracy is correct words over words, F1 is
+2 TP over 2 TP + FP + FN, bits per character is bits over characters. So intervals and paired tests are the same for all of
+them: they resample the units (`trainer.evaluation.statistics`).
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Self
+
+import numpy as np
+
+from trainer.evaluation.config import EvaluationConfig, ModelConfig
+from trainer.evaluation.models import Model
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One figure of a task.
+
+    Attributes:
+      key: its name in files, such as `bits_per_character`.
+      title: its name in reports, such as "bits per character".
+      higher_is_better: which way is better.
+    """
+
+    key: str
+    title: str
+    higher_is_better: bool = True
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A metric's value as a ratio of sums over U units, in the order of the test file.
+
+    Attributes:
+      numerators_U, denominators_U: float64. The value is the sum of the former over the sum of the latter.
+    """
+
+    numerators_U: np.ndarray
+    denominators_U: np.ndarray
+
+    @property
+    def value(self) -> float:
+        """The metric's value; NaN if the denominators sum to 0."""
+        total = self.denominators_U.sum()
+        return float(self.numerators_U.sum() / total) if total else float("nan")
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a model reached on the test data of one language (in retrieval: of one pair, one way).
+
+    Attributes:
+      language: of the test data.
+      ratios: by the key of the metric.
+      figures: further numbers, which have no interval.
+    """
+
+    language: str
+    ratios: dict[str, Ratio]
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One piece of work, whose scores are kept.
+
+    Attributes:
+      language: of the text, or of the labels that are trained on.
+      seed: of the fine-tuning; None where nothing is drawn.
+    """
+
+    task: str
+    model: str
+    language: str
+    seed: int | None = None
+
+
+class Task(ABC):
+    """One task on its files.
+
+    Attributes:
+      key, title: its name in files and in reports.
+      metrics: the first is the one that summaries show.
+      needs_mask_token: whether models without a mask token are refused.
+      fingerprint: sha256 over the data and the settings that decide the scores.
+    """
+
+    key: ClassVar[str]
+    title: ClassVar[str]
+    metrics: ClassVar[Sequence[Metric]]
+    needs_mask_token: ClassVar[bool] = False
+    fingerprint: str
+
+    @classmethod
+    @abstractmethod
+    def from_config(cls, config: EvaluationConfig) -> Self | None:
+        """Reads and checks the task's files; None where the configuration gives none.
+
+        Raises:
+          UserError: names the file, the line and the mend.
+        """
+
+    @abstractmethod
+    def jobs(self, name: str, model: ModelConfig) -> list[Job]:
+        """The jobs of one model."""
+
+    @abstractmethod
+    def run(self, job: Job, model: Model) -> list[Scores]:
+        """Scores `model`; one entry for each language that is tested."""
