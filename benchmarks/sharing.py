@@ -44,7 +44,7 @@ def _teacher(scratch: Path, language: str, family: str):
         text = scratch / f"{language}.txt"
         verses = read_edition(Path("demo/downloads"), EDITIONS[language])
         text.write_text("\n".join(clean(verse) for *_, verse in verses), encoding="utf-8")
-        make_tokenizer(family, text, SIZE, folder)
+        make_tokenizer(family, [text], SIZE, folder)
     return load_tokenizer(folder.name, TeacherConfig(model=str(folder), languages=[language]))
 
 

