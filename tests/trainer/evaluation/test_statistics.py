@@ -1,0 +1,110 @@
+"""Intervals and paired tests, beside plain loops and on data whose truth is known."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from trainer.evaluation.statistics import interval, mean_over_seeds, paired
+from trainer.evaluation.tasks.task import Ratio
+
+
+def ratio(generator, units, rate=0.7, difficulty_U=None):
+    """Correct words of sentences of 1 to 20 words."""
+    words_U = generator.integers(1, 21, units)
+    chance_U = np.clip(rate + (0 if difficulty_U is None else difficulty_U), 0, 1)
+    return Ratio(generator.binomial(words_U, chance_U).astype(float), words_U.astype(float))
+
+
+def test_an_interval_is_that_of_a_plain_loop():
+    scores = ratio(np.random.default_rng(0), 300)
+    drawn = np.random.default_rng(1)
+    values = []
+    for _ in range(20_000):
+        chosen = drawn.integers(300, size=300)
+        values.append(scores.numerators_U[chosen].sum() / scores.denominators_U[chosen].sum())
+    assert interval(scores, 20_000, 2) == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=5e-4)
+
+
+def test_intervals_hold_the_truth_in_95_of_100_cases():
+    generator = np.random.default_rng(0)
+    cases = [ratio(generator, 200) for _ in range(1000)]
+    holds = [low <= 0.7 <= high for low, high in (interval(scores, 500, seed) for seed, scores in enumerate(cases))]
+    # 0.95 within three standard errors, 0.0069 each; percentile intervals of 200 units are a little too narrow.
+    assert 0.925 <= np.mean(holds) <= 0.971
+
+
+def test_intervals_of_a_difference_hold_the_truth_in_95_of_100_cases():
+    generator = np.random.default_rng(1)
+    holds = []
+    for seed in range(1000):
+        difficulty_U = generator.normal(0, 0.1, 200)
+        first, second = (ratio(generator, 200, rate, difficulty_U) for rate in (0.6, 0.5))
+        low, high = paired(first, second, 500, seed).interval
+        holds.append(low <= 0.1 <= high)
+    assert 0.925 <= np.mean(holds) <= 0.971
+
+
+def test_p_values_are_uniform_where_models_are_alike_and_small_where_they_are_not():
+    generator = np.random.default_rng(2)
+    alike = []
+    for seed in range(1000):
+        difficulty_U = generator.normal(0, 0.1, 100)
+        alike.append(paired(*(ratio(generator, 100, 0.6, difficulty_U) for _ in range(2)), 500, seed).p_value)
+    assert stats.kstest(alike, "uniform").pvalue > 0.01
+    unlike = paired(ratio(generator, 500, 0.7), ratio(generator, 500, 0.6), 500, 0)
+    assert unlike.p_value == 1 / 501 and unlike.interval.low > 0
+
+
+def test_a_p_value_is_that_of_scipy():
+    generator = np.random.default_rng(3)
+    first, second = ratio(generator, 60, 0.64), ratio(generator, 60, 0.6)
+    numerators = np.concatenate([first.numerators_U, second.numerators_U])
+    denominators = np.concatenate([first.denominators_U, second.denominators_U])
+
+    def difference(one, other, axis):
+        values = [numerators[index].sum(axis) / denominators[index].sum(axis) for index in (one, other)]
+        return values[0] - values[1]
+
+    expected = stats.permutation_test(
+        (np.arange(60), np.arange(60) + 60), difference, permutation_type="samples", vectorized=True,
+        n_resamples=20_000, rng=4,
+    )  # fmt: skip
+    assert paired(first, second, 20_000, 5).p_value == pytest.approx(expected.pvalue, abs=0.015)
+
+
+def test_equal_models_do_not_differ():
+    scores = ratio(np.random.default_rng(0), 50)
+    assert paired(scores, scores, 100, 0) == (0, (0, 0), 1)
+
+
+def test_results_are_functions_of_the_seed():
+    first, second = (ratio(np.random.default_rng(seed), 1000) for seed in range(2))
+    assert paired(first, second, 3000, 7) == paired(first, second, 3000, 7) != paired(first, second, 3000, 8)
+
+
+def test_the_mean_over_seeds_is_the_mean_of_values_and_as_sure_as_its_units():
+    generator = np.random.default_rng(0)
+    words_U = np.full(400, 10.0)
+    correct_U = generator.binomial(10, 0.7, 400).astype(float)
+    # Three runs that agree in each unit are no surer than one.
+    same = mean_over_seeds([Ratio(correct_U, words_U)] * 3)
+    assert interval(same, 1000, 0) == interval(Ratio(correct_U, words_U), 1000, 0)
+    runs = [Ratio(generator.binomial(10, rate, 400).astype(float), words_U) for rate in (0.5, 0.6, 0.7)]
+    assert mean_over_seeds(runs).value == pytest.approx(np.mean([run.value for run in runs]))
+
+
+def test_other_units_are_refused():
+    generator = np.random.default_rng(0)
+    first, second = ratio(generator, 5), ratio(generator, 6)
+    for compare in (lambda: paired(first, second, 100, 0), lambda: mean_over_seeds([first, second])):
+        with pytest.raises(ValueError, match=r"same units: there are \[5, 6\]"):
+            compare()
+    with pytest.raises(ValueError, match="there are \\[\\]"):
+        mean_over_seeds([])
+
+
+def test_drawings_without_denominators_are_left_out():
+    rare = Ratio(np.array([1.0, 0, 0]), np.array([2.0, 0, 0]))
+    assert interval(rare, 200, 0) == (0.5, 0.5)
+    assert np.isnan(interval(Ratio(np.ones(1), np.ones(1)), 200, 0)).all()
+    assert np.isnan(interval(Ratio(np.zeros(4), np.zeros(4)), 200, 0)).all()

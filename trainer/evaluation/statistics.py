@@ -1,0 +1,144 @@
+"""How sure a figure is, and a difference of two: bootstrap intervals and paired tests over units.
+
+Legend: U units (sentences, pairs, questions), R resamplings, K sums.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from trainer.evaluation.tasks.task import Ratio
+
+LEVEL = 0.95
+# Drawn numbers that are in memory at a time.
+_CHUNK = 2**20
+
+
+class Interval(NamedTuple):
+    """A 95 % interval; NaN at both ends where there are fewer than two units."""
+
+    low: float
+    high: float
+
+
+class Comparison(NamedTuple):
+    """Two models on the same units.
+
+    Attributes:
+      difference: the first model's value minus the second's.
+      interval: of the difference.
+      p_value: how often a difference at least as large, either way, arises where the models are exchangeable.
+    """
+
+    difference: float
+    interval: Interval
+    p_value: float
+
+
+def mean_over_seeds(ratios: Sequence[Ratio]) -> Ratio:
+    """One ratio for several runs on the same units: each unit's numerators are averaged, and its denominators.
+
+    A resampling of units then takes all runs of a unit, as it should: the runs of one unit are not independent. Where the
+    denominators are equal (accuracy, bits per character), the value is the mean of the runs' values. F1 is that of the
+    summed counts, the least biased way to average it (Forman and Scholz 2010, "Apples-to-apples in cross-validation studies").
+
+    Raises:
+      ValueError: there are none, or they have other units.
+    """
+    _check_units(ratios)
+    return Ratio(
+        np.mean([ratio.numerators_U for ratio in ratios], axis=0),
+        np.mean([ratio.denominators_U for ratio in ratios], axis=0),
+    )
+
+
+def interval(ratio: Ratio, samples: int, seed: int) -> Interval:
+    """The percentile bootstrap interval of a ratio's value (Efron and Tibshirani 1993, chapter 13).
+
+    U units are drawn with replacement, `samples` times, and the value is computed of each drawing. Drawings whose
+    denominators sum to 0 have no value and are left out.
+    """
+    sums_KR = _resampled([ratio.numerators_U, ratio.denominators_U], samples, seed)
+    return _percentiles(_quotients(*sums_KR), len(ratio.numerators_U))
+
+
+def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Comparison:
+    """Compares two models on the same units.
+
+    The interval is the percentile bootstrap of the difference, both models on the same drawings. The p-value is that of
+    the paired approximate randomization test (Noreen 1989; Yeh 2000, "More accurate tests for the statistical significance of
+    result differences"), which suits any ratio: in each unit the two models are exchanged or not, at random, and p is the
+    share of `samples` such exchanges, with the identity as one more, that give an absolute difference at least as large.
+
+    Raises:
+      ValueError: they have other units.
+    """
+    _check_units([first, second])
+    parts = [first.numerators_U, first.denominators_U, second.numerators_U, second.denominators_U]
+    difference = first.value - second.value
+    sums_KR = _resampled(parts, samples, seed)
+    differences_R = _quotients(*sums_KR[:2]) - _quotients(*sums_KR[2:])
+    exchanged_R = _exchanged(parts, samples, seed)
+    # Sums in another order differ in their last bits: a tie must count as one.
+    at_least = np.abs(exchanged_R) >= np.abs(difference) - 1e-12 * np.abs(first.value)
+    return Comparison(
+        difference,
+        _percentiles(differences_R, len(first.numerators_U)),
+        float((1 + at_least.sum()) / (1 + samples)) if np.isfinite(difference) else float("nan"),
+    )
+
+
+def _check_units(ratios: Sequence[Ratio]) -> None:
+    if len(counts := {len(ratio.numerators_U) for ratio in ratios}) != 1:
+        raise ValueError(f"these ratios are not of the same units: there are {sorted(counts)} of them")
+
+
+def _resampled(parts_KU: Sequence[np.ndarray], samples: int, seed: int) -> np.ndarray:
+    """[K, R]: the sums over each drawing of U units with replacement."""
+
+    def sums(generator: np.random.Generator, count: int, units: int) -> np.ndarray:
+        index_RU = generator.integers(units, size=(count, units))
+        return np.stack([part_U[index_RU].sum(axis=1) for part_U in parts_KU])
+
+    return _drawn(sums, len(parts_KU[0]), samples, seed)
+
+
+def _exchanged(parts_KU: Sequence[np.ndarray], samples: int, seed: int) -> np.ndarray:
+    """[R]: the differences of values when the models are exchanged in units that are drawn."""
+    first_UK, second_UK = np.stack(parts_KU[:2], axis=1), np.stack(parts_KU[2:], axis=1)
+    total_K = (first_UK + second_UK).sum(axis=0)
+
+    def sums(generator: np.random.Generator, count: int, units: int) -> np.ndarray:
+        bits_RU = np.unpackbits(
+            np.frombuffer(generator.bytes(count * -(-units // 8)), np.uint8).reshape(count, -1), axis=1
+        )
+        return (first_UK.sum(axis=0) + bits_RU[:, :units].astype(np.float64) @ (second_UK - first_UK)).T
+
+    sums_KR = _drawn(sums, len(first_UK), samples, seed)
+    return _quotients(*sums_KR) - _quotients(*(total_K[:, None] - sums_KR))
+
+
+def _drawn(
+    sums: Callable[[np.random.Generator, int, int], np.ndarray], units: int, samples: int, seed: int
+) -> np.ndarray:
+    """[K, R] of `sums`, a bounded number of resamplings at a time."""
+    if not units:
+        raise ValueError("there are no units")
+    generator = np.random.default_rng(seed)
+    chunk = max(1, _CHUNK // units)
+    counts = [min(chunk, samples - start) for start in range(0, samples, chunk)]
+    return np.concatenate([sums(generator, count, units) for count in counts], axis=1)
+
+
+def _quotients(numerators_R: np.ndarray, denominators_R: np.ndarray) -> np.ndarray:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(denominators_R != 0, numerators_R / denominators_R, np.nan)
+
+
+def _percentiles(values_R: np.ndarray, units: int) -> Interval:
+    values_R = values_R[~np.isnan(values_R)]
+    if units < 2 or not len(values_R):
+        return Interval(float("nan"), float("nan"))
+    low, high = np.quantile(values_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return Interval(float(low), float(high))
