@@ -1,0 +1,126 @@
+"""The forward pass of any masked LM at a few positions, run in the cheapest way that is exact for its architecture.
+
+Legend: N sequences, B of one batch, L padded length, M positions that are predicted, V the model's vocabulary.
+"""
+
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from schemas.errors import UserError
+from schemas.ragged import batches_by_length, pad
+
+# float32 keeps 24 bits; sums of about a thousand terms in another order lose about eight of them. A row or a padding
+# token in the wrong place changes logits by amounts of their order of magnitude.
+_TOLERANCE = 2.0**-16
+
+
+class MaskedForward:
+    """A masked LM whose head runs at chosen positions only.
+
+    A forward hook gives the head the encoder's output at those positions instead of all of it, so every architecture keeps
+    the code of its head. A sequence is tried out first: where the head then gives other logits than at all positions, it is
+    run at all of them; where padding reaches the other tokens (through convolutions, Fourier transforms or pooling),
+    batches hold sequences of one length, without an attention mask.
+
+    Args:
+      ids: integers [L], a sequence with its special tokens, to try the model with.
+      pad_id: the padding token.
+      where: names the model in errors.
+
+    Raises:
+      UserError: the model gives no finite logits at each token.
+    """
+
+    def __init__(self, model: PreTrainedModel, ids: np.ndarray, pad_id: int, where: str):
+        self._model = model
+        self._pad_id = pad_id
+        self.padding_matters = False
+        self.head_everywhere = True
+        # The hook must not refer to this object: in such a cycle the model would outlive its last user.
+        self._wanted = SimpleNamespace(rows_M=None)
+        self._hook = model.base_model.register_forward_hook(partial(_keep_rows, self._wanted))
+        self._try_out(np.resize(ids, max(8, len(ids))), where)
+
+    def close(self) -> None:
+        """Leaves the model as it was."""
+        self._hook.remove()
+
+    def batches(self, lengths_N: np.ndarray, max_tokens: int) -> list[np.ndarray]:
+        """The indices of the sequences of each batch, by length, at most `max_tokens` padded tokens in each."""
+        sets = [np.arange(len(lengths_N))]
+        if self.padding_matters:
+            sets = [np.flatnonzero(lengths_N == length) for length in np.unique(lengths_N)]
+        return [batch for same in sets for batch in batches_by_length(lengths_N, same, max_tokens)]
+
+    def pad(self, ids: np.ndarray, lengths_B: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """[B, L] of the ids of sequences that lie end to end, and bool [B, L], true where there is no padding."""
+        return pad(ids, lengths_B, self._pad_id)
+
+    @torch.inference_mode()
+    def logits(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
+        """float32 [M, V], on the model's device, at `rows_M`, indices into the flattened batch."""
+        index_M = torch.from_numpy(rows_M).to(self._model.device)
+        mask_BL = None if self.padding_matters else attention_mask_BL
+        if self.head_everywhere:
+            return self._run(ids_BL, mask_BL).flatten(0, 1)[index_M].float()
+        self._wanted.rows_M = index_M
+        try:
+            return self._run(ids_BL, mask_BL)[0].float()
+        finally:
+            self._wanted.rows_M = None
+
+    def log_probabilities(
+        self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, rows_M: np.ndarray, labels_M: np.ndarray
+    ) -> np.ndarray:
+        """float64 [M], nats: of the tokens `labels_M` at `rows_M`."""
+        logits_MV = self.logits(ids_BL, attention_mask_BL, rows_M)
+        labels = torch.from_numpy(labels_M.astype(np.int64)).to(logits_MV.device)
+        return -functional.cross_entropy(logits_MV, labels, reduction="none").double().cpu().numpy()
+
+    def _run(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray | None) -> torch.Tensor:
+        device = self._model.device
+        mask = {}
+        if attention_mask_BL is not None:
+            mask["attention_mask"] = torch.from_numpy(attention_mask_BL.astype(np.int64)).to(device)
+        output: Any = self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(device), **mask)
+        return output.logits
+
+    @torch.inference_mode()
+    def _try_out(self, ids: np.ndarray, where: str) -> None:
+        short = ids[: len(ids) // 2]
+        expected_MV = self._run(short[None], None)[0].float()
+        if len(expected_MV) != len(short) or not torch.isfinite(expected_MV).all():
+            raise UserError(f"{where}: its model does not give finite logits at each token; it cannot be evaluated")
+        tolerance = _TOLERANCE * float(expected_MV.abs().max())
+        # A short sequence beside one that is one token longer, and beside one that is twice as long.
+        for longer in (ids[: len(short) + 1], ids):
+            ids_BL, mask_BL = self.pad(np.concatenate([short, longer]), np.array([len(short), len(longer)]))
+            try:
+                logits_MV = self.logits(ids_BL, mask_BL, np.arange(len(short)))
+                self.padding_matters |= not _close(logits_MV, expected_MV, tolerance)
+            except Exception:  # It takes no attention mask.
+                self.padding_matters = True
+        self.head_everywhere = False
+        try:
+            rows_M = np.array([1, len(short) - 1, len(short), len(short) + 2])
+            logits_MV = self.logits(np.stack([short, ids[-len(short) :]]), np.ones((2, len(short)), bool), rows_M)
+            expected_MV = self._run(np.stack([short, ids[-len(short) :]]), None).flatten(0, 1)[rows_M].float()
+            self.head_everywhere = not _close(logits_MV, expected_MV, tolerance)
+        except Exception:  # Its head needs all of them.
+            self.head_everywhere = True
+
+
+def _close(logits_MV: torch.Tensor, expected_MV: torch.Tensor, tolerance: float) -> bool:
+    return logits_MV.shape == expected_MV.shape and bool(((logits_MV - expected_MV).abs() <= tolerance).all())
+
+
+def _keep_rows(wanted: SimpleNamespace, module: torch.nn.Module, arguments: Any, output: Any) -> Any:
+    if wanted.rows_M is not None:
+        output.last_hidden_state = output.last_hidden_state.flatten(0, 1)[wanted.rows_M][None]
+    return output
