@@ -47,3 +47,25 @@ def _texts(content: object) -> list[str]:
     if isinstance(content, dict):
         return [text for value in content.values() for text in _texts(value)]
     return [content] if isinstance(content, str) else []
+
+
+# Words with their parts of speech, where they were put: Universal Dependencies as XTREME has them.
+TAGS = Path("../shared/data/udpos")
+TREEBANKS = {"en": "en_ewt", "es": "es_gsd", "fr": "fr_gsd"}
+# Short sentences, which fit into the models' 32 tokens.
+MOST_WORDS = 16
+SENTENCES = {"train": ("dev", 1000), "test": ("test", 400)}
+
+
+def make_tags(root: Path) -> bool:
+    """Writes `labels/<language>/tags-{train,test}.tsv`, and says whether there are such files."""
+    if not TAGS.is_dir():
+        print(f"tags: {TAGS} is not there, so no model is tagged with; claims about tagging are skipped")
+        return False
+    for language, treebank in TREEBANKS.items():
+        for split, (part, count) in SENTENCES.items():
+            sentences = (TAGS / f"{treebank}-{part}.tsv").read_text(encoding="utf-8").strip("\n").split("\n\n")
+            short = [sentence for sentence in sentences if sentence.count("\n") < MOST_WORDS][:count]
+            target = root / "labels" / language / f"tags-{split}.tsv"
+            write_bytes(str(target), ("\n\n".join(short) + "\n").encode())
+    return True

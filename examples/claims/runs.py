@@ -1,6 +1,7 @@
-"""The runs behind the claims: teachers, captures of their predictions, and students, as configurations and steps.
+"""The kinds of runs behind the claims, as configurations and steps: teachers, captures of their predictions, students, evaluations.
 
-All are small: two layers of width 128, 4,000 tokens a teacher, sequences of 32 tokens.
+All models are small: two layers of width 128, 4,000 tokens a teacher. They read sequences of 16 tokens first and of 32 then:
+on short ones a model of this size learns to use the context after a few hundred steps, on longer ones after thousands.
 """
 
 import json
@@ -24,11 +25,13 @@ ENCODER = {
     "initializer_range": 0.06,
     "attn_implementation": "eager",
 }
-MAX_LENGTH = 32
-TEACHER_STEPS = 2000
-STUDENT_STEPS = 2000
+LENGTHS = {"short": 16, "long": 32}
+SHORT_SHARE = 0.5
 # The model type whose users use a tokenizer family.
 MODEL_TYPES = {"wordpiece": "bert", "unigram": "xlm-roberta", "bpe": "roberta"}
+# All held-out targets are masked, so that none can be copied from the input.
+HELDOUT_MASKING = {"mlm_probability": 0.25, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
+HELDOUT_CHAPTERS = 15
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Teacher:
     text: tuple[str, ...]
     tokenizer_text: tuple[str, ...] = ()
     vocabulary: int = 4000
-    steps: int = TEACHER_STEPS
+    steps: int = 2000
     encoder: dict[str, Any] = field(default_factory=dict)
 
 
@@ -59,107 +62,130 @@ class Runs:
         self.steps: list[Step] = []
 
     def teacher(self, teacher: Teacher) -> str:
-        """Trains a teacher; gives the step's name. Its folder is `root/teachers/<name>`, with a checkpoint every 500 steps."""
-        tokenizer, text = f"tokenizer-{teacher.name}", f"text-{teacher.name}"
-        files = [str(self.root / "corpora" / f"{name}.txt") for name in teacher.tokenizer_text or teacher.text]
-        target = str(self.root / "tokenizers" / teacher.name)
-        module = "examples.demo.tokenizers"
-        self._add(tokenizer, ("-m", module, teacher.family, str(teacher.vocabulary), target, *files))
-        masked = {
-            "output": str(self.root / "masked" / teacher.name),
-            "teachers": {teacher.name: {"model": target, "languages": ["text"]}},
-            "text": {"text": [str(self.root / "corpora" / f"{name}.txt") for name in teacher.text]},
-            "top_k": 0,
-            "max_length": MAX_LENGTH,
-            "masking": {"mlm_probability": 0.25, "copies": 3},
-        }
-        self._add(text, ("-m", "pipeline", self._config(text, masked)), tokenizer)
-        config = self._training(f"teachers/{teacher.name}", f"masked/{teacher.name}", teacher.steps)
-        config |= {
-            "student": {"settings": {"model_type": MODEL_TYPES[teacher.family], **ENCODER, **teacher.encoder}},
-            "distillation": {"kd_weight": 0},
-            "save_total_limit": 10,
-        }
-        return self._add(teacher.name, ("-m", "trainer", self._config(teacher.name, config)), text)
+        """Trains a teacher, `root/teachers/<name>`, with a checkpoint every 500 steps. Gives the step's name."""
+        name = teacher.name
+        files = [self._path(f"corpora/{file}.txt") for file in teacher.tokenizer_text or teacher.text]
+        target = self._path(f"tokenizers/{name}")
+        arguments = ("-m", "examples.demo.tokenizers", teacher.family, str(teacher.vocabulary), target, *files)
+        self._add(f"tokenizer-{name}", arguments)
+        for kind, length in LENGTHS.items():
+            masked = {
+                "output": self._path(f"masked/{name}-{kind}"),
+                "teachers": {name: {"model": target, "languages": ["text"]}},
+                "text": {"text": [self._path(f"corpora/{file}.txt") for file in teacher.text]},
+                "top_k": 0,
+                "max_length": length,
+                "masking": {"mlm_probability": 0.25, "copies": 2},
+            }
+            self._command("pipeline", f"text-{name}-{kind}", masked, f"tokenizer-{name}")
+        settings = {"model_type": MODEL_TYPES[teacher.family], **ENCODER, **teacher.encoder}
+        config = self._training(f"teachers/{name}", f"masked/{name}", teacher.steps, both_lengths=True)
+        config |= {"student": {"settings": settings}, "distillation": {"kd_weight": 0}, "save_total_limit": 10}
+        return self._command("trainer", name, config, *(f"text-{name}-{kind}" for kind in LENGTHS))
 
     def further(self, name: str, steps: int) -> str:
         """Trains a teacher so many steps further, as `<name>-further`."""
         config = self._training(f"teachers/{name}-further", f"masked/{name}", steps)
-        config |= {
-            "student": {"start_from": str(self.root / "teachers" / name)},
-            "distillation": {"kd_weight": 0},
-            "seed": 1,
-        }
-        further = f"{name}-further"
-        return self._add(further, ("-m", "trainer", self._config(further, config)), name)
+        start = {"start_from": self._path(f"teachers/{name}")}
+        config |= {"student": start, "distillation": {"kd_weight": 0}, "seed": 1}
+        return self._command("trainer", f"{name}-further", config, name)
 
     def checkpoint(self, name: str, step: int) -> str:
         """A teacher as it was after a step, as `<name>-<step>`."""
-        early = f"{name}-{step}"
-        config, target = str(self.root / "configs" / f"{name}.yaml"), str(self.root / "teachers" / early)
+        config, target = self._path(f"configs/{name}.yaml"), self._path(f"teachers/{name}-{step}")
         arguments = ("-m", "trainer.export", config, "--checkpoint", str(step), "--to", target)
-        return self._add(early, arguments, name)
+        return self._add(f"{name}-{step}", arguments, name)
 
-    def capture(self, name: str, languages: dict[str, list[str]], **settings: Any) -> str:
-        """Captures predictions on the training and the held-out text: `root/predictions/<name>`, `root/heldout/<name>`.
+    def capture(
+        self, name: str, teachers: dict[str, list[str]], kinds: tuple[str, ...] = ("long",), **settings: Any
+    ) -> None:
+        """Captures predictions on training and held-out text: `root/predictions/<name>-<kind>`, `root/heldout/<name>`.
 
         Args:
-          languages: the teachers of each language.
+          teachers: of each language.
+          kinds: of `LENGTHS`.
         """
-        names = list(dict.fromkeys(teacher for teachers in languages.values() for teacher in teachers))
+        names = list(dict.fromkeys(teacher for of_language in teachers.values() for teacher in of_language))
+        max_records = settings.pop("max_records", None)
         config = {
             "teachers": {
                 teacher: {
-                    "model": str(self.root / "teachers" / teacher),
-                    "languages": [language for language, teachers in languages.items() if teacher in teachers],
+                    "model": self._path(f"teachers/{teacher}"),
+                    "languages": [language for language, of_language in teachers.items() if teacher in of_language],
                 }
                 for teacher in names
             },
             "top_k": 8,
-            "max_length": MAX_LENGTH,
             "masking": {"mlm_probability": 0.25},
             "inference_threads": 1,
         } | settings
-        for split, seed in (("train", 17), ("heldout", 18)):
-            folder = "predictions" if split == "train" else "heldout"
-            text = {language: [str(self.root / "corpora" / language / f"{split}.txt")] for language in languages}
-            of_split = config | {"output": str(self.root / folder / name), "text": text, "seed": seed}
+        splits = {kind: ("train", f"predictions/{name}-{kind}", LENGTHS[kind], max_records) for kind in kinds}
+        splits["heldout"] = ("heldout", f"heldout/{name}", LENGTHS["long"], HELDOUT_CHAPTERS)
+        for number, (kind, (split, output, length, records)) in enumerate(splits.items()):
+            text = {
+                language: {"files": [self._path(f"corpora/{language}/{split}.txt")], "max_records": records}
+                for language in teachers
+            }
+            of_split = config | {"output": self._path(output), "text": text, "max_length": length, "seed": 17 + number}
             if split == "heldout":
-                # All targets are masked, so that none can be copied from the input.
-                of_split["masking"] = {"mlm_probability": 0.25, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
-            step = f"{folder}-{name}"
-            self._add(step, ("-m", "pipeline", self._config(step, of_split)), *names)
-        return f"predictions-{name}"
+                of_split["masking"] = HELDOUT_MASKING
+            self._command("pipeline", f"{kind}-{name}", of_split, *names)
 
-    def student(self, name: str, capture: str, steps: int = STUDENT_STEPS, **settings: Any) -> str:
+    def student(self, name: str, capture: str, steps: int, both_lengths: bool = False, **settings: Any) -> str:
         """Trains a student on a capture: `root/students/<name>`. `settings` replace whole sections of the configuration."""
-        config = self._training(f"students/{name}", f"predictions/{capture}", steps)
-        config |= {
-            "heldout": str(self.root / "heldout" / capture),
-            "eval_steps": 100,
-            "distillation": {"kd_weight": 0.8},
-        }
-        config |= settings
-        needs = (f"predictions-{capture}", f"heldout-{capture}")
-        return self._add(name, ("-m", "trainer", self._config(name, config)), *needs)
+        config = self._training(f"students/{name}", f"predictions/{capture}", steps, both_lengths)
+        config |= {"heldout": self._path(f"heldout/{capture}"), "eval_steps": 100, "distillation": {"kd_weight": 0.8}}
+        kinds = (*(LENGTHS if both_lengths else ("long",)), "heldout")
+        return self._command("trainer", name, config | settings, *(f"{kind}-{capture}" for kind in kinds))
 
-    def _training(self, output: str, predictions: str, steps: int) -> dict[str, Any]:
+    def evaluation(self, name: str, models: dict[str, dict[str, Any]], **tasks: Any) -> str:
+        """Evaluates models, `root/evaluation/<name>`. The models' folders are below `root`."""
+        config = {
+            "output": self._path(f"evaluation/{name}"),
+            "models": {name: model | {"model": self._path(model["model"])} for name, model in models.items()},
+            "max_length": LENGTHS["long"],
+            "fine_tuning": {"learning_rate": 5e-4, "epochs": 3, "max_length": LENGTHS["long"]},
+        } | tasks
+        needs = [Path(model["model"]).name for model in models.values()]
+        return self._command("trainer.evaluation", f"evaluation-{name}", config, *needs)
+
+    def heldout_text(self, languages: list[str], records: int) -> dict[str, Any]:
+        """The `text` section of an evaluation."""
         return {
-            "output": str(self.root / output),
-            "predictions": str(self.root / predictions),
+            language: {"files": [self._path(f"corpora/{language}/heldout.txt")], "max_records": records}
+            for language in languages
+        }
+
+    def labelled(self, task: str, languages: list[str]) -> dict[str, Any]:
+        """The section of a labelled task, below `root/labels`."""
+        return {
+            language: {split: self._path(f"labels/{language}/{task}{split}.tsv") for split in ("train", "test")}
+            for language in languages
+        }
+
+    def _training(self, output: str, predictions: str, steps: int, both_lengths: bool = False) -> dict[str, Any]:
+        config: dict[str, Any] = {
+            "output": self._path(output),
+            "predictions": self._path(f"{predictions}-long"),
             "optimizer": {"learning_rate": 1e-3, "warmup_steps": min(150, steps // 10)},
             "max_steps": steps,
             "batch_tokens": 1024,
             "save_steps": 500,
             "precision": "float32",
         }
+        if both_lengths:
+            config["stages"] = [{"until": SHORT_SHARE, "predictions": self._path(f"{predictions}-short")}, {}]
+        return config
 
-    def _config(self, name: str, content: dict[str, Any]) -> str:
+    def _path(self, path: str) -> str:
+        return str(self.root / path)
+
+    def _command(self, module: str, name: str, content: dict[str, Any], *needs: str) -> str:
         path = self.root / "configs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
         # By way of JSON, so that nothing is written as a reference to what was written before.
         path.write_text(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False))
-        return str(path)
+        return self._add(name, ("-m", module, str(path)), *needs)
 
     def _add(self, name: str, arguments: tuple[str, ...], *needs: str) -> str:
         self.steps.append(Step(name, arguments, needs))

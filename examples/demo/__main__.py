@@ -61,8 +61,10 @@ def steps() -> list[Step]:
         texts = tuple(f"text-{name}-{split}" for split in SPLITS)
         made.append(Step(name, ("-m", "trainer", _fill("teacher.yaml", name, values)), texts))
         made.append(Step(f"{name}-further", ("-m", "trainer", _fill("teacher-further.yaml", name, values)), (name,)))
-    for split in ("predictions", "heldout"):
-        made.append(Step(split, ("-m", "pipeline", str(CONFIGS / f"{split}.yaml")), tuple(TEACHERS)))
+    made += [
+        Step(split, ("-m", "pipeline", str(CONFIGS / f"{split}.yaml")), tuple(TEACHERS))
+        for split in ("predictions", "heldout")
+    ]
     for name, overrides in STUDENTS.items():
         arguments = ("-m", "trainer", str(CONFIGS / "student.yaml"), f"output={ROOT / name}", *overrides)
         made.append(Step(name, arguments, ("predictions", "heldout")))

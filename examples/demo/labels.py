@@ -13,7 +13,11 @@ from examples.demo.corpora import EDITIONS, HELDOUT_BOOKS, clean, read_edition
 from schemas.storage import write_bytes
 
 # Books by number: Genesis, Exodus, Joshua to Esther, Matthew to Acts; Isaiah to Malachi; Romans to Jude.
-KINDS = {"narrative": {1, 2, *range(6, 18), *range(40, 45)}, "prophecy": set(range(23, 40)), "letter": set(range(45, 66))}
+KINDS = {
+    "narrative": {1, 2, *range(6, 18), *range(40, 45)},
+    "prophecy": set(range(23, 40)),
+    "letter": set(range(45, 66)),
+}
 TRAINING_VERSES = 1800
 
 

@@ -1,0 +1,196 @@
+"""Which runs there are: teachers, students and evaluations behind each claim."""
+
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+from examples.claims.runs import ENCODER, Runs, Teacher
+from examples.schedule import Step
+
+# The teachers of related and of unrelated languages, with their tokenizer families. The first gives students their encoder.
+GROUPS = {
+    "related": {"es": "wordpiece", "fr": "unigram", "it": "bpe"},
+    "unrelated": {"en": "wordpiece", "zh": "unigram", "tl": "bpe"},
+}
+STEPS = 1500
+RANDOM_STEPS = 3000
+# Students of each group: where they start, and what they learn from.
+STUDENTS = ("start", "random", "mlm-start", "mlm-random")
+GOLD = {"kd_weight": 0}
+
+# Other teachers for French and Italian. `undertrained` is the teacher itself after half of its steps.
+SMALL = {"num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 256}
+VARIANT_STEPS = 1500
+VARIANTS = {
+    "fr": [
+        Teacher("fr-small", "unigram", ("fr/train",), steps=VARIANT_STEPS, encoder=SMALL),
+        Teacher("fr-other-tokenizer", "bpe", ("fr/train",), tokenizer_text=("zh/train",), steps=VARIANT_STEPS),
+        Teacher("fr-other-domain", "unigram", ("fr/interface",), steps=VARIANT_STEPS),
+    ],
+    "it": [
+        Teacher("it-small", "bpe", ("it/train",), steps=VARIANT_STEPS, encoder=SMALL),
+        Teacher(
+            "it-other-tokenizer",
+            "wordpiece",
+            ("it/train",),
+            tokenizer_text=("en/train",),
+            vocabulary=1000,
+            steps=VARIANT_STEPS,
+        ),
+        Teacher("it-other-domain", "bpe", ("it/interface",), steps=VARIANT_STEPS),
+    ],
+}
+PAIR_STEPS = 500
+PAIR_CHAPTERS = 400
+ABLATION_STEPS = 500
+
+
+def bert(**start: Any) -> dict[str, Any]:
+    """A student's section: a BERT of the teachers' size, starting as `start` says."""
+    return {"settings": {"model_type": "bert", **ENCODER}, **start}
+
+
+def from_teachers(encoder: str, **more: Any) -> dict[str, Any]:
+    """A student's section: the encoder of one teacher, the token rows of all."""
+    return bert(encoder_from=encoder, embeddings_from_teachers=True, **more)
+
+
+def pair_teachers(language: str) -> list[str]:
+    """The teachers of a language whose students are compared: the group's, and those that fit less."""
+    return [
+        language,
+        f"{language}-1000",
+        *(teacher.name for teacher in VARIANTS[language]),
+        # A teacher of another language that reads this one's text.
+        "es" if language == "fr" else "fr",
+    ]
+
+
+def plan(root: Path, has_tags: bool) -> list[Step]:
+    """All steps.
+
+    Args:
+      has_tags: whether there are words with parts of speech in `root/labels`.
+    """
+    runs = Runs(root)
+    for group, families in GROUPS.items():
+        _group(runs, group, families, has_tags)
+    _pairs(runs)
+    _several_teachers(runs, has_tags)
+    _ablations(runs)
+    return runs.steps
+
+
+def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> None:
+    """Claims 1, 2 and 5: a student of three monolingual teachers, beside its controls."""
+    languages = list(families)
+    for language, family in families.items():
+        runs.teacher(Teacher(language, family, (f"{language}/train",)))
+        runs.further(language, STEPS)
+    runs.capture(group, {language: [language] for language in languages}, kinds=("short", "long"))
+    start, random = {"student": from_teachers(languages[0])}, {"student": bert(), "both_lengths": True}
+    runs.student(f"{group}-start", group, STEPS, **start)
+    runs.student(f"{group}-random", group, RANDOM_STEPS, **random)
+    runs.student(f"{group}-mlm-start", group, STEPS, **start, distillation=GOLD)
+    runs.student(f"{group}-mlm-random", group, RANDOM_STEPS, **random, distillation=GOLD)
+    models: dict[str, dict[str, Any]] = {
+        student: {"model": f"students/{group}-{student}", "teachers": {language: language for language in languages}}
+        for student in STUDENTS
+    }
+    models |= {language: {"model": f"teachers/{language}", "languages": [language]} for language in languages}
+    models |= {
+        f"{language}-further": {"model": f"teachers/{language}-further", "languages": [language]}
+        for language in languages
+    }
+    tasks = {"text": runs.heldout_text(languages, 10), "classification": runs.labelled("", languages)}
+    tagged = [language for language in languages if language in ("en", "es", "fr")]
+    if has_tags:
+        tasks["tagging"] = runs.labelled("tags-", tagged)
+    runs.evaluation(group, models, **tasks, seeds=[0, 1, 2])
+
+
+def _pairs(runs: Runs) -> None:
+    """Claim 4: students that differ in one language's teacher, and the comparison of these teachers."""
+    models = {}
+    for language in VARIANTS:
+        runs.checkpoint(language, 1000)
+        for variant in VARIANTS[language]:
+            runs.teacher(variant)
+        for teacher in pair_teachers(language):
+            teachers = {name: [teacher if name == language else name] for name in GROUPS["related"]}
+            capture = f"pair-{language}-{teacher}"
+            runs.capture(capture, teachers, max_records=PAIR_CHAPTERS)
+            runs.student(f"student-{capture}", capture, PAIR_STEPS, student=from_teachers("es"))
+            models[f"student-{capture}"] = {"model": f"students/student-{capture}", "languages": [language]}
+        candidates = {
+            teacher: {"model": f"teachers/{teacher}", "languages": [language]} for teacher in pair_teachers(language)
+        }
+        runs.evaluation(
+            f"candidates-{language}",
+            candidates,
+            text=runs.heldout_text([language], 15),
+            comparison={"routing": str(runs.root / f"routing-{language}.yaml")},
+        )
+    runs.evaluation("pairs", models, text=runs.heldout_text(list(VARIANTS), 15))
+
+
+def _several_teachers(runs: Runs, has_tags: bool) -> None:
+    """Claims 3 and 5: two multilingual teachers and a specialised one, whose languages overlap."""
+    runs.teacher(Teacher("multi-es-fr-en", "wordpiece", ("es/train", "fr/train", "en/train"), vocabulary=6000))
+    runs.teacher(Teacher("multi-fr-en", "unigram", ("fr/train", "en/train"), vocabulary=5000))
+    teachers = {"es": ["multi-es-fr-en"], "fr": ["multi-es-fr-en", "multi-fr-en"], "en": ["multi-fr-en", "en"]}
+    runs.capture("several", teachers)
+    runs.student("several-start", "several", STEPS, student=from_teachers("multi-es-fr-en"))
+    models: dict[str, dict[str, Any]] = {"student": {"model": "students/several-start"}}
+    for teacher in dict.fromkeys(name for names in teachers.values() for name in names):
+        languages = [language for language, names in teachers.items() if teacher in names]
+        models[teacher] = {"model": f"teachers/{teacher}", "languages": languages}
+    tasks = {"text": runs.heldout_text(list(teachers), 10)}
+    if has_tags:
+        tasks["tagging"] = runs.labelled("tags-", list(teachers))
+        models |= {name: {"model": f"teachers/{name}", "languages": [name]} for name in ("es", "fr")}
+    runs.evaluation("several", models, **tasks, seeds=[0, 1, 2])
+
+
+def _ablations(runs: Runs) -> None:
+    """Claim 6: one setting at a time changed in the student that starts from its teachers."""
+    languages = list(GROUPS["related"])
+    teachers = {language: [language] for language in languages}
+    captures = {
+        "k1": {"top_k": 1},
+        "k32": {"top_k": 32},
+        "tail": {"tail_samples": 8},
+        "string": {"token_identity": "string"},
+    }
+    for name, settings in captures.items():
+        runs.capture(f"ablation-{name}", teachers, **settings)
+    for name, (capture, settings) in ablations().items():
+        runs.student(f"ablation-{name}", capture, ABLATION_STEPS, **({"student": from_teachers("es")} | settings))
+
+
+def ablations() -> dict[str, tuple[str, dict[str, Any]]]:
+    """By name, the capture that a student is trained on and what is changed of its configuration."""
+    return {
+        "base": ("related", {}),
+        "k1": ("ablation-k1", {}),
+        "k32": ("ablation-k32", {}),
+        "lambda-0": ("related", {"distillation": {"kd_weight": 0}}),
+        "lambda-0.5": ("related", {"distillation": {"kd_weight": 0.5}}),
+        "lambda-1": ("related", {"distillation": {"kd_weight": 1}}),
+        "lambda-1-to-0": ("related", {"distillation": {"kd_weight": 1, "final_kd_weight": 0}}),
+        "tail-renormalize": ("related", {"distillation": {"kd_weight": 0.8, "tail": "renormalize"}}),
+        "tail-ignore": ("related", {"distillation": {"kd_weight": 0.8, "tail": "ignore"}}),
+        "tail-sampled": ("ablation-tail", {"distillation": {"kd_weight": 0.8, "tail": "sampled"}}),
+        "identity-string": ("ablation-string", {}),
+        "start-random": ("related", {"student": bert()}),
+        "start-encoder": ("related", {"student": bert(encoder_from="es")}),
+        "start-rows": ("related", {"student": bert(embeddings_from_teachers=True)}),
+        "start-orthogonal": ("related", {"student": from_teachers("es", token_alignment="orthogonal")}),
+        "start-least-squares": ("related", {"student": from_teachers("es", token_alignment="least_squares")}),
+        "start-omp": ("related", {"student": from_teachers("es", token_alignment="omp")}),
+    }
+
+
+def pairs() -> list[tuple[str, str, str]]:
+    """(language, one teacher, another) whose students are compared."""
+    return [(language, *two) for language in VARIANTS for two in combinations(pair_teachers(language), 2)]
