@@ -1,0 +1,289 @@
+"""The table of claims: each with what it asks for and every figure beside it."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from examples.claims.plan import GROUPS, RANDOM_STEPS, STEPS, STUDENTS, VARIANTS, ablations, pair_teachers, pairs
+from examples.schedule import seconds_of
+from schemas.storage import write_bytes
+from schemas.tables import format_table
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One claim. `shown` is None where it could not be tried."""
+
+    text: str
+    asked: str
+    measured: str
+    shown: bool | None
+
+
+class Evaluated:
+    """What an evaluation found, by task, model and language."""
+
+    def __init__(self, root: Path, name: str):
+        report = json.loads((root / "evaluation" / name / "report.json").read_text())
+        self._results = report["results"]
+        self.encoder_parameters = {cost["model"]: cost["encoder_parameters"] for cost in report["costs"]}
+
+    def result(self, task: str, metric: str, model: str, language: str, trained_on: str | None = None) -> dict:
+        """One result, with its interval."""
+        for result in self._results:
+            key = (result["task"], result["metric"], result["model"], result["language"], result["trained_on"])
+            if key == (task, metric, model, language, trained_on):
+                return result
+        raise KeyError(f"{task} {metric} of {model} in {language}, trained on {trained_on}")
+
+    def value(self, task: str, metric: str, model: str, language: str, trained_on: str | None = None) -> float:
+        """One figure."""
+        return self.result(task, metric, model, language, trained_on)["value"]
+
+
+def write_claims(root: Path, has_tags: bool) -> None:
+    """Prints the report and writes it to `root/report.md`."""
+    groups = {group: Evaluated(root, group) for group in GROUPS}
+    parts = ["# The claims", ""]
+    claims: list[Claim] = []
+    for group, evaluated in groups.items():
+        parts += [f"## Teachers of {group} languages", "", *_group_table(evaluated, group), ""]
+        claims += _quality(evaluated, group, has_tags)
+        claims += _steps(root, group)
+        claims += _transfer(evaluated, group, has_tags)
+    parts += ["## Two multilingual teachers and a specialised one", ""]
+    several = Evaluated(root, "several")
+    claims += _several(several, parts)
+    parts += ["", "## Students that differ in one language's teacher", ""]
+    claims += _teacher_choice(root, parts)
+    parts += ["", "## One setting changed at a time", "", *_ablation_table(root), ""]
+    shown = {True: "yes", False: "**no**", None: "not tried"}
+    rows = [[claim.text, claim.asked, claim.measured, shown[claim.shown]] for claim in claims]
+    table = format_table(["claim", "asked for", "measured", "shown"], rows, is_markdown=True)
+    seconds = sum(seconds_of(root, file.name) for file in (root / "done").iterdir())
+    parts[1:1] = ["", table, "", f"All steps together took {seconds / 60:.0f} minutes of one core.", ""]
+    text = "\n".join(parts) + "\n"
+    write_bytes(str(root / "report.md"), text.encode())
+    print(text)
+
+
+def _group_table(evaluated: Evaluated, group: str) -> list[str]:
+    """Masked tokens and bits per character of all models of a group."""
+    models = [*STUDENTS, "teacher", "further"]
+    rows = []
+    for language in GROUPS[group]:
+        names = {"teacher": language, "further": f"{language}-further"}
+        for metric, task in (("accuracy", "masked"), ("nll", "masked"), ("bits_per_character", "likelihood")):
+            values = [evaluated.value(task, metric, names.get(model, model), language) for model in models]
+            rows.append([language, metric.replace("_", " "), *(f"{value:.3f}" for value in values)])
+    heads = ["start", "random", "MLM start", "MLM random", "teacher", "teacher further"]
+    lines = [format_table(["language", "figure", *heads], rows, is_markdown=True), ""]
+    lines.append(
+        f"*start*: the student from its teachers, {STEPS} steps. *random*: from random weights, {RANDOM_STEPS} steps. *MLM*: the "
+        f"same without teachers' predictions. *teacher further*: each teacher trained {STEPS} steps further on its text."
+    )
+    return lines
+
+
+def _quality(evaluated: Evaluated, group: str, has_tags: bool) -> list[Claim]:
+    languages = list(GROUPS[group])
+    claims = []
+    for student, least_mean, least in (("start", 1.05, 1.0), ("random", 1.0, 0.97)):
+        ratios = [
+            evaluated.value("masked", "accuracy", student, language)
+            / evaluated.value("masked", "accuracy", language, language)
+            for language in languages
+        ]
+        claims.append(
+            Claim(
+                f"1, {group}: the {student} student's masked accuracy beside its teachers'",
+                f"mean at least {least_mean:.2f}, each {least:.2f}",
+                f"mean {mean(ratios):.3f} ({_listed(languages, ratios)})",
+                mean(ratios) >= least_mean and min(ratios) >= least,
+            )
+        )
+    for task, metric, title in (
+        ("masked", "nll", "NLL in nats"),
+        ("likelihood", "bits_per_character", "bits per character"),
+    ):
+        differences = [
+            evaluated.value(task, metric, "start", language) - evaluated.value(task, metric, language, language)
+            for language in languages
+        ]
+        claims.append(
+            Claim(
+                f"1, {group}: the start student's {title} beside each teacher's",
+                "no worse than any",
+                _listed(languages, differences, "+.3f"),
+                max(differences) <= 0,
+            )
+        )
+    tagged = [language for language in languages if language in ("en", "es", "fr")]
+    text = f"1, {group}: fine-tuned tagging, the start student beside its teachers"
+    if has_tags:
+        differences = [
+            evaluated.value("tagging", "accuracy", "start", language, language)
+            - evaluated.value("tagging", "accuracy", language, language, language)
+            for language in tagged
+        ]
+        measured = f"mean {mean(differences):+.4f} ({_listed(tagged, differences, '+.4f')})"
+        claims.append(Claim(text, "at least theirs on average", measured, mean(differences) >= 0))
+    else:
+        claims.append(Claim(text, "at least theirs on average", "no annotations here", None))
+    sizes = {model: evaluated.encoder_parameters[model] for model in ("start", *languages)}
+    claims.append(
+        Claim(
+            f"1, {group}: the student's encoder",
+            "no larger than one teacher's",
+            ", ".join(f"{model} {size:,.0f}" for model, size in sizes.items()),
+            sizes["start"] <= max(size for model, size in sizes.items() if model != "start"),
+        )
+    )
+    return claims
+
+
+def _steps(root: Path, group: str) -> list[Claim]:
+    """Claim 2: steps until the MLM-only student's final held-out loss."""
+    curves = {student: _curve(root / "students" / f"{group}-{student}") for student in STUDENTS}
+    target, whole = curves["mlm-random"][-1][1], curves["mlm-random"][-1][0]
+    claims = []
+    for student, share in (("random", 1 / 2), ("start", 1 / 5)):
+        step = _first(curves[student], target)
+        claims.append(
+            Claim(
+                f"2, {group}: steps of the {student} student to the final loss of MLM-only from random weights",
+                f"at most {share * whole:.0f} of {whole}",
+                f"{step or 'never'} (loss {target:.3f})",
+                step is not None and step <= share * whole,
+            )
+        )
+    target = curves["mlm-start"][-1][1]
+    step = _first(curves["start"], target)
+    claims.append(
+        Claim(
+            f"2, {group}: steps of the start student to the final loss of MLM-only from the same start",
+            f"fewer than {curves['mlm-start'][-1][0]}",
+            f"{step or 'never'} (loss {target:.3f}, its own final loss {curves['start'][-1][1]:.3f})",
+            step is not None and step < curves["mlm-start"][-1][0],
+        )
+    )
+    return claims
+
+
+def _curve(run: Path) -> list[tuple[int, float]]:
+    """(step, mean over the languages of the held-out NLL) of a training."""
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [
+        (line["step"], mean(scores["nll"] for scores in line["heldout"].values()))
+        for line in lines
+        if "heldout" in line
+    ]
+
+
+def _first(curve: Iterable[tuple[int, float]], loss: float) -> int | None:
+    """The first step of a curve with such a loss or a lower one."""
+    return next((step for step, value in curve if value <= loss), None)
+
+
+def _transfer(evaluated: Evaluated, group: str, has_tags: bool) -> list[Claim]:
+    """Claim 5: labels of one language, tested in the others."""
+    languages = list(GROUPS[group])
+    tasks = {"classification": languages}
+    if has_tags and group == "related":
+        tasks["tagging"] = ["es", "fr"]
+    claims = []
+    for task, labelled in tasks.items():
+        crossings = [(source, target) for source in labelled for target in labelled if source != target]
+        of_student = [evaluated.value(task, "accuracy", "start", target, source) for source, target in crossings]
+        of_teacher = [evaluated.value(task, "accuracy", source, target, source) for source, target in crossings]
+        claims.append(
+            Claim(
+                f"5, {group}: {task} trained in one language and tested in another",
+                "the student ahead of each monolingual teacher",
+                ", ".join(
+                    f"{source}→{target} {student:.3f} / {teacher:.3f}"
+                    for (source, target), student, teacher in zip(crossings, of_student, of_teacher, strict=True)
+                ),
+                all(student > teacher for student, teacher in zip(of_student, of_teacher, strict=True)),
+            )
+        )
+    return claims
+
+
+def _several(evaluated: Evaluated, parts: list[str]) -> list[Claim]:
+    """Claim 3: the student of overlapping multilingual teachers."""
+    taught = {"es": ["multi-es-fr-en"], "fr": ["multi-es-fr-en", "multi-fr-en"], "en": ["multi-fr-en", "en"]}
+    rows, claims = [], []
+    for language, teachers in taught.items():
+        student = evaluated.value("likelihood", "bits_per_character", "student", language)
+        of_teachers = [evaluated.result("likelihood", "bits_per_character", name, language) for name in teachers]
+        values = [result["value"] for result in of_teachers]
+        worst = max(of_teachers, key=lambda result: result["value"])
+        high = evaluated.result("likelihood", "bits_per_character", "student", language)["high"]
+        rows.append([language, f"{student:.3f}", _listed(teachers, values)])
+        claims.append(
+            Claim(
+                f"3: bits per character in {language}, several teachers",
+                "below their average, and clearly below the worse one",
+                f"{student:.3f} beside {_listed(teachers, values)}",
+                student < mean(values) and (len(values) == 1 or high < worst["low"]),
+            )
+        )
+    parts.append(format_table(["language", "student", "teachers"], rows, is_markdown=True))
+    return claims
+
+
+def _teacher_choice(root: Path, parts: list[str]) -> list[Claim]:
+    """Claim 4: students end in the order that the comparison of their teachers said."""
+    students = Evaluated(root, "pairs")
+    candidates = {language: Evaluated(root, f"candidates-{language}") for language in VARIANTS}
+
+    def figures(language: str, teacher: str) -> tuple[dict, dict]:
+        of_teacher = candidates[language].result("likelihood", "bits_per_character", teacher, language)
+        student = f"student-pair-{language}-{teacher}"
+        return of_teacher, students.result("likelihood", "bits_per_character", student, language)
+
+    rows = [
+        [language, teacher, *(_with_interval(result) for result in figures(language, teacher))]
+        for language in VARIANTS
+        for teacher in pair_teachers(language)
+    ]
+    parts.append(format_table(["language", "teacher", "teacher's bits", "student's bits"], rows, is_markdown=True))
+    agreed = {"all pairs": [], "with the group's own teacher": []}
+    for language, one, other in pairs():
+        of_one, of_other = figures(language, one), figures(language, other)
+        agrees = (of_one[0]["value"] < of_other[0]["value"]) == (of_one[1]["value"] < of_other[1]["value"])
+        agreed["all pairs"].append(agrees)
+        if language in (one, other):
+            agreed["with the group's own teacher"].append(agrees)
+    return [
+        Claim(
+            f"4: students that differ in one language's teacher, {name}",
+            "at least nine of ten in the order that bits per character of the teachers say",
+            f"{sum(agrees)} of {len(agrees)}",
+            sum(agrees) >= 0.9 * len(agrees),
+        )
+        for name, agrees in agreed.items()
+    ]
+
+
+def _ablation_table(root: Path) -> list[str]:
+    rows = []
+    for name in ablations():
+        scores = json.loads((root / "students" / f"ablation-{name}" / "evaluation.json").read_text())["languages"]
+        figures = [(scores[language]["accuracy"], scores[language]["nll"]) for language in scores]
+        accuracy, nll = (mean(column) for column in zip(*figures, strict=True))
+        rows.append([name, f"{accuracy:.4f}", f"{nll:.4f}"])
+    base = float(rows[0][2])
+    rows = [[*row, f"{float(row[2]) - base:+.4f}"] for row in rows]
+    return [format_table(["changed", "accuracy", "NLL", "NLL beside base"], rows, is_markdown=True)]
+
+
+def _with_interval(result: dict) -> str:
+    return f"{result['value']:.3f} [{result['low']:.3f}, {result['high']:.3f}]"
+
+
+def _listed(names: Iterable[str], values: Iterable[float], form: str = ".3f") -> str:
+    return ", ".join(f"{name} {value:{form}}" for name, value in zip(names, values, strict=True))
