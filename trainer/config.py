@@ -45,6 +45,13 @@ class StudentConfig(Config):
         description="embedding and output-bias rows start from the teachers that own the token, averaged where several "
         "do; teachers of another width give none",
     )
+    token_alignment: Literal["none", "orthogonal", "least_squares", "omp"] = Field(
+        "none",
+        description="with `embeddings_from_teachers`: token rows are mapped into the space of one model (what the student "
+        "goes on from, the teacher of `encoder_from`, or the first) before they are averaged, by the tokens that both "
+        "have: by a rotation, by a linear map, or as sparse combinations of these tokens. Rows of that model itself are "
+        "then taken unchanged",
+    )
     settings: dict[str, Value] = Field(
         {},
         description="fields of the transformers configuration, over those of `architecture_from`; without it, "
@@ -53,6 +60,10 @@ class StudentConfig(Config):
 
     @model_validator(mode="after")
     def _shape(self):
+        if self.token_alignment != "none" and not self.embeddings_from_teachers:
+            raise ValueError(
+                "token_alignment maps token rows of teachers: set embeddings_from_teachers to true, or leave it out"
+            )
         if self.start_from is not None:
             for field in ("architecture_from", "settings", "encoder_from"):
                 if getattr(self, field):

@@ -14,6 +14,10 @@ import pytest
             "student.settings.width: a bert configuration has no such field",
         ),
         ({"student": {"settings": {"model_type": "bert", "max_position_embeddings": 8}}}, "give it at least"),
+        (
+            {"student": {"settings": {"model_type": "bert"}, "token_alignment": "omp"}},
+            "student: token_alignment maps token rows of teachers: set embeddings_from_teachers",
+        ),
         ({"student": {}}, "give `architecture_from`"),
     ],
 )

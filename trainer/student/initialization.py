@@ -12,7 +12,7 @@ from schemas.manifest import Predictions
 from trainer.config import StudentConfig
 from trainer.student.encoder import copy_encoder
 from trainer.student.start import Start
-from trainer.student.token_rows import TokenAverage
+from trainer.student.token_rows import TokenRows
 
 
 def check_initialization(config: StudentConfig, predictions: Predictions, start: Start | None = None) -> None:
@@ -54,35 +54,47 @@ def initialize(
     Raises:
       UserError: a model cannot be loaded, or does not fit.
     """
-    average = TokenAverage(student, predictions.vocabulary) if config.embeddings_from_teachers or start else None
+    takes_rows = config.embeddings_from_teachers or start
+    rows = TokenRows(student, predictions.vocabulary, config.token_alignment) if takes_rows else None
+    needed = _needed(config, predictions, start)
+    # Without a start, the space of the first teacher is the one that the others are mapped into.
+    anchor = needed[0] if config.token_alignment != "none" and needed and not start else None
     teachers = predictions.teachers
     lines = []
-    if start and average:
+    if start and rows:
         model = _load_model(f"student.start_from: {start.name}", start.model, start.revision, start.tokens)
         lines.append(copy_encoder(student, model, start.name))
-        average.settle(model, torch.from_numpy(start.rows_V).long())
+        rows.settle(start.name, model, torch.from_numpy(start.rows_V).long())
         del model
-    for name in _needed(config, predictions, start):
+    for name in needed:
         record = teachers[name]
         where = f"teacher {name!r} ({record.model})"
         teacher = _load_model(where, record.model, record.revision, record.vocabulary_size)
         if name == config.encoder_from:
             lines.append(copy_encoder(student, teacher, name))
-        if average:
-            average.add(name, teacher)
+        if rows and name == anchor:
+            rows.settle_teacher(name, teacher)
+        elif rows:
+            rows.add(name, teacher)
         # Its memory is free before the next one is loaded.
         del teacher
-    return lines + (average.finish() if average else [])
+    return lines + (rows.finish() if rows else [])
 
 
 def _needed(config: StudentConfig, predictions: Predictions, start: Start | None) -> list[str]:
-    """The teachers to load, that of the encoder first, because it is the one most likely not to fit."""
+    """The teachers to load, that of the encoder first, because it is the one most likely not to fit.
+
+    With an alignment and no encoder, the first is the first that the predictions name.
+    """
     wanted = {config.encoder_from} if config.encoder_from is not None else set()
     if config.embeddings_from_teachers:
         is_open_V = start.rows_V < 0 if start else np.ones(len(predictions.vocabulary), bool)
         owners = {name for name, ids in predictions.vocabulary.teacher_ids.items() if (is_open_V & (ids >= 0)).any()}
         wanted |= predictions.teachers.keys() & owners
-    return sorted(wanted, key=lambda name: (name != config.encoder_from, name))
+    first = config.encoder_from
+    if first is None and config.token_alignment != "none":
+        first = next((name for name in predictions.teachers if name in wanted), None)
+    return sorted(wanted, key=lambda name: (name != first, name))
 
 
 def _load_model(where: str, model: str, revision: str | None, tokens: int) -> PreTrainedModel:

@@ -1,57 +1,94 @@
-"""The rows of merged tokens, averaged over the teachers that have them."""
+"""The rows of merged tokens: averaged over the teachers that have them, or mapped into the space of one of these."""
 
 import torch
 from transformers import PreTrainedModel
 
 from schemas.errors import UserError
-from schemas.vocabulary import Vocabulary
+from schemas.vocabulary import CONTINUATION, LITERAL, WORD, Vocabulary
+from trainer.student.alignment import ANY_WIDTH, align_tables, shared_needed
 
 
-class TokenAverage:
+class TokenRows:
     """Overwrites the student's rows of merged tokens with the mean of their teachers' rows, teacher by teacher.
 
     These are the rows of the embedding, those of the vocabulary projection unless the student ties it to the embedding,
-    and the projection's bias. Rows of tokens that no teacher has stay as they are. Rows that the student goes on from
-    are taken unchanged: no teacher's rows are averaged with them.
+    and the projection's bias. Rows of tokens that no teacher has stay as they are. Rows that are settled (those that the
+    student goes on from, or those of the teacher whose space the others are mapped into) are taken unchanged: no other
+    teacher's rows are averaged with them.
+
+    With an alignment, the other teachers' rows are mapped before they are averaged (`trainer.student.alignment`).
+
+    Args:
+      alignment: `none`, or a method of `trainer.student.alignment`.
     """
 
-    def __init__(self, student: PreTrainedModel, vocabulary: Vocabulary):
+    def __init__(self, student: PreTrainedModel, vocabulary: Vocabulary, alignment: str = "none"):
         projection = student.get_output_embeddings()
         self._untied = projection.weight is not student.get_input_embeddings().weight
         self._targets = _rows_of(student, self._untied)
         self._vocabulary = vocabulary
+        self._alignment = alignment
         self._owners_V = torch.zeros(len(vocabulary), dtype=torch.int32)
         self._is_settled_V = torch.zeros(len(vocabulary), dtype=torch.bool)
+        self._anchor = self._origin = ""
         self._gave: dict[str, torch.Tensor] = {}
         self._other_widths: dict[str, str] = {}
+        self._mapped: list[str] = []
 
     @torch.no_grad()
-    def settle(self, start: PreTrainedModel, rows_V: torch.Tensor) -> None:
-        """Takes rows of `start`, which has the student's shape: for each merged token the row `rows_V`, unless that is -1."""
+    def settle(self, name: str, start: PreTrainedModel, rows_V: torch.Tensor, origin: str = "as they were") -> None:
+        """Takes rows of `start`, called `name`: what the student goes on from, or the teacher whose space is the anchor's.
+
+        Args:
+          start: has the student's shape.
+          rows_V: for each merged token its row, unless that is -1.
+          origin: what the printed line says of these rows.
+        """
         settled = (rows_V >= 0).nonzero()[:, 0]
         for target, source in zip(self._targets, _rows_of(start, self._untied), strict=True):
             target[settled] = source[rows_V[settled]]
         self._is_settled_V[settled] = True
+        self._anchor, self._origin = name, origin
+
+    @torch.no_grad()
+    def settle_teacher(self, name: str, teacher: PreTrainedModel) -> None:
+        """Takes all rows of the teacher `name`, into whose space the other teachers' are mapped.
+
+        Raises:
+          UserError: they are not as wide as the student's.
+        """
+        sources = _rows_of(teacher, self._untied)
+        if not self._fits(sources):
+            raise UserError(
+                f"student.token_alignment: teacher {name!r}, into whose space the other teachers' rows would be mapped, has rows "
+                f"{_widths(sources)} wide, the student {_widths(self._targets)}; give the student that width in "
+                "student.settings, or name a teacher of the student's width in student.encoder_from"
+            )
+        self.settle(name, teacher, self._teacher_ids(name, sources), f"from {name}")
 
     @torch.no_grad()
     def add(self, name: str, teacher: PreTrainedModel) -> None:
-        """Adds the rows of the unsettled tokens that the teacher `name` has, if they are as wide as the student's."""
+        """Adds the rows of the unsettled tokens that the teacher `name` has, if they are as wide as the student's.
+
+        Rows of another width are added where the alignment can map them.
+
+        Raises:
+          UserError: it shares too few tokens with the anchor to be mapped.
+        """
         sources = _rows_of(teacher, self._untied)
-        if any(source.shape[1:] != ours.shape[1:] for source, ours in zip(sources, self._targets, strict=True)):
+        if not self._fits(sources) and self._alignment not in ANY_WIDTH:
             self._other_widths[name] = _widths(sources)
             return
-        teacher_ids_V = torch.from_numpy(self._vocabulary.teacher_ids[name]).long()
+        teacher_ids_V = self._teacher_ids(name, sources)
         owned = ((teacher_ids_V >= 0) & ~self._is_settled_V).nonzero()[:, 0]
-        if teacher_ids_V.max() >= len(sources[0]):
-            raise UserError(
-                f"teacher {name!r}: the merged vocabulary has its ids up to {teacher_ids_V.max()}, but its model has only "
-                f"{len(sources[0])} rows; put back the teacher that made the predictions"
-            )
+        if self._alignment == "none" or not len(owned):
+            rows = [source[teacher_ids_V[owned]] for source in sources]
+        else:
+            rows = self._align(name, sources, teacher_ids_V, owned)
         is_first = self._owners_V[owned] == 0
-        first, further = owned[is_first], owned[~is_first]
-        for target, source in zip(self._targets, sources, strict=True):
-            target[first] = source[teacher_ids_V[first]]
-            target[further] += source[teacher_ids_V[further]]
+        for target, of_teacher in zip(self._targets, rows, strict=True):
+            target[owned[is_first]] = of_teacher[is_first]
+            target[owned[~is_first]] += of_teacher[~is_first]
         self._owners_V[owned] += 1
         self._gave[name] = owned
 
@@ -62,7 +99,7 @@ class TokenAverage:
         Raises:
           UserError: no teacher's rows are as wide as the student's.
         """
-        if self._other_widths and not self._gave:
+        if self._other_widths and not self._gave and self._alignment == "none":
             widths = ", ".join(f"{name}: {width}" for name, width in self._other_widths.items())
             raise UserError(
                 f"student.embeddings_from_teachers: the student's rows are {_widths(self._targets)} wide, the "
@@ -76,12 +113,55 @@ class TokenAverage:
             f"{int((self._owners_V[owned] == 1).sum()):,} from {name} alone" for name, owned in self._gave.items()
         ]
         if settled := int(self._is_settled_V.sum()):
-            counts.insert(0, f"{settled:,} as they were")
+            counts.insert(0, f"{settled:,} {self._origin}")
         random = int((~self._is_settled_V & (self._owners_V == 0)).sum())
         return [
             f"token rows: {', '.join(counts)}, {len(shared):,} averaged over several teachers, {random:,} random",
+            *self._mapped,
             *(f"token rows: none from {name}, {width} wide" for name, width in self._other_widths.items()),
         ]
+
+    def _align(
+        self, name: str, sources: list[torch.Tensor], teacher_ids_V: torch.Tensor, owned: torch.Tensor
+    ) -> list[torch.Tensor]:
+        """The teacher's rows of the tokens `owned` in the anchor's space, float32, as `_rows_of` has them."""
+        shared = ((teacher_ids_V >= 0) & self._is_settled_V & self._is_ordinary()).nonzero()[:, 0]
+        width = max(source.shape[1] for source in sources if source.ndim == 2)
+        if len(shared) < (needed := shared_needed(self._alignment, width)):
+            raise UserError(
+                f"student.token_alignment: teacher {name!r} and {self._anchor!r} share {len(shared):,} ordinary tokens, "
+                f"but {self._alignment} needs {needed:,} at a width of {width}; choose another alignment, or `none`"
+            )
+        rows, theirs = ([source[teacher_ids_V[tokens]] for source in sources] for tokens in (owned, shared))
+        mapped = align_tables(self._alignment, rows, theirs, [target[shared] for target in self._targets])
+        self._mapped.append(
+            f"token rows: those of {name} mapped into the space of {self._anchor} ({self._alignment}) by {len(shared):,} "
+            "tokens that both have"
+        )
+        return mapped
+
+    def _is_ordinary(self) -> torch.Tensor:
+        """Which tokens stand for text: bool [V].
+
+        Special tokens mean something else in each teacher's training, and literal ones (`[unused7]`) were hardly
+        trained; but in a vocabulary that is merged by strings all tokens are literal.
+        """
+        roles = self._vocabulary.roles
+        ordinary = {WORD, CONTINUATION} if {WORD, CONTINUATION} & set(roles) else {LITERAL}
+        return torch.tensor([role in ordinary for role in roles])
+
+    def _fits(self, sources: list[torch.Tensor]) -> bool:
+        return all(theirs.shape[1:] == ours.shape[1:] for theirs, ours in zip(sources, self._targets, strict=True))
+
+    def _teacher_ids(self, name: str, sources: list[torch.Tensor]) -> torch.Tensor:
+        """For each merged token the teacher's row, or -1. UserError where the model lacks one."""
+        teacher_ids_V = torch.from_numpy(self._vocabulary.teacher_ids[name]).long()
+        if teacher_ids_V.max() >= len(sources[0]):
+            raise UserError(
+                f"teacher {name!r}: the merged vocabulary has its ids up to {teacher_ids_V.max()}, but its model has only "
+                f"{len(sources[0])} rows; put back the teacher that made the predictions"
+            )
+        return teacher_ids_V
 
 
 def _rows_of(model: PreTrainedModel, untied: bool) -> list[torch.Tensor]:

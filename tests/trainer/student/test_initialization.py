@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import AutoModelForMaskedLM
 
 from schemas.manifest import open_predictions
 from tests.support import world
-from tests.support.students import SHAPE
+from tests.support.students import SHAPE, tables
 from tests.support.training import assert_same_weights, train, write_config
 from trainer.config import StudentConfig
 from trainer.student.initialization import initialize
@@ -96,6 +97,43 @@ def test_initialization_draws_nothing_at_random(predictions):
         assert torch.random.get_rng_state().equal(expected)
         states.append(model.state_dict())
     assert all(states[0][name].equal(states[1][name]) for name in states[0])
+
+
+@pytest.mark.parametrize("alignment", ["orthogonal", "least_squares", "omp"])
+@pytest.mark.parametrize("encoder_from", ["ru-unigram", None])
+def test_aligned_rows_leave_one_teacher_as_it_is(predictions, alignment, encoder_from):
+    """The encoder's; or else the first one that the predictions name. Twice the same."""
+    opened = open_predictions(str(predictions))
+    settings = {"model_type": "xlm-roberta", **SHAPE, "max_position_embeddings": 40}
+    config = StudentConfig(
+        settings=settings, encoder_from=encoder_from, embeddings_from_teachers=True, token_alignment=alignment
+    )
+    anchor = encoder_from or next(iter(opened.teachers))
+    states = []
+    for _ in range(2):
+        model = build_student(student_config(config, opened.vocabulary, opened.max_length), 0)
+        lines = initialize(model, config, opened)
+        assert sum(f"mapped into the space of {anchor} ({alignment})" in line for line in lines) == 2
+        states.append(model.state_dict())
+    assert all(states[0][name].equal(states[1][name]) for name in states[0])
+    teacher = AutoModelForMaskedLM.from_pretrained(opened.teachers[anchor].model)
+    own = torch.from_numpy(opened.vocabulary.teacher_ids[anchor]).long()
+    tokens = (own >= 0).nonzero()[:, 0]
+    for found, expected in zip(tables(model), tables(teacher), strict=True):
+        assert found[tokens].equal(expected[own[tokens]])
+
+
+@pytest.mark.heavy
+def test_an_aligned_student_trains(predictions, tmp_path):
+    """Grown from a teacher, whose space it is; and what is printed says so."""
+    student = {"start_from": "hi-bpe", "embeddings_from_teachers": True, "token_alignment": "omp"}
+    done = train(write_config(tmp_path, predictions, None, max_steps=5, student=student))
+    assert done.returncode == 0, done.stderr
+    assert (
+        "as they were" in done.stdout and "those of ru-unigram mapped into the space of hi-bpe (omp) by" in done.stdout
+    )
+    card = (tmp_path / "student" / "README.md").read_text()
+    assert "token_alignment: omp" in card
 
 
 @pytest.mark.parametrize(
