@@ -6,6 +6,8 @@ The same student (a teacher's shape), data order, steps and schedule, trained by
   embeddings  all teachers' token rows, the rest random
   encoder     one teacher's encoder, token rows random
   teachers    both
+  orthogonal, least_squares, omp
+              both, the rows mapped into the encoder's space (student.token_alignment)
 
 The loss to reach is the lowest that the random student has at any evaluation; the step is that of the first evaluation at
 or below it. A loss is the held-out negative log-likelihood per masked token in nats, averaged over the languages.
@@ -29,6 +31,7 @@ WAYS = {
     "encoder": {"encoder_from": True},
     "teachers": {"embeddings_from_teachers": True, "encoder_from": True},
 }
+WAYS |= {name: WAYS["teachers"] | {"token_alignment": name} for name in ("orthogonal", "least_squares", "omp")}
 
 
 def main() -> int:
@@ -38,6 +41,7 @@ def main() -> int:
     parser.add_argument("heldout", help="another, to evaluate on")
     parser.add_argument("--teacher", help="gives the shape and the encoder; default the first")
     parser.add_argument("--settings", default="{}", help="student.settings over its shape, as YAML")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="beside random; default all")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--evaluate-every", type=int, default=25)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -48,9 +52,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        curves = {way: _losses(arguments, way, Path(scratch) / way) for way in WAYS}
+        ways = list(dict.fromkeys(["random", *arguments.ways]))
+        curves = {way: _losses(arguments, way, Path(scratch) / way) for way in ways}
     losses = [[f"{step:,}", *(f"{curve[step]:.3f}" for curve in curves.values())] for step in curves["random"]]
-    print("\n" + format_table(["step", *WAYS], losses, "r" * (1 + len(WAYS)), is_markdown=True))
+    print("\n" + format_table(["step", *ways], losses, "r" * (1 + len(ways)), is_markdown=True))
     goal = min(curves["random"].values())
     first = {way: next((step for step, loss in curve.items() if loss <= goal), None) for way, curve in curves.items()}
     reached = [
@@ -93,7 +98,7 @@ def _losses(arguments: argparse.Namespace, way: str, folder: Path) -> dict[int, 
         "max_steps": arguments.steps,
         "batch_tokens": arguments.batch_tokens,
         "seed": arguments.seed,
-        "eval_steps": arguments.eval_steps,
+        "eval_steps": arguments.evaluate_every,
         "save_steps": arguments.steps,
     }
     folder.mkdir()
