@@ -1,5 +1,6 @@
 """The trainer's configuration."""
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -86,6 +87,18 @@ class SamplingConfig(Config):
     )
     languages: list[Name] | None = Field(None, description="only these languages; default all in the predictions")
     shuffle_rows: int = Field(8192, ge=1, description="rows held at once to mix and to group by length")
+
+
+class StageConfig(Config):
+    """A part of the run that reads other predictions, or draws languages in other proportions."""
+
+    until: float | None = Field(
+        None, gt=0, lt=1, description="share of max_steps after which the next stage begins; the last stage has none"
+    )
+    predictions: Folders | None = Field(
+        None, description="instead of the run's, with the same vocabulary, teachers and languages"
+    )
+    alpha: float | None = Field(None, ge=0, le=1, description="instead of `sampling.alpha`")
 
 
 class LanguageWeight(Config):
@@ -189,6 +202,11 @@ class TrainerConfig(Config):
     )
     student: StudentConfig
     sampling: SamplingConfig = SamplingConfig()
+    stages: Unrecorded[list[StageConfig]] = Field(
+        [],
+        description="parts of the run, one after the other, each with predictions or a sampling exponent of its own: e.g. a "
+        "masking rate that falls. Default one stage, with the fields above",
+    )
     distillation: DistillationConfig = DistillationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     max_steps: int = Field(ge=1, description="optimizer steps")
@@ -246,6 +264,25 @@ class TrainerConfig(Config):
         if "://" in value:
             raise ValueError("must be a local folder; copy it to a bucket afterwards")
         return value
+
+    @property
+    def last_steps(self) -> list[int]:
+        """The last step of each stage."""
+        shares = (1 if stage.until is None else stage.until for stage in self.stages)
+        return [round(share * self.max_steps) for share in shares]
+
+    @model_validator(mode="after")
+    def _stages(self):
+        *earlier, last = self.stages or [StageConfig()]
+        if last.until is not None or any(stage.until is None for stage in earlier):
+            raise ValueError("stages: every stage but the last has an `until`, and the last has none")
+        for number, (first, after) in enumerate(pairwise([0, *self.last_steps]), 1):
+            if after <= first:
+                raise ValueError(
+                    f"stages: stage {number} would end at step {after}, that before it at step {first}; give it a larger "
+                    "`until`"
+                )
+        return self
 
     @model_validator(mode="after")
     def _evaluation(self):

@@ -17,6 +17,7 @@ from schemas.paths import path_option
 from trainer.artifacts.checkpoint import checkpoint_steps, load_state
 from trainer.artifacts.export import export_checkpoint
 from trainer.config import TrainerConfig
+from trainer.data.stages import open_stages
 
 
 def _step(output: str, wanted: str) -> int:
@@ -40,8 +41,10 @@ def _export(options: argparse.Namespace) -> None:
         raise UserError(f"--to {folder}: must be a local folder; copy it to a bucket afterwards")
     step = _step(config.output, options.checkpoint)
     heldout_sha256 = load_state(config.output, checkpoint_steps(config.output)[-1]).early_stopping.heldout_sha256
+    predictions = open_predictions(*config.predictions)
+    stages = open_stages(config, predictions)
     with owning(folder):
-        export_checkpoint(config, open_predictions(*config.predictions), step, heldout_sha256, folder)
+        export_checkpoint(config, predictions, stages, step, heldout_sha256, folder)
     print(f"{folder}: the student after step {step}")
 
 

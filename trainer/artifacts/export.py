@@ -16,6 +16,7 @@ from trainer.artifacts.model_card import model_card
 from trainer.artifacts.older_names import add_older_names
 from trainer.artifacts.scores import LanguageScores, scores_from_json
 from trainer.config import TrainerConfig
+from trainer.data.stages import Stage
 from trainer.student.model import build_student, config_from_json
 
 EVALUATION_FILE, CARD_FILE = "evaluation.json", "README.md"
@@ -32,7 +33,12 @@ class Evaluation:
 
 
 def export_checkpoint(
-    config: TrainerConfig, predictions: Predictions, step: int, heldout_sha256: str | None, folder: str
+    config: TrainerConfig,
+    predictions: Predictions,
+    stages: list[Stage],
+    step: int,
+    heldout_sha256: str | None,
+    folder: str,
 ) -> Evaluation:
     """Writes the student of a checkpoint to `folder`: weights (safetensors), configuration, tokenizers and model card.
 
@@ -73,7 +79,7 @@ def export_checkpoint(
         source = join(predictions.newest, TEACHER_TOKENIZERS, predictions.teacher_of(language))
         _copy(source, Path(folder) / "tokenizers" / language, limit)
     evaluation = Evaluation(step, heldout_sha256, heldout_scores(config.output, step, heldout_sha256))
-    card = model_card(config, predictions, step, model.num_parameters(), evaluation.languages)
+    card = model_card(config, predictions, stages, step, model.num_parameters(), evaluation.languages)
     write_bytes(join(folder, CARD_FILE), card.encode())
     write_bytes(join(folder, _CONFIG_FILE), settings)
     write_bytes(join(folder, EVALUATION_FILE), json.dumps(asdict(evaluation), indent=2).encode() + b"\n")

@@ -73,8 +73,14 @@ class Metrics:
         """Moves the progress bar."""
         self._bar.update()
 
-    def log(self, step: int, learning_rate: float, kd_weights: torch.Tensor, skipped: int) -> None:
-        """Writes and shows the means since the last call, over all processes."""
+    def log(
+        self, step: int, learning_rate: float, kd_weights: torch.Tensor, skipped: int, of_stage: dict[str, float]
+    ) -> None:
+        """Writes and shows the means since the last call, over all processes.
+
+        Args:
+          of_stage: further figures, of the stage that the step is in.
+        """
         sums = self._runtime.all_reduce(self._sums)
         now = time.monotonic()
         seconds = now - self._since
@@ -94,6 +100,7 @@ class Metrics:
         }
         figures = {
             "learning_rate": learning_rate,
+            **of_stage,
             "tokens_per_second": tokens / seconds,
             "waiting_for_data": waited / self._runtime.world_size,
             "peak_memory_gib": memory / 2**30,

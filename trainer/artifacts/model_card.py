@@ -1,6 +1,7 @@
 """The model card of an exported student: what is known about it, and what its makers have to add."""
 
 import re
+from typing import Any
 
 import yaml
 
@@ -8,14 +9,20 @@ from schemas.errors import printable
 from schemas.manifest import Predictions
 from trainer.artifacts.scores import LanguageScores
 from trainer.config import TrainerConfig
+from trainer.data.stages import Stage
 
 _ADDED = {"library_name": "transformers", "pipeline_tag": "fill-mask", "tags": ["mergedistill", "distillation"]}
 # Paths on the machine of the run mean nothing to readers.
-_LOCAL = {"output", "predictions", "heldout"}
+_LOCAL: dict[str, Any] = {"output": True, "predictions": True, "heldout": True, "stages": {"__all__": {"predictions"}}}
 
 
 def model_card(
-    config: TrainerConfig, predictions: Predictions, step: int, parameters: int, scores: dict[str, LanguageScores]
+    config: TrainerConfig,
+    predictions: Predictions,
+    stages: list[Stage],
+    step: int,
+    parameters: int,
+    scores: dict[str, LanguageScores],
 ) -> str:
     """Markdown with the metadata that a hub reads.
 
@@ -37,7 +44,7 @@ def model_card(
         "## Teachers",
         _teachers(predictions),
         "## Training data",
-        _data(predictions),
+        _data(stages[0].predictions) if len(stages) == 1 else _data_of_stages(stages),
         "## Training",
         f"The weights are those after step {step:,} of {config.max_steps:,}. Settings that differ from the defaults:",
         f"```yaml\n{_yaml(settings)}```",
@@ -74,6 +81,19 @@ def _data(predictions: Predictions) -> str:
         counts = (sum(getattr(r, field) for r in records) for field in ("rows", "tokens", "masked_positions"))
         rows.append([language, " ".join(sorted({r.teacher for r in records})), *(f"{count:,}" for count in counts)])
     return _table(["language", "teacher", "rows", "tokens", "masked positions"], rows)
+
+
+def _data_of_stages(stages: list[Stage]) -> str:
+    parts, first = [], 1
+    for number, stage in enumerate(stages, 1):
+        rates = sorted({manifest.masking.mlm_probability for manifest in stage.predictions.manifests})
+        parts.append(
+            f"Stage {number}, steps {first:,} to {stage.last_step:,}: {' and '.join(f'{rate:g}' for rate in rates)} of the "
+            f"tokens masked, languages drawn by p^{stage.sampling.alpha:g} of their masked positions."
+        )
+        parts.append(_data(stage.predictions))
+        first = stage.last_step + 1
+    return "\n\n".join(parts)
 
 
 def _results(scores: dict[str, LanguageScores]) -> str:

@@ -41,4 +41,6 @@ def _planned_by_steps(config: TrainerConfig) -> str | None:
         return f"the learning rate (optimizer.lr_scheduler_type: {config.optimizer.lr_scheduler_type})"
     if any(weight.final_kd_weight not in (None, weight.kd_weight) for weight in config.distillation.weights):
         return "lambda (distillation.final_kd_weight)"
+    if config.stages:
+        return "the stage (stages)"
     return None

@@ -13,6 +13,7 @@ from trainer.artifacts.checkpoint_state import CheckpointState
 from trainer.artifacts.early_stopping import EarlyStopping
 from trainer.config import TrainerConfig
 from trainer.data.reader import Reader
+from trainer.data.stages import Stage, StagedReader, open_stages
 from trainer.distributed import Runtime
 from trainer.loop.continuation import check_continuation
 from trainer.loop.evaluate import open_heldout
@@ -39,36 +40,32 @@ def prepare(config: TrainerConfig, runtime: Runtime) -> TrainState:
       UserError: the configuration does not fit the predictions, or the output folder is of another run.
     """
     predictions = open_predictions(*config.predictions)
+    stages = open_stages(config, predictions)
     step = latest_checkpoint(config.output)
     checkpoint = load_state(config.output, step) if step else None
     micro_batches = _micro_batches(config, checkpoint, runtime)
     start = find_start(config.student, predictions) if checkpoint is None else None
-    _check_distillation(config, predictions)
+    for stage in stages:
+        _check_distillation(config, stage.predictions)
     if checkpoint is None:
         check_initialization(config.student, predictions, start)
     _check_sharing(micro_batches, runtime, is_new=checkpoint is None)
-    run_spec = _run_spec(config, predictions, micro_batches, runtime.dtype)
+    run_spec = _run_spec(config, predictions, stages, micro_batches, runtime.dtype)
     if checkpoint:
         check_continuation(config, checkpoint.step, checkpoint.run_spec, run_spec)
     heldout = open_heldout(config.heldout, predictions) if config.heldout else None
-    longest = max(predictions.max_length, heldout.max_length if heldout else 0)
+    read = [stage.predictions for stage in stages] + ([heldout] if heldout else [])
+    longest = max(of.max_length for of in read)
     student, configuration = _student(config, predictions, checkpoint, start, longest)
-    reader = Reader(
-        predictions,
-        config.sampling,
-        config.batch_tokens,
-        config.seed,
-        top_k=predictions.top_k if config.distillation.distils else 0,
-        lanes=micro_batches,
-        local_lanes=range(runtime.rank, micro_batches, runtime.world_size),
-        threads=config.reader_threads,
-    )
+    lanes = range(runtime.rank, micro_batches, runtime.world_size)
+    reader = StagedReader(stages, lambda stage: _reader(config, stage, micro_batches, lanes))
     is_by_teacher = config.distillation.normalize == "teacher"
     owned_TV = owned_tokens(predictions.vocabulary, reader.teachers) if is_by_teacher else None
     return TrainState(
         config=config,
         runtime=runtime,
         predictions=predictions,
+        stages=stages,
         heldout=heldout,
         reader=reader,
         learner=make_learner(config, runtime, student, reader.languages, owned_TV),
@@ -85,11 +82,30 @@ def _micro_batches(config: TrainerConfig, checkpoint: CheckpointState | None, ru
     return checkpoint.run_spec["micro_batches"] if checkpoint else runtime.world_size
 
 
+def _reader(config: TrainerConfig, stage: Stage, lanes: int, local_lanes: range) -> Reader:
+    return Reader(
+        stage.predictions,
+        stage.sampling,
+        config.batch_tokens,
+        stage.seed,
+        top_k=stage.predictions.top_k if config.distillation.distils else 0,
+        lanes=lanes,
+        local_lanes=local_lanes,
+        threads=config.reader_threads,
+    )
+
+
 def _run_spec(
-    config: TrainerConfig, predictions: Predictions, micro_batches: int, dtype: torch.dtype
+    config: TrainerConfig, predictions: Predictions, stages: list[Stage], micro_batches: int, dtype: torch.dtype
 ) -> dict[str, Any]:
     """Everything that decides the weights, JSON values."""
+    # A run that is not given in stages has the record that it had before there were any.
+    of_stages = [
+        {"until": given.until, "alpha": stage.sampling.alpha, "manifest_sha256": stage.predictions.sha256}
+        for given, stage in zip(config.stages, stages, strict=False)
+    ]
     return {
+        **({"stages": of_stages} if of_stages else {}),
         "vocabulary_sha256": predictions.vocabulary.sha256,
         "manifest_sha256": predictions.sha256,
         "precision_used": str(dtype),

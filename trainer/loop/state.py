@@ -8,7 +8,8 @@ from trainer.artifacts.checkpoint import CheckpointWriter, latest_checkpoint, lo
 from trainer.artifacts.checkpoint_state import CheckpointState
 from trainer.artifacts.early_stopping import EarlyStopping
 from trainer.config import TrainerConfig
-from trainer.data.reader import Reader, merge_states
+from trainer.data.reader import merge_states
+from trainer.data.stages import Stage, StagedReader, stage_of
 from trainer.distributed import Runtime
 from trainer.loop.due import due_after
 from trainer.loop.step import Learner
@@ -19,6 +20,7 @@ class TrainState:
     """What a run reads, what it changes, and how far it has come.
 
     Attributes:
+      stages: at least one, in their order.
       configuration: the student's, JSON values (`trainer.student.model.config_to_json`).
       run_spec: everything that decides the weights, JSON values.
       early_stopping: what is remembered of the evaluations.
@@ -29,8 +31,9 @@ class TrainState:
     config: TrainerConfig
     runtime: Runtime
     predictions: Predictions
+    stages: list[Stage]
     heldout: Predictions | None
-    reader: Reader
+    reader: StagedReader
     learner: Learner
     configuration: dict[str, Any]
     run_spec: dict[str, Any]
@@ -44,6 +47,11 @@ class TrainState:
         return self.step >= self.config.max_steps or self.early_stopping.has_run_out(
             self.config.early_stopping_patience
         )
+
+    @property
+    def stage(self) -> int:
+        """The index of the stage that has the last step."""
+        return stage_of([stage.last_step for stage in self.stages], self.step)
 
     @property
     def lacks_evaluation(self) -> bool:
@@ -63,7 +71,7 @@ class TrainState:
         learner.scheduler.load_state_dict(checkpoint.scheduler)
         for group, rate in zip(learner.optimizer.param_groups, learner.scheduler.get_last_lr(), strict=True):
             group["lr"] = rate
-        self.reader.load_state(checkpoint.reader)
+        self.reader.load_state(step, checkpoint.reader)
         self.step, self.skipped_steps = step, checkpoint.skipped_steps
         # Figures on other held-out text cannot be compared.
         if checkpoint.early_stopping.heldout_sha256 == self.early_stopping.heldout_sha256:

@@ -136,7 +136,8 @@ def _do_what_is_due(
         skipped.check()
         state.skipped_steps = skipped.count
     if due.log:
-        metrics.log(step, float(learner.scheduler.get_last_lr()[0]), learner.kd_weights(step), skipped.count)
+        rate, kd_weights = float(learner.scheduler.get_last_lr()[0]), learner.kd_weights(step)
+        metrics.log(step, rate, kd_weights, skipped.count, _of_stage(state))
     if state.heldout and due.evaluate:
         _evaluate(state, state.heldout, metrics)
         must_save |= state.early_stopping.best_step == step or state.is_over
@@ -147,6 +148,13 @@ def _do_what_is_due(
         # The first process that ends makes torchrun end the others: so not before the checkpoint is whole.
         state.runtime.barrier()
         raise Interrupted(f"{config.output}: saved at step {step} of {config.max_steps}")
+
+
+def _of_stage(state: TrainState) -> dict[str, float]:
+    """What a line of metrics says of the stage, if the run is given in several."""
+    if not state.config.stages:
+        return {}
+    return {"stage": state.stage + 1, "alpha": state.stages[state.stage].sampling.alpha}
 
 
 def _evaluate(state: TrainState, heldout: Predictions, metrics: Metrics) -> None:
@@ -171,7 +179,9 @@ def _is_exported(state: TrainState) -> bool:
 def _export(state: TrainState) -> None:
     """Exports the student to the output folder and says how good it is."""
     output, step = state.config.output, _exported_step(state)
-    exported = export_checkpoint(state.config, state.predictions, step, state.early_stopping.heldout_sha256, output)
+    exported = export_checkpoint(
+        state.config, state.predictions, state.stages, step, state.early_stopping.heldout_sha256, output
+    )
     if exported.languages:
         logger.info(format_scores(exported.languages))
     logger.info("%s: the student after step %d", output, step)

@@ -11,6 +11,7 @@ from tests.support.training import assert_same_weights
 from trainer.artifacts.checkpoint import checkpoint_steps
 from trainer.artifacts.export import export_checkpoint, read_evaluation
 from trainer.config import TrainerConfig
+from trainer.data.stages import open_stages
 
 
 def test_what_a_killed_export_left_is_removed_by_the_next(stopped, predictions, tmp_path, monkeypatch):
@@ -18,14 +19,14 @@ def test_what_a_killed_export_left_is_removed_by_the_next(stopped, predictions, 
         raise KeyboardInterrupt
 
     config = TrainerConfig.model_validate(yaml.safe_load(stopped.read_text()))
-    best = checkpoint_steps(config.output)[0]
+    opened, best = open_predictions(str(predictions)), checkpoint_steps(config.output)[0]
     (tmp_path / "to").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr("transformers.PreTrainedModel.save_pretrained", killed)
         # A killed process does not clean up either.
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
-            export_checkpoint(config, open_predictions(str(predictions)), best, None, str(tmp_path / "to"))
+            export_checkpoint(config, opened, open_stages(config, opened), best, None, str(tmp_path / "to"))
     assert len(list((tmp_path / "to").iterdir())) == 1
     with owning(str(tmp_path / "to")):
         assert [path.name for path in (tmp_path / "to").iterdir()] == [LOCK_FILE]
@@ -35,7 +36,7 @@ def test_an_export_that_is_cut_short_does_not_look_whole(stopped, predictions, t
     """Also over an earlier one, whose tokenizers it may have replaced."""
     shutil.copytree(stopped.parent / "student", tmp_path / "to", ignore=shutil.ignore_patterns("checkpoints", "logs"))
     config = TrainerConfig.model_validate(yaml.safe_load(stopped.read_text()))
-    best = checkpoint_steps(config.output)[0]
+    opened, best = open_predictions(str(predictions)), checkpoint_steps(config.output)[0]
     for cut in (
         "trainer.artifacts.export.load_weights",
         "trainer.artifacts.export._copy",
@@ -48,11 +49,11 @@ def test_an_export_that_is_cut_short_does_not_look_whole(stopped, predictions, t
 
             patch.setattr(cut, fail)
             with pytest.raises(KeyboardInterrupt):
-                export_checkpoint(config, open_predictions(str(predictions)), best, None, str(tmp_path / "to"))
+                export_checkpoint(config, opened, open_stages(config, opened), best, None, str(tmp_path / "to"))
         is_untouched = cut.endswith("load_weights")
         assert (tmp_path / "to" / "config.json").exists() is is_untouched
         assert (read_evaluation(str(tmp_path / "to")) is not None) is is_untouched
-    export_checkpoint(config, open_predictions(str(predictions)), best, None, str(tmp_path / "to"))
+    export_checkpoint(config, opened, open_stages(config, opened), best, None, str(tmp_path / "to"))
     assert_same_weights(stopped.parent / "student", tmp_path / "to")
     assert not list((tmp_path / "to").glob(".*"))
 

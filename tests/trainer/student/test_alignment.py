@@ -62,15 +62,15 @@ def test_least_squares_is_ridge_regression_with_the_penalty_of_least_cross_valid
     theirs, rows = random_rows(1, shared, WIDTH).numpy(), random_rows(0, 30, WIDTH).numpy()
     ours = theirs @ random_rows(2, WIDTH, WIDTH).numpy() + noise * random_rows(3, shared, WIDTH).numpy()
     x, y = theirs - theirs.mean(0), ours - ours.mean(0)
-    best, found = np.inf, None
+    best, actual = np.inf, None
     for penalty in np.logspace(-10, 2, 49) * np.linalg.svd(x)[1][0] ** 2:
         inverse = np.linalg.inv(x.T @ x + penalty * np.eye(WIDTH))
         hat = x @ inverse @ x.T
         error = ((y - hat @ y) ** 2).sum() / (shared - 1 - np.trace(hat)) ** 2
         if error < best:
-            best, found = error, ours.mean(0) + (rows - theirs.mean(0)) @ inverse @ x.T @ y
+            best, actual = error, ours.mean(0) + (rows - theirs.mean(0)) @ inverse @ x.T @ y
     mapped = align_rows("least_squares", *map(torch.from_numpy, (rows, theirs, ours)))
-    np.testing.assert_allclose(mapped.numpy(), found, rtol=0, atol=1e-6 * np.abs(found).max())
+    np.testing.assert_allclose(mapped.numpy(), actual, rtol=0, atol=1e-6 * np.abs(actual).max())
 
 
 def test_least_squares_of_equal_rows_is_their_mean():
@@ -116,8 +116,8 @@ def test_a_constant_on_all_rows_or_biases_changes_nothing_but_by_it(method):
 def test_biases_are_shifted_to_the_anchors_mean(method):
     tables = [random_rows(seed, count, WIDTH) for seed, count in ((0, 30), (1, 40), (2, 40))]
     biases = [random_rows(seed, count) for seed, count in ((3, 30), (4, 40), (5, 40))]
-    _, found, projection = align_tables(method, *([t, b, 2 * t] for t, b in zip(tables, biases, strict=True)))
-    torch.testing.assert_close(found.double(), biases[0] - biases[1].mean() + biases[2].mean(), rtol=0, atol=1e-6)
+    _, actual, projection = align_tables(method, *([t, b, 2 * t] for t, b in zip(tables, biases, strict=True)))
+    torch.testing.assert_close(actual.double(), biases[0] - biases[1].mean() + biases[2].mean(), rtol=0, atol=1e-6)
     expected = align_rows(method, *(2 * table for table in tables))
     torch.testing.assert_close(projection.double(), expected, rtol=0, atol=1e-5)
 
@@ -133,8 +133,8 @@ def test_with_omp_a_logit_is_the_combination_of_the_anchors_logits(untied):
     ours = arguments[2][-1 if untied else 0].numpy()
     hidden = random_rows(7, WIDTH).numpy()
     logits = ours @ hidden + biases[2].numpy()
-    found = (mapped[-1 if untied else 0].double() @ torch.from_numpy(hidden) + mapped[1]).numpy()
+    actual = (mapped[-1 if untied else 0].double() @ torch.from_numpy(hidden) + mapped[1]).numpy()
     for number, row in enumerate(rows):
         chosen, weights = naive_pursuit(row - theirs.mean(0), theirs - theirs.mean(0), 4)
         expected = logits.mean() + weights @ (logits[chosen] - logits.mean())
-        assert found[number] == pytest.approx(expected, abs=1e-4)
+        assert actual[number] == pytest.approx(expected, abs=1e-4)

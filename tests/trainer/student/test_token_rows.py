@@ -88,10 +88,10 @@ def rotated_teachers(tied: bool, shared: int) -> tuple:
     rotation = torch.linalg.qr(torch.randn(16, 16)).Q
     with torch.no_grad():
         for teacher, turn, shift in ((a, torch.eye(16), 0), (b, rotation, 1)):
-            own = torch.from_numpy(vocabulary.teacher_ids["a" if teacher is a else "b"]).long()
-            tokens = (own >= 0).nonzero()[:, 0]
+            ids = torch.from_numpy(vocabulary.teacher_ids["a" if teacher is a else "b"]).long()
+            tokens = (ids >= 0).nonzero()[:, 0]
             for target, source in zip(rows_of(teacher), rows_of(whole), strict=True):
-                target[own[tokens]] = source[tokens] @ turn + shift if source.ndim == 2 else source[tokens] + shift
+                target[ids[tokens]] = source[tokens] @ turn + shift if source.ndim == 2 else source[tokens] + shift
     # What a special token means is each teacher's own.
     with torch.no_grad():
         b.get_input_embeddings().weight[vocabulary.teacher_ids["b"][0]] = 100
@@ -116,9 +116,9 @@ def test_rows_of_a_turned_space_come_back(alignment, tied):
         "token rows: 30 from a, 30 from b alone, 0 averaged over several teachers, 0 random",
         f"token rows: those of b mapped into the space of a ({alignment}) by 20 tokens that both have",
     ]
-    for found, expected in zip(tables(student), tables(whole), strict=True):
-        assert found[:30].equal(expected[:30])
-        torch.testing.assert_close(found, expected, rtol=0, atol=2e-5)
+    for actual, expected in zip(tables(student), tables(whole), strict=True):
+        assert actual[:30].equal(expected[:30])
+        torch.testing.assert_close(actual, expected, rtol=0, atol=2e-5)
 
 
 def test_aligned_rows_of_several_teachers_are_averaged():
@@ -134,9 +134,9 @@ def test_aligned_rows_of_several_teachers_are_averaged():
     assert token_rows.finish()[0] == (
         "token rows: 25 from a, 3 from b alone, 0 from c alone, 2 averaged over several teachers, 0 random"
     )
-    found = student.get_input_embeddings().weight
-    assert found[25:28].equal(of_b[25:28])
-    torch.testing.assert_close(found[28:], (of_b[28:] + of_c[28:]) / 2)
+    actual = student.get_input_embeddings().weight
+    assert actual[25:28].equal(of_b[25:28])
+    torch.testing.assert_close(actual[28:], (of_b[28:] + of_c[28:]) / 2)
 
 
 @pytest.mark.parametrize("alignment", ["orthogonal", "least_squares", "omp"])
@@ -151,8 +151,8 @@ def test_a_teacher_of_another_width_gives_rows_where_they_can_be_mapped(alignmen
         assert line == "token rows: none from wide, 32 wide"
     else:
         assert line.startswith("token rows: those of wide mapped into the space of a")
-        own = torch.from_numpy(vocabulary.teacher_ids["wide"]).long()
-        expected = align_rows(alignment, *(tables(wide)[0][own[part]] for part in (slice(40, 50), slice(2, 40))),
+        ids = torch.from_numpy(vocabulary.teacher_ids["wide"]).long()
+        expected = align_rows(alignment, *(tables(wide)[0][ids[part]] for part in (slice(40, 50), slice(2, 40))),
                               student.get_input_embeddings().weight.detach()[2:40])  # fmt: skip
         torch.testing.assert_close(student.get_input_embeddings().weight[40:].double(), expected, rtol=0, atol=1e-5)
 
