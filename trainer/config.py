@@ -44,7 +44,7 @@ class StudentConfig(Config):
     embeddings_from_teachers: bool = Field(
         False,
         description="embedding and output-bias rows start from the teachers that own the token, averaged where several "
-        "do; teachers of another width give none",
+        "do; teachers of another width give none, unless `token_alignment` can map theirs",
     )
     token_alignment: Literal["none", "orthogonal", "least_squares", "omp"] = Field(
         "none",

@@ -37,7 +37,7 @@ class TokenRows:
 
     @torch.no_grad()
     def settle(self, name: str, start: PreTrainedModel, rows_V: torch.Tensor, origin: str = "as they were") -> None:
-        """Takes rows of `start`, called `name`: what the student goes on from, or the teacher whose space is the anchor's.
+        """Takes rows of `start`, called `name`: what the student goes on from, or the anchor of an alignment.
 
         Args:
           start: has the student's shape.
