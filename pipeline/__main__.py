@@ -111,6 +111,11 @@ def _run(path: str, overrides: list[str], beam_arguments: list[str]) -> None:
                 f"{audit.kl - audit.kl_top_k:.1e} beyond keeping {manifest.top_k}; tail mass {audit.tail_mass:.3f}; "
                 f"first guess right {audit.accuracy:.1%}"
             )
+            if audit.sampled_error is not None:
+                print(
+                    f"  {manifest.tail_samples} tail samples: cross-entropy of the teacher off by "
+                    f"{audit.sampled_error:.3f} nats at a position, {audit.sampled_bias:+.4f} on average"
+                )
     rows = sum(file.rows for file in manifest.files)
     print(
         f"{without_secrets(config.output)}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens"

@@ -79,7 +79,15 @@ class PipelineConfig(Config):
         description="predictions kept for each masked position; 0 runs no teacher model (only its tokenizer) "
         "and gives rows for plain masked-LM training",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="decides the masks, together with each example id")
+    tail_samples: int = Field(
+        0,
+        ge=0,
+        description="tokens drawn from what the top_k leave of the teacher's distribution, in proportion to their "
+        "probabilities, kept for each masked position: they make the loss unbiased (`tail: sampled` of the trainer)",
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="decides the masks and the tail_samples, together with each example id"
+    )
     max_length: int = Field(
         128, ge=4, description="tokens of a sequence, special tokens included; longer records are split"
     )
@@ -135,6 +143,8 @@ class PipelineConfig(Config):
         taught = {language for teacher in self.teachers.values() for language in teacher.languages}
         if untaught := [language for language in self.text if language not in taught]:
             raise ValueError(f"no teacher names the language {untaught[0]!r} of `text`")
+        if self.tail_samples and not self.top_k:
+            raise ValueError("tail_samples are drawn from what the top_k leave: give a top_k of 1 or more")
         if self.min_length > self.max_length:
             raise ValueError(f"min_length is {self.min_length}, more than max_length, {self.max_length}")
         return self

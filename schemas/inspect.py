@@ -1,6 +1,6 @@
 """Folders of predictions as people read them: a summary of all rows, or one row as text.
 
-Legend: M masked positions, K top-k.
+Legend: M masked positions, K top-k, S tail samples.
 """
 
 import re
@@ -23,6 +23,7 @@ _HEAD = (
     *("bytes/masked", "top-1", "log p(label)", "reasons"),
 )
 _BYTES = re.compile(r"(▁?)((?:<0x[0-9A-F]{2}>)+)")
+_TRIMMED = "(trimmed away)"
 _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 
@@ -75,9 +76,12 @@ def measure(predictions: Predictions, language: str | None = None) -> dict[tuple
 def summarize(predictions: Predictions, language: str | None = None) -> str:
     """The summary as lines. Raises UserError as `measure` does."""
     figures_of = measure(predictions, language)
+    # Folders that are read together may differ in it.
+    tail_samples = sorted({manifest.tail_samples for manifest in predictions.manifests})
+    sampled = f"tail_samples {' or '.join(map(str, tail_samples))}, " if any(tail_samples) else ""
     lines = [
         without_secrets(", ".join(predictions.folders)),
-        f"{len(predictions.vocabulary):,} merged tokens, top_k {predictions.top_k}, "
+        f"{len(predictions.vocabulary):,} merged tokens, top_k {predictions.top_k}, {sampled}"
         f"at most {predictions.max_length} tokens a row",
     ]
     teachers = {name: record for manifest in predictions.manifests for name, record in manifest.teachers.items()}
@@ -118,7 +122,7 @@ def inspect_row(predictions: Predictions, number: int, language: str | None = No
         _text(predictions.vocabulary, row),
     ]
     for masked_number in range(len(row["labels"])):
-        lines += ["", *_describe(predictions.vocabulary, row, masked_number, file.top_k)]
+        lines += ["", *_describe(predictions.vocabulary, row, masked_number, file)]
     return "\n".join(lines)
 
 
@@ -195,7 +199,7 @@ def _text(vocabulary: Vocabulary, row: dict) -> str:
     return "".join([*pieces, _decoded(run)])
 
 
-def _describe(vocabulary: Vocabulary, row: dict, number: int, top_k: int) -> Iterator[str]:
+def _describe(vocabulary: Vocabulary, row: dict, number: int, file: PredictionFile) -> Iterator[str]:
     """Lines on one masked position of a row; `number` counts them from 0."""
     position, label = row["masked_positions"][number], row["labels"][number]
     present = row["input_ids"][position]
@@ -206,18 +210,22 @@ def _describe(vocabulary: Vocabulary, row: dict, number: int, top_k: int) -> Ite
     else:
         fate = f"replaced by {_shown(vocabulary, present)}"
     yield f"[{number + 1}] position {position}: gold {_shown(vocabulary, label)}, {fate}"
-    if not top_k:
+    if not file.top_k:
         return
     logprob = row["label_logprobs"][number]
     yield f"    log-probability {logprob:.3f}, probability {np.exp(logprob):.2%}"
-    predictions = slice(number * top_k, (number + 1) * top_k)
+    predictions = slice(number * file.top_k, (number + 1) * file.top_k)
     probabilities = np.exp(np.array(row["topk_logprobs"][predictions], np.float64))
     guesses = [
-        f"{_shown(vocabulary, token)} {probability:.2%}" if token >= 0 else "(trimmed away)"
+        f"{_shown(vocabulary, token)} {probability:.2%}" if token >= 0 else _TRIMMED
         for token, probability in zip(row["topk_ids"][predictions], probabilities, strict=True)
     ]
     # float16 may round the sum to just over 1.
     yield f"    {'  '.join(guesses)}  tail {max(0.0, 1 - probabilities.sum()):.2%}"
+    if samples := file.tail_samples:
+        times = Counter(row["tail_ids"][number * samples : (number + 1) * samples])
+        shown = ((_shown(vocabulary, token) if token >= 0 else _TRIMMED, count) for token, count in times.items())
+        yield f"    of the tail: {'  '.join(f'{text} x{count}' if count > 1 else text for text, count in shown)}"
 
 
 def _shown(vocabulary: Vocabulary, token: int) -> str:

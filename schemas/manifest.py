@@ -114,6 +114,13 @@ class AuditRecord(_Record):
         and, in low precision, from rounding, which differs between batches.
       tail_mass: probability outside the top-k.
       accuracy: share of positions where the first prediction is the label.
+
+    With S tail samples, the cross-entropy of a student that predicts exactly as the teacher (the entropy of the full
+    distribution) is also estimated from what is stored, as the loss `tail: sampled` does: over the top-k exactly, and over
+    the tail by the mean over its samples. None where S = 0:
+
+      sampled_error: the mean of |estimate - full|, in nats: how far a single position's loss is off.
+      sampled_bias: the mean of estimate - full, in nats. Over many positions it tends to what rounding makes of it.
     """
 
     rows: Count
@@ -122,6 +129,8 @@ class AuditRecord(_Record):
     kl_top_k: float
     tail_mass: float
     accuracy: float
+    sampled_error: float | None = None
+    sampled_bias: float | None = None
 
 
 class LanguageRecord(_Record):
@@ -151,6 +160,7 @@ class Manifest(_Record):
     """Everything a reader needs to trust a folder of predictions.
 
     `run_sha256` is the fingerprint of everything that decided the rows; the footer of every file has it too.
+    `tail_samples` is S of `schemas.rows`; a manifest that does not mention it is of rows without samples.
     `trimmed` means that predictions may be outside the vocabulary.
     """
 
@@ -158,6 +168,7 @@ class Manifest(_Record):
     run_sha256: str
     trimmed: bool = False
     top_k: Annotated[int, Field(ge=0, lt=2**31)]
+    tail_samples: Annotated[int, Field(ge=0, lt=2**31)] = 0
     seed: Count
     max_length: Annotated[int, Field(ge=1, lt=2**31)]
     masking: Masking
@@ -170,6 +181,8 @@ class Manifest(_Record):
 
     @model_validator(mode="after")
     def _adds_up(self):
+        if self.tail_samples and not self.top_k:
+            raise ValueError(f"tail_samples is {self.tail_samples}, but with top_k 0 no teacher was run")
         if wrong := self.teachers.keys() & set(FIXED_COLUMNS):
             raise ValueError(f"a teacher cannot be called {min(wrong)!r}")
         rows = {(record.language, record.teacher): record.rows for record in self.languages}
@@ -243,6 +256,11 @@ class PredictionFile:
     def top_k(self) -> int:
         """Predictions for each masked position."""
         return self.manifest.top_k
+
+    @property
+    def tail_samples(self) -> int:
+        """Samples of the tail at each masked position."""
+        return self.manifest.tail_samples
 
 
 @dataclass(frozen=True)

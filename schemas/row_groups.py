@@ -15,7 +15,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError, first_line
 from schemas.manifest import Footer, PredictionFile, load_footer
-from schemas.rows import ROW_SCHEMA, check_footer
+from schemas.rows import check_footer, row_schema
 from schemas.storage import filesystem, reaching
 from schemas.validation import Expected, find_fault
 
@@ -88,13 +88,20 @@ def read_row_groups(file: PredictionFile, columns: list[str] | None = None) -> I
 def _check_file(where: str, file: PredictionFile, footer: Footer, group: int) -> None:
     """Refuses a file whose footer is not the one in the manifest. UserError."""
     record, manifest = file.record, file.manifest
-    check_footer(where, footer.metadata.metadata, manifest.top_k, manifest.vocabulary.sha256, manifest.run_sha256)
+    check_footer(
+        where,
+        footer.metadata.metadata,
+        manifest.top_k,
+        manifest.vocabulary.sha256,
+        manifest.run_sha256,
+        tail_samples=manifest.tail_samples,
+    )
     if footer.row_groups != record.row_groups:
         raise UserError(
             f"{where}: the file has row groups of {footer.row_groups} rows, but the manifest says "
             f"{record.row_groups}; this file is from another run: remove it and rerun the pipeline"
         )
-    if not footer.schema.equals(ROW_SCHEMA):
+    if not footer.schema.equals(row_schema(manifest.tail_samples)):
         raise UserError(f"{where}: its columns are not those of predictions; remove the file and rerun the pipeline")
     counts = (sum(footer.tokens), sum(footer.masked_positions), len(footer.masked_positions))
     values_of = {name: footer.values_of(group, name) for name in ("language", "teacher")}
@@ -115,6 +122,7 @@ def _expected(file: PredictionFile, footer: Footer, group: int) -> Expected:
         record.language,
         record.teacher,
         manifest.top_k,
+        manifest.tail_samples,
         manifest.vocabulary.size,
         manifest.max_length,
         manifest.trimmed,

@@ -1,6 +1,6 @@
 """A row: one masked sequence with its teacher's predictions.
 
-Legend: L length of the sequence, M masked positions, K top-k.
+Legend: L length of the sequence, M masked positions, K top-k, S tail samples.
 
 | column             | Arrow type      | shape | meaning                                        |
 | ------------------ | --------------- | ----- | ---------------------------------------------- |
@@ -16,12 +16,20 @@ Legend: L length of the sequence, M masked positions, K top-k.
 | `topk_ids`         | list<int32>     | [M*K] | merged ids, most probable first                |
 | `topk_logprobs`    | list<float16>   | [M*K] | descending; log-softmax over the teacher's     |
 |                    |                 |       | whole vocabulary at temperature 1, in nats     |
+| `tail_ids`         | list<int32>     | [M*S] | merged ids, drawn with replacement from the    |
+|                    |                 |       | teacher's tokens outside the top-k; only where |
+|                    |                 |       | S > 0, or there is no such column              |
 
 No value is null. Log-probabilities are at most 0, without a tolerance: the normaliser is the
 greatest logit plus the logarithm of a sum that is at least 1, and rounding keeps the order.
 
 If the vocabulary was trimmed, predictions outside it keep their position, with id -1 and
-log-probability -inf: their mass is part of the tail.
+log-probability -inf: their mass is part of the tail. Tail samples outside it are -1, and keep
+their share of the tail's mass.
+
+The S tail samples of a position are independent, in the order in which they were drawn, and one
+token may be among them several times. Each stands for 1/S of the tail's mass, which is what the
+top-k leave of 1.
 
 With K = 0 no teacher was run: `label_logprobs`, `topk_ids` and `topk_logprobs` are
 empty lists, and only masked-LM training can use the rows.
@@ -35,8 +43,8 @@ An example with L = 6, M = 2, K = 2, ids shown as tokens:
     topk_ids                     ▁cat ▁dog     ▁there ▁down
     topk_logprobs                -0.7 -1.1     -0.9 -1.2
 
-Both id columns are in the merged id space of `_vocabulary.parquet` beside the data.
-The footer of every file repeats the schema version, k, the vocabulary's sha256 and the run's
+All id columns are in the merged id space of `_vocabulary.parquet` beside the data.
+The footer of every file repeats the schema version, k, S (where there is one), the vocabulary's sha256 and the run's
 fingerprint (keys below), so that a file from another run is recognised, and has the number of
 masked positions of each row group. The manifest has the sha256 of the footer, and every page
 has a checksum, so that no change in a file goes unnoticed.
@@ -62,18 +70,31 @@ ROW_SCHEMA = pa.schema(
         pa.field("topk_logprobs", pa.list_(pa.float16()), nullable=False),
     ]
 )
+_TAIL_FIELD = pa.field("tail_ids", pa.list_(pa.int32()), nullable=False)
 
 _PREFIX = "mergedistill."
 VERSION_KEY = _PREFIX + "schema_version"
 TOP_K_KEY = _PREFIX + "top_k"
+TAIL_SAMPLES_KEY = _PREFIX + "tail_samples"
 VOCABULARY_KEY = _PREFIX + "vocabulary_sha256"
 RUN_KEY = _PREFIX + "run"
 MASKED_KEY = _PREFIX + "masked_positions"
 RECEIPT_KEY = _PREFIX + "receipt"
 
 
+def row_schema(tail_samples: int) -> pa.Schema:
+    """The columns of rows with S tail samples at each masked position: `ROW_SCHEMA` where S = 0."""
+    return ROW_SCHEMA.append(_TAIL_FIELD) if tail_samples else ROW_SCHEMA
+
+
 def footer(
-    top_k: int, vocabulary_sha256: str, run_sha256: str, masked_positions: list[int], receipt: str
+    top_k: int,
+    vocabulary_sha256: str,
+    run_sha256: str,
+    masked_positions: list[int],
+    receipt: str,
+    *,
+    tail_samples: int = 0,
 ) -> dict[str, str]:
     """The key-value metadata of one Parquet file.
 
@@ -85,6 +106,7 @@ def footer(
     return {
         VERSION_KEY: str(SCHEMA_VERSION),
         TOP_K_KEY: str(top_k),
+        **({TAIL_SAMPLES_KEY: str(tail_samples)} if tail_samples else {}),
         VOCABULARY_KEY: vocabulary_sha256,
         RUN_KEY: run_sha256,
         MASKED_KEY: json.dumps(masked_positions),
@@ -93,15 +115,23 @@ def footer(
 
 
 def check_footer(
-    path: str, metadata: dict[bytes, bytes] | None, top_k: int, vocabulary_sha256: str, run_sha256: str
+    path: str,
+    metadata: dict[bytes, bytes] | None,
+    top_k: int,
+    vocabulary_sha256: str,
+    run_sha256: str,
+    *,
+    tail_samples: int = 0,
 ) -> None:
     """Refuses a Parquet file that does not belong to the manifest beside it.
 
     Raises:
       UserError: naming the file, the key, and both values.
     """
-    metadata = metadata or {}
-    for key, expected in footer(top_k, vocabulary_sha256, run_sha256, [], "").items():
+    # A file without tail samples does not mention them.
+    metadata = {TAIL_SAMPLES_KEY.encode(): b"0"} | (metadata or {})
+    wanted = footer(top_k, vocabulary_sha256, run_sha256, [], "") | {TAIL_SAMPLES_KEY: str(tail_samples)}
+    for key, expected in wanted.items():
         value = metadata.get(key.encode(), b"(missing)").decode(errors="backslashreplace")
         if key not in (MASKED_KEY, RECEIPT_KEY) and value != expected:
             raise UserError(

@@ -1,6 +1,7 @@
 """Checks that rows are what `schemas.rows` says: one row group at a time, in a few passes over its values.
 
-Legend: N rows, L length of a sequence, M masked positions, K top-k, V merged vocabulary.
+Legend: N rows, L length of a sequence, M masked positions, K top-k, S tail samples, V merged
+vocabulary.
 """
 
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ class Expected:
     language: str
     teacher: str
     top_k: int
+    tail_samples: int
     size: int
     max_length: int
     trimmed: bool
@@ -71,12 +73,16 @@ class _Lists:
         """The row that has the value at `index`."""
         return int(np.searchsorted(self.offsets, index, "right")) - 1
 
-    def check_ids(self, size: int) -> None:
-        """Refuses ids outside 0 to `size` - 1."""
+    def check_ids(self, size: int, trimmed: bool = False) -> None:
+        """Refuses ids outside 0 to `size` - 1, but for -1 where the vocabulary was trimmed."""
         # As unsigned numbers, negative ids are the greatest.
         ids = self.values.view(np.uint32)
         if ids.max(initial=0) >= size:
-            self.fail(ids >= size, f"outside the vocabulary of {size}")
+            is_bad = ids >= size
+            if trimmed:
+                is_bad &= self.values != -1
+            if is_bad.any():
+                self.fail(is_bad, f"outside the vocabulary of {size}")
 
     def check_lengths(self, ends: np.ndarray, text: str) -> None:
         """Refuses rows that do not end at `ends` (int [N])."""
@@ -89,7 +95,7 @@ def find_fault(rows: pa.Table, expected: Expected) -> Fault | None:
     """What is wrong with a row group; None if nothing is.
 
     Args:
-      rows: any of the columns of `ROW_SCHEMA`, but `masked_positions` if there are `labels`, and `labels` if there are
+      rows: any of the columns of `schemas.rows`, but `masked_positions` if there are `labels`, and `labels` if there are
         columns of the teacher. What the given columns can tell is checked.
     """
     try:
@@ -164,6 +170,9 @@ def _check_teacher(columns: dict[str, _Lists], ends: np.ndarray, expected: Expec
         values = label.values
         if len(values) and not (values.max() <= 0 and values.min() > -np.inf):
             label.fail(~((values <= 0) & (values > -np.inf)), "is no finite log-probability")
+    if tail := columns.get("tail_ids"):
+        tail.check_lengths(ends * expected.tail_samples, f"{expected.tail_samples} samples for each masked position")
+        tail.check_ids(expected.size, expected.trimmed)
     ids, logprobs = columns.get("topk_ids"), columns.get("topk_logprobs")
     for column in (ids, logprobs):
         if column:
@@ -190,11 +199,8 @@ def _check_predictions(ids: _Lists | None, logprobs: _Lists | None, expected: Ex
     """The full check. In a trimmed vocabulary, -1 and -inf stand together, and the other predictions descend."""
     is_outside = None
     if ids:
+        ids.check_ids(expected.size, expected.trimmed)
         is_outside = (ids.values == -1) & expected.trimmed
-        is_bad = ids.values.view(np.uint32) >= expected.size
-        is_bad &= ~is_outside
-        if is_bad.any():
-            ids.fail(is_bad, f"outside the vocabulary of {expected.size}")
     if not logprobs:
         return
     bits = logprobs.values.view(np.uint16)

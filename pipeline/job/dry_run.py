@@ -80,6 +80,7 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
     # For one copy, because the table holds all of them.
     tokens = part.tokens
     flops = teacher.predictor.flops(tokens.ids_T, tokens.lengths_N, masked // copies) if teacher.predictor else 0
+    content = encode_rows(table, config.top_k, "", "", "{}", config.row_group_rows, tail_samples=config.tail_samples)
     grown = len(sequences.tokens.ids_T) / len(tokens.ids_T) * scale
     return Estimate(
         language=first.language,
@@ -88,7 +89,7 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
         rejected=rejected,
         rows=round(len(sequences) * copies * scale),
         masked_positions=round(masked * grown),
-        bytes=round(len(encode_rows(table, config.top_k, "", "", "{}", config.row_group_rows)) * grown),
+        bytes=round(len(content) * grown),
         flops=flops * copies * grown,
         seconds=seconds * grown,
     )

@@ -27,7 +27,14 @@ def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) 
         if shard.path not in present:
             raise UserError(f"{url}: was not written; rerun the same command to write what is missing")
         footer = read_footer(url)
-        check_footer(url, footer.metadata.metadata, config.top_k, run.vocabulary.sha256, run.sha256)
+        check_footer(
+            url,
+            footer.metadata.metadata,
+            config.top_k,
+            run.vocabulary.sha256,
+            run.sha256,
+            tail_samples=config.tail_samples,
+        )
         receipt = read_receipt(url, footer.metadata)
         file = FileRecord(
             path=shard.path,
@@ -47,13 +54,14 @@ def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) 
     groups: dict[tuple[str, str], list[Receipt]] = {}
     for file, receipt in zip(files, receipts, strict=True):
         groups.setdefault((file.language, file.teacher), []).append(receipt)
-    languages = [_language_record(*key, group) for key, group in groups.items()]
+    languages = [_language_record(*key, group, config.tail_samples > 0) for key, group in groups.items()]
     for record in languages:
         _check_rejects(record, config)
     masking = config.masking
     return Manifest(
         schema_version=SCHEMA_VERSION,
         top_k=config.top_k,
+        tail_samples=config.tail_samples,
         run_sha256=run.sha256,
         seed=config.seed,
         max_length=config.max_length,
@@ -70,7 +78,7 @@ def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) 
     )
 
 
-def _language_record(language: str, teacher: str, receipts: list[Receipt]) -> LanguageRecord:
+def _language_record(language: str, teacher: str, receipts: list[Receipt], sampled: bool) -> LanguageRecord:
     reasons = sorted({reason for receipt in receipts for reason in receipt.rejected})
     return LanguageRecord(
         language=language,
@@ -80,11 +88,11 @@ def _language_record(language: str, teacher: str, receipts: list[Receipt]) -> La
         rejected={reason: sum(receipt.rejected.get(reason, 0) for receipt in receipts) for reason in reasons},
         rows=sum(receipt.rows for receipt in receipts),
         dtypes=sorted({receipt.dtype for receipt in receipts if receipt.dtype}),
-        audit=_audit_record(receipts),
+        audit=_audit_record(receipts, sampled),
     )
 
 
-def _audit_record(receipts: list[Receipt]) -> AuditRecord | None:
+def _audit_record(receipts: list[Receipt], sampled: bool) -> AuditRecord | None:
     sums = [receipt.audit for receipt in receipts]
     positions = sum(audit.positions for audit in sums)
     if not positions:
@@ -96,6 +104,8 @@ def _audit_record(receipts: list[Receipt]) -> AuditRecord | None:
         kl_top_k=sum(audit.kl_top_k for audit in sums) / positions,
         tail_mass=sum(audit.tail for audit in sums) / positions,
         accuracy=sum(audit.correct for audit in sums) / positions,
+        sampled_error=sum(audit.sampled_error for audit in sums) / positions if sampled else None,
+        sampled_bias=sum(audit.sampled_bias for audit in sums) / positions if sampled else None,
     )
 
 

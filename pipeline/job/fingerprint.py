@@ -59,7 +59,7 @@ def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherToken
     teacher = config.teachers[name]
     model = load_model(name, teacher) if config.top_k else None
     if model:
-        check_model(tokenizer, model, config.top_k, config.max_length)
+        check_model(tokenizer, model, config.top_k, config.max_length, config.tail_samples)
         try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
     return TeacherRecord(
         model=without_secrets(teacher.model),

@@ -1,6 +1,6 @@
 """The audit: what was stored of a teacher's predictions, beside its full distribution.
 
-Legend: M masked positions, V the teacher's vocabulary, K top-k. Sums are over positions.
+Legend: M masked positions, V the teacher's vocabulary, K top-k, S tail samples. Sums are over positions.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from pipeline.teachers.predictor import Predictor
 from schemas.ragged import flatten
 
 
-def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: int) -> AuditSums:
+def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: int, tail_samples: int = 0) -> AuditSums:
     """Predicts stored rows (`schemas.rows`) once more, each by itself, and compares all V log-probabilities.
 
     Args:
@@ -32,6 +32,11 @@ def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: i
         sums.kl += kl_from_full(full_MV, ids_MK, stored_MK).sum()
         sums.kl_top_k += kl_from_full(full_MV, ids_MK, exact_MK).sum()
         sums.tail += (1 - np.exp(exact_MK).sum(1)).sum()
+        if tail_samples:
+            tail_ids_MS = to_teacher[flatten(row["tail_ids"])[0]].reshape(-1, tail_samples)
+            difference_M = sampled_difference(full_MV, ids_MK, stored_MK, tail_ids_MS)
+            sums.sampled_error += np.abs(difference_M).sum()
+            sums.sampled_bias += difference_M.sum()
         sums.correct += int((ids_MK[:, 0] == to_teacher[labels]).sum())
     return sums
 
@@ -45,3 +50,17 @@ def kl_from_full(full_MV: np.ndarray, ids_MK: np.ndarray, logprobs_MK: np.ndarra
     negative_entropy_M = (np.exp(full_MV) * full_MV).sum(1)
     tail_M = full_tail_M * (np.log(kept_tail_M) - np.log(max(1, vocabulary - k)))
     return negative_entropy_M - (np.exp(full_MK) * logprobs_MK).sum(1) - tail_M
+
+
+def sampled_difference(
+    full_MV: np.ndarray, ids_MK: np.ndarray, logprobs_MK: np.ndarray, tail_ids_MS: np.ndarray
+) -> np.ndarray:
+    """float64 [M], in nats: the cross-entropy of a student that predicts as the teacher, estimated less exact.
+
+    The estimate has the stored top-k, and lets each sample stand for 1/S of the mass that they leave.
+    """
+    probabilities_MK = np.exp(logprobs_MK)
+    tail_M = np.maximum(1 - probabilities_MK.sum(1), 0)
+    of_top_k_M = (probabilities_MK * np.take_along_axis(full_MV, ids_MK, 1)).sum(1)
+    of_tail_M = tail_M * np.take_along_axis(full_MV, tail_ids_MS, 1).mean(1)
+    return (np.exp(full_MV) * full_MV).sum(1) - of_top_k_M - of_tail_M

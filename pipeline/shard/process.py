@@ -4,7 +4,7 @@ It depends on the shard and the settings alone. So memory is bounded by `shard_b
 the same rows wherever and however often it runs, and a rerun skips the shards that are already written.
 
 Legend: N examples (a sequence is one example for each of its copies), T tokens of all examples, M masked positions,
-K top-k.
+K top-k, S tail samples.
 """
 
 import json
@@ -20,12 +20,13 @@ from pipeline.shard.masking import Masked, MaskingVocabulary, example_keys, mask
 from pipeline.shard.parquet import AuditSums, Receipt, encode_rows
 from pipeline.shard.sequences import Reject, Sequences, make_sequences
 from pipeline.shard.shard import Shard
+from pipeline.shard.tail_uniforms import tail_uniforms
 from pipeline.teachers.loading import Teacher
 from pipeline.teachers.predictor import NotFinite, Predictions
 from schemas.corpus.records import Decompressor
 from schemas.errors import UserError
 from schemas.ragged import list_array
-from schemas.rows import ROW_SCHEMA
+from schemas.rows import row_schema
 from schemas.storage import join, write_bytes
 
 # The counter that chooses rows to audit; those of masking are far above it.
@@ -45,13 +46,26 @@ class Examples:
 
     Attributes:
       ids: of the examples (`example_id` in `schemas.rows`), N strings.
+      keys_N: uint64, what their random numbers are made of (`pipeline.shard.masking`).
       lengths_N: int64, their tokens.
       masked: the tokens of all, laid end to end.
     """
 
     ids: list[str]
+    keys_N: np.ndarray
     lengths_N: np.ndarray
     masked: Masked
+
+    @property
+    def row_M(self) -> np.ndarray:
+        """The example of each masked position."""
+        return np.searchsorted(np.cumsum(self.lengths_N), self.masked.targets_M, side="right")
+
+    @property
+    def positions_M(self) -> np.ndarray:
+        """Each masked position, counted in its example."""
+        starts_N = np.cumsum(self.lengths_N) - self.lengths_N
+        return self.masked.targets_M - starts_N[self.row_M]
 
 
 @dataclass(frozen=True)
@@ -106,13 +120,16 @@ class ShardProcessor:
         vocabulary = MaskingVocabulary(tokenizer.special_ids, tokenizer.ordinary_ids, tokenizer.roles["mask"])
         tokens = sequences.tokens.repeat(copies)
         keys_N = example_keys(self.config.seed, example_ids)
-        return Examples(example_ids, tokens.lengths_N, mask_tokens(tokens, keys_N, vocabulary, self.config.masking))
+        return Examples(
+            example_ids, keys_N, tokens.lengths_N, mask_tokens(tokens, keys_N, vocabulary, self.config.masking)
+        )
 
     def _predict(self, examples: Examples, progress: Progress) -> Predictions:
         """The teacher's predictions at all masked positions; none where no teacher is run."""
         predictor = self.teacher.predictor
         if not predictor:
-            return Predictions(np.empty(0, np.float32), np.empty((0, 0), np.int32), np.empty((0, 0), np.float16))
+            no_ids = np.empty((0, 0), np.int32)
+            return Predictions(np.empty(0, np.float32), no_ids, np.empty((0, 0), np.float16), no_ids)
         masked, lengths_N = examples.masked, examples.lengths_N
         done = 0
 
@@ -123,10 +140,16 @@ class ShardProcessor:
 
         try:
             return predictor.predict(
-                masked.input_ids_T, lengths_N, masked.targets_M, masked.labels_M, self.config.batch_tokens, count
+                masked.input_ids_T,
+                lengths_N,
+                masked.targets_M,
+                masked.labels_M,
+                self.config.batch_tokens,
+                count,
+                tail_uniforms(examples.keys_N[examples.row_M], examples.positions_M, self.config.tail_samples),
             )
         except NotFinite as error:
-            row = int(np.searchsorted(np.cumsum(lengths_N), masked.targets_M[error.target], side="right"))
+            row = examples.row_M[error.target]
             raise UserError(
                 f"teacher {self.teacher.tokenizer.name!r} gave a NaN or infinite log-probability in example "
                 f"{examples.ids[row]!r}; try `dtype: float32` for it, or leave that text out"
@@ -134,23 +157,25 @@ class ShardProcessor:
 
     def _encode(self, shard: Shard, examples: Examples, predictions: Predictions) -> pa.Table:
         """The table of rows, in merged ids."""
-        masked, to_merged, top_k = examples.masked, self.teacher.to_merged, self.config.top_k
+        masked, to_merged = examples.masked, self.teacher.to_merged
+        top_k, tail_samples = self.config.top_k, self.config.tail_samples
         offsets = np.concatenate([[0], np.cumsum(examples.lengths_N)])
         target_offsets = np.searchsorted(masked.targets_M, offsets)
-        positions_M = masked.targets_M - np.repeat(offsets[:-1], np.diff(target_offsets))
         prediction_offsets = target_offsets if self.teacher.predictor else np.zeros_like(target_offsets)
         columns = {
             "example_id": pa.array(examples.ids, pa.string()),
             "language": pa.array([shard.language] * len(examples.ids), pa.string()),
             "teacher": pa.array([shard.teacher] * len(examples.ids), pa.string()),
             "input_ids": list_array(to_merged[masked.input_ids_T], offsets),
-            "masked_positions": list_array(positions_M.astype(np.int32), target_offsets),
+            "masked_positions": list_array(examples.positions_M.astype(np.int32), target_offsets),
             "labels": list_array(to_merged[masked.labels_M], target_offsets),
             "label_logprobs": list_array(predictions.label_logprobs, prediction_offsets),
             "topk_ids": list_array(to_merged[predictions.topk_ids.ravel()], prediction_offsets * top_k),
             "topk_logprobs": list_array(predictions.topk_logprobs.ravel(), prediction_offsets * top_k),
         }
-        return pa.table(columns, schema=ROW_SCHEMA)
+        if tail_samples:
+            columns["tail_ids"] = list_array(to_merged[predictions.tail_ids.ravel()], target_offsets * tail_samples)
+        return pa.table(columns, schema=row_schema(tail_samples))
 
     def _receipt(self, shard: Shard, records: int, rejects: list[Reject], rows: pa.Table) -> Receipt:
         reasons = [reject.reason for reject in rejects]
@@ -173,7 +198,8 @@ class ShardProcessor:
             return AuditSums()
         keys_N = example_keys(self.config.seed, rows["example_id"].to_pylist())
         chosen = np.argsort(uniform(keys_N, np.full(len(keys_N), _AUDIT)), kind="stable")[: shard.audit_rows]
-        return audit(rows.take(np.sort(chosen)), self.teacher.to_teacher, predictor, self.config.top_k)
+        rows = rows.take(np.sort(chosen))
+        return audit(rows, self.teacher.to_teacher, predictor, self.config.top_k, self.config.tail_samples)
 
     def _write_rejects(self, shard: Shard, rejects: list[Reject]) -> None:
         if rejects:
@@ -191,5 +217,6 @@ class ShardProcessor:
             self.run_sha256,
             receipt.model_dump_json(),
             self.config.row_group_rows,
+            tail_samples=self.config.tail_samples,
         )
         write_bytes(join(self.config.output, shard.path), content)

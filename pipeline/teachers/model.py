@@ -94,7 +94,9 @@ def _conversion(folder: Path) -> str:
     return f"python -c {shlex.quote(code)}"
 
 
-def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int, max_length: int) -> None:
+def check_model(
+    tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int, max_length: int, tail_samples: int = 0
+) -> None:
     """UserError (which names both values) where a model does not fit this configuration."""
     where = f"teacher {tokenizer.name!r}"
     rows = _rows(model)
@@ -114,6 +116,11 @@ def check_model(tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int,
     if top_k > len(tokenizer.tokens):
         raise UserError(
             f"{where}: top_k is {top_k}, but its vocabulary has {len(tokenizer.tokens)} tokens; lower top_k"
+        )
+    if tail_samples and top_k == len(tokenizer.tokens):
+        raise UserError(
+            f"{where}: top_k is {top_k}, all tokens of its vocabulary, so there is no tail for tail_samples; "
+            "lower top_k or leave out tail_samples"
         )
     limit = min(tokenizer.hf.model_max_length, longest_exact_sequence(model.config))
     if max_length > limit:

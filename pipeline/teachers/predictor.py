@@ -1,6 +1,6 @@
-"""Teacher inference: the top-k predictions at masked positions, and nothing else.
+"""Teacher inference: at masked positions the top-k predictions, samples of the tail, and nothing else.
 
-Legend: B batch, L padded length, M masked positions, K top-k, V the teacher's vocabulary.
+Legend: B batch, L padded length, M masked positions, K top-k, S tail samples, V the teacher's vocabulary.
 """
 
 import logging
@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from pipeline.config import TeacherConfig
 from pipeline.teachers.forward import Forward
 from pipeline.teachers.model import longest_exact_sequence
+from pipeline.teachers.tail import sample_tail
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from pipeline.teachers.top_k import log_normalizer, top_k
 from schemas.errors import UserError, first_line
@@ -45,11 +46,13 @@ class Predictions:
       label_logprobs: float32 [M], in nats, over its whole vocabulary at temperature 1.
       topk_ids: int32 [M, K], most probable first.
       topk_logprobs: float16 [M, K], descending.
+      tail_ids: int32 [M, S], drawn from the tokens outside the top-k.
     """
 
     label_logprobs: np.ndarray
     topk_ids: np.ndarray
     topk_logprobs: np.ndarray
+    tail_ids: np.ndarray
 
 
 class Predictor:
@@ -90,8 +93,9 @@ class Predictor:
                 f"teacher {tokenizer.name!r} ({type(model).__name__}): it does not run in {name} on {device.type} "
                 f"({first_line(error)}); set `dtype: float32` for it"
             ) from None
-        # Columns that no token of the tokenizer stands for (padding of the vocabulary) count in the
-        # normaliser but are never among the top-k.
+        # Columns that no token of the tokenizer stands for (padding of the vocabulary) count in the normaliser but are
+        # never among the top-k, nor drawn from the tail. So their mass, which a trained model makes tiny, is part of the
+        # tail's, and the samples hand it to the tail's tokens in proportion to their probabilities.
         tokens = np.fromiter(tokenizer.tokens, np.int64)
         self._nameless = torch.from_numpy(np.setdiff1d(np.arange(self._forward.vocabulary), tokens)).to(device)
 
@@ -117,6 +121,7 @@ class Predictor:
         labels: np.ndarray,
         batch_tokens: int | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
+        tail_uniforms: np.ndarray | None = None,
     ) -> Predictions:
         """Predicts every target of N rows laid end to end (shapes as in `pipeline.shard.masking.Masked`).
 
@@ -124,16 +129,22 @@ class Predictor:
         by length, cut by padded tokens and by the size of the logits. `progress` is
         called with each batch's tokens.
 
+        Args:
+          tail_uniforms: float64 [M, S] in [0, 1), what the samples of the tail are a function of; None for S = 0.
+
         Raises:
           NotFinite: the teacher gave a NaN or infinite log-probability.
         """
         starts = np.cumsum(lengths) - lengths
         first = np.searchsorted(targets, starts)
         counts = np.searchsorted(targets, starts + lengths) - first
+        if tail_uniforms is None:
+            tail_uniforms = np.empty((len(targets), 0))
         result = Predictions(
             np.empty(len(targets), np.float32),
             np.empty((len(targets), self._top_k), np.int32),
             np.empty((len(targets), self._top_k), np.float16),
+            np.empty(tail_uniforms.shape, np.int32),
         )
 
         def run(batch: np.ndarray) -> int:
@@ -141,15 +152,18 @@ class Predictor:
             index_M = ranges(first[batch], counts[batch])
             row_M = np.repeat(np.arange(len(batch)), counts[batch])
             column_M = targets[index_M] - np.repeat(starts[batch], counts[batch])
-            label, ids, logprobs = self._predict_batch(
-                ids_BL, attention_mask_BL, row_M * ids_BL.shape[1] + column_M, labels[index_M]
+            of_batch = self._predict_batch(
+                ids_BL,
+                attention_mask_BL,
+                row_M * ids_BL.shape[1] + column_M,
+                labels[index_M],
+                tail_uniforms[index_M],
             )
-            finite = np.isfinite(label) & np.isfinite(logprobs).all(1)
+            finite = np.isfinite(of_batch.label_logprobs) & np.isfinite(of_batch.topk_logprobs).all(1)
             if not finite.all():
                 raise NotFinite(int(index_M[~finite][0]))
-            result.label_logprobs[index_M] = label
-            result.topk_ids[index_M] = ids
-            result.topk_logprobs[index_M] = logprobs
+            for field in fields(Predictions):
+                getattr(result, field.name)[index_M] = getattr(of_batch, field.name)
             return int(lengths[batch].sum())
 
         batches = self._batches(lengths, counts, batch_tokens)
@@ -178,7 +192,7 @@ class Predictor:
         ]
 
     @torch.inference_mode()
-    def _predict_batch(self, ids_BL, attention_mask_BL, rows_M, labels_M) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _predict_batch(self, ids_BL, attention_mask_BL, rows_M, labels_M, uniforms_MS) -> Predictions:
         logits_MV = self._forward.logits(ids_BL, attention_mask_BL, rows_M)
         normalizer_M = log_normalizer(logits_MV)
         labels_M = torch.from_numpy(labels_M.astype(np.int64)).to(self._device)
@@ -187,8 +201,12 @@ class Predictor:
             logits_MV[:, self._nameless] = -torch.inf
         top_MK, ids_MK = top_k(logits_MV, self._top_k)
         logprobs_MK = top_MK.float() - normalizer_M[:, None]
+        tail_ids_MS = ids_MK[:, :0]
+        if uniforms_MS.shape[1]:
+            tail_ids_MS = sample_tail(logits_MV, ids_MK, torch.from_numpy(uniforms_MS).to(self._device))
         # float16 keeps the order: rounding is monotone.
-        return label_M.cpu().numpy(), ids_MK.int().cpu().numpy(), logprobs_MK.half().cpu().numpy()
+        results = label_M, ids_MK.int(), logprobs_MK.half(), tail_ids_MS.int()
+        return Predictions(*(part.cpu().numpy() for part in results))
 
     @torch.inference_mode()
     def log_distributions(self, input_ids: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from pipeline.shard.masking import example_keys
 from pipeline.shard.parquet import Receipt, encode_rows, read_receipt
 from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers, write_tokenizers
@@ -32,7 +33,7 @@ from schemas.manifest import (
 )
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_groups
-from schemas.rows import ROW_SCHEMA, check_footer
+from schemas.rows import check_footer, row_schema
 from schemas.storage import join, list_files, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
@@ -142,6 +143,11 @@ def _join_manifests(predictions: Predictions) -> Manifest:
                 f"{folder}: was masked otherwise than {predictions.newest}, and one manifest cannot say both; "
                 "trim them into folders apart, the second with --vocabulary-from"
             )
+        if manifest.tail_samples != newest.tail_samples:
+            raise UserError(
+                f"{folder}: tail_samples is {manifest.tail_samples}, but in {predictions.newest} it is "
+                f"{newest.tail_samples}; trim them into folders apart, the second with --vocabulary-from"
+            )
     return newest.model_copy(
         update={
             "max_length": predictions.max_length,
@@ -191,7 +197,14 @@ class _FileTrimmer:
         if file.record.path not in self.present:
             write_bytes(url, self._content(file, source))
         footer = read_footer(url)
-        check_footer(url, footer.metadata.metadata, file.top_k, self.vocabulary.sha256, self.run_sha256)
+        check_footer(
+            url,
+            footer.metadata.metadata,
+            file.top_k,
+            self.vocabulary.sha256,
+            self.run_sha256,
+            tail_samples=file.tail_samples,
+        )
         receipt = read_receipt(url, footer.metadata)
         if (receipt.records, receipt.used) != (source.records, source.used):
             raise UserError(f"{url}: was trimmed from another run; remove it, or choose another output")
@@ -209,7 +222,11 @@ class _FileTrimmer:
     def _content(self, file: PredictionFile, source: Receipt) -> bytes:
         # Where there is no unknown token, inputs that are left out are masked.
         unknown = self.vocabulary.id_of("unknown" if "unknown" in self.vocabulary.roles else "mask")
-        rows = trim_rows(_read(file), self.table, unknown, file.top_k)
+        rows = _read(file)
+        # The samples of the tail were drawn with the keys of the ids alone.
+        ids = [f"{example_id}:{self.vocabulary.sha256}" for example_id in rows["example_id"].to_pylist()]
+        keys_N = example_keys(file.manifest.seed, ids)
+        rows = trim_rows(rows, self.table, unknown, file.top_k, file.tail_samples, keys_N)
         receipt = source.model_copy(
             update={
                 "rows": len(rows),
@@ -224,6 +241,7 @@ class _FileTrimmer:
             self.run_sha256,
             receipt.model_dump_json(),
             max([1, *file.record.row_groups]),
+            tail_samples=file.tail_samples,
         )
 
 
@@ -239,7 +257,7 @@ def _tokens_of(target: Predictions, vocabulary: Vocabulary) -> np.ndarray:
 def _read(file: PredictionFile) -> pa.Table:
     """All rows of a file, with all columns, so that a fault is found before anything is written."""
     groups = [rows.replace_schema_metadata() for rows in read_row_groups(file)]
-    return pa.concat_tables([ROW_SCHEMA.empty_table(), *groups])
+    return pa.concat_tables([row_schema(file.tail_samples).empty_table(), *groups])
 
 
 def _in_parallel(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:

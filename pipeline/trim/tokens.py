@@ -7,11 +7,14 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerFast
 
+from pipeline.shard.tail_uniforms import tail_uniforms
 from pipeline.teachers.tokenizer_json import is_filler, merged_piece
 from pipeline.vocabulary.identity import byte_alphabet
 from schemas.ragged import flatten, list_array
-from schemas.rows import ROW_SCHEMA
+from schemas.rows import row_schema
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+
+_NO_KEYS = np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Usage:
 
     Attributes:
       emitted: in the text as the teachers segment it, before masking.
-      predicted: among the top-k.
+      predicted: among the top-k. Samples of the tail do not count: almost any token is drawn at some time.
     """
 
     emitted: np.ndarray
@@ -86,13 +89,23 @@ def trim_vocabulary(vocabulary: Vocabulary, kept: np.ndarray) -> tuple[Vocabular
     return trimmed, table
 
 
-def trim_rows(rows: pa.Table, table: np.ndarray, unknown: int, top_k: int) -> pa.Table:
+def trim_rows(
+    rows: pa.Table,
+    table: np.ndarray,
+    unknown: int,
+    top_k: int,
+    tail_samples: int = 0,
+    keys_N: np.ndarray = _NO_KEYS,
+) -> pa.Table:
     """`rows` in trimmed ids.
 
     Inputs that were left out (random replacements; in other text, rare words) become
     `unknown`. Targets that were left out are not targets any more, and rows without a
     target are dropped. Predictions that were left out keep their place among the top-k, as
-    -1 with log-probability -inf.
+    -1 with log-probability -inf. So do samples of the tail, as -1.
+
+    Args:
+      keys_N: uint64, a key for each row that no earlier step drew from, where there are samples of the tail.
     """
     positions, starts, counts = flatten(rows["masked_positions"])
     labels = table[flatten(rows["labels"])[0]]
@@ -102,20 +115,41 @@ def trim_rows(rows: pa.Table, table: np.ndarray, unknown: int, top_k: int) -> pa
 
     ids, id_starts, _ = flatten(rows["input_ids"])
     trimmed = table[ids]
-    columns = {name: rows[name] for name in ROW_SCHEMA.names}
+    columns = {name: rows[name] for name in row_schema(tail_samples).names}
     columns["input_ids"] = list_array(np.where(trimmed < 0, np.int32(unknown), trimmed), np.append(id_starts, len(ids)))
     columns["masked_positions"] = list_array(positions[inside], ends)
     columns["labels"] = list_array(labels[inside], ends)
     if top_k:
         columns["label_logprobs"] = list_array(flatten(rows["label_logprobs"])[0][inside], ends)
         ids_MK = flatten(rows["topk_ids"])[0].reshape(-1, top_k)[inside]
-        # Some may be outside already, if the rows were trimmed before.
-        ids_MK = np.where(ids_MK < 0, np.int32(-1), table[ids_MK])
-        logprobs_MK = flatten(rows["topk_logprobs"])[0].reshape(-1, top_k)[inside]
-        logprobs_MK = np.where(ids_MK < 0, np.float16(-np.inf), logprobs_MK)
+        ids_MK = _trimmed_ids(table, ids_MK)
+        stored_MK = flatten(rows["topk_logprobs"])[0].reshape(-1, top_k)[inside]
+        logprobs_MK = np.where(ids_MK < 0, np.float16(-np.inf), stored_MK)
         columns["topk_ids"] = list_array(ids_MK.ravel(), ends * top_k)
         columns["topk_logprobs"] = list_array(logprobs_MK.ravel(), ends * top_k)
-    return pa.table(columns, schema=ROW_SCHEMA).filter(pa.array(left > 0))
+    if tail_samples:
+        keys_M = np.repeat(keys_N, counts)[inside]
+        tail_ids_MS = _trimmed_ids(table, flatten(rows["tail_ids"])[0].reshape(-1, tail_samples)[inside])
+        is_moved_MS = tail_uniforms(keys_M, positions[inside], tail_samples) < _moved(stored_MK, logprobs_MK)[:, None]
+        columns["tail_ids"] = list_array(np.where(is_moved_MS, np.int32(-1), tail_ids_MS).ravel(), ends * tail_samples)
+    return pa.table(columns, schema=row_schema(tail_samples)).filter(pa.array(left > 0))
+
+
+def _trimmed_ids(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """int32: `ids` by `table`; -1 stays. Some are outside already where the rows were trimmed before."""
+    return np.where(ids < 0, np.int32(-1), table[ids])
+
+
+def _moved(before_MK: np.ndarray, after_MK: np.ndarray) -> np.ndarray:
+    """float64 [M]: the share of the tail's mass that was that of top-k predictions before they were left out.
+
+    With this probability a sample of the tail is one of them, so that it becomes -1. Otherwise the samples would stand for
+    mass that they were not drawn from.
+    """
+    top_before_M, top_after_M = (np.exp(x.astype(np.float64)).sum(1) for x in (before_MK, after_MK))
+    moved_M = top_before_M - top_after_M
+    tail_M = moved_M + np.maximum(1 - top_before_M, 0)
+    return np.divide(moved_M, tail_M, out=np.zeros_like(tail_M), where=moved_M > 0)
 
 
 def trim_words(words: pa.Table, table: np.ndarray) -> pa.Table:

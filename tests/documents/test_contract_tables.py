@@ -8,7 +8,7 @@ from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORD_END, WORDPI
 from pipeline.vocabulary.identity import FAMILIES, display
 from schemas import SCHEMA_VERSION
 from schemas.manifest import FileRecord, Manifest, Masking, TeacherRecord
-from schemas.rows import ROW_SCHEMA, footer
+from schemas.rows import ROW_SCHEMA, footer, row_schema
 from schemas.vocabulary import CONTINUATION, FIXED_COLUMNS, LITERAL, SPECIAL_ROLES, WORD
 from tests.support.documents import table
 from tests.support.paths import ROOT
@@ -23,10 +23,13 @@ def codes(cell: str) -> list[str]:
 
 def test_columns():
     names = {pa.string(): "string"}
-    kinds = {field.name: names.get(field.type) or f"list of {_short(field.type.value_type)}" for field in ROW_SCHEMA}
+    kinds = {field.name: names.get(field.type) or f"list of {_short(field.type.value_type)}" for field in row_schema(1)}
     rows = table(PARQUET, "column | type | shape")
-    assert {codes(row["column"])[0]: row["type"] for row in rows} == kinds
     assert [codes(row["column"])[0] for row in rows] == ROW_SCHEMA.names
+    described = {codes(row["column"])[0]: row["type"] for row in rows}
+    for row in table(PARQUET, "column of samples"):
+        described[codes(row["column of samples"])[0]] = row["type"]
+    assert described == kinds
 
 
 def _short(value_type: pa.DataType) -> str:
@@ -35,7 +38,7 @@ def _short(value_type: pa.DataType) -> str:
 
 def test_footer():
     rows = table(PARQUET, "key")
-    assert [codes(row["key"])[0] for row in rows] == list(footer(8, "", "", [], ""))
+    assert [codes(row["key"])[0] for row in rows] == list(footer(8, "", "", [], "", tail_samples=1))
     assert rows[0]["value"] == str(SCHEMA_VERSION)
     assert f"schema version {SCHEMA_VERSION}." in PARQUET.read_text(encoding="utf-8")
 

@@ -24,6 +24,7 @@ CASES = {
         "no mask token",
     ),
     "k too large": (lambda s, tmp: s.update(top_k=100000), "top_k is 100000, but its vocabulary has"),
+    "no tail": (lambda s, tmp: s.update(top_k=0, tail_samples=4), "tail_samples are drawn from what the top_k leave"),
     "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but it reads at most"),
     "no such teacher": (lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./nowhere"), "tokenizer cannot be loaded"),
 }

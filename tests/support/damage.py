@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from pipeline.shard.parquet import encode_rows
 from schemas.manifest import MANIFEST_FILE, read_footer
-from schemas.rows import RECEIPT_KEY, ROW_SCHEMA, RUN_KEY
+from schemas.rows import RECEIPT_KEY, ROW_SCHEMA, RUN_KEY, row_schema
 from schemas.vocabulary import VOCABULARY_FILE
 
 Damage = Callable[[Path], None]
@@ -40,10 +40,11 @@ def rewrite(folder: Path, path: str, table: pa.Table | None = None, **columns) -
     old = pq.ParquetFile(folder / path).read()
     metadata = old.schema.metadata
     if table is None:
-        made = {name: columns.get(name, old[name]) for name in ROW_SCHEMA.names}
+        schema = row_schema(manifest["tail_samples"])
+        made = {name: columns.get(name, old[name]) for name in schema.names}
         table = pa.table(
-            {name: pa.array(v, ROW_SCHEMA.field(name).type) if isinstance(v, list) else v for name, v in made.items()},
-            schema=ROW_SCHEMA,
+            {name: pa.array(v, schema.field(name).type) if isinstance(v, list) else v for name, v in made.items()},
+            schema=schema,
         )
     content = encode_rows(
         table,
@@ -52,6 +53,7 @@ def rewrite(folder: Path, path: str, table: pa.Table | None = None, **columns) -
         metadata[RUN_KEY.encode()].decode(),
         metadata[RECEIPT_KEY.encode()].decode(),
         max([1, *record["row_groups"]]),
+        tail_samples=manifest["tail_samples"],
     )
     (folder / path).write_bytes(content)
     reseal(folder, path)

@@ -164,6 +164,14 @@ def test_an_embedding_of_another_size(tmp_path, caplog):
     teacher = write_bert(tmp_path / "150", tokens, 150)
     with pytest.raises(UserError, match="ids up to 199, but its embedding has 150 rows"):
         check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / "150"), 8, 16)
+    teacher = write_bert(tmp_path / "few", tokens[:7], 8)
+    few = AutoModelForMaskedLM.from_pretrained(tmp_path / "few")
+    with pytest.raises(
+        UserError, match="all tokens of its vocabulary, so there is no tail for tail_samples; lower top_k"
+    ):
+        check_model(teacher, few, 7, 16, tail_samples=1)
+    check_model(teacher, few, 6, 16, tail_samples=1)
+    check_model(teacher, few, 7, 16)
     # Padding to a round number is no fault; more rows that no token stands for may be a wrong tokenizer.
     for rows, warned in ((256, False), (400, True)):
         teacher = write_bert(tmp_path / str(rows), tokens, rows)

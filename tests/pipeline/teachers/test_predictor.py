@@ -84,6 +84,31 @@ def test_predictions_are_the_full_forwards(model_type):
     assert (found.topk_ids[gap] == top_ids[gap].numpy()).all()
 
 
+@pytest.mark.parametrize("batch_tokens", [1, 64, 400])
+@torch.no_grad()
+def test_samples_are_drawn_from_the_full_forwards_tail(batch_tokens):
+    """Each is the inverse of the cumulative distribution, whatever batch its row is in."""
+    model = tiny("bert")
+    ids, lengths, targets, labels = ragged(12)
+    rows = torch.from_numpy(ids.astype(np.int64)).split(lengths.tolist())
+    logits = torch.cat([model(input_ids=row[None]).logits[0] for row in rows])[targets].double()
+    uniforms = np.random.default_rng(1).random((len(targets), 6))
+    found = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(
+        ids, lengths, targets, labels, batch_tokens, tail_uniforms=uniforms
+    )
+    assert found.tail_ids.shape == uniforms.shape and found.tail_ids.dtype == np.int32
+    # Not the padding of the vocabulary, and not the top-k that were stored.
+    tail = logits.softmax(-1).numpy()
+    tail[:, 90:] = 0
+    np.put_along_axis(tail, found.topk_ids.astype(np.int64), 0, 1)
+    ends = (tail / tail.sum(1, keepdims=True)).cumsum(1)
+    starts = np.pad(ends, ((0, 0), (1, 0)))[:, :-1]
+    for number, samples in enumerate(found.tail_ids):
+        assert (tail[number, samples] > 0).all()
+        assert (starts[number, samples] - 1e-5 <= uniforms[number]).all()
+        assert (uniforms[number] <= ends[number, samples] + 1e-5).all()
+
+
 def test_not_a_number_stops_the_run():
     model = tiny("bert")
     # Untied, so that only the sequences with token 50 are spoilt.
@@ -149,14 +174,18 @@ def test_where_masked_positions_alone_would_be_wrong_the_full_forward_is_run(par
 
 def test_threads_give_the_same_bits():
     ids, lengths, targets, labels = ragged(60)
+    uniforms = np.random.default_rng(1).random((len(targets), 4))
     results = [
-        Predictor(tiny("bert"), Tokenizer, FLOAT32, TOP_K, threads).predict(ids, lengths, targets, labels, 64)
+        Predictor(tiny("bert"), Tokenizer, FLOAT32, TOP_K, threads).predict(
+            ids, lengths, targets, labels, 64, tail_uniforms=uniforms
+        )
         for threads in (1, 2, 5)
     ]
     for other in results[1:]:
         assert (other.label_logprobs == results[0].label_logprobs).all()
         assert (other.topk_ids == results[0].topk_ids).all()
         assert (other.topk_logprobs == results[0].topk_logprobs).all()
+        assert (other.tail_ids == results[0].tail_ids).all()
 
 
 @pytest.fixture

@@ -1,16 +1,46 @@
 """Which tokens are kept, and rows in the smaller vocabulary."""
 
-import numpy as np
+from collections import Counter
 
+import numpy as np
+import pyarrow as pa
+
+from pipeline.shard.masking import example_keys
 from pipeline.trim.tokens import Usage, trim_rows, trim_vocabulary
 from schemas.manifest import open_predictions
-from schemas.rows import ROW_SCHEMA
+from schemas.rows import ROW_SCHEMA, row_schema
 
 
 def test_no_rows_at_all():
     table = np.array([0, 1], np.int32)
     assert len(trim_rows(ROW_SCHEMA.empty_table(), table, 0, 8)) == 0
     assert (Usage(np.zeros(2), np.ones(2)) + Usage(np.ones(2), np.ones(2))).predicted.tolist() == [2, 2]
+
+
+def test_samples_are_drawn_from_what_the_kept_predictions_leave():
+    """As if the predictions that are left out had been in the tail when it was sampled."""
+    samples = 200_000
+    probabilities = np.array([0.4, 0.25, 0.2, 0.1, 0.05])
+    tail = probabilities[2:] / probabilities[2:].sum()
+    drawn = np.random.default_rng(0).choice([2, 3, 4], samples, p=tail).astype(np.int32)
+    row = {
+        "example_id": "x", "language": "l", "teacher": "t", "input_ids": [0], "masked_positions": [0], "labels": [0],
+        "label_logprobs": [-1.0], "topk_ids": [0, 1], "topk_logprobs": np.log(probabilities[:2]).astype(np.float16),
+        "tail_ids": drawn,
+    }  # fmt: skip
+    rows = pa.Table.from_pylist([row], row_schema(samples))
+    # First the second prediction and one token of the tail go, then the other prediction, so that draws of both count.
+    once = trim_rows(rows, np.array([0, -1, 1, 2, -1], np.int32), 0, 2, samples, example_keys(0, ["once"]))
+    once = once.set_column(5, "labels", pa.array([[1]], pa.list_(pa.int32())))
+    twice = trim_rows(once, np.array([-1, 0, 1], np.int32), 0, 2, samples, example_keys(0, ["twice"]))
+    for trimmed, rest in ((once, {1: 0.2, 2: 0.1, -1: 0.3}), (twice, {0: 0.2, 1: 0.1, -1: 0.7})):
+        counts = Counter(trimmed["tail_ids"][0].as_py())
+        assert counts.keys() == rest.keys()
+        for token, mass in rest.items():
+            share = mass / sum(rest.values())
+            # Five standard errors, and the rounding of log-probabilities to float16.
+            tolerance = 5 * np.sqrt(share * (1 - share) / samples) + 2**-11
+            assert abs(counts[token] / samples - share) < tolerance, token
 
 
 def test_trimming_nothing_changes_nothing(predictions):
