@@ -126,10 +126,11 @@ class DistillationConfig(Config):
         ge=0,
         description="lambda is multiplied by the teacher's probability of the gold token to this power; 0: not at all",
     )
-    tail: Literal["bucket", "renormalize", "ignore"] = Field(
+    tail: Literal["bucket", "renormalize", "ignore", "sampled"] = Field(
         "bucket",
         description="what the teacher's top-k leave out: `bucket` makes it one further class, `renormalize` "
-        "(the paper's) makes the top-k a distribution, `ignore` drops it",
+        "(the paper's) makes the top-k a distribution, `ignore` drops it, `sampled` estimates it without bias from the "
+        "predictions' tail_samples",
     )
     temperature: float = Field(1, gt=0, description="of teacher and student in KD, which is multiplied by its square")
     normalize: Literal["merged", "teacher"] = Field(
@@ -150,12 +151,21 @@ class DistillationConfig(Config):
             raise ValueError(
                 "tail `ignore` leaves no distribution to temper: set temperature to 1 or choose another tail"
             )
+        if self.tail == "sampled" and self.temperature != 1:
+            raise ValueError(
+                "tail `sampled` has samples that were drawn at temperature 1: set temperature to 1 or choose another tail"
+            )
         return self
 
     @property
     def distils(self) -> bool:
         """Whether lambda is ever more than 0."""
         return any(weight.kd_weight or weight.final_kd_weight for weight in self.weights)
+
+    @property
+    def reads_samples(self) -> bool:
+        """Whether the predictions' samples of the tail are read."""
+        return self.distils and self.tail == "sampled"
 
     @property
     def weights(self) -> "list[DistillationConfig | LanguageWeight]":

@@ -1,6 +1,6 @@
 """From Arrow rows to padded tensors, column by column.
 
-Legend: N rows, B rows of one batch, L padded length, M masked positions, K top-k.
+Legend: N rows, B rows of one batch, L padded length, M masked positions, K top-k, S tail samples.
 """
 
 from collections.abc import Sequence
@@ -26,6 +26,7 @@ class Batch:
       language_M, teacher_M: int64, indices into the reader's `languages` and `teachers`.
       label_logprobs_M: float32, the teacher's; NaN where no teacher was run (K = 0).
       topk_ids_MK, topk_logprobs_MK: int32 and float16; -1 and -inf for a prediction outside the vocabulary.
+      tail_ids_MS: int32; -1 for a sample outside the vocabulary. S = 0 where the samples are not read.
       tokens: without padding.
       origins: where each row came from, to say which one is at fault: (file, row group, row in it).
     """
@@ -39,6 +40,7 @@ class Batch:
     label_logprobs_M: torch.Tensor
     topk_ids_MK: torch.Tensor
     topk_logprobs_MK: torch.Tensor
+    tail_ids_MS: torch.Tensor
     tokens: int
     origins: "Origins"
 
@@ -62,12 +64,13 @@ class Origins:
 
 _GOLD = {"input_ids": np.int32, "masked_positions": np.int32, "labels": np.int32}
 _TEACHER = {"label_logprobs": np.float32, "topk_ids": np.int32, "topk_logprobs": np.float16}
-_DTYPES = _GOLD | _TEACHER
+_TAIL = {"tail_ids": np.int32}
+_DTYPES = _GOLD | _TEACHER | _TAIL
 
 
-def columns_read(top_k: int) -> list[str]:
-    """The columns of the rows (`schemas.rows`) that are needed: the teacher's only with K > 0."""
-    return [*_GOLD, *(_TEACHER if top_k else ())]
+def columns_read(top_k: int, tail_samples: int = 0) -> list[str]:
+    """The columns of the rows (`schemas.rows`) that are needed: the teacher's only with K > 0, samples with S > 0."""
+    return [*_GOLD, *(_TEACHER if top_k else ()), *(_TAIL if tail_samples else ())]
 
 
 class Columns:
@@ -77,14 +80,16 @@ class Columns:
     rows, where NumPy would gather value by value.
     """
 
-    def __init__(self, columns: dict[str, pa.LargeBinaryArray], top_k: int):
+    def __init__(self, columns: dict[str, pa.LargeBinaryArray], top_k: int, tail_samples: int):
         self._columns = columns
         self.top_k = top_k
+        self.tail_samples = tail_samples
 
     @classmethod
-    def of(cls, table: pa.Table, top_k: int) -> "Columns":
-        """The rows of `table`, without its teacher's columns if K = 0."""
-        return cls({name: _as_bytes(table[name]) for name in columns_read(top_k)}, top_k)
+    def of(cls, table: pa.Table, top_k: int, tail_samples: int = 0) -> "Columns":
+        """The rows of `table`, without its teacher's columns if K = 0 and its samples if S = 0."""
+        names = columns_read(top_k, tail_samples)
+        return cls({name: _as_bytes(table[name]) for name in names}, top_k, tail_samples)
 
     @classmethod
     def gather(cls, parts: Sequence[tuple["Columns", slice]], rows: np.ndarray) -> "Columns":
@@ -97,6 +102,7 @@ class Columns:
                 for name in first._columns
             },
             first.top_k,
+            first.tail_samples,
         )
 
     def __len__(self) -> int:
@@ -124,6 +130,11 @@ class Columns:
             return np.full(shape[0], np.nan, np.float32), np.empty(shape, np.int32), np.empty(shape, np.float16)
         label_logprobs, topk_ids, topk_logprobs = map(self.values, _TEACHER)
         return label_logprobs, topk_ids.reshape(shape), topk_logprobs.reshape(shape)
+
+    def samples(self) -> np.ndarray:
+        """The samples of the tail at the M masked positions: int32 [M, S]."""
+        shape = (int(self.lengths("labels").sum()), self.tail_samples)
+        return self.values("tail_ids").reshape(shape) if self.tail_samples else np.empty(shape, np.int32)
 
 
 @dataclass(frozen=True)
@@ -179,6 +190,7 @@ def make_batches(
         np.repeat(language_N, counts_N),
         np.repeat(teacher_N, counts_N),
         *columns.teachers(),
+        columns.samples(),
     ]
     result = []
     ids = columns.values("input_ids")
@@ -187,7 +199,9 @@ def make_batches(
     ):
         ids_BL, attention_mask_BL = map(torch.from_numpy, pad(ids[of_ids], lengths_N[rows], pad_id))
         origins = Origins(groups, piece_N[rows], row_N[rows])
-        rows_M, labels_M, language_M, teacher_M, label_logprobs_M, topk_ids_MK, topk_logprobs_MK = of_targets
+        rows_M, labels_M, language_M, teacher_M, label_logprobs_M, topk_ids_MK, topk_logprobs_MK, tail_ids_MS = (
+            of_targets
+        )
         result.append(
             Batch(
                 input_ids_BL=ids_BL,
@@ -199,6 +213,7 @@ def make_batches(
                 label_logprobs_M=label_logprobs_M,
                 topk_ids_MK=topk_ids_MK,
                 topk_logprobs_MK=topk_logprobs_MK,
+                tail_ids_MS=tail_ids_MS,
                 tokens=of_ids.stop - of_ids.start,
                 origins=origins,
             )

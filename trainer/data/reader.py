@@ -47,6 +47,7 @@ class Reader:
 
     Args:
       top_k: 0 leaves the teacher's predictions unread.
+      tail_samples: those of the predictions, where they are read.
       lanes: micro-batches a step, over all processes.
       local_lanes: the lanes of this process.
       threads: how many read and collate.
@@ -60,6 +61,7 @@ class Reader:
         seed: int,
         *,
         top_k: int | None = None,
+        tail_samples: int = 0,
         lanes: int = 1,
         local_lanes: Sequence[int] = (0,),
         threads: int = 2,
@@ -70,7 +72,7 @@ class Reader:
         self.local_lanes = local_lanes
         top_k = predictions.top_k if top_k is None else top_k
         pad_id = predictions.vocabulary.id_of("pad")
-        self._runner = _PlanRunner(self.languages, self.teachers, top_k, batch_tokens, pad_id, threads)
+        self._runner = _PlanRunner(self.languages, self.teachers, top_k, tail_samples, batch_tokens, pad_id, threads)
         ahead = -(-threads // len(local_lanes))
         self._buffers = {lane: _ShuffleBuffer(mixture, lane, self._runner, ahead) for lane in local_lanes}
 
@@ -167,14 +169,22 @@ class _PlanRunner:
     """
 
     def __init__(
-        self, languages: list[str], teachers: list[str], top_k: int, batch_tokens: int, pad_id: int, threads: int
+        self,
+        languages: list[str],
+        teachers: list[str],
+        top_k: int,
+        tail_samples: int,
+        batch_tokens: int,
+        pad_id: int,
+        threads: int,
     ):
         self._languages = languages
         self._teachers = teachers
         self._top_k = top_k
+        self._tail_samples = tail_samples
         self._batch_tokens = batch_tokens
         self._pad_id = pad_id
-        self._row_groups = RowGroupReader(columns_read(top_k))
+        self._row_groups = RowGroupReader(columns_read(top_k, tail_samples))
         self._executor = ThreadPoolExecutor(threads, "reader")
         self._failure: UserError | None = None
 
@@ -199,7 +209,8 @@ class _PlanRunner:
         if self._failure:
             raise self._failure
         try:
-            return Columns.of(self._row_groups.read(row_group.file, row_group.group), self._top_k)
+            rows = self._row_groups.read(row_group.file, row_group.group)
+            return Columns.of(rows, self._top_k, self._tail_samples)
         except UserError as error:
             self._failure = error
             raise

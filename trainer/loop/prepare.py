@@ -89,6 +89,7 @@ def _reader(config: TrainerConfig, stage: Stage, lanes: int, local_lanes: range)
         config.batch_tokens,
         stage.seed,
         top_k=stage.predictions.top_k if config.distillation.distils else 0,
+        tail_samples=stage.predictions.manifests[0].tail_samples if config.distillation.reads_samples else 0,
         lanes=lanes,
         local_lanes=local_lanes,
         threads=config.reader_threads,
@@ -153,11 +154,29 @@ def _check_distillation(config: TrainerConfig, predictions: Predictions) -> None
             f"distillation.kd_weight is {distillation.kd_weight}, but {predictions.newest} was made with top_k: 0 "
             "and holds no teacher predictions; set it to 0 or rerun the pipeline with a top_k"
         )
+    if distillation.reads_samples:
+        _check_samples(predictions)
     if unknown := sorted(distillation.languages.keys() - set(predictions.language_names)):
         raise UserError(
             f"distillation.languages: unknown language {unknown[0]!r}; the predictions have: "
             + ", ".join(predictions.language_names)
         )
+
+
+def _check_samples(predictions: Predictions) -> None:
+    """UserError where a folder lacks the samples of the tail, or has another number of them than the first."""
+    first = predictions.manifests[0].tail_samples
+    for folder, manifest in zip(predictions.folders, predictions.manifests, strict=True):
+        if not manifest.tail_samples:
+            raise UserError(
+                f"distillation.tail is sampled, but {folder} was made with tail_samples: 0; rerun the pipeline with "
+                "tail_samples or choose another tail"
+            )
+        if manifest.tail_samples != first:
+            raise UserError(
+                f"{folder}: tail_samples is {manifest.tail_samples}, but in {predictions.folders[0]} it is {first}; "
+                "distillation.tail sampled needs the same in all folders"
+            )
 
 
 def _check_sharing(micro_batches: int, runtime: Runtime, is_new: bool) -> None:

@@ -1,6 +1,6 @@
 """The loss at one masked position, as a function of a few log-probabilities.
 
-Legend: M masked positions, K top-k, V merged vocabulary.
+Legend: M masked positions, K top-k, S tail samples, V merged vocabulary.
 
 With z the student's logits, s = log_softmax(z) over the whole merged vocabulary, and t_k
 the teacher's stored log-probabilities of its top-k, over its whole vocabulary:
@@ -15,14 +15,21 @@ the teacher's stored log-probabilities of its top-k, over its whole vocabulary:
                   p = softmax_c(t_c / T),  t_rest = log(1 - sum_k exp t_k)
                   b = softmax_c(r_c / T),  r_rest = log(1 - sum_k exp r_k)
     ignore:       kd = sum_k exp(t_k) (t_k - r_k)          T = 1 only: this is no distribution to temper
+    sampled:      kd = sum_k exp(t_k) (t_k - r_k)          T = 1 only: samples of a tempered tail are others
+                     + (exp(t_rest) / S) sum_j (t_rest - r_j)
+                  j: the S tokens drawn from the teacher's tail in proportion to their probabilities
 
     total = sum_m  lambda_m kd_m + (1 - lambda_m) mlm_m
 
-k runs over the top-k inside the vocabulary; t = -inf marks those that were trimmed away. T^2
+k runs over the top-k inside the vocabulary; t = -inf marks those that were trimmed away. So does j over
+the samples; S counts all of them. T^2
 keeps the gradient's size (Hinton et al. 2015, arXiv 1503.02531). `renormalize` is the
 paper's (MergeDistill, section 3): the teacher's softmax over its top-k logits. It asks for
 more confidence than the teacher has where the top-k hold little of the mass; with sharp teachers
-the three agree. `bucket` is the default by measurement (docs/decisions/tail.md).
+the three agree. `sampled` is unbiased (Sparse Logit Sampling, arXiv 2503.16870): over the draws its
+expectation is KL(teacher || student) over all tokens plus exp(t_rest) H, and that of its gradient is
+the gradient of that KL. H is the entropy of the teacher within its tail, which the student does not
+change; it is what the constant t_rest costs beside the unknown log-probability of each sample. `bucket` is the default by measurement (docs/decisions/tail.md).
 """
 
 from dataclasses import dataclass
@@ -30,7 +37,7 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-TAILS = ("bucket", "renormalize", "ignore")
+TAILS = ("bucket", "renormalize", "ignore", "sampled")
 
 # log(1 - exp(x)) near x = 0 is clamped here: the tail's mass is never below about 1e-6.
 # float32 holds that (1 - 1e-8 would round to 1 and give NaN).
@@ -49,6 +56,8 @@ class Objective:
             raise ValueError(f"tail is {self.tail!r}, not one of {TAILS}")
         if self.tail == "ignore" and self.temperature != 1:
             raise ValueError("tail `ignore` leaves no distribution, so it has no temperature")
+        if self.tail == "sampled" and self.temperature != 1:
+            raise ValueError("tail `sampled` has samples at temperature 1 only")
 
     @property
     def student_temperature(self) -> float:
@@ -57,9 +66,17 @@ class Objective:
 
 
 def sparse_losses(
-    label_M: torch.Tensor, student_MK: torch.Tensor, teacher_MK: torch.Tensor, objective: Objective
+    label_M: torch.Tensor,
+    student_MK: torch.Tensor,
+    teacher_MK: torch.Tensor,
+    objective: Objective,
+    student_MS: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mlm_M, kd_M) in nats, from s[label], r_k and t_k of the formulas above. K may be 0: then kd is 0."""
+    """(mlm_M, kd_M) in nats, from s[label], r_k and t_k of the formulas above. K may be 0: then kd is 0.
+
+    Args:
+      student_MS: r_j, which only `sampled` reads; -inf for a sample that was trimmed away.
+    """
     mlm_M = -label_M
     if teacher_MK.shape[1] == 0:
         return mlm_M, torch.zeros_like(mlm_M)
@@ -77,6 +94,11 @@ def sparse_losses(
             student_MK = (student_MK / temperature).log_softmax(-1)
         outside_MK = functional.pad(outside_MK, (0, 1))
     kd_M = (teacher_MK.exp() * (teacher_MK - student_MK).masked_fill(outside_MK, 0)).sum(-1)
+    if objective.tail == "sampled":
+        if student_MS is None or not student_MS.shape[1]:
+            raise ValueError("tail `sampled` needs samples of the tail")
+        log_rest_M1 = _log_rest(teacher_MK)
+        kd_M = kd_M + (log_rest_M1.exp() * (log_rest_M1 - student_MS).masked_fill(student_MS.isneginf(), 0)).mean(-1)
     return mlm_M, temperature**2 * kd_M
 
 

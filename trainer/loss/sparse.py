@@ -1,14 +1,14 @@
 """The sparse distillation loss, without ever holding the whole [M, V] matrix of logits.
 
 Legend: M masked positions, C positions of one chunk, H hidden size, V merged vocabulary,
-K top-k, J = 1 + K columns (the label and the top-k), T teachers.
+K top-k, S tail samples, J = 1 + K + S columns (the label, the top-k, the samples), T teachers.
 
 The objective (`trainer.loss.objective`) is a function of a few numbers at each position: the student's log-probabilities
-s_J at the label and the top-k, and its normaliser a, unless it is normalised over the whole vocabulary at temperature 1.
+s_J at the label, the top-k and the samples of the tail, and its normaliser a, unless it is normalised over the whole vocabulary at temperature 1.
 So `distillation_loss` goes over chunks of positions, lets autograd differentiate that small function, g_J = dL/ds_J and
 g_a = dL/da, and turns the chunk's softmax p into the gradient in place:
 
-    dL/dz_v = [v in J] g_v + g_a w_v - p_v (sum_j g_j + g_a / u)
+    dL/dz_v = sum_{j = v} g_j + g_a w_v - p_v (sum_j g_j + g_a / u)
     w_v = da/ds_v = [v in O] exp(s_v / u - a) / u
 
 Peak memory is one float32 [C, V] chunk, a second one where `w` is needed, and the gradients. On a CPU it takes less time
@@ -73,6 +73,7 @@ def distillation_loss(
     lambda_M: torch.Tensor,
     objective: Objective = Objective(),  # noqa: B008, it is frozen
     ownership: Ownership | None = None,
+    tail_ids_MS: torch.Tensor | None = None,
 ) -> Losses:
     """sum_m lambda_m kd_m + (1 - lambda_m) mlm_m, in nats.
 
@@ -85,6 +86,7 @@ def distillation_loss(
       lambda_M: share of the distillation at each position, in [0, 1].
       ownership: normalises the student over its teacher's tokens in kd. mlm is always over the whole merged vocabulary,
         over which the finished student predicts.
+      tail_ids_MS: integers, merged ids of the samples of the tail, which `sampled` needs; -1 for one outside the vocabulary.
 
     Under autocast the matrix products run in its dtype and the rest in float32; otherwise everything runs in the dtype of
     `hidden_MH`. Gradients are computed in the forward pass, so a second backward pass through the same result is refused.
@@ -94,7 +96,13 @@ def distillation_loss(
             hidden_MH,
             weight_VH,
             bias_V,
-            (labels_M, topk_ids_MK, topk_logprobs_MK, lambda_M),
+            (
+                labels_M,
+                topk_ids_MK,
+                topk_logprobs_MK,
+                topk_ids_MK[:, :0] if tail_ids_MS is None else tail_ids_MS,
+                lambda_M,
+            ),
             objective,
             ownership,
             torch.is_grad_enabled(),
@@ -107,12 +115,14 @@ class _ChunkedLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden_MH, weight_VH, bias_V, targets, objective, ownership, with_gradient):
-        labels_M, topk_ids_MK, topk_logprobs_MK, lambda_M = targets
+        labels_M, topk_ids_MK, topk_logprobs_MK, tail_ids_MS, lambda_M = targets
+        top_k = topk_ids_MK.shape[1]
         device = hidden_MH.device.type
         compute_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MH.dtype
         accum_dtype = torch.float64 if hidden_MH.dtype == torch.float64 else torch.float32
         # A prediction outside a trimmed vocabulary has no probability, so any id will do.
-        columns_MJ = torch.cat([labels_M[:, None], topk_ids_MK], dim=1).long().clamp_(min=0)
+        columns_MJ = torch.cat([labels_M[:, None], topk_ids_MK, tail_ids_MS], dim=1).long().clamp_(min=0)
+        outside_MS = tail_ids_MS < 0
         teacher_MK, lambda_M = topk_logprobs_MK.to(accum_dtype), lambda_M.to(accum_dtype)
 
         with torch.autocast(device, enabled=False):
@@ -141,10 +151,12 @@ class _ChunkedLoss(torch.autograd.Function):
                 with torch.set_grad_enabled(with_gradient):
                     student_CJ.requires_grad_(with_gradient)
                     normaliser_C.requires_grad_(with_gradient and slope_CV is not None)
-                    compared_CK = student_CJ[:, 1:] / objective.student_temperature - normaliser_C[:, None]
-                    mlm_C, kd_C = sparse_losses(student_CJ[:, 0], compared_CK, teacher_MK[part], objective)
+                    compared_CJ = student_CJ[:, 1:] / objective.student_temperature - normaliser_C[:, None]
+                    compared_CK, compared_CS = compared_CJ[:, :top_k], compared_CJ[:, top_k:]
+                    compared_CS = compared_CS.masked_fill(outside_MS[part], -torch.inf)
+                    mlm_C, kd_C = sparse_losses(student_CJ[:, 0], compared_CK, teacher_MK[part], objective, compared_CS)
                     total = (lambda_M[part] * kd_C + (1 - lambda_M[part]) * mlm_C).sum()
-                kl_C = sparse_losses(student_CJ[:, 0], student_CJ[:, 1:], teacher_MK[part], Objective())[1]
+                kl_C = sparse_losses(student_CJ[:, 0], student_CJ[:, 1 : 1 + top_k], teacher_MK[part], Objective())[1]
                 guesses_C2 = gathered_CJ[:, :2] == top_C[:, None]
                 parts.append([x.detach() for x in (mlm_C, kd_C, kl_C, guesses_C2[:, 0], guesses_C2[:, -1])])
                 if not with_gradient:

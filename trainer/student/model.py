@@ -247,4 +247,5 @@ class DistilledStudent(nn.Module):
             lambda_M,
             objective,
             ownership,
+            batch.tail_ids_MS,
         )
