@@ -44,7 +44,7 @@ An example with L = 6, M = 2, K = 2, ids shown as tokens:
     topk_logprobs                -0.7 -1.1     -0.9 -1.2
 
 All id columns are in the merged id space of `_vocabulary.parquet` beside the data.
-The footer of every file repeats the schema version, k, S (where there is one), the vocabulary's sha256 and the run's
+The footer of every file repeats the schema version, k, S (above 0), the vocabulary's sha256 and the run's
 fingerprint (keys below), so that a file from another run is recognised, and has the number of
 masked positions of each row group. The manifest has the sha256 of the footer, and every page
 has a checksum, so that no change in a file goes unnoticed.

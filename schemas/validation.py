@@ -1,7 +1,7 @@
 """Checks that rows are what `schemas.rows` says: one row group at a time, in a few passes over its values.
 
-Legend: N rows, L length of a sequence, M masked positions, K top-k, S tail samples, V merged
-vocabulary.
+Legend: N rows, L length of a sequence, M masked positions, K top-k, S tail samples,
+V merged vocabulary.
 """
 
 from dataclasses import dataclass

@@ -67,14 +67,14 @@ def test_samples_and_audit_are_what_plain_transformers_say(teacher, sampled, tea
     """Never one of the top-k; on average as probable as the tail is; and the audit's figures, from the files."""
     frame = rows(sampled)
     frame = frame[frame.teacher == teacher]
-    own = pd.read_parquet(sampled / VOCABULARY_FILE)[teacher]
+    to_teacher = pd.read_parquet(sampled / VOCABULARY_FILE)[teacher]
     model = AutoModelForMaskedLM.from_pretrained(teachers / teacher).eval()
     excess, variance, estimates, entropies = [], [], [], []
     for row in frame.itertuples():
-        ids = torch.tensor(own[row.input_ids].to_numpy(np.int64))[None]
+        ids = torch.tensor(to_teacher[row.input_ids].to_numpy(np.int64))[None]
         full = model(input_ids=ids).logits[0, row.masked_positions.tolist()].double().log_softmax(-1)
-        top = torch.tensor(own[row.topk_ids].to_numpy(np.int64)).reshape(-1, 8)
-        drawn = torch.tensor(own[row.tail_ids].to_numpy(np.int64)).reshape(-1, S)
+        top = torch.tensor(to_teacher[row.topk_ids].to_numpy(np.int64)).reshape(-1, 8)
+        drawn = torch.tensor(to_teacher[row.tail_ids].to_numpy(np.int64)).reshape(-1, S)
         assert not (drawn[:, :, None] == top[:, None]).any()
         tail = full.exp().scatter(1, top, 0)
         tail /= tail.sum(1, keepdim=True)

@@ -21,15 +21,17 @@ the teacher's stored log-probabilities of its top-k, over its whole vocabulary:
 
     total = sum_m  lambda_m kd_m + (1 - lambda_m) mlm_m
 
-k runs over the top-k inside the vocabulary; t = -inf marks those that were trimmed away. So does j over
-the samples; S counts all of them. T^2
-keeps the gradient's size (Hinton et al. 2015, arXiv 1503.02531). `renormalize` is the
-paper's (MergeDistill, section 3): the teacher's softmax over its top-k logits. It asks for
-more confidence than the teacher has where the top-k hold little of the mass; with sharp teachers
-the three agree. `sampled` is unbiased (Sparse Logit Sampling, arXiv 2503.16870): over the draws its
-expectation is KL(teacher || student) over all tokens plus exp(t_rest) H, and that of its gradient is
-the gradient of that KL. H is the entropy of the teacher within its tail, which the student does not
-change; it is what the constant t_rest costs beside the unknown log-probability of each sample. `bucket` is the default by measurement (docs/decisions/tail.md).
+k runs over the top-k inside the vocabulary; t = -inf marks those that were trimmed away. So does j over the samples,
+while S counts all of them. T^2 keeps the gradient's size (Hinton et al. 2015, arXiv 1503.02531).
+
+`renormalize` is the paper's (MergeDistill, section 3): the teacher's softmax over its top-k logits. It asks for more
+confidence than the teacher has where the top-k hold little of the mass; with sharp teachers the first three agree.
+`bucket` is the default by measurement (docs/decisions/tail.md).
+
+`sampled` is unbiased (Sparse Logit Sampling, arXiv 2503.16870; docs/decisions/sampled-tail.md). Over the draws, the
+expectation of its gradient is that of KL(teacher || student) over all tokens, and the expectation of its value is that
+KL plus exp(t_rest) H. H is the entropy of the teacher within its tail. It comes in because t_rest stands where KL has the
+sample's own log-probability, which is not stored, and it does not change with the student.
 """
 
 from dataclasses import dataclass

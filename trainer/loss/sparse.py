@@ -4,9 +4,9 @@ Legend: M masked positions, C positions of one chunk, H hidden size, V merged vo
 K top-k, S tail samples, J = 1 + K + S columns (the label, the top-k, the samples), T teachers.
 
 The objective (`trainer.loss.objective`) is a function of a few numbers at each position: the student's log-probabilities
-s_J at the label, the top-k and the samples of the tail, and its normaliser a, unless it is normalised over the whole vocabulary at temperature 1.
-So `distillation_loss` goes over chunks of positions, lets autograd differentiate that small function, g_J = dL/ds_J and
-g_a = dL/da, and turns the chunk's softmax p into the gradient in place:
+s_J at the label, the top-k and the samples, and its normaliser a, unless it is normalised over the whole vocabulary at
+temperature 1. So `distillation_loss` goes over chunks of positions, lets autograd differentiate that small function,
+g_J = dL/ds_J and g_a = dL/da, and turns the chunk's softmax p into the gradient in place:
 
     dL/dz_v = sum_{j = v} g_j + g_a w_v - p_v (sum_j g_j + g_a / u)
     w_v = da/ds_v = [v in O] exp(s_v / u - a) / u

@@ -31,8 +31,8 @@ def draw(logprobs: torch.Tensor, topk: torch.Tensor, samples: int, seed: int = 2
 
 
 @pytest.mark.parametrize("chunk_logits", [1, 2**24])
-@pytest.mark.parametrize("own_part", [False, True])
-def test_value_and_gradients_are_those_of_the_formula(monkeypatch, chunk_logits, own_part):
+@pytest.mark.parametrize("by_teacher", [False, True])
+def test_value_and_gradients_are_those_of_the_formula(monkeypatch, chunk_logits, by_teacher):
     """Over the whole [M, V] matrix, with tokens drawn twice and samples that were trimmed away."""
     monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", chunk_logits)
     positions = 6
@@ -41,7 +41,7 @@ def test_value_and_gradients_are_those_of_the_formula(monkeypatch, chunk_logits,
     tail_ids[0], tail_ids[1, 1:], tail_ids[2] = tail_ids[0, 0], -1, -1
     labels, lam = torch.arange(positions), torch.linspace(0.2, 1, positions, dtype=torch.float64)
     owned = torch.ones(1, V, dtype=torch.bool)
-    if own_part:
+    if by_teacher:
         used = torch.cat([topk.flatten(), tail_ids.flatten().clamp(min=0), labels]).unique()
         owned[0, [v for v in range(V) if v not in used.tolist()]] = False
         assert not owned.all()
@@ -53,7 +53,7 @@ def test_value_and_gradients_are_those_of_the_formula(monkeypatch, chunk_logits,
 
     ours, (hidden, weight, bias) = parameters(), parameters()
     kept = logprobs.gather(1, topk)
-    ownership = Ownership(owned, torch.zeros(positions, dtype=torch.long)) if own_part else None
+    ownership = Ownership(owned, torch.zeros(positions, dtype=torch.long)) if by_teacher else None
     found = distillation_loss(*ours, labels, topk, kept, lam, SAMPLED, ownership, tail_ids).total
 
     logits = hidden @ weight.T + bias
