@@ -1,8 +1,9 @@
 """The pipeline's configuration."""
 
-from typing import ClassVar, Literal
+import math
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
 from schemas.config import Config, Unrecorded
 from schemas.corpus.config import MAX_RECORD_BYTES, Text
@@ -11,11 +12,43 @@ from schemas.paths import PathOrUrl
 from schemas.vocabulary import FIXED_COLUMNS
 
 
+def _checked_share(value: Any) -> Any:
+    if value == "all" or (type(value) in (int, float) and 0 < value < 1):
+        return value
+    raise ValueError(f"expected `all` or a number between 0 and 1, not {value!r}")
+
+
+# Of a language's records: all of them, or a part of those that the teachers with numbers divide among themselves.
+Share = Annotated[
+    Literal["all"] | float,
+    BeforeValidator(_checked_share, json_schema_input_type=Literal["all"] | Annotated[float, Field(gt=0, lt=1)]),
+]
+Names = Annotated[list[Name], Field(min_length=1)]
+
+
+def _as_shares(value: Any) -> Any:
+    """A bare list of languages stands for all records of each."""
+    if not isinstance(value, list):
+        return value
+    names = TypeAdapter(Names).validate_python(value)
+    if len(set(names)) < len(names):
+        raise ValueError("names a language twice")
+    return dict.fromkeys(names, "all")
+
+
+Languages = Annotated[dict[Name, Share], BeforeValidator(_as_shares, json_schema_input_type=dict[Name, Share] | Names)]
+
+
 class TeacherConfig(Config):
     """One pre-trained masked LM."""
 
     model: PathOrUrl = Field(description="local folder or hub id that AutoTokenizer and AutoModelForMaskedLM load")
-    languages: list[Name] = Field(min_length=1, description="the languages it teaches; each is a key of `text`")
+    languages: Languages = Field(
+        min_length=1,
+        description="the languages it teaches, each a key of `text`: a list, or what it reads of each: `all` records (what "
+        "a list says), or a share such as 0.6. The shares of a language sum to 1 and divide its records among the teachers "
+        "that have one",
+    )
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -138,13 +171,21 @@ class PipelineConfig(Config):
             for language in teacher.languages:
                 if language not in self.text:
                     raise ValueError(f"teacher {name!r} names the unknown language {language!r}; `text` has: {known}")
-            if len(set(teacher.languages)) < len(teacher.languages):
-                raise ValueError(f"teacher {name!r} names a language twice")
         taught = {language for teacher in self.teachers.values() for language in teacher.languages}
         if untaught := [language for language in self.text if language not in taught]:
             raise ValueError(f"no teacher names the language {untaught[0]!r} of `text`")
         if self.tail_samples and not self.top_k:
             raise ValueError("tail_samples are drawn from what the top_k leave: give a top_k of 1 or more")
+        for language in self.text:
+            shares = self.shares(language)
+            if shares and not math.isclose(total := math.fsum(shares.values()), 1, abs_tol=1e-9):
+                listed = ", ".join(f"{name} {share:g}" for name, share in shares.items())
+                raise ValueError(f"the teachers' shares of {language!r} ({listed}) sum to {total:g}, not 1")
         if self.min_length > self.max_length:
             raise ValueError(f"min_length is {self.min_length}, more than max_length, {self.max_length}")
         return self
+
+    def shares(self, language: str) -> dict[str, float]:
+        """The share of the language's records of each teacher that has a number for it, in the teachers' order."""
+        shares = {name: teacher.languages.get(language) for name, teacher in self.teachers.items()}
+        return {name: share for name, share in shares.items() if isinstance(share, float)}

@@ -63,6 +63,8 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
     _, sequences, rejects = make_sequences(sample.records, teacher.tokenizer, config)
     first = shards[0]
     records = sum(shard.part.records for shard in shards) * first.max_records // first.total
+    if first.share:
+        records = round(records * first.share.size)
     rejected = round(len(rejects) * records / max(1, len(sample.records)))
     scale = records / max(1, len(sample.records)) * sample.whole_bytes / max(1, sample.bytes)
     part = _subsample(sequences, _SAMPLE_TOKENS)

@@ -7,7 +7,7 @@ import torch
 from pydantic import BaseModel
 
 from pipeline.config import PipelineConfig
-from pipeline.job.plan import TextPlan
+from pipeline.job.plan import TextPlan, divide_languages
 from pipeline.teachers.model import check_model, load_model, teacher_fingerprint
 from pipeline.teachers.predictor import try_forward
 from pipeline.teachers.tokenizer import TeacherTokenizer
@@ -47,6 +47,12 @@ def describe_run(
     settings["text"] = {
         language: part.model_dump(mode="json", exclude={"files"}) for language, part in config.text.items()
     }
+    # Nothing where no language is divided, so that the runs of others stay what they are.
+    if divided := divide_languages(config):
+        settings["shares"] = {
+            language: {name: [share.low, share.high] for name, share in shares.items()}
+            for language, shares in divided.items()
+        }
     return RunSpec(
         settings=settings,
         teachers=teachers,
@@ -65,7 +71,7 @@ def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherToken
         model=without_secrets(teacher.model),
         revision=teacher.revision,
         family=tokenizer.family,
-        languages=teacher.languages,
+        languages=list(teacher.languages),
         vocabulary_size=len(tokenizer.tokens),
         fingerprint=teacher_fingerprint(tokenizer, model),
     )

@@ -5,6 +5,7 @@ from itertools import groupby
 
 from pipeline.config import PipelineConfig
 from pipeline.shard.shard import Shard
+from pipeline.shard.shares import Share, divide
 from schemas.corpus.files import find_files
 from schemas.corpus.records import FilePlan, TextRange, plan_file
 from schemas.errors import UserError
@@ -43,21 +44,39 @@ def plan_text(config: PipelineConfig) -> TextPlan:
 def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
     """All shards of the run, in a fixed order: by teacher, language, file and range."""
     shards = []
+    shares = divide_languages(config)
     for name, teacher in config.teachers.items():
         for language in teacher.languages:
             ranges = [part for plan in text[language].values() for part in plan.ranges]
             total = sum(part.records for part in ranges)
             max_records = min(config.text[language].max_records or total, total)
-            # A shard of a sparse sample reads more text, so that it holds about as much.
-            parts = _join(ranges, total // max_records)
+            share = shares.get(language, {}).get(name)
+            # A shard of a sparse sample or a small share reads more text, so that it holds about as much.
+            parts = _join(ranges, int(total // max_records / (share.size if share else 1)))
             first = 0
             for index, part in enumerate(parts):
                 audit_rows = _share(config.audit_rows, index, len(parts))
                 shards.append(
-                    Shard(language, name, index, part, first, max_records, total, audit_rows, config.max_record_bytes)
+                    Shard(
+                        language,
+                        name,
+                        index,
+                        part,
+                        first,
+                        max_records,
+                        total,
+                        audit_rows,
+                        config.max_record_bytes,
+                        share,
+                    )
                 )
                 first += part.records
     return shards
+
+
+def divide_languages(config: PipelineConfig) -> dict[str, dict[str, Share]]:
+    """Of each language that teachers divide among themselves, the share of each of them."""
+    return {language: divide(shares, config.seed) for language in config.text if (shares := config.shares(language))}
 
 
 def deal(shards: list[Shard]) -> list[list[Shard]]:

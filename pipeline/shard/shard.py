@@ -7,6 +7,9 @@ what happens inside one.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
+from pipeline.shard.shares import Share
 from schemas.corpus.records import Decompressor, Record, TextRange, read_records
 
 REJECTS_FOLDER = "_rejects"
@@ -22,6 +25,7 @@ class Shard:
       max_records, total: `max_records` of the language's `total` records are read, evenly spread.
       audit_rows: how many of its rows are audited.
       max_record_bytes: longer records are rejected.
+      share: which of these records it reads; None for all.
     """
 
     language: str
@@ -33,6 +37,7 @@ class Shard:
     total: int
     audit_rows: int
     max_record_bytes: int
+    share: Share | None = None
 
     @property
     def path(self) -> str:
@@ -45,8 +50,22 @@ class Shard:
         return f"{REJECTS_FOLDER}/{self.language}/{self.teacher}/{self.index:06d}.jsonl"
 
     def read(self, decompressor: Decompressor | None = None) -> Iterator[Record]:
-        """Its records, without those that `max_records` leaves out. Argument and UserError as in `read_records`."""
+        """Its records, without those that `max_records` leaves out or another teacher reads.
+
+        Argument and UserError as in `read_records`.
+        """
+        is_taken_R = self._is_taken()
         for record in read_records(self.part, self.max_record_bytes, decompressor):
-            number = self.first + record.number - self.part.first_record
-            if (number + 1) * self.max_records // self.total > number * self.max_records // self.total:
+            index = record.number - self.part.first_record
+            number = self.first + index
+            is_sampled = (number + 1) * self.max_records // self.total > number * self.max_records // self.total
+            # A file that grew has more records than were planned, which `read_records` refuses at its end.
+            if is_sampled and index < len(is_taken_R) and is_taken_R[index]:
                 yield record
+
+    def _is_taken(self) -> np.ndarray:
+        """bool [R]: whether each of the range's records is in the share."""
+        if not self.share:
+            return np.ones(self.part.records, bool)
+        records_R = self.part.first_record + np.arange(self.part.records)
+        return self.share.takes(self.language, self.part.file.source, records_R)

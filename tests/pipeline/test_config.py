@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
+from pipeline.config import PipelineConfig
 from tests.support import world
 from tests.support.commands import call
 
@@ -42,3 +44,36 @@ def test_bad_pipelines_stop_at_once(case, pipeline_settings, tmp_path):
     assert len(errors) == 1 and message in errors[0]
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def shared(*languages) -> PipelineConfig:
+    teachers = {f"t{number}": {"model": "m", "languages": of_one} for number, of_one in enumerate(languages)}
+    return PipelineConfig(output="o", teachers=teachers, text={"de": ["x"], "fr": ["y"]})
+
+
+def test_a_list_of_languages_stands_for_all_records_of_each():
+    assert shared(["de", "fr"]) == shared({"de": "all", "fr": "all"})
+    config = shared(["fr"], {"de": 0.6, "fr": "all"}, {"de": "all"}, {"de": 0.4})
+    assert config.shares("de") == {"t1": 0.6, "t3": 0.4} and config.shares("fr") == {}
+    # Numbers that are rounded in binary.
+    assert len(shared(["fr"], *[{"de": 0.1}] * 10).shares("de")) == 10
+
+
+@pytest.mark.parametrize(
+    ("languages", "message"),
+    [
+        ([{"de": 0.6}, {"de": 0.3, "fr": "all"}], r"the teachers' shares of 'de' \(t0 0.6, t1 0.3\) sum to 0.9, not 1"),
+        ([{"de": 0.6, "fr": "all"}], r"the teachers' shares of 'de' \(t0 0.6\) sum to 0.6, not 1"),
+        ([{"de": 0.6}, {"de": 0.6, "fr": "all"}, {"de": "all"}], "sum to 1.2, not 1"),
+        ([{"de": 1, "fr": "all"}], "expected `all` or a number between 0 and 1, not 1"),
+        ([{"de": 0, "fr": "all"}], "expected `all` or a number between 0 and 1, not 0"),
+        ([{"de": True, "fr": "all"}], "expected `all` or a number between 0 and 1, not True"),
+        ([{"de": "half", "fr": "all"}], "expected `all` or a number between 0 and 1, not 'half'"),
+        ([["de", "fr", "de"]], "names a language twice"),
+        ([[]], "at least 1"),
+        ([{}], "at least 1"),
+    ],
+)
+def test_shares_that_are_none(languages, message):
+    with pytest.raises(ValidationError, match=message):
+        shared(*languages)

@@ -60,6 +60,22 @@ def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tm
     assert each.bytes < size
 
 
+def test_dry_run_of_a_shared_language(pipeline_settings, run_pipeline, tmp_path):
+    settings = pipeline_settings(tmp_path / "p", shard_bytes=1024)
+    settings["teachers"]["en-wordpiece"]["languages"] = {"en": 0.25}
+    settings["teachers"]["ru-unigram"]["languages"] = {"ru": "all", "en": 0.75}
+    estimates = dry_run(PipelineConfig.model_validate(settings), [])
+    manifest = read_manifest(str(run_pipeline(tmp_path / "p", shard_bytes=1024, teachers=settings["teachers"])))
+    assert [(each.language, each.teacher) for each in estimates] == [
+        (r.language, r.teacher) for r in manifest.languages
+    ]
+    assert [each.records for each in estimates if each.language == "en"] == [50, 150]
+    for each, record in zip(estimates, manifest.languages, strict=True):
+        # The share of 200 records that a hash gives.
+        assert each.records == pytest.approx(record.records, rel=0.3)
+        assert each.rows / each.records == pytest.approx(record.rows / record.records, rel=0.15)
+
+
 def test_dry_run_counts_each_copy_once(pipeline_settings, tmp_path):
     flops = []
     for copies in (1, 3):

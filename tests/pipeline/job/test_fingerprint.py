@@ -45,3 +45,17 @@ def test_another_run_into_the_same_folder_is_refused(predictions, run_pipeline, 
     with pytest.raises(UserError, match="settings.seed was 5, now 6"):
         run_pipeline(folder, seed=6)
     assert files(folder) == files(predictions)
+
+
+def test_shares_are_part_of_a_run_where_there_are_any(pipeline_settings, tmp_path):
+    def settings(*languages) -> dict:
+        config = pipeline_settings(tmp_path / "p", top_k=0)
+        for name, of_one in zip(("en-wordpiece", "ru-unigram"), languages, strict=True):
+            config["teachers"][name]["languages"] = of_one
+        return prepare(PipelineConfig.model_validate(config)).run.settings
+
+    listed = settings(["en"], ["ru", "en"])
+    assert "shares" not in listed and settings({"en": "all"}, {"ru": "all", "en": "all"}) == listed
+    divided = settings({"en": 0.7}, {"ru": "all", "en": 0.3})
+    assert divided.pop("shares") == {"en": {"en-wordpiece": [0, 0.7], "ru-unigram": [0.7, 1]}}
+    assert divided == listed

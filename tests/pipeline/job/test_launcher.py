@@ -12,12 +12,13 @@ import pytest
 import yaml
 
 from pipeline.config import PipelineConfig
+from pipeline.job import launcher
 from pipeline.job.launcher import dry_run, run_pipeline
 from pipeline.teachers.model import load_model
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
 from tests.support.commands import call
-from tests.support.outputs import files, rows
+from tests.support.outputs import files, rows, same
 
 # Each runs the pipeline.
 pytestmark = pytest.mark.heavy
@@ -112,6 +113,39 @@ def test_teachers_and_languages_are_many_to_many(run_pipeline, pipeline_settings
     assert pairs == {("en", "en-wordpiece"), ("ru", "en-wordpiece"), ("ru", "ru-unigram"), ("hi", "hi-bpe")}
     russian = frame[frame.language == "ru"]
     assert russian.example_id.is_unique and russian.teacher.nunique() == 2
+
+
+def test_teachers_share_a_language(run_pipeline, pipeline_settings, predictions, tmp_path):
+    """By 0.7 and 0.3, beside one that reads all of it: every record once by the first two, whatever shards or workers."""
+    settings = pipeline_settings(tmp_path / "p")
+    for name, languages in (
+        ("en-wordpiece", {"en": 0.7}),
+        ("ru-unigram", {"en": 0.3, "ru": "all"}),
+        ("hi-bpe", ["hi", "en"]),
+    ):
+        settings["teachers"][name]["languages"] = languages
+    folder = run_pipeline(tmp_path / "p", teachers=settings["teachers"])
+    manifest = read_manifest(str(folder))
+    counts = {record.teacher: record.records for record in manifest.languages if record.language == "en"}
+    assert counts["en-wordpiece"] + counts["ru-unigram"] == counts["hi-bpe"] == 200
+    assert 110 < counts["en-wordpiece"] < 170
+
+    frame = rows(folder)
+    english = frame[frame.language == "en"]
+    records = english.example_id.str.split(":").str[3].groupby(english.teacher).agg(set)
+    assert not records["en-wordpiece"] & records["ru-unigram"]
+    # A teacher's rows of its share are those that it gives of these records where it reads all.
+    columns = ["example_id", "input_ids", "masked_positions", "labels"]
+    of_share = english[english.teacher == "en-wordpiece"].reset_index(drop=True)
+    of_all = rows(predictions)
+    of_all = of_all[of_all.example_id.isin(of_share.example_id)].reset_index(drop=True)
+    assert len(of_share) > 100 and same(of_share[columns], of_all[columns])
+
+    finer = rows(run_pipeline(tmp_path / "finer", teachers=settings["teachers"], shard_bytes=1024))
+    assert same(finer[columns], frame[columns])
+    config = PipelineConfig.model_validate(settings | {"output": str(tmp_path / "two")})
+    launcher.run_pipeline(config, ["--direct_running_mode=multi_processing", "--direct_num_workers=2"])
+    assert files(tmp_path / "two") == files(folder)
 
 
 def test_dataflow_cannot_write_to_this_machine(pipeline_settings, tmp_path):
