@@ -35,6 +35,7 @@ work together see [Running the pipeline](running-the-pipeline.md) and [Training]
   something else gives one line with the file, the line and the field, and exit code 2, before any work.
 - YAML reads an unquoted `no` as false. Write `"no"` for Norwegian.
 - A path is local or an fsspec URL (`gs://...`). A name that exists is taken literally. `~` is your home.
+- `teachers` may be the path of another YAML file, relative to the folder of the one that names it, which holds that section.
 - `key=value` after the file overrides a field for one run: `max_steps=1000`, `optimizer.learning_rate=1e-4`.
 - Editors that read the line `# yaml-language-server: $schema=PATH` at the top of a file complete and check the fields while
   you type. Every file in `examples/` has it. PATH is `pipeline/config.schema.json`, `trainer/config.schema.json` or

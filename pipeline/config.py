@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
 
-from schemas.config import Config, Unrecorded
+from schemas.config import Config, OrFile, Unrecorded, fault_at
 from schemas.corpus.config import MAX_RECORD_BYTES, Text
 from schemas.names import Name
 from schemas.paths import PathOrUrl
@@ -100,8 +100,10 @@ class PipelineConfig(Config):
         description="an earlier run's folder or URL: this run's teachers add to its merged vocabulary, every id of "
         "which stays, so that a student can be trained on both folders",
     )
-    teachers: Unrecorded[dict[Name, TeacherConfig]] = Field(
-        min_length=1, description="the teachers by name; their order decides the order of the merged ids"
+    teachers: Unrecorded[OrFile[dict[Name, TeacherConfig]]] = Field(
+        min_length=1,
+        description="the teachers by name, or the path, relative to this file's folder, of a YAML file that holds them; their "
+        "order decides the order of the merged ids",
     )
     text: Unrecorded[dict[Name, Text]] = Field(
         min_length=1, description="the text of each language; a list stands for `files`"
@@ -167,20 +169,23 @@ class PipelineConfig(Config):
         known = ", ".join(self.text)
         for name, teacher in self.teachers.items():
             if name in FIXED_COLUMNS:
-                raise ValueError(f"a teacher cannot be called {name!r}, which is a column of the vocabulary table")
+                message = f"a teacher cannot be called {name!r}, which is a column of the vocabulary table"
+                raise fault_at("teachers", name, message=message)
             for language in teacher.languages:
                 if language not in self.text:
-                    raise ValueError(f"teacher {name!r} names the unknown language {language!r}; `text` has: {known}")
+                    message = f"teacher {name!r} names the unknown language {language!r}; `text` has: {known}"
+                    raise fault_at("teachers", name, "languages", language, message=message)
         taught = {language for teacher in self.teachers.values() for language in teacher.languages}
-        if untaught := [language for language in self.text if language not in taught]:
-            raise ValueError(f"no teacher names the language {untaught[0]!r} of `text`")
         if self.tail_samples and not self.top_k:
             raise ValueError("tail_samples are drawn from what the top_k leave: give a top_k of 1 or more")
         for language in self.text:
+            if language not in taught:
+                raise fault_at("text", language, message=f"no teacher names the language {language!r} of `text`")
             shares = self.shares(language)
             if shares and not math.isclose(total := math.fsum(shares.values()), 1, abs_tol=1e-9):
                 listed = ", ".join(f"{name} {share:g}" for name, share in shares.items())
-                raise ValueError(f"the teachers' shares of {language!r} ({listed}) sum to {total:g}, not 1")
+                message = f"the teachers' shares of {language!r} ({listed}) sum to {total:g}, not 1"
+                raise fault_at("teachers", next(iter(shares)), "languages", language, message=message)
         if self.min_length > self.max_length:
             raise ValueError(f"min_length is {self.min_length}, more than max_length, {self.max_length}")
         return self

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas.errors import UserError
 from schemas.yaml_nodes import expected_text, find, read_nodes
@@ -17,6 +18,18 @@ _UNRECORDED = object()
 # A field that a run's record leaves out: another value of it gives the same result (`Unrecorded[int]`), or the record
 # holds the content of what it names.
 Unrecorded = Annotated[Value, _UNRECORDED]
+
+
+class _FileMark:
+    """What `OrFile` puts into a field's annotation."""
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [handler(schema), {"type": "string"}]}
+
+
+_FILE = _FileMark()
+# A section that may lie in a YAML file of its own: `load_config` reads it where the field is that file's path.
+OrFile = Annotated[Value, _FILE]
 
 # For the commands that take overrides.
 OVERRIDES_HELP = "a field's value instead of the file's, as YAML: max_steps=100 optimizer.learning_rate=1e-3"
@@ -30,6 +43,12 @@ class Config(BaseModel):
     former_names: ClassVar[dict[str, str]] = {}
 
 
+def fault_at(*location: str, message: str) -> ValidationError:
+    """What a section's validator raises of a field further in: with its place `load_config` names the line."""
+    error = PydanticCustomError("value_error", "{message}", {"message": message})
+    return ValidationError.from_exception_data("", [InitErrorDetails(type=error, loc=location, input=None)])
+
+
 def recorded(config: Config) -> dict[str, Any]:
     """The settings that decide a run's result, as JSON values: all fields but those that are `Unrecorded`."""
     unrecorded = {name for name, field in type(config).model_fields.items() if _UNRECORDED in field.metadata}
@@ -37,7 +56,7 @@ def recorded(config: Config) -> dict[str, Any]:
 
 
 def load_config(path: str, model: type[Model], overrides: Sequence[str] = ()) -> Model:
-    """Reads a YAML file (safe loading) into `model`.
+    """Reads a YAML file (safe loading) into `model`, with the files that it names for its `OrFile` sections.
 
     Args:
       overrides: `key=value`, where the key has dots between sections and the value is YAML; they stand for what the
@@ -47,7 +66,8 @@ def load_config(path: str, model: type[Model], overrides: Sequence[str] = ()) ->
       UserError: the file is missing, too large, is not YAML, or does not fit `model`, with the overrides. The message
         names the first fault's field, and the file and line, or the override, where it is.
     """
-    root = read_nodes(path, overrides)
+    sections = [name for name, field in model.model_fields.items() if _FILE in field.metadata]
+    root = read_nodes(path, overrides, sections)
     content = yaml.SafeLoader("").construct_document(root)
     try:
         return model.model_validate(content)

@@ -3,6 +3,7 @@
 Stricter than YAML: what it would read as something else than it looks like is refused.
 """
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -33,11 +34,13 @@ class Override(str):
     """`key=value` as it is written: the name of the source of its nodes, as a file's is its path."""
 
 
-def read_nodes(path: str, overrides: Sequence[str] = ()) -> yaml.MappingNode:
-    """The nodes of a YAML file of a single document, with the values of `overrides` (`key=value`). UserError."""
-    root = _compose(_read(path), path)
-    if not isinstance(root, yaml.MappingNode):
-        raise UserError(f"{path}: expected `field: value` lines at the top level")
+def read_nodes(path: str, overrides: Sequence[str] = (), sections: Sequence[str] = ()) -> yaml.MappingNode:
+    """The nodes of a YAML file of a single document, with the values of `overrides` (`key=value`). UserError.
+
+    Args:
+      sections: fields that may be the path, relative to the file's folder, of another such file with what stands there.
+    """
+    root = _with_files(_read_mapping(path), path, sections)
     keys = set()
     for override in map(Override, overrides):
         key, separator, text = override.partition("=")
@@ -49,6 +52,7 @@ def read_nodes(path: str, overrides: Sequence[str] = ()) -> yaml.MappingNode:
         keys.add(key)
         mark = yaml.Mark(override, 0, 0, 0, None, 0)
         root = _with_value(root, parts, _compose(text, override) or yaml.ScalarNode(_NULL, "", mark), mark)
+        root = _with_files(root, path, sections)
     _check_nodes(root)
     return root
 
@@ -74,6 +78,31 @@ def find(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[str, yaml.No
         else:
             return where, None
     return where, node
+
+
+def _read_mapping(path: str) -> yaml.MappingNode:
+    root = _compose(_read(path), path)
+    if not isinstance(root, yaml.MappingNode):
+        raise UserError(f"{path}: expected `field: value` lines at the top level")
+    return root
+
+
+def _with_files(root: yaml.MappingNode, path: str, sections: Sequence[str]) -> yaml.MappingNode:
+    """`root`, the nodes of the file `path`, with the content of the files that stand for `sections`."""
+
+    def content(key: yaml.Node, value: yaml.Node) -> yaml.Node:
+        if key.value not in sections or value.tag != _TEXT:
+            return value
+        file = os.path.join(os.path.dirname(path), os.path.expanduser(value.value))
+        if not os.path.isfile(file):
+            raise UserError(
+                f"{place(value)}: {key.value}: there is no file {file}; give the section, or the path of a YAML file that "
+                "holds it, relative to the folder of the configuration"
+            )
+        return _read_mapping(file)
+
+    pairs = [(key, content(key, value)) for key, value in root.value]
+    return yaml.MappingNode(root.tag, pairs, root.start_mark, root.end_mark)
 
 
 def _read(path: str) -> str:

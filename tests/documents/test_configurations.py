@@ -11,7 +11,8 @@ from tests.support.documents import blocks
 from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
 
-BLOCKS = blocks("yaml")
+ROUTING = "# routing.yaml\n"
+BLOCKS = [block for block in blocks("yaml") if not block.code.startswith(ROUTING)]
 # What a block that shows a few fields only is put into.
 LEAST = {
     PipelineConfig: {"output": "o", "teachers": {"t": {"model": "m", "languages": ["en"]}}, "text": {"en": ["a"]}},
@@ -34,6 +35,13 @@ def test_configurations_are_valid(block, tmp_path):
     rest = {name: value for name, value in LEAST[model].items() if name not in fields}
     path.write_text(block.code + (yaml.safe_dump(rest) if "output" not in fields else ""), encoding="utf-8")
     load_config(str(path), model)
+
+
+def test_a_file_of_teachers_is_valid(tmp_path):
+    (routing,) = [block.code for block in blocks("yaml") if block.code.startswith(ROUTING)]
+    (tmp_path / "routing.yaml").write_text(routing)
+    (tmp_path / "c.yaml").write_text("output: o\nteachers: routing.yaml\ntext: {de: [a], fr: [b]}\n")
+    assert len(load_config(str(tmp_path / "c.yaml"), PipelineConfig).teachers) == 2
 
 
 def test_the_readme_shows_the_real_examples():

@@ -95,6 +95,82 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path, content, message):
         load_config(str(path), PipelineConfig)
 
 
+ROUTED = "output: a\ntext: {en: [a], fr: [b]}\nteachers: routing.yaml\n"
+ROUTING = "# Which teacher for which language.\nbert.v2:\n  model: m\n  languages: {en: all}\nother: {model: n, languages: [fr]}\n"
+
+
+@pytest.fixture
+def routed(tmp_path, monkeypatch):
+    """A function that reads a configuration whose teachers lie in `routing.yaml` beside it, from another folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sub").mkdir()
+
+    def load(routing: str, *overrides: str, content: str = ROUTED) -> PipelineConfig:
+        (tmp_path / "sub" / "c.yaml").write_text(content)
+        (tmp_path / "sub" / "routing.yaml").write_text(routing)
+        return load_config("sub/c.yaml", PipelineConfig, overrides)
+
+    return load
+
+
+def test_a_section_may_lie_in_a_file_of_its_own(routed, tmp_path):
+    inline = ROUTED.replace(" routing.yaml", "\n" + "".join(f"  {line}\n" for line in ROUTING.splitlines()))
+    config = routed(ROUTING)
+    assert list(config.teachers) == ["bert.v2", "other"] and config == routed("", content=inline)
+    changed = routed(ROUTING, "teachers.bert.v2.dtype=float32", "teachers.other={model: o, languages: [fr]}")
+    assert (changed.teachers["bert.v2"].dtype, changed.teachers["other"].model) == ("float32", "o")
+    # By an override too, and by an absolute path.
+    assert routed(ROUTING, "teachers=routing.yaml", content=inline.replace("model: m", "model: o")) == config
+    assert routed(ROUTING, f"teachers={tmp_path}/sub/routing.yaml", content=inline) == config
+
+
+@pytest.mark.parametrize(
+    ("routing", "message"),
+    [
+        (ROUTING.replace("model: n", "modle: n"), r"^sub/routing.yaml:5: teachers.other.modle: unknown field"),
+        (ROUTING.replace("  model: m\n", ""), r"^sub/routing.yaml:2: teachers.bert.v2.model: Field required"),
+        (
+            ROUTING.replace("all", "2"),
+            r"^sub/routing.yaml:4: teachers.bert.v2.languages.en: expected `all` or a number",
+        ),
+        (ROUTING + "other: {}", r"^sub/routing.yaml:6: other: given twice"),
+        (ROUTING + "x: [", r"^sub/routing.yaml:6: not valid YAML"),
+        (ROUTING + "x: !!python/object/apply:os.system [ls]", r"^sub/routing.yaml:6: a python/object"),
+        (ROUTING + "x: &x {a: *x}", r"^sub/routing.yaml:6: nested too deeply, or in itself"),
+        (
+            "teachers:\n" + "".join(f"  {line}\n" for line in ROUTING.splitlines()),
+            r"^sub/routing.yaml:3: teachers.teachers",
+        ),
+        (
+            ROUTING.replace("all", "0.3"),
+            r"^sub/routing.yaml:4: teachers.bert.v2.languages.en: the teachers' shares of 'en' \(bert.v2 0.3\) sum to 0.3",
+        ),
+        (ROUTING.replace("other", "role"), r"^sub/routing.yaml:5: teachers.role: a teacher cannot be called 'role'"),
+        ("", r"^sub/routing.yaml: expected `field: value` lines"),
+        ("- a", r"^sub/routing.yaml: expected `field: value` lines"),
+        (
+            ROUTING.replace("[fr]", "[xx]"),
+            r"^sub/routing.yaml:5: teachers.other.languages.xx: teacher 'other' names the unknown language",
+        ),
+    ],
+)
+def test_what_is_wrong_in_that_file_is_said_with_its_line(routed, routing, message):
+    with pytest.raises(UserError, match=message):
+        routed(routing)
+
+
+def test_a_section_that_is_no_file_and_a_file_that_is_no_section(routed):
+    with pytest.raises(
+        UserError, match=r"^sub/c.yaml:3: teachers: there is no file sub/rooting.yaml; give the section"
+    ):
+        routed(ROUTING, content=ROUTED.replace("routing", "rooting"))
+    with pytest.raises(UserError, match=r"^teachers=no.yaml: teachers: there is no file sub/no.yaml"):
+        routed(ROUTING, "teachers=no.yaml")
+    # No other field is a path of a section.
+    with pytest.raises(UserError, match=r"^sub/c.yaml:2: text: Input should be a valid dictionary"):
+        routed(ROUTING, content=ROUTED.replace("{en: [a], fr: [b]}", "routing.yaml"))
+
+
 def sections(model, path=()):
     """Every section of a configuration: the fields that lead there, and its class."""
     yield path, model

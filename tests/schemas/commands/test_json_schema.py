@@ -77,6 +77,8 @@ EVALUATION = {"output": "o", "models": {"m": {"model": "m"}}, "text": {"en": ["a
         ("pipeline", PIPELINE | {"top_k": "many"}),
         ("pipeline", PIPELINE | {"text": {"en": {"field": "f"}}}),
         ("pipeline", PIPELINE | {"masking": {"mlm_probability": 1.5}}),
+        ("pipeline", PIPELINE | {"teachers": ["routing.yaml"]}),
+        ("pipeline", PIPELINE | {"teachers": {"t": {"model": "m", "languages": {"en": 2}}}}),
         ("pipeline", {"output": "o"}),
         ("trainer", TRAINER | {"steps": 3}),
         ("trainer", TRAINER | {"predictions": 3}),
@@ -101,6 +103,12 @@ def test_short_forms_are_known(stage):
         "evaluation": EVALUATION | {"tagging": {"en": {"train": ["a", "b"], "test": "c"}}},
     }
     assert faults(long_form[stage], schema) == []
+
+
+@pytest.mark.parametrize("teachers", ["routing.yaml", {"t": {"model": "m", "languages": {"en": 0.6, "fr": "all"}}}])
+def test_forms_of_the_teachers_are_known(teachers):
+    schema = json.loads(kept("pipeline").read_text(encoding="utf-8"))
+    assert faults(PIPELINE | {"teachers": teachers}, schema) == []
 
 
 def test_a_stage_that_is_not_installed_is_one_line(monkeypatch, capsys):
