@@ -3,7 +3,7 @@
 import math
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, TypeAdapter, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
 
 from schemas.config import Config, OrFile, Unrecorded, fault_at
 from schemas.corpus.config import MAX_RECORD_BYTES, Text
@@ -39,8 +39,18 @@ def _as_shares(value: Any) -> Any:
 Languages = Annotated[dict[Name, Share], BeforeValidator(_as_shares, json_schema_input_type=dict[Name, Share] | Names)]
 
 
+class MixedModel(Config):
+    """A further model of a teacher, of the same vocabulary as its first."""
+
+    model: PathOrUrl = Field(description="local folder or hub id")
+    revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    weight: float = Field(
+        gt=0, lt=1, description="its share of the averaged distribution; the first model has the rest"
+    )
+
+
 class TeacherConfig(Config):
-    """One pre-trained masked LM."""
+    """One pre-trained masked LM, or several of one vocabulary whose predictions are averaged."""
 
     model: PathOrUrl = Field(description="local folder or hub id that AutoTokenizer and AutoModelForMaskedLM load")
     languages: Languages = Field(
@@ -50,6 +60,11 @@ class TeacherConfig(Config):
         "that have one",
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
+    mixed_with: list[MixedModel] = Field(
+        [],
+        description="further models of the same vocabulary: at each masked position the teacher's distribution is the "
+        "weighted mean of theirs and that of `model`. A student that starts from the teacher takes the weights of `model`",
+    )
     trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
@@ -57,6 +72,26 @@ class TeacherConfig(Config):
         "is several times faster, and moves log-probabilities by about 0.05 nats",
     )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
+
+    @field_validator("mixed_with")
+    @classmethod
+    def _weights_leave_a_rest(cls, mixed_with: list[MixedModel]) -> list[MixedModel]:
+        if (total := math.fsum(part.weight for part in mixed_with)) >= 1:
+            raise ValueError(f"the weights sum to {total:g}, which leaves nothing for `model`; they sum to less than 1")
+        return mixed_with
+
+    @property
+    def parts(self) -> "list[TeacherConfig]":
+        """Each of its models as a teacher by itself, the first one first."""
+        alone = self.model_copy(update={"mixed_with": []})
+        others = [{"model": part.model, "revision": part.revision} for part in self.mixed_with]
+        return [alone, *(alone.model_copy(update=other) for other in others)]
+
+    @property
+    def weights(self) -> list[float]:
+        """The weights of its models; they sum to 1."""
+        others = [part.weight for part in self.mixed_with]
+        return [1 - math.fsum(others), *others]
 
 
 class MaskingConfig(Config):

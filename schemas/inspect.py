@@ -86,8 +86,10 @@ def summarize(predictions: Predictions, language: str | None = None) -> str:
     ]
     teachers = {name: record for manifest in predictions.manifests for name, record in manifest.teachers.items()}
     for name, record in teachers.items():
+        models = [record.model, *(f"{part.model} by {part.weight:g}" for part in record.mixed_with)]
         lines.append(
-            f"teacher {name}: {printable(record.model)} ({printable(record.family)}, {record.vocabulary_size:,} tokens)"
+            f"teacher {name}: {printable(' with '.join(models))} ({printable(record.family)}, "
+            f"{record.vocabulary_size:,} tokens)"
         )
     rows = [[*key, *_cells(figures, predictions.top_k)] for key, figures in figures_of.items()]
     if len(figures_of) > 1:

@@ -57,11 +57,24 @@ class Masking(_Record):
         return self
 
 
-class TeacherRecord(_Record):
-    """One teacher: where it was loaded from, and a fingerprint of exactly what was loaded."""
+class MixedModelRecord(_Record):
+    """A further model of a teacher, and its weight in the mean of the distributions."""
 
     model: str
     revision: str | None
+    weight: Share
+
+
+class TeacherRecord(_Record):
+    """One teacher: where it was loaded from, and a fingerprint of exactly what was loaded.
+
+    `mixed_with` are further models of the same vocabulary; the weight of `model` is what theirs leave of 1.
+    """
+
+    model: str
+    revision: str | None
+    # Not written where there are none, so that manifests and runs of before are as they were.
+    mixed_with: list[MixedModelRecord] = Field([], exclude_if=lambda mixed_with: not mixed_with)
     family: str
     languages: list[Name]
     vocabulary_size: Count

@@ -6,14 +6,15 @@ import json
 import torch
 from pydantic import BaseModel
 
-from pipeline.config import PipelineConfig
+from pipeline.config import PipelineConfig, TeacherConfig
 from pipeline.job.plan import TextPlan, divide_languages
+from pipeline.teachers.mixture import mixture_fingerprint
 from pipeline.teachers.model import check_model, load_model, teacher_fingerprint
 from pipeline.teachers.predictor import try_forward
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.config import recorded
 from schemas.errors import UserError, differences
-from schemas.manifest import MANIFEST_FILE, RUN_FILE, TeacherRecord, VocabularyRecord
+from schemas.manifest import MANIFEST_FILE, RUN_FILE, MixedModelRecord, TeacherRecord, VocabularyRecord
 from schemas.secrets import without_secrets
 from schemas.storage import create_bytes, join, list_files, read_bytes, write_bytes
 from schemas.vocabulary import Vocabulary
@@ -63,18 +64,28 @@ def describe_run(
 
 def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> TeacherRecord:
     teacher = config.teachers[name]
-    model = load_model(name, teacher) if config.top_k else None
-    if model:
-        check_model(tokenizer, model, config.top_k, config.max_length, config.tail_samples)
-        try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
+    parts = teacher.parts if config.top_k else []
+    fingerprints = [_try_model(name, part, config, tokenizer) for part in parts]
     return TeacherRecord(
         model=without_secrets(teacher.model),
         revision=teacher.revision,
+        mixed_with=[
+            MixedModelRecord(model=without_secrets(part.model), revision=part.revision, weight=part.weight)
+            for part in teacher.mixed_with
+        ],
         family=tokenizer.family,
         languages=list(teacher.languages),
         vocabulary_size=len(tokenizer.tokens),
-        fingerprint=teacher_fingerprint(tokenizer, model),
+        fingerprint=mixture_fingerprint(fingerprints, teacher.weights) if parts else tokenizer.fingerprint,
     )
+
+
+def _try_model(name: str, part: TeacherConfig, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:
+    """Loads and checks one model, which is gone when this returns; its fingerprint."""
+    model = load_model(name, part)
+    check_model(tokenizer, model, config.top_k, config.max_length, config.tail_samples)
+    try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
+    return teacher_fingerprint(tokenizer, model)
 
 
 def claim_output(output: str, run: RunSpec) -> None:

@@ -34,6 +34,7 @@ from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers
 from pipeline.student_tokenizers.word_counts import SAMPLE_BYTES, WORDS_FILE, count_words, read_words, without
 from pipeline.teachers.exact_tokenizer import tokenizer_faults
 from pipeline.teachers.loading import load_teacher
+from pipeline.teachers.mixture import check_mixture
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
@@ -87,6 +88,8 @@ def prepare(config: PipelineConfig, sample_bytes: int | None = None) -> Prepared
     text = plan_text(config)
     shards = plan_shards(config, text)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
+    for name, tokenizer in tokenizers.items():
+        check_mixture(tokenizer, config.teachers[name])
     extended = _open_extended(config)
     vocabulary = merge(list(tokenizers.values()), config.token_identity, extended.vocabulary if extended else None)
     groups = _groups(shards)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config import PipelineConfig
+from pipeline.teachers.mixture import mixture_fingerprint
 from pipeline.teachers.model import load_model, teacher_fingerprint
 from pipeline.teachers.predictor import Predictor
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
@@ -42,17 +43,22 @@ def load_teacher(
     """
     teacher = config.teachers[name]
     tokenizer = load_tokenizer(name, teacher)
-    model = load_model(name, teacher) if config.top_k else None
-    current = teacher_fingerprint(tokenizer, model)
+    models = [load_model(name, part) for part in teacher.parts] if config.top_k else []
+    fingerprints = [teacher_fingerprint(tokenizer, model) for model in models]
+    current = mixture_fingerprint(fingerprints, teacher.weights) if models else tokenizer.fingerprint
     if current != fingerprint:
         raise UserError(
             f"teacher {name!r} ({without_secrets(teacher.model)}) is {current[:12]} here, but was {fingerprint[:12]} when the run began; "
             "pin `revision` to a commit"
         )
     threads = config.inference_threads or threads or os.cpu_count() or 1
+    predictor = None
+    if models:
+        first, *others = models
+        predictor = Predictor(first, tokenizer, teacher, config.top_k, threads, config.max_length, others)
     return Teacher(
         tokenizer=tokenizer,
-        predictor=Predictor(model, tokenizer, teacher, config.top_k, threads, config.max_length) if model else None,
+        predictor=predictor,
         to_merged=vocabulary.to_merged(name),
         to_teacher=vocabulary.teacher_ids[name],
         vocabulary_sha256=vocabulary.sha256,

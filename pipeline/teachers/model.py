@@ -127,10 +127,8 @@ def check_model(
         raise UserError(f"{where}: max_length is {max_length}, but it reads at most {limit} tokens; lower max_length")
 
 
-def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel | None) -> str:
+def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel) -> str:
     """sha256 over the tokenizer, the model's configuration, all its weights and the code that it brings."""
-    if model is None:
-        return tokenizer.fingerprint
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _INCIDENTAL}
     digest = hashlib.sha256(tokenizer.fingerprint.encode())
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())

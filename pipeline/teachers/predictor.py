@@ -5,7 +5,7 @@ Legend: B batch, L padded length, M masked positions, K top-k, S tail samples, V
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from pipeline.config import TeacherConfig
 from pipeline.teachers.forward import Forward
+from pipeline.teachers.mixture import Mixture
 from pipeline.teachers.model import longest_exact_sequence
 from pipeline.teachers.tail import sample_tail
 from pipeline.teachers.tokenizer import TeacherTokenizer
@@ -70,21 +71,26 @@ class Predictor:
         top_k: int,
         threads: int = 1,
         max_length: int = 128,
+        mixed_with: Sequence[PreTrainedModel] = (),
     ):
+        """`mixed_with` are the models of `config.mixed_with`."""
         device = choose_device(config.device)
         self.dtype = choose_dtype(config.dtype, device)
         self._device = device
         self._device_kind = "cpu" if device.type == "cpu" else "other"
         self._top_k = top_k
         self._pad = tokenizer.pad_id
-        # As a Module, because the type of PreTrainedModel.to is lost in its decorator.
-        module: torch.nn.Module = model
-        module.to(device)
+        # As Modules, because the type of PreTrainedModel.to is lost in its decorator.
+        modules: list[torch.nn.Module] = [model, *mixed_with]
+        for module in modules:
+            module.to(device)
         # Tried in float32, where rounding does not hide what differs, and then run as configured.
-        self._forward = try_forward(model.eval(), tokenizer, device, max_length)
+        forwards = [try_forward(part.eval(), tokenizer, device, max_length) for part in (model, *mixed_with)]
+        self._forward = Mixture(forwards, config.weights, device) if mixed_with else forwards[0]
         self._threads = threads if device.type == "cpu" and self._forward.concurrent else 1
         self._warn(f"teacher {tokenizer.name!r} ({type(model).__name__})")
-        module.to(self.dtype)
+        for module in modules:
+            module.to(self.dtype)
         try:
             self.log_distributions(tokenizer.ordinary_ids[:4], np.arange(1))
         except Exception as error:  # Not every operation exists in every precision, for example Fourier transforms.

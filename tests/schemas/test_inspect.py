@@ -92,6 +92,12 @@ def test_one_language(predictions, frame):
     assert list(table(printed).index) == ["ru"]
 
 
+def test_all_models_of_a_teacher(copied):
+    further = {"model": "org/second", "revision": None, "weight": 0.3}
+    edit_manifest(copied, lambda content: content["teachers"]["ru-unigram"].update(model="a", mixed_with=[further]))
+    assert "teacher ru-unigram: a with org/second by 0.3 (" in summarize(open_predictions(str(copied)))
+
+
 def test_reasons_and_a_language_without_rows(predictions, manifest, copied):
     empty = {"language": "xx", "teacher": "en-wordpiece", "records": 6, "used": 0, "rows": 0}
 

@@ -6,7 +6,7 @@ from typing import Any
 import yaml
 
 from schemas.errors import printable
-from schemas.manifest import Predictions
+from schemas.manifest import Predictions, TeacherRecord
 from trainer.artifacts.scores import LanguageScores
 from trainer.config import TrainerConfig
 from trainer.data.stages import Stage
@@ -38,7 +38,7 @@ def model_card(
         "distilled from the teachers below by MergeDistill (Khanuja, Johnson and Talukdar, 2021, "
         "https://arxiv.org/abs/2106.02834).",
         '`AutoTokenizer` reads text of any of its languages; with `subfolder="tokenizers/<language>"` it segments a '
-        "language exactly as its teacher does.",
+        "language exactly as its (first) teacher does.",
         "## To be written by you\n\nLicence (the teachers' and the data's allow which?), intended uses, limitations, "
         "where the training text comes from.",
         "## Teachers",
@@ -63,8 +63,7 @@ def _teachers(predictions: Predictions) -> str:
     rows = [
         [
             name,
-            _text(t.model),
-            _text(t.revision or ""),
+            *(_cell(t, field) for field in ("model", "revision")),
             _text(t.family),
             " ".join(t.languages),
             f"{t.vocabulary_size:,}",
@@ -72,6 +71,12 @@ def _teachers(predictions: Predictions) -> str:
         for name, t in predictions.teachers.items()
     ]
     return _table(["teacher", "model", "revision", "tokenizer", "languages", "vocabulary"], rows)
+
+
+def _cell(record: TeacherRecord, field: str) -> str:
+    """A field of a teacher's models, one a line, with the weights of further ones."""
+    rest = [f"{_text(getattr(part, field) or '-')} (weight {part.weight:g})" for part in record.mixed_with]
+    return "<br>".join([_text(getattr(record, field) or ("-" if rest else "")), *rest])
 
 
 def _data(predictions: Predictions) -> str:
