@@ -6,7 +6,6 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
-from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from schemas.errors import UserError
 from schemas.yaml_nodes import expected_text, find, read_nodes
@@ -45,8 +44,10 @@ class Config(BaseModel):
 
 def fault_at(*location: str, message: str) -> ValidationError:
     """What a section's validator raises of a field further in: with its place `load_config` names the line."""
-    error = PydanticCustomError("value_error", "{message}", {"message": message})
-    return ValidationError.from_exception_data("", [InitErrorDetails(type=error, loc=location, input=None)])
+    context = {"error": ValueError(message)}
+    return ValidationError.from_exception_data(
+        "", [{"type": "value_error", "loc": location, "input": None, "ctx": context}]
+    )
 
 
 def recorded(config: Config) -> dict[str, Any]:

@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from transformers import AutoTokenizer
 
+from pipeline.drift import report
+from pipeline.trim.folders import trim
 from schemas.manifest import TEACHER_TOKENIZERS, open_predictions
 from tests.support.readers import reader, take
 from tests.support.training import train, write_config
@@ -106,3 +107,20 @@ def test_what_is_exported(shared, trained):
     rows = sum(file.record.rows for file in opened.files if file.record.language == "en")
     assert f"| en | en-wordpiece ru-unigram | {rows:,} |" in card
     assert "| ru en |" in card
+
+
+def test_trimmed_predictions_have_both_teachers(shared, tmp_path):
+    before = open_predictions(str(shared[0]))
+    trim(before, str(tmp_path / "trimmed"))
+    after = open_predictions(str(tmp_path / "trimmed"))
+    # Every token that the rows emit is kept, and with it every row.
+    counts = [
+        {(record.language, record.teacher): (record.records, record.rows) for record in opened.manifests[0].languages}
+        for opened in (before, after)
+    ]
+    assert counts[0] == counts[1] and {("en", "en-wordpiece"), ("en", "ru-unigram")} < counts[0].keys()
+
+
+def test_the_drift_report_compares_with_the_first_teacher(shared, text, capsys):
+    figures = report(open_predictions(str(shared[0])), {"en": [str(text / "en.heldout.txt")]})
+    assert figures["languages"]["en"]["teacher"] == "en-wordpiece"
