@@ -6,6 +6,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
+from examples.demo.__main__ import STUDENTS
 from pipeline.config import PipelineConfig
 from schemas.config import describe_fields, load_config, nested_config, recorded
 from schemas.errors import UserError
@@ -19,7 +20,6 @@ CONFIGS = [
     (PipelineConfig, "examples/hub/predictions.yaml"),
     (PipelineConfig, "examples/hub/heldout.yaml"),
     (TrainerConfig, "examples/demo/student.yaml"),
-    (TrainerConfig, "examples/demo/mlm-only.yaml"),
     (TrainerConfig, "examples/hub/student.yaml"),
 ]
 
@@ -29,13 +29,21 @@ def test_examples_are_valid(model, path):
     load_config(str(ROOT / path), model)
 
 
-def test_the_two_students_of_the_demo_differ_in_lambda_alone():
-    kd, mlm = (
-        yaml.safe_load((ROOT / "examples/demo" / name).read_text()) for name in ("student.yaml", "mlm-only.yaml")
+def test_the_demos_students_differ_in_start_and_lambda_alone():
+    path = str(ROOT / "examples/demo/student.yaml")
+    configs = {name: load_config(path, TrainerConfig, list(overrides)) for name, overrides in STUDENTS.items()}
+    assert {name: config.distillation.distils for name, config in configs.items()} == {
+        "student": True,
+        "student-random": True,
+        "mlm-only": False,
+        "mlm-only-random": False,
+    }
+    assert configs["student"].student == configs["mlm-only"].student
+    assert configs["student-random"].student == configs["mlm-only-random"].student
+    assert configs["student-random"].student.encoder_from is None
+    assert (
+        len({config.model_copy(update=dict.fromkeys(("student", "distillation"))) for config in configs.values()}) == 1
     )
-    assert mlm.pop("distillation") == {"kd_weight": 0} and kd.pop("distillation")["kd_weight"] > 0
-    assert mlm.pop("output") != kd.pop("output")
-    assert kd == mlm
 
 
 def fields(model: type[BaseModel], prefix: str = ""):
@@ -214,7 +222,7 @@ def test_a_missing_configuration():
         (
             TrainerConfig,
             "examples/demo/student.yaml",
-            "output predictions heldout fsdp gradient_checkpointing max_skipped_steps reader_threads logging_steps "
+            "output predictions heldout stages fsdp gradient_checkpointing max_skipped_steps reader_threads logging_steps "
             "wandb_project eval_steps early_stopping_patience export save_steps save_total_limit",
         ),
     ],
