@@ -1,5 +1,6 @@
 """The tasks that an evaluation knows, in the order of reports."""
 
+from trainer.evaluation.tasks.likelihood import Likelihood
 from trainer.evaluation.tasks.task import Task
 
-TASKS: tuple[type[Task], ...] = ()
+TASKS: tuple[type[Task], ...] = (Likelihood,)

@@ -1,0 +1,149 @@
+"""Texts as the sequences that a model scores: tokenized, cut at words where they are too long, framed by special tokens.
+
+Legend: N texts, P pieces, T tokens of all pieces, laid end to end, special tokens included; G groups of one text's words.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from unicodedata import normalize
+
+import numpy as np
+from transformers import PreTrainedTokenizerFast
+
+from schemas.errors import UserError
+from schemas.ragged import ranges
+from trainer.evaluation.words import words_of_characters, words_of_tokens
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """N texts as P pieces, int64 throughout.
+
+    Attributes:
+      ids_T: token ids.
+      word_ends_T: the position in its piece at which the word of each token ends, 0 for the special tokens around it.
+      lengths_P: tokens.
+      text_P: the text of each piece, ascending.
+      characters_N: characters in NFC, white space included.
+      unknown_N: characters in NFC that unknown tokens stand for.
+      changed_N: characters in NFC, but for white space and unknown ones, that are not in what the tokens decode to.
+    """
+
+    ids_T: np.ndarray
+    word_ends_T: np.ndarray
+    lengths_P: np.ndarray
+    text_P: np.ndarray
+    characters_N: np.ndarray
+    unknown_N: np.ndarray
+    changed_N: np.ndarray
+
+
+def make_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Pieces:
+    """Tokenizes texts, and cuts those of more than `max_length` tokens into the fewest pieces, at words.
+
+    The pieces of a text are about equally long, so that none is a stub without context. A word that is longer than a piece
+    is cut as well.
+
+    Raises:
+      UserError: the tokenizer frames sequences with something other than fixed special tokens.
+    """
+    prefix, suffix = special_frame(tokenizer)
+    encoded = tokenizer(
+        list(texts),
+        add_special_tokens=False,
+        # Text that spells a special token is text.
+        split_special_tokens=True,
+        return_offsets_mapping=True,
+        return_attention_mask=False,
+        return_token_type_ids=False,
+        verbose=False,
+    )
+    ids, word_ends, lengths, text_P, counts = [], [], [], [], []
+    for number, text in enumerate(texts):
+        text_ids = np.array(encoded["input_ids"][number], np.int64)
+        starts, ends = np.array(encoded["offset_mapping"][number], np.int64).reshape(-1, 2).T
+        words_C = words_of_characters(text)
+        counts.append(_counts(text, words_C, text_ids, starts, ends, tokenizer))
+        lengths_G = np.bincount(words_of_tokens(words_C, starts, ends))
+        first = 0
+        for piece_G in cut(lengths_G.tolist(), max_length - len(prefix) - len(suffix)):
+            last = first + sum(piece_G)
+            ids += [prefix, text_ids[first:last], suffix]
+            ends_G = np.cumsum(piece_G) + len(prefix)
+            word_ends += [np.zeros_like(prefix), np.repeat(ends_G, piece_G), np.zeros_like(suffix)]
+            lengths.append(len(prefix) + last - first + len(suffix))
+            text_P.append(number)
+            first = last
+    empty = np.empty(0, np.int64)
+    return Pieces(
+        np.concatenate([empty, *ids]),
+        np.concatenate([empty, *word_ends]),
+        np.array(lengths, np.int64),
+        np.array(text_P, np.int64),
+        *np.array(counts, np.int64).reshape(-1, 3).T,
+    )
+
+
+def cut(lengths_G: Sequence[int], room: int) -> list[list[int]]:
+    """The lengths of the groups in each piece, in order: the fewest pieces of at most `room`, the longest of them shortest.
+
+    A group of more than `room` is cut itself.
+    """
+    lengths = [part for length in lengths_G for part in [room] * (length // room) + [length % room] if part]
+    if sum(lengths) <= room:
+        return [lengths] if lengths else []
+    fewest = len(_filled(lengths, room))
+    limits = range(max(lengths), room + 1)
+    return _filled(lengths, limits[bisect_left(limits, True, key=lambda limit: len(_filled(lengths, limit)) <= fewest)])
+
+
+def special_frame(tokenizer: PreTrainedTokenizerFast) -> tuple[np.ndarray, np.ndarray]:
+    """The ids before a sequence and those after it. UserError where they are not the same for all."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    framed = tokenizer("a", return_special_tokens_mask=True)
+    # Not by searching for the tokens of the text: they may be unknown ones, which are special too.
+    start = framed["special_tokens_mask"].index(0) if 0 in framed["special_tokens_mask"] else 0
+    if not bare or framed["input_ids"][start : start + len(bare)] != bare:
+        raise UserError(
+            f"{tokenizer.name_or_path}: its tokenizer does not frame a sequence with fixed special tokens; it cannot be "
+            "evaluated"
+        )
+    return (
+        np.array(framed["input_ids"][:start], np.int64),
+        np.array(framed["input_ids"][start + len(bare) :], np.int64),
+    )
+
+
+def _filled(lengths: list[int], limit: int) -> list[list[int]]:
+    """Pieces that each take all that fit."""
+    pieces: list[list[int]] = []
+    size = limit
+    for length in lengths:
+        if size + length > limit:
+            pieces.append([])
+            size = 0
+        pieces[-1].append(length)
+        size += length
+    return pieces
+
+
+def _counts(
+    text: str,
+    words_C: np.ndarray,
+    ids: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    tokenizer: PreTrainedTokenizerFast,
+) -> tuple[int, int, int]:
+    """(characters, unknown ones, changed ones) of one text."""
+    is_unknown = ids == tokenizer.unk_token_id
+    unknown_C = np.zeros(len(text), bool)
+    unknown_C[ranges(starts[is_unknown], (ends - starts)[is_unknown])] = True
+    unknown_C &= words_C >= 0
+    known = "".join(np.array(list(text), object)[~unknown_C])
+    unknown = "".join(np.array(list(text), object)[unknown_C])
+    decoded = str(tokenizer.decode(ids[~is_unknown].tolist(), clean_up_tokenization_spaces=False))
+    lost = Counter("".join(normalize("NFC", known).split())) - Counter(normalize("NFC", decoded))
+    return len(normalize("NFC", text)), len(normalize("NFC", unknown)), lost.total()
