@@ -1,0 +1,47 @@
+"""Lines of UTF-8 files, local or at a URL."""
+
+import codecs
+
+from schemas.corpus.encodings import HEAD_BYTES, check_text
+from schemas.errors import UserError, first_line
+from schemas.secrets import without_secrets
+from schemas.storage import reaching, read_bytes
+
+
+def read_text(file: str) -> str:
+    """The text of a file without its byte order mark; line ends are as they are.
+
+    Raises:
+      UserError: there is no such file, or it is empty or not UTF-8.
+    """
+    shown = without_secrets(file)
+    try:
+        with reaching(shown):
+            content = read_bytes(file)
+    except FileNotFoundError:
+        raise UserError(f"{shown}: there is no such file; correct the path") from None
+    except OSError as error:
+        raise UserError(f"{shown}: cannot be read ({first_line(error)})") from None
+    content = content.removeprefix(codecs.BOM_UTF8)
+    if not content.strip():
+        raise UserError(f"{shown}: is empty; give a file with examples, or leave it out")
+    check_text(shown, content[:HEAD_BYTES])
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{shown}:{line}: is not UTF-8; convert the file to UTF-8") from None
+
+
+def read_lines(file: str) -> list[str]:
+    r"""The lines of a file, without their ends (`\n`, `\r\n`), and without empty lines at the end of the file.
+
+    Other characters that Python's `splitlines` would split at, such as U+2028, are part of the text.
+
+    Raises:
+      UserError: as `read_text`.
+    """
+    lines = [line.removesuffix("\r") for line in read_text(file).split("\n")]
+    while not lines[-1]:
+        lines.pop()
+    return lines

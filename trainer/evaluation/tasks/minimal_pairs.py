@@ -1,0 +1,57 @@
+"""Minimal pairs: whether a model finds the grammatical one of two sentences more likely."""
+
+import hashlib
+import json
+from typing import Self
+
+import numpy as np
+
+from trainer.evaluation.config import EvaluationConfig, ModelConfig
+from trainer.evaluation.formats.minimal_pairs import read_minimal_pairs
+from trainer.evaluation.models import Model
+from trainer.evaluation.pseudo_likelihood import score_texts
+from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task
+
+
+class MinimalPairs(Task):
+    """The share of pairs whose right sentence has the higher pseudo-likelihood (Warstadt et al. 2020, "BLiMP").
+
+    Sentences are scored whole, as in `trainer.evaluation.tasks.likelihood`: within words from left to right, and with what
+    unknown tokens hide. A tie counts half, so that a model that tells nothing apart has 0.5. A unit is a pair.
+    """
+
+    key, title = "minimal_pairs", "minimal pairs"
+    metrics = (Metric("accuracy", "accuracy"),)
+    needs_mask_token = True
+
+    def __init__(self, config: EvaluationConfig):
+        self._pairs = {language: read_minimal_pairs(files) for language, files in config.minimal_pairs.items()}
+        self._max_length, self._batch_tokens = config.max_length, config.batch_tokens
+        content = json.dumps([self._pairs, self._max_length], sort_keys=True)
+        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+
+    @classmethod
+    def from_config(cls, config: EvaluationConfig) -> Self | None:
+        """Reads and checks the pairs. UserError names the file and the line."""
+        return cls(config) if config.minimal_pairs else None
+
+    def jobs(self, name: str, model: ModelConfig) -> list[Job]:
+        """One for each language that the model was made for."""
+        languages = [language for language in self._pairs if model.languages is None or language in model.languages]
+        return [Job(self.key, name, language) for language in languages]
+
+    def run(self, job: Job, model: Model) -> list[Scores]:
+        """The accuracy on the job's language."""
+        sentences = [sentence for pair in self._pairs[job.language] for sentence in pair]
+        bits = score_texts(sentences, model, job.language, self._max_length, self._batch_tokens).bits_N
+        correct_U = preferences(bits[::2], bits[1::2])
+        return [Scores(job.language, {"accuracy": Ratio(correct_U, np.ones_like(correct_U))})]
+
+
+def preferences(right_U: np.ndarray, wrong_U: np.ndarray) -> np.ndarray:
+    """float64 [U]: 1 where the right sentence costs fewer bits, 0 where it costs more, 0.5 where the two cost the same.
+
+    What differs by less than float32 can tell is the same: a sentence's bits depend a little on what else is in its batch.
+    """
+    tie_U = np.isclose(right_U, wrong_U, rtol=2.0**-20, atol=0)
+    return np.where(tie_U, 0.5, (right_U < wrong_U).astype(np.float64))
