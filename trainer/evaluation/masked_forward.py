@@ -93,31 +93,36 @@ class MaskedForward:
 
     @torch.inference_mode()
     def _try_out(self, ids: np.ndarray, where: str) -> None:
-        short = ids[: len(ids) // 2]
-        expected_MV = self._run(short[None], None)[0].float()
-        if len(expected_MV) != len(short) or not torch.isfinite(expected_MV).all():
+        # Two sequences of one length: all logits, without an attention mask, are what must come out in every other way.
+        size = len(ids) // 2
+        both_BL, whole_BL = np.stack([ids[:size], ids[-size:]]), np.ones((2, size), bool)
+        expected_BLV = self._run(both_BL, None).float()
+        if expected_BLV.shape[:2] != both_BL.shape or not torch.isfinite(expected_BLV).all():
             raise UserError(f"{where}: its model does not give finite logits at each token; it cannot be evaluated")
-        tolerance = _TOLERANCE * float(expected_MV.abs().max())
-        # A short sequence beside one that is one token longer, and beside one that is twice as long.
-        for longer in (ids[: len(short) + 1], ids):
-            ids_BL, mask_BL = self.pad(np.concatenate([short, longer]), np.array([len(short), len(longer)]))
-            try:
-                logits_MV = self.logits(ids_BL, mask_BL, np.arange(len(short)))
-                self.padding_matters |= not _close(logits_MV, expected_MV, tolerance)
-            except Exception:  # It takes no attention mask.
-                self.padding_matters = True
-        self.head_everywhere = False
+        tolerance = _TOLERANCE * float(expected_BLV.abs().max())
+        expected_MV = expected_BLV.flatten(0, 1)
+        self.padding_matters, self.head_everywhere = True, False
+        rows_M = np.array([1, size - 1, size, size + 2])
+        self.head_everywhere = not self._gives(expected_MV[rows_M], tolerance, both_BL, whole_BL, rows_M)
+        # The first of them beside a sequence that is one token longer, and beside one that is twice as long.
+        self.padding_matters = False
+        rows_M = np.array([0, 1, size // 2, size - 1])
+        self.padding_matters = not all(
+            self._gives(
+                expected_MV[rows_M],
+                tolerance,
+                *self.pad(np.append(ids[:size], ids[-longer:]), np.array([size, longer])),
+                rows_M,
+            )
+            for longer in (size + 1, len(ids))
+        )
+
+    def _gives(self, expected_MV: torch.Tensor, tolerance: float, *arguments: np.ndarray) -> bool:
         try:
-            rows_M = np.array([1, len(short) - 1, len(short), len(short) + 2])
-            logits_MV = self.logits(np.stack([short, ids[-len(short) :]]), np.ones((2, len(short)), bool), rows_M)
-            expected_MV = self._run(np.stack([short, ids[-len(short) :]]), None).flatten(0, 1)[rows_M].float()
-            self.head_everywhere = not _close(logits_MV, expected_MV, tolerance)
-        except Exception:  # Its head needs all of them.
-            self.head_everywhere = True
-
-
-def _close(logits_MV: torch.Tensor, expected_MV: torch.Tensor, tolerance: float) -> bool:
-    return logits_MV.shape == expected_MV.shape and bool(((logits_MV - expected_MV).abs() <= tolerance).all())
+            logits_MV = self.logits(*arguments)
+        except Exception:  # The head needs all positions, or the model takes no attention mask.
+            return False
+        return logits_MV.shape == expected_MV.shape and bool(((logits_MV - expected_MV).abs() <= tolerance).all())
 
 
 def _keep_rows(wanted: SimpleNamespace, module: torch.nn.Module, arguments: Any, output: Any) -> Any:
