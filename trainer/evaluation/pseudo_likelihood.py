@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from schemas.errors import UserError
 from schemas.ragged import ranges
 from trainer.evaluation.masked_forward import MaskedForward
 from trainer.evaluation.models import Model
@@ -64,6 +65,11 @@ def score_texts(texts: Iterable[str], model: Model, language: str, max_length: i
             bits_N = UNKNOWN_BITS * pieces.unknown_N
             if forward is not None:
                 nats_S = -log_probabilities(forward, pieces, tokenizer.mask_token_id, batch_tokens)
+                if not np.isfinite(nats_S).all():
+                    raise UserError(
+                        f"models.{model.name}: gives NaN or infinite probabilities to text of {language}; its weights are "
+                        "damaged"
+                    )
                 text_S = np.repeat(pieces.text_P, pieces.lengths_P)[pieces.word_ends_T > 0]
                 bits_N = bits_N + np.bincount(text_S, nats_S, len(window)) / math.log(2)
             scores.append([bits_N, pieces.characters_N, pieces.unknown_N, pieces.changed_N])

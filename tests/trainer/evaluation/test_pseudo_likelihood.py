@@ -7,8 +7,10 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer, BertForMaskedLM
 
+from schemas.errors import UserError
 from tests.support import world
 from tests.support.architectures import tiny
+from tests.support.teachers import broken_teacher
 from trainer.evaluation.config import ModelConfig
 from trainer.evaluation.models import Model
 from trainer.evaluation.pseudo_likelihood import UNKNOWN_BITS, score_texts
@@ -115,6 +117,12 @@ def test_a_model_that_padding_reaches_is_scored_as_alone(teachers, tmp_path):
     texts = TEXTS[:3]
     scores = score_texts(texts, load(tmp_path), "x", 128, 4096)
     assert scores.bits_N == pytest.approx([plain_bits(tmp_path, text) for text in texts], rel=1e-5)
+
+
+def test_damaged_weights_are_one_line(teachers, tmp_path):
+    broken_teacher(teachers, tmp_path)
+    with pytest.raises(UserError, match=r"models.m: gives NaN or infinite probabilities to text of en"):
+        score_texts(["the sea", "a teacher"], load(tmp_path), "en", 128, 64)
 
 
 def test_text_without_tokens_costs_nothing(teachers):

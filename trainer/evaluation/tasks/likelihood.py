@@ -20,9 +20,9 @@ class Likelihood(Task):
       - Special tokens around a piece are not scored.
       - An unknown token costs its own bits and 20.1 (`UNKNOWN_BITS`) for each character that it hides.
 
-    What is left is in the figures: `changed_characters` is the share of characters, but for white space, that the tokenizer
-    reads as others (it lowers case, drops accents) and that the model therefore need not predict; `unknown_characters` is
-    the share that unknown tokens stand for.
+    What is left is in the figures, shares of all characters: `changed_characters` are those that the tokenizer reads as others
+    (it lowers case, drops accents; white space is not counted) and that the model therefore need not predict;
+    `unknown_characters` are those that unknown tokens stand for.
     """
 
     key, title = "likelihood", "pseudo-likelihood"
