@@ -104,14 +104,16 @@ class Runs:
         Args:
           teachers: of each language.
           kinds: of `LENGTHS`.
+          settings: of the pipeline; `max_records` of each language and `mixed_with` by teacher.
         """
         names = list(dict.fromkeys(teacher for of_language in teachers.values() for teacher in of_language))
-        max_records = settings.pop("max_records", None)
+        max_records, mixed_with = settings.pop("max_records", None), settings.pop("mixed_with", {})
         config = {
             "teachers": {
                 teacher: {
                     "model": self._path(f"teachers/{teacher}"),
                     "languages": [language for language, of_language in teachers.items() if teacher in of_language],
+                    "mixed_with": mixed_with.get(teacher, []),
                 }
                 for teacher in names
             },
@@ -131,12 +133,26 @@ class Runs:
                 of_split["masking"] = HELDOUT_MASKING
             self._command("pipeline", f"{kind}-{name}", of_split, *names)
 
-    def student(self, name: str, capture: str, steps: int, both_lengths: bool = False, **settings: Any) -> str:
-        """Trains a student on a capture: `root/students/<name>`. `settings` replace whole sections of the configuration."""
+    def student(
+        self,
+        name: str,
+        capture: str,
+        steps: int,
+        both_lengths: bool = False,
+        further: tuple[str, ...] = (),
+        **settings: Any,
+    ) -> str:
+        """Trains a student on a capture: `root/students/<name>`.
+
+        Args:
+          further: captures that stages read.
+          settings: replace whole sections of the configuration.
+        """
         config = self._training(f"students/{name}", f"predictions/{capture}", steps, both_lengths)
         config |= {"heldout": self._path(f"heldout/{capture}"), "eval_steps": 100, "distillation": {"kd_weight": 0.8}}
         kinds = (*(LENGTHS if both_lengths else ("long",)), "heldout")
-        return self._command("trainer", name, config | settings, *(f"{kind}-{capture}" for kind in kinds))
+        needs = [f"{kind}-{capture}" for kind in kinds] + [f"long-{other}" for other in further]
+        return self._command("trainer", name, config | settings, *needs)
 
     def evaluation(self, name: str, models: dict[str, dict[str, Any]], **tasks: Any) -> str:
         """Evaluates models, `root/evaluation/<name>`. The models' folders are below `root`."""
@@ -148,6 +164,10 @@ class Runs:
         } | tasks
         needs = [Path(model["model"]).name for model in models.values()]
         return self._command("trainer.evaluation", f"evaluation-{name}", config, *needs)
+
+    def predictions(self, capture: str) -> str:
+        """The folder of a capture's predictions on long sequences."""
+        return self._path(f"predictions/{capture}-long")
 
     def heldout_text(self, languages: list[str], records: int) -> dict[str, Any]:
         """The `text` section of an evaluation."""

@@ -1,0 +1,150 @@
+"""`python -m examples.claims.methods`: what each addition to the paper's method brings, on or off, with three seeds.
+
+On the teachers and text of `make claims`, which has to be run before, and on those of `../shared/data` where it is.
+"""
+
+import json
+import sys
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+from examples.claims.plan import GROUPS, from_teachers
+from examples.claims.runs import Runs
+from examples.schedule import run_steps
+from schemas.storage import write_bytes
+from schemas.tables import format_table
+
+ROOT = Path("claims")
+SHARED = Path("../shared/data")
+SEEDS = (0, 1, 2)
+STEPS = 400
+CHAPTERS = 400
+# Paragraphs of the Python documentation, shorter than chapters.
+PARAGRAPHS = 8000
+SHARED_TEACHERS = {"es": "es-unigram", "fr": "fr-bpe", "en": "en-wordpiece"}
+FALLING = {"0.40": 0.4, "0.25": 0.25, "0.15": 0.15}
+
+
+def main() -> None:
+    """Runs what is missing and writes `claims/methods.md`."""
+    parts = ["# What each addition brings", ""]
+    tables = {"The claims' unrelated languages": _unrelated()}
+    if SHARED.is_dir():
+        tables["English, Spanish and French documentation"] = _documentation()
+    else:
+        print(f"methods: {SHARED} is not there, so its teachers are skipped")
+    for title, (runs, names) in tables.items():
+        run_steps(runs.steps, runs.root, processes=2)
+        parts += [f"## {title}", "", _table(runs.root, names), ""]
+    parts.append(
+        f"{STEPS} steps; means over languages of held-out figures; mean and standard deviation of {len(SEEDS)} seeds."
+    )
+    text = "\n".join(parts) + "\n"
+    write_bytes(str(ROOT / "methods.md"), text.encode())
+    print(text)
+
+
+def _unrelated() -> tuple[Runs, list[str]]:
+    runs = Runs(ROOT)
+    languages = list(GROUPS["unrelated"])
+    teachers = {language: [language] for language in languages}
+    names = _methods(runs, "methods", teachers, from_teachers(languages[0]), CHAPTERS)
+    # Each teacher and the same teacher after further steps, averaged at each position.
+    mixed = {
+        language: [{"model": str(ROOT / "teachers" / f"{language}-further"), "weight": 0.5}] for language in languages
+    }
+    runs.capture("methods-mixture", teachers, max_records=CHAPTERS, mixed_with=mixed)
+    names.append(_students(runs, "methods-mixture", "methods-mixture", {"student": from_teachers(languages[0])}))
+    return runs, names
+
+
+def _documentation() -> tuple[Runs, list[str]]:
+    root = ROOT / "shared"
+    runs = Runs(root)
+    for language, teacher in SHARED_TEACHERS.items():
+        for split in ("train", "heldout"):
+            target = root / "corpora" / language / f"{split}.txt"
+            write_bytes(str(target), (SHARED / "raw" / f"{language}.{split}.txt").read_bytes())
+        link = root / "teachers" / language
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.exists():
+            link.symlink_to((SHARED / "teachers" / teacher).resolve())
+    student = {
+        "architecture_from": str(root / "teachers" / "es"),
+        "encoder_from": "es",
+        "embeddings_from_teachers": True,
+    }
+    teachers = {language: [language] for language in SHARED_TEACHERS}
+    return runs, _methods(runs, "methods", teachers, student, PARAGRAPHS)
+
+
+def _methods(
+    runs: Runs, capture: str, teachers: dict[str, list[str]], student: dict[str, Any], records: int
+) -> list[str]:
+    """Steps of students with one addition each; their names without seeds."""
+    runs.capture(capture, teachers, max_records=records)
+    runs.capture(f"{capture}-tail", teachers, max_records=records, tail_samples=8)
+    for rate in FALLING:
+        if rate != "0.25":
+            masking = {"mlm_probability": FALLING[rate]}
+            runs.capture(f"{capture}-{rate}", teachers, max_records=records, masking=masking)
+    by_rate = {rate: capture if rate == "0.25" else f"{capture}-{rate}" for rate in FALLING}
+    falling = [
+        {"until": until, "predictions": runs.predictions(name)}
+        for until, name in zip((0.5, 0.8, None), by_rate.values(), strict=True)
+    ]
+    base = {"student": student}
+    changed: dict[str, dict[str, Any]] = {
+        "base": base,
+        "orthogonal": {"student": student | {"token_alignment": "orthogonal"}},
+        "least-squares": {"student": student | {"token_alignment": "least_squares"}},
+        "omp": {"student": student | {"token_alignment": "omp"}},
+        "falling-rate": base | {"stages": falling, "further": tuple(by_rate.values())},
+        "falling-alpha": base
+        | {"stages": [{"until": 0.5, "alpha": 0.7}, {"until": 0.8, "alpha": 0.5}, {"alpha": 0.3}]},
+        "annealing": base | {"distillation": {"kd_weight": 1.0, "final_kd_weight": 0.5}},
+    }
+    names = [_students(runs, f"{capture}-{name}", capture, settings) for name, settings in changed.items()]
+    sampled = base | {"distillation": {"kd_weight": 0.8, "tail": "sampled"}}
+    return [*names, _students(runs, f"{capture}-sampled", f"{capture}-tail", sampled)]
+
+
+def _students(runs: Runs, name: str, capture: str, settings: dict[str, Any]) -> str:
+    for seed in SEEDS:
+        runs.student(f"{name}-{seed}", capture, STEPS, **settings, seed=seed)
+    return name
+
+
+def _table(root: Path, names: list[str]) -> str:
+    """The figures of each addition, and the difference to the base, seed by seed."""
+    figures = {name: [_scores(root / "students" / f"{name}-{seed}") for seed in SEEDS] for name in names}
+    base = figures[names[0]]
+    rows = []
+    for name, by_seed in figures.items():
+        columns = [
+            *zip(*by_seed, strict=True),
+            *zip(
+                *(
+                    [a - b for a, b in zip(ours, theirs, strict=True)]
+                    for ours, theirs in zip(by_seed, base, strict=True)
+                ),
+                strict=True,
+            ),
+        ]
+        rows.append([name, *(f"{mean(column):+.4f} ± {stdev(column):.4f}" for column in columns)])
+    heads = ["", "accuracy", "NLL", "accuracy beside base", "NLL beside base"]
+    return format_table(heads, rows, is_markdown=True)
+
+
+def _scores(student: Path) -> tuple[float, float]:
+    """(accuracy, NLL), means over the languages."""
+    languages = json.loads((student / "evaluation.json").read_text())["languages"].values()
+    return mean(scores["accuracy"] for scores in languages), mean(scores["nll"] for scores in languages)
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("stopped; run it again to go on")
