@@ -33,8 +33,15 @@ def _run(path: str, overrides: list[str]) -> int:
     # Imported late: --help and a bad configuration should not wait for torch.
     from transformers.utils.logging import disable_progress_bar
 
+    from trainer.evaluation.comparison.compare import compare
+    from trainer.evaluation.comparison.corpora import count_bytes
+    from trainer.evaluation.comparison.outputs import write_comparison
     from trainer.evaluation.run import run_evaluation
 
     disable_progress_bar()
-    run_evaluation(config)
+    # Counted first, so that a file that is missing is known before models run.
+    corpus_bytes = count_bytes(config.comparison.corpora) if config.comparison else {}
+    evaluation = run_evaluation(config)
+    if config.comparison:
+        print(write_comparison(compare(evaluation, corpus_bytes), config, config.comparison.routing))
     return 0

@@ -8,6 +8,7 @@ from schemas.config import Config, Unrecorded
 from schemas.corpus.config import Text
 from schemas.names import Name
 from schemas.paths import PathOrUrl
+from schemas.vocabulary import FIXED_COLUMNS
 
 Files = Annotated[
     list[PathOrUrl],
@@ -80,6 +81,22 @@ class FineTuningConfig(Config):
     max_train_examples: int | None = Field(None, ge=1, description="only the first so many examples; default all")
 
 
+class ComparisonConfig(Config):
+    """Candidates for teachers, ranked for each language of `text`."""
+
+    routing: Unrecorded[PathOrUrl] = Field(
+        description="the file that is written: the best teacher of each language, as the pipeline's `teachers` section"
+    )
+    candidates: list[Name] | None = Field(
+        None, min_length=2, description="models that are ranked. Default all of `models`, in their order"
+    )
+    corpora: dict[Name, Text] = Field(
+        {},
+        description="by language, the text that its teacher will read, for the hours that a candidate would take. Its files "
+        "are read once, to count their bytes",
+    )
+
+
 class EvaluationConfig(Config):
     """What is evaluated on what."""
 
@@ -104,6 +121,7 @@ class EvaluationConfig(Config):
     )
     question_answering: dict[Name, LabelledConfig] = Field({}, description="by language, SQuAD's JSON")
     retrieval: dict[Name, ParallelConfig] = Field({}, description="by a name of your choice, two parallel files")
+    comparison: ComparisonConfig | None = Field(None, description="which models are the better teachers")
     fine_tuning: FineTuningConfig = FineTuningConfig()
     seeds: list[int] = Field([0], min_length=1, description="fine-tuned tasks are repeated with each, and averaged")
     bootstrap_samples: int = Field(1000, ge=100, description="resamplings of the sentences behind an interval")
@@ -123,3 +141,24 @@ class EvaluationConfig(Config):
                 if teacher not in self.models:
                     raise ValueError(f"models.{name}.teachers.{language}: there is no model {teacher!r} in `models`")
         return self
+
+    @model_validator(mode="after")
+    def _comparison(self):
+        if not self.comparison:
+            return self
+        if not self.text:
+            raise ValueError("comparison: candidates are ranked on `text`; give it for each language")
+        for name in self.comparison.candidates or []:
+            if name not in self.models:
+                raise ValueError(f"comparison.candidates: there is no model {name!r} in `models`")
+        for name in self.candidates:
+            if name in FIXED_COLUMNS:
+                raise ValueError(f"models.{name}: the pipeline knows no teacher of that name; call it differently")
+        if stray := [language for language in self.comparison.corpora if language not in self.text]:
+            raise ValueError(f"comparison.corpora.{stray[0]}: `text` does not have the language {stray[0]!r}")
+        return self
+
+    @property
+    def candidates(self) -> list[str]:
+        """The models that the comparison ranks, in its order."""
+        return list((self.comparison and self.comparison.candidates) or self.models)

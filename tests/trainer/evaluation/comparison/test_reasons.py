@@ -1,0 +1,62 @@
+"""Reasons say what the figures say."""
+
+from tests.support.candidates import measured
+from trainer.evaluation.comparison.ranking import Measured, rank
+from trainer.evaluation.comparison.reasons import reasons
+
+
+def said(*candidates):
+    ranking = rank("de", list(candidates), 200)
+    return {candidate.name: reasons(candidate, ranking) for candidate in ranking.candidates}
+
+
+def test_a_clear_difference_is_told_from_both_sides():
+    text = said(measured("a"), measured("b", 0.2))
+    assert text["a"] == [text["b"][0].replace("worse than a", "better than b")]
+    assert text["b"][0].startswith("0.19") or text["b"][0].startswith("0.20")
+    assert text["b"][0].endswith("] bits per character worse than a")
+
+
+def test_equal_ones_say_what_decides():
+    text = said(measured("a"), measured("b"))
+    beginning = "no clear difference to {}: +0.000 [+0.000, +0.000] bits per character, at equal cost; "
+    assert text["a"] == [beginning.format("b") + "taken because it comes first in the configuration"]
+    assert text["b"] == [beginning.format("a") + "not taken because it comes later in the configuration"]
+    text = said(measured("a"), measured("b", operations=80))
+    assert text["b"][0].endswith("taken because it costs less, 0.80 times the operations a byte")
+    assert text["a"][0].endswith("not taken because it costs more, 1.25 times the operations a byte")
+
+
+def test_equal_ones_say_what_else_differs():
+    text = said(measured("a", pairs=0.8), measured("b", pairs=0.9))
+    assert text["a"][1] == "minimal pairs: 0.800 against 0.900 of b"
+    assert text["b"][1] == "minimal pairs: 0.900 against 0.800 of a"
+
+
+def test_minimal_pairs_that_say_the_opposite_are_named():
+    text = said(measured("a", pairs=0.6), measured("b", 0.2, pairs=0.9))
+    assert text["a"][1:] == ["minimal pairs: 0.600 against 0.900 of b"]
+
+
+def test_unknown_characters_are_named():
+    text = said(measured("a"), measured("b", 0.5, unknown=0.08), measured("c", unknown=0.75))
+    assert text["b"][1] == "8.0% of the characters are in unknown tokens, which it neither predicts nor teaches"
+    assert text["c"] == ["does not read the language: 75% of the characters are in unknown tokens"]
+
+
+def test_one_candidate_among_blind_ones():
+    assert said(measured("a")) == {"a": ["the only candidate"]}
+    assert said(measured("blind", unknown=1.0), measured("a"))["a"] == ["blind does not read the language"]
+
+
+def test_worse_than_another_of_the_best_is_said():
+    """`a` differs from the others by chance, record by record, and is chosen for its cost; `c` is clearly worse than `b`."""
+    by_chance = measured("b").ratios | {
+        "bits_per_character": measured("a", 0.001, spread=1.0).ratios["bits_per_character"]
+    }
+    ranking = rank(
+        "de", [Measured("a", by_chance, {"operations_per_byte": 1.0}), measured("b"), measured("c", 0.02)], 200
+    )
+    assert (ranking.chosen, ranking.tied, ranking.candidates[2].worse_than) == ("a", ["b"], ["b"])
+    assert reasons(ranking.candidates[2], ranking)[0].startswith("no clear difference to a")
+    assert reasons(ranking.candidates[2], ranking)[0].endswith("but clearly worse than b")

@@ -1,0 +1,67 @@
+"""From an evaluation to the ranking of each language."""
+
+from collections.abc import Mapping
+
+from trainer.evaluation.comparison.ranking import Measured, Ranking, rank
+from trainer.evaluation.config import EvaluationConfig
+from trainer.evaluation.run import Evaluation
+from trainer.evaluation.tasks.task import Job
+
+# By figure, the task and the metric that it is.
+_RATIOS = {
+    "bits_per_character": ("likelihood", "bits_per_character"),
+    "minimal_pairs": ("minimal_pairs", "accuracy"),
+    "tokens_per_word": ("tokenization", "tokens_per_word"),
+    "whole_words": ("tokenization", "whole_words"),
+    "unknown_rate": ("tokenization", "unknown_rate"),
+    "tail_mass": ("masked", "tail_mass"),
+}
+# Of tokens, how many are predicted: BERT's share, which is the pipeline's default.
+_MASKED = 0.15
+
+
+def compare(evaluation: Evaluation, corpus_bytes: Mapping[str, int]) -> list[Ranking]:
+    """Ranks the candidates of `comparison` for each language of `text`.
+
+    A model that `models.<name>.languages` keeps from a language is no candidate for it.
+
+    Args:
+      corpus_bytes: by language, the text that the teacher will read, where it is known.
+    """
+    config = evaluation.config
+    rankings = []
+    for language in config.text:
+        measured = [
+            _measured(evaluation, name, language, corpus_bytes.get(language))
+            for name in candidates_of(config, language)
+        ]
+        rankings.append(rank(language, measured, config.bootstrap_samples))
+    return rankings
+
+
+def candidates_of(config: EvaluationConfig, language: str) -> list[str]:
+    """The candidates for one language, in the configuration's order."""
+    made_for = {name: config.models[name].languages for name in config.candidates}
+    return [name for name, languages in made_for.items() if languages is None or language in languages]
+
+
+def _measured(evaluation: Evaluation, name: str, language: str, corpus_bytes: int | None) -> Measured:
+    jobs = {task: Job(task, name, language) for task in evaluation.tasks}
+    scores = {task: evaluation.scores[job][0] for task, job in jobs.items() if job in evaluation.scores}
+    ratios = {key: scores[task].ratios[metric] for key, (task, metric) in _RATIOS.items() if task in scores}
+    cost, bytes_per_token = scores["cost"].figures, scores["tokenization"].figures["bytes_per_token"]
+    figures = {
+        "tokens_per_second": cost["tokens_per_second"],
+        "operations_per_byte": operations_per_token(cost) / bytes_per_token,
+    }
+    if corpus_bytes is not None:
+        figures["hours"] = corpus_bytes / bytes_per_token / cost["tokens_per_second"] / 3600
+    return Measured(name, ratios, figures)
+
+
+def operations_per_token(cost: Mapping[str, float]) -> float:
+    """Floating-point operations of a forward pass a token, estimated: two for each weight that the token meets (Kaplan et al.
+    2020, section 2.1): all tokens meet the encoder, and masked ones the head and the rows of tokens.
+    """
+    encoder = cost["encoder_parameters"]
+    return 2 * (encoder + _MASKED * (cost["parameters"] - encoder))

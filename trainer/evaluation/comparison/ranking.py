@@ -1,0 +1,143 @@
+"""Candidates for teachers, ranked on one language's text.
+
+What a student learns is bounded by how well its teacher predicts: its loss follows the teacher's cross-entropy (Busbridge et al.
+2025, "Distillation Scaling Laws", arXiv 2502.08606). Cross-entropies a token do not compare between tokenizers; bits per
+character do, so they rank. The other figures are shown, but do not rank.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trainer.evaluation.statistics import interval, paired
+from trainer.evaluation.tasks.task import Ratio
+
+RANKED_BY = "bits_per_character"
+# Characters in unknown tokens are never predicted, nor taught. Where they are the majority, a candidate does not read the
+# language, whatever it makes of the rest.
+MOST_UNKNOWN = 0.5
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one candidate on one language.
+
+    Attributes:
+      ratios: by figure, those that have a value for each record: `bits_per_character`, `unknown_rate` and others.
+      figures: further ones, among them `operations_per_byte`.
+    """
+
+    name: str
+    ratios: Mapping[str, Ratio]
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One candidate's figure minus another's, on the same records.
+
+    Attributes:
+      low, high: the 95 % interval, by paired bootstrap over the records; NaN for fewer than two.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval excludes 0."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One candidate's place in one language.
+
+    Attributes:
+      reads: whether it reads the language; a candidate that does not is not ranked.
+      figures: the value of every figure of `Measured`.
+      low, high: the 95 % interval of its bits per character.
+      worse_than: the candidates that are clearly better.
+      beside: the candidate that `differences` are to: the chosen one, or for that one the next; None where there is no other.
+      differences: by figure, its value minus that of `beside`.
+    """
+
+    name: str
+    reads: bool
+    figures: dict[str, float]
+    low: float
+    high: float
+    worse_than: list[str]
+    beside: str | None
+    differences: dict[str, Difference]
+
+    @property
+    def rank(self) -> int | None:
+        """1 + the number of candidates that are clearly better; None where it does not read the language."""
+        return 1 + len(self.worse_than) if self.reads else None
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The candidates of one language, the chosen one first.
+
+    Attributes:
+      chosen: the teacher to take; None where no candidate reads the language.
+      tied: the other candidates that no candidate is clearly better than.
+    """
+
+    language: str
+    candidates: list[Candidate]
+    chosen: str | None
+    tied: list[str]
+
+
+def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 0) -> Ranking:
+    """Ranks the candidates of one language.
+
+    A candidate is clearly better than another where the 95 % interval of the difference of their bits per character excludes
+    0. Of those that no other is clearly better than, the one is chosen that takes the fewest operations for a byte of text,
+    and of equal ones the first.
+
+    Args:
+      measured: in the configuration's order, all on the same records.
+      samples: resamplings of the bootstrap.
+    """
+    readers = [one for one in measured if one.ratios["unknown_rate"].value <= MOST_UNKNOWN]
+    worse_than = {
+        one.name: [
+            other.name
+            for other in readers
+            if other is not one and _difference(one, other, RANKED_BY, samples, seed).low > 0
+        ]
+        for one in readers
+    }
+
+    def place(one: Measured) -> tuple[bool, int, float]:
+        number = len(worse_than.get(one.name, []))
+        decides = one.ratios[RANKED_BY].value if number else one.figures["operations_per_byte"]
+        return one not in readers, number, decides
+
+    # Sorting is stable, so that the configuration's order decides between equal ones.
+    ordered = sorted(measured, key=place)
+    candidates = []
+    for index, one in enumerate(ordered):
+        other = ordered[0 if index else 1] if len(ordered) > 1 else None
+        candidates.append(
+            Candidate(
+                one.name,
+                one in readers,
+                {key: ratio.value for key, ratio in one.ratios.items()} | dict(one.figures),
+                *interval(one.ratios[RANKED_BY], samples, seed),
+                worse_than.get(one.name, []),
+                other.name if other else None,
+                {key: _difference(one, other, key, samples, seed) for key in one.ratios} if other else {},
+            )
+        )
+    best = [candidate.name for candidate in candidates if candidate.rank == 1]
+    return Ranking(language, candidates, best[0] if best else None, best[1:])
+
+
+def _difference(one: Measured, other: Measured, key: str, samples: int, seed: int) -> Difference:
+    compared = paired(one.ratios[key], other.ratios[key], samples, seed)
+    return Difference(compared.difference, *compared.interval)

@@ -1,0 +1,74 @@
+"""Why a candidate has its place, in plain words."""
+
+from trainer.evaluation.comparison.ranking import RANKED_BY, Candidate, Difference, Ranking
+
+# How figures are called, and how many decimals tell candidates apart.
+TITLES = {
+    "bits_per_character": ("bits per character", 3),
+    "minimal_pairs": ("minimal pairs", 3),
+    "tokens_per_word": ("tokens a word", 2),
+    "whole_words": ("words kept whole", 3),
+    "unknown_rate": ("unknown rate", 3),
+    "tail_mass": ("tail mass", 3),
+    "tokens_per_second": ("tokens/s", 0),
+    "operations_per_byte": ("operations a byte", 0),
+    "hours": ("hours", 1),
+}
+# From this share of characters on, unknown tokens are named.
+_MANY_UNKNOWN = 0.005
+
+
+def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
+    """Why a candidate is chosen or not: first how well it predicts, then what else tells it apart."""
+    unknown = candidate.figures["unknown_rate"]
+    if not candidate.reads:
+        return [f"does not read the language: {unknown:.0%} of the characters are in unknown tokens"]
+    said = []
+    if candidate.beside:
+        other = next(other for other in ranking.candidates if other.name == candidate.beside)
+        said.append(
+            _prediction(candidate, other, ranking) if other.reads else f"{other.name} does not read the language"
+        )
+        if other.reads:
+            said += _others(candidate, other)
+    if unknown >= _MANY_UNKNOWN:
+        said.append(f"{unknown:.1%} of the characters are in unknown tokens, which it neither predicts nor teaches")
+    return said or ["the only candidate"]
+
+
+def _prediction(candidate: Candidate, other: Candidate, ranking: Ranking) -> str:
+    difference = candidate.differences[RANKED_BY]
+    if difference.is_clear:
+        return f"{_amount(difference)} than {other.name}"
+    interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
+    said = f"no clear difference to {other.name}: {difference.value:+.3f} {interval} bits per character"
+    if candidate.worse_than:
+        return f"{said}, but clearly worse than {', '.join(candidate.worse_than)}"
+    if other.worse_than:
+        return f"{said}, but that is clearly worse than {', '.join(other.worse_than)}"
+    # Both are among the best, and one of them is chosen.
+    is_taken = candidate.name == ranking.chosen
+    cost = candidate.figures["operations_per_byte"] / other.figures["operations_per_byte"]
+    if cost == 1:
+        why = "taken because it comes first" if is_taken else "not taken because it comes later"
+        return f"{said}, at equal cost; {why} in the configuration"
+    why = "taken because it costs less" if is_taken else "not taken because it costs more"
+    return f"{said}; {why}, {cost:.2f} times the operations a byte"
+
+
+def _others(candidate: Candidate, other: Candidate) -> list[str]:
+    """Further figures that differ clearly: all of them where the prediction does not, else minimal pairs alone."""
+    keys = [key for key in candidate.differences if key != RANKED_BY]
+    if candidate.differences[RANKED_BY].is_clear:
+        keys = [key for key in keys if key == "minimal_pairs"]
+    return [
+        f"{TITLES[key][0]}: {candidate.figures[key]:.3f} against {other.figures[key]:.3f} of {other.name}"
+        for key in keys
+        if candidate.differences[key].is_clear
+    ]
+
+
+def _amount(difference: Difference) -> str:
+    better = difference.value < 0
+    ends = (-difference.high, -difference.low) if better else (difference.low, difference.high)
+    return f"{abs(difference.value):.3f} [{ends[0]:.3f}, {ends[1]:.3f}] bits per character {'better' if better else 'worse'}"

@@ -1,0 +1,48 @@
+"""`routing.yaml`: the best teacher of each language, as the pipeline's `teachers` section."""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from schemas.errors import printable
+from trainer.evaluation.comparison.ranking import Ranking
+from trainer.evaluation.comparison.reasons import reasons
+from trainer.evaluation.config import ModelConfig
+
+_WIDTH = 110
+_HEAD = (
+    "Written by `mergedistill evaluate`: the `teachers` section of the pipeline's configuration (`teachers: FILE`). For "
+    "each language, the candidate with the fewest bits per character; where there is no clear difference, the cheapest of "
+    "the best."
+)
+
+
+def routing(rankings: Sequence[Ranking], models: Mapping[str, ModelConfig]) -> str:
+    """The file's text: the teachers in the order of `models`, each with the reason for each of its languages."""
+    parts = [_comment(_HEAD)]
+    parts += [_comment(f"{ranking.language}: no candidate reads it.") for ranking in rankings if ranking.chosen is None]
+    for name, model in models.items():
+        if taught := [ranking for ranking in rankings if ranking.chosen == name]:
+            parts += [
+                _comment(f"{ranking.language}: {'; '.join(reasons(ranking.candidates[0], ranking))}.")
+                for ranking in taught
+            ]
+            parts.append(
+                yaml.safe_dump({name: _teacher(model, taught)}, sort_keys=False, allow_unicode=True, width=1000)
+            )
+    return "".join(parts)
+
+
+def _teacher(model: ModelConfig, taught: Sequence[Ranking]) -> dict:
+    settings = {"model": model.model, "revision": model.revision, "trust_remote_code": model.trust_remote_code}
+    return {key: value for key, value in settings.items() if value} | {
+        "languages": [ranking.language for ranking in taught]
+    }
+
+
+def _comment(text: str) -> str:
+    return (
+        textwrap.fill(printable(text), _WIDTH, initial_indent="# ", subsequent_indent="#   ", break_on_hyphens=False)
+        + "\n"
+    )
