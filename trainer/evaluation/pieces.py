@@ -23,6 +23,7 @@ class Pieces:
 
     Attributes:
       ids_T: token ids.
+      starts_T: the character of its text at which each token begins, -1 for the special tokens around it.
       word_ends_T: the position in its piece at which the word of each token ends, 0 for the special tokens around it.
       lengths_P: tokens.
       text_P: the text of each piece, ascending.
@@ -32,6 +33,7 @@ class Pieces:
     """
 
     ids_T: np.ndarray
+    starts_T: np.ndarray
     word_ends_T: np.ndarray
     lengths_P: np.ndarray
     text_P: np.ndarray
@@ -60,7 +62,7 @@ def make_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
         return_token_type_ids=False,
         verbose=False,
     )
-    ids, word_ends, lengths, text_P, counts = [], [], [], [], []
+    ids, all_starts, word_ends, lengths, text_P, counts = [], [], [], [], [], []
     for number, text in enumerate(texts):
         text_ids = np.array(encoded["input_ids"][number], np.int64)
         starts, ends = np.array(encoded["offset_mapping"][number], np.int64).reshape(-1, 2).T
@@ -71,6 +73,7 @@ def make_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
         for piece_G in cut(lengths_G.tolist(), max_length - len(prefix) - len(suffix)):
             last = first + sum(piece_G)
             ids += [prefix, text_ids[first:last], suffix]
+            all_starts += [np.full_like(prefix, -1), starts[first:last], np.full_like(suffix, -1)]
             ends_G = np.cumsum(piece_G) + len(prefix)
             word_ends += [np.zeros_like(prefix), np.repeat(ends_G, piece_G), np.zeros_like(suffix)]
             lengths.append(len(prefix) + last - first + len(suffix))
@@ -79,6 +82,7 @@ def make_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
     empty = np.empty(0, np.int64)
     return Pieces(
         np.concatenate([empty, *ids]),
+        np.concatenate([empty, *all_starts]),
         np.concatenate([empty, *word_ends]),
         np.array(lengths, np.int64),
         np.array(text_P, np.int64),

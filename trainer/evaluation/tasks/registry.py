@@ -1,7 +1,10 @@
 """The tasks that an evaluation knows, in the order of reports."""
 
+from trainer.evaluation.tasks.cost import Cost
 from trainer.evaluation.tasks.likelihood import Likelihood
+from trainer.evaluation.tasks.masked import Masked
 from trainer.evaluation.tasks.minimal_pairs import MinimalPairs
 from trainer.evaluation.tasks.task import Task
+from trainer.evaluation.tasks.tokenization import Tokenization
 
-TASKS: tuple[type[Task], ...] = (Likelihood, MinimalPairs)
+TASKS: tuple[type[Task], ...] = (Likelihood, MinimalPairs, Masked, Tokenization, Cost)

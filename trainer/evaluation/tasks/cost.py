@@ -1,0 +1,119 @@
+"""What a model costs to run on a language's text."""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import PreTrainedModel
+
+from trainer.evaluation.batches import Batch, batches_of, forward_of
+from trainer.evaluation.masked_forward import MaskedForward
+from trainer.evaluation.masking import SHARE, mask_text
+from trainer.evaluation.models import Model
+from trainer.evaluation.tasks.plain_text import PlainTextTask
+from trainer.evaluation.tasks.task import Job, Scores
+
+# Batches that are timed, from the shortest sequences to the longest, and how often.
+_BATCHES, _PASSES = 8, 3
+
+
+class Cost(PlainTextTask):
+    """Parameters, speed and memory of forward passes of masked text, in float32 on this machine, the head at masked tokens only.
+
+    Figures:
+      parameters, encoder_parameters: all, and those of the encoder without its rows of tokens.
+      operations_per_token: floating-point operations of a forward pass, estimated from the parameters.
+      tokens_per_second: special tokens counted, padding not; the median of a few passes over the same batches, after one
+        that is not timed. It is measured once and kept, like all scores: rerun on a quiet machine with an empty output
+        folder if another process disturbed it.
+      peak_memory_mib: of one batch: the weights, and the most that torch holds beside them at a time, as its profiler
+        (on a CPU) or its allocator (on a GPU) counts. Memory of libraries and what the allocator holds in reserve is not in it.
+    """
+
+    key, title = "cost", "cost"
+    metrics: ClassVar = ()
+    needs_mask_token = True
+    settings = ("max_length",)
+
+    def run(self, job: Job, model: Model) -> list[Scores]:
+        """Measures a model on one language's text."""
+        figures = sizes(model.masked_lm)
+        masked = mask_text(
+            list(self.texts[job.language]), model.tokenizer(job.language), min(self.config.max_length, model.max_length)
+        )
+        if len(masked.labels_M):
+            with forward_of(model, job.language, masked) as forward:
+                batches = list(batches_of(masked, forward, self.config.batch_tokens))
+                spread = np.unique(np.linspace(0, len(batches) - 1, _BATCHES).astype(int))
+                timed = [batches[number] for number in spread]
+                figures["tokens_per_second"] = _tokens_per_second(forward, timed, model.device)
+                largest = max(batches, key=lambda batch: batch.ids_BL.size)
+                figures["peak_memory_mib"] = (_weights(model.masked_lm) + _peak(forward, largest, model.device)) / 2**20
+        return [Scores(job.language, {}, figures)]
+
+
+def sizes(model: PreTrainedModel) -> dict[str, float]:
+    """The figures that follow from the parameters alone.
+
+    An operation estimate counts two for each weight that a token meets (Kaplan et al. 2020, section 2.1): every token meets
+    the encoder, and the 15 % that are masked meet the head, with the rows of tokens that give the logits.
+    """
+    rows: Any = model.get_input_embeddings().weight
+    projection = model.get_output_embeddings()
+    total = sum(parameter.numel() for parameter in model.parameters())
+    encoder = sum(parameter.numel() for parameter in model.base_model.parameters() if parameter is not rows)
+    head = total - encoder
+    if projection is None or projection.weight is not rows:
+        # These rows are looked up only, which costs nothing.
+        head -= rows.numel()
+    return {
+        "parameters": total,
+        "encoder_parameters": encoder,
+        "operations_per_token": 2 * (encoder + SHARE * head),
+    }
+
+
+def _tokens_per_second(forward: MaskedForward, batches: Sequence[Batch], device: torch.device) -> float:
+    tokens = sum(int(batch.attention_mask_BL.sum()) for batch in batches)
+    seconds = []
+    for _ in range(1 + _PASSES):
+        started = time.perf_counter()
+        for batch in batches:
+            forward.logits(batch.ids_BL, batch.attention_mask_BL, batch.rows_M)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        seconds.append(time.perf_counter() - started)
+    return tokens / statistics.median(seconds[1:])
+
+
+def _peak(forward: MaskedForward, batch: Batch, device: torch.device) -> int:
+    """Bytes that torch allocates for a batch and holds at one time, at most."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        forward.logits(batch.ids_BL, batch.attention_mask_BL, batch.rows_M)
+        return torch.cuda.max_memory_allocated(device) - before
+    # Its notes on starting and stopping are not for the user.
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        forward.logits(batch.ids_BL, batch.attention_mask_BL, batch.rows_M)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiled.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    changes = [(event["ts"], event["args"]["Bytes"]) for event in events if event.get("name") == "[memory]"]
+    return max(accumulate(size for _, size in sorted(changes)), default=0)
+
+
+def _weights(model: PreTrainedModel) -> int:
+    """Bytes of its parameters and buffers."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])

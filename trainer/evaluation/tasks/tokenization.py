@@ -1,0 +1,72 @@
+"""How a tokenizer cuts a language's words.
+
+Legend: U records, C characters of one, W its words, T its tokens.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from trainer.evaluation.models import Model
+from trainer.evaluation.pieces import make_pieces
+from trainer.evaluation.tasks.plain_text import PlainTextTask
+from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
+from trainer.evaluation.words import words_of_characters
+
+
+class Tokenization(PlainTextTask):
+    """Tokens a word, words kept whole, and characters in unknown tokens. Words are the text's: `trainer.evaluation.words`.
+
+    The figure `bytes_per_token` is of UTF-8, with the special tokens around sequences counted.
+    """
+
+    key, title = "tokenization", "tokenization"
+    metrics: ClassVar = (
+        Metric("tokens_per_word", "tokens a word", higher_is_better=False),
+        Metric("whole_words", "words kept whole"),
+        Metric("unknown_rate", "unknown characters", higher_is_better=False),
+    )
+    settings = ("max_length",)
+
+    def run(self, job: Job, model: Model) -> list[Scores]:
+        """Tokenizes one language's text; needs no weights."""
+        records = list(self.texts[job.language])
+        tokenizer = model.tokenizer(job.language)
+        pieces = make_pieces(records, tokenizer, min(self.config.max_length, model.max_length))
+        encoded = tokenizer(
+            records, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
+        )
+        words_U, whole_U, tokens_U = np.zeros((3, len(records)))
+        for number, text in enumerate(records):
+            words_C = words_of_characters(text)
+            starts_T, ends_T = np.array(encoded["offset_mapping"][number], np.int64).reshape(-1, 2).T
+            is_known_T = np.array(encoded["input_ids"][number]) != tokenizer.unk_token_id
+            words_U[number] = words_C.max(initial=-1) + 1
+            tokens_U[number] = len(starts_T)
+            whole_U[number] = whole_words(words_C, starts_T, ends_T, is_known_T)
+        ratios = {
+            "tokens_per_word": Ratio(tokens_U, words_U),
+            "whole_words": Ratio(whole_U, words_U),
+            "unknown_rate": Ratio(pieces.unknown_N.astype(float), pieces.characters_N.astype(float)),
+        }
+        size = sum(len(text.encode()) for text in records)
+        return [Scores(job.language, ratios, {"bytes_per_token": size / max(1, len(pieces.ids_T))})]
+
+
+def whole_words(words_C: np.ndarray, starts_T: np.ndarray, ends_T: np.ndarray, is_known_T: np.ndarray) -> int:
+    """How many words are in one token as a whole, and one that is known. Several may be in the same.
+
+    Args:
+      words_C: as `words_of_characters` gives them.
+      starts_T, ends_T: the characters that each token stands for.
+      is_known_T: whether it is another than the unknown token.
+    """
+    word_count = int(words_C.max(initial=-1)) + 1
+    tokens_W, known_W = np.zeros((2, word_count), np.int64)
+    for start, end, is_known in zip(starts_T.tolist(), ends_T.tolist(), is_known_T.tolist(), strict=True):
+        touched = words_C[start:end]
+        touched = touched[touched >= 0]
+        if len(touched):
+            tokens_W[touched[0] : touched[-1] + 1] += 1
+            known_W[touched[0] : touched[-1] + 1] += is_known
+    return int(((tokens_W == 1) & (known_W == 1)).sum())
