@@ -14,6 +14,7 @@ def measured(
     records: int = 200,
     pairs: float = 0.0,
     spread: float = 0.03,
+    changed: float = 0.0,
 ) -> Measured:
     """A candidate's scores on the same records for any name: about 2 + `worse` bits per character.
 
@@ -35,4 +36,6 @@ def measured(
     }
     if pairs:
         ratios["minimal_pairs"] = Ratio((np.arange(records) < pairs * records).astype(float), np.ones(records))
-    return Measured(name, ratios, {"tokens_per_second": 1000.0, "operations_per_byte": operations})
+    return Measured(
+        name, ratios, {"tokens_per_second": 1000.0, "operations_per_byte": operations, "changed_characters": changed}
+    )

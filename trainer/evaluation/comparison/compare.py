@@ -16,8 +16,6 @@ _RATIOS = {
     "unknown_rate": ("tokenization", "unknown_rate"),
     "tail_mass": ("masked", "tail_mass"),
 }
-# Of tokens, how many are predicted: BERT's share, which is the pipeline's default.
-_MASKED = 0.15
 
 
 def compare(evaluation: Evaluation, corpus_bytes: Mapping[str, int]) -> list[Ranking]:
@@ -51,17 +49,12 @@ def _measured(evaluation: Evaluation, name: str, language: str, corpus_bytes: in
     ratios = {key: scores[task].ratios[metric] for key, (task, metric) in _RATIOS.items() if task in scores}
     cost, bytes_per_token = scores["cost"].figures, scores["tokenization"].figures["bytes_per_token"]
     figures = {
-        "tokens_per_second": cost["tokens_per_second"],
-        "operations_per_byte": operations_per_token(cost) / bytes_per_token,
+        "changed_characters": scores["likelihood"].figures["changed_characters"],
+        "operations_per_byte": cost["operations_per_token"] / bytes_per_token,
     }
-    if corpus_bytes is not None:
-        figures["hours"] = corpus_bytes / bytes_per_token / cost["tokens_per_second"] / 3600
+    # Not measured where all tokens are unknown, so that there is nothing to predict.
+    if rate := cost.get("tokens_per_second"):
+        figures["tokens_per_second"] = rate
+        if corpus_bytes is not None:
+            figures["hours"] = corpus_bytes / bytes_per_token / rate / 3600
     return Measured(name, ratios, figures)
-
-
-def operations_per_token(cost: Mapping[str, float]) -> float:
-    """Floating-point operations of a forward pass a token, estimated: two for each weight that the token meets (Kaplan et al.
-    2020, section 2.1): all tokens meet the encoder, and masked ones the head and the rows of tokens.
-    """
-    encoder = cost["encoder_parameters"]
-    return 2 * (encoder + _MASKED * (cost["parameters"] - encoder))

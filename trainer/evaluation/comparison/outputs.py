@@ -48,7 +48,7 @@ def markdown(rankings: Sequence[Ranking], top_k: int) -> str:
 def _section(ranking: Ranking, top_k: int) -> str:
     lines = [f"## {ranking.language}: {ranking.chosen or 'no candidate'}", ""]
     if ranking.candidates:
-        keys = [key for key in TITLES if key in ranking.candidates[0].figures]
+        keys = [key for key in TITLES if any(key in candidate.figures for candidate in ranking.candidates)]
         header = ["rank", "candidate", *(_title(key, top_k) for key in keys)]
         rows = [[str(one.rank or "-"), one.name, *(_cell(one, key) for key in keys)] for one in ranking.candidates]
         lines += [format_table(header, rows, "rl" + "r" * len(keys), is_markdown=True), ""]
@@ -62,7 +62,10 @@ def _title(key: str, top_k: int) -> str:
 
 
 def _cell(candidate: Candidate, key: str) -> str:
-    value = f"{candidate.figures[key]:,.{TITLES[key][1]}f}"
+    figure = candidate.figures.get(key, math.nan)
+    if math.isnan(figure):
+        return "-"
+    value = f"{figure:,.{TITLES[key][1]}f}"
     has_interval = key == RANKED_BY and not math.isnan(candidate.low)
     return f"{value} [{candidate.low:.3f}, {candidate.high:.3f}]" if has_interval else value
 

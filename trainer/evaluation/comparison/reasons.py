@@ -8,14 +8,15 @@ TITLES = {
     "minimal_pairs": ("minimal pairs", 3),
     "tokens_per_word": ("tokens a word", 2),
     "whole_words": ("words kept whole", 3),
-    "unknown_rate": ("unknown rate", 3),
+    "unknown_rate": ("unknown characters", 3),
+    "changed_characters": ("changed characters", 3),
     "tail_mass": ("tail mass", 3),
     "tokens_per_second": ("tokens/s", 0),
     "operations_per_byte": ("operations a byte", 0),
     "hours": ("hours", 1),
 }
-# From this share of characters on, unknown tokens are named.
-_MANY_UNKNOWN = 0.005
+# From this share of characters on, what a tokenizer loses is named.
+_MANY = 0.005
 
 
 def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
@@ -31,8 +32,12 @@ def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
         )
         if other.reads:
             said += _others(candidate, other)
-    if unknown >= _MANY_UNKNOWN:
+    if unknown >= _MANY:
         said.append(f"{unknown:.1%} of the characters are in unknown tokens, which it neither predicts nor teaches")
+    if (changed := candidate.figures["changed_characters"]) >= _MANY:
+        said.append(
+            f"{changed:.1%} of the characters are read as others (lower case, no accents), which makes its text easier to predict"
+        )
     return said or ["the only candidate"]
 
 

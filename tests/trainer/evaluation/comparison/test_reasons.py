@@ -44,6 +44,12 @@ def test_unknown_characters_are_named():
     assert text["c"] == ["does not read the language: 75% of the characters are in unknown tokens"]
 
 
+def test_a_tokenizer_that_changes_the_text_is_named():
+    text = said(measured("a", changed=0.04), measured("b", 0.5, changed=0.001))
+    assert text["a"][1].startswith("4.0% of the characters are read as others")
+    assert len(text["b"]) == 1
+
+
 def test_one_candidate_among_blind_ones():
     assert said(measured("a")) == {"a": ["the only candidate"]}
     assert said(measured("blind", unknown=1.0), measured("a"))["a"] == ["blind does not read the language"]
@@ -55,7 +61,7 @@ def test_worse_than_another_of_the_best_is_said():
         "bits_per_character": measured("a", 0.001, spread=1.0).ratios["bits_per_character"]
     }
     ranking = rank(
-        "de", [Measured("a", by_chance, {"operations_per_byte": 1.0}), measured("b"), measured("c", 0.02)], 200
+        "de", [Measured("a", by_chance, measured("a", operations=1).figures), measured("b"), measured("c", 0.02)], 200
     )
     assert (ranking.chosen, ranking.tied, ranking.candidates[2].worse_than) == ("a", ["b"], ["b"])
     assert reasons(ranking.candidates[2], ranking)[0].startswith("no clear difference to a")
