@@ -9,7 +9,6 @@ TITLES = {
     "tokens_per_word": ("tokens a word", 2),
     "whole_words": ("words kept whole", 3),
     "unknown_rate": ("unknown characters", 3),
-    "changed_characters": ("changed characters", 3),
     "tail_mass": ("tail mass", 3),
     "tokens_per_second": ("tokens/s", 0),
     "operations_per_byte": ("operations a byte", 0),
@@ -28,7 +27,7 @@ def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
     if candidate.beside:
         other = next(other for other in ranking.candidates if other.name == candidate.beside)
         said.append(
-            _prediction(candidate, other, ranking) if other.reads else f"{other.name} does not read the language"
+            _prediction(candidate, other, ranking) if other.reads else "the only candidate that reads the language"
         )
         if other.reads:
             said += _others(candidate, other)

@@ -52,7 +52,7 @@ def test_a_tokenizer_that_changes_the_text_is_named():
 
 def test_one_candidate_among_blind_ones():
     assert said(measured("a")) == {"a": ["the only candidate"]}
-    assert said(measured("blind", unknown=1.0), measured("a"))["a"] == ["blind does not read the language"]
+    assert said(measured("blind", unknown=1.0), measured("a"))["a"] == ["the only candidate that reads the language"]
 
 
 def test_worse_than_another_of_the_best_is_said():
