@@ -58,6 +58,8 @@ def _train(model, tokenizer):
 def settings(candidates, teachers, tmp_path):
     for language, count in (("en", 60), ("ru", 20)):
         (tmp_path / f"{language}.txt").write_text("\n".join(world.sentences(language, count)) + "\n", encoding="utf-8")
+    pairs = [f"{line}\t{' '.join(reversed(line.split()))}" for line in world.sentences("en", 20)]
+    (tmp_path / "pairs.tsv").write_text("\n".join(["sen\twrong_sen", *pairs]) + "\n", encoding="utf-8")
     return {
         "output": str(tmp_path / "out"),
         # Not in the order of their quality.
@@ -70,6 +72,7 @@ def settings(candidates, teachers, tmp_path):
             "russian": {"model": str(teachers / "ru-unigram")},
         },
         "text": {language: [str(tmp_path / f"{language}.txt")] for language in ("en", "ru")},
+        "minimal_pairs": {"en": [str(tmp_path / "pairs.tsv")]},
         "max_length": world.MAX_LENGTH,
         "bootstrap_samples": 200,
         "comparison": {
@@ -100,6 +103,11 @@ def test_the_order_is_that_of_the_noise(settings, tmp_path, capsys):
     assert (english["chosen"], english["tied"]) == ("quiet", ["copy"])
     assert "no clear difference to quiet" in english["candidates"][1]["reasons"][0]
     assert english["candidates"][2]["differences"]["bits_per_character"]["low"] > 0
+
+    pairs = json.loads((tmp_path / "out" / "scores" / "minimal_pairs" / "noisy" / "en.json").read_text())
+    (scores,) = pairs["scores"]
+    share = np.mean(scores["ratios"]["accuracy"]["numerators"])
+    assert english["candidates"][2]["figures"]["minimal_pairs"] == pytest.approx(share)
 
     # Only candidates for Russian are ranked there, and only those that read it.
     assert [(one["name"], one["rank"]) for one in russian["candidates"]] == [("russian", 1), ("noisiest", None)]
