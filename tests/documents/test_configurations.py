@@ -10,6 +10,7 @@ from schemas.config import load_config
 from tests.support.documents import blocks
 from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
+from trainer.evaluation.config import EvaluationConfig
 
 ROUTING = "# routing.yaml\n"
 BLOCKS = [block for block in blocks("yaml") if not block.code.startswith(ROUTING)]
@@ -17,13 +18,13 @@ BLOCKS = [block for block in blocks("yaml") if not block.code.startswith(ROUTING
 LEAST = {
     PipelineConfig: {"output": "o", "teachers": {"t": {"model": "m", "languages": ["en"]}}, "text": {"en": ["a"]}},
     TrainerConfig: {"output": "o", "predictions": "p", "student": {"start_from": "s"}, "max_steps": 100000},
+    EvaluationConfig: {"output": "o", "models": {"m": {"model": "m"}}, "text": {"en": ["a"]}},
 }
 
 
 def model_of(fields: dict) -> type:
-    """The stage whose configuration has these fields."""
-    (model,) = (model for model in LEAST if fields.keys() <= model.model_fields.keys())
-    return model
+    """The first configuration that has these fields."""
+    return next(model for model in LEAST if fields.keys() <= model.model_fields.keys())
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.where)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from schemas.corpus.config import TextConfig
+from schemas.errors import UserError
 from trainer.evaluation.formats.text import open_text
 
 
@@ -12,7 +13,10 @@ def count_bytes(corpora: Mapping[str, TextConfig]) -> dict[str, int]:
     Raises:
       UserError: a file is missing or is not what its name says.
     """
-    texts = {language: open_text(language, corpus) for language, corpus in corpora.items()}
+    try:
+        texts = {language: open_text(language, corpus) for language, corpus in corpora.items()}
+    except UserError as error:
+        raise UserError(f"comparison.corpora: {error}") from None
     return {
         language: sum(part.size for part in text.parts) * text.records // text.total for language, text in texts.items()
     }

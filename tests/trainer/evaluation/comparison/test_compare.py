@@ -141,7 +141,7 @@ def test_the_order_is_that_of_the_noise(settings, tmp_path, capsys):
     [
         ({"candidates": ["quiet", "gone"]}, "comparison.candidates: there is no model 'gone' in `models`"),
         ({"corpora": {"fr": ["x.txt"]}}, "comparison.corpora.fr: `text` does not have the language 'fr'"),
-        ({"corpora": {"en": ["gone.txt"]}}, "no file matches 'gone.txt'"),
+        ({"corpora": {"en": ["gone.txt"]}}, "comparison.corpora: text.en: no file matches 'gone.txt'"),
     ],
 )
 def test_bad_input_is_one_line_before_any_model_runs(settings, tmp_path, capsys, changes, message):
