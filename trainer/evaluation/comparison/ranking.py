@@ -116,7 +116,7 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
     def place(one: Measured) -> tuple[bool, int, float]:
         number = len(worse_than.get(one.name, []))
         decides = one.ratios[RANKED_BY].value if number else one.figures["operations_per_byte"]
-        return one not in readers, number, decides
+        return one.name not in worse_than, number, decides
 
     # Sorting is stable, so that the configuration's order decides between equal ones.
     ordered = sorted(measured, key=place)
@@ -126,7 +126,7 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
         candidates.append(
             Candidate(
                 one.name,
-                one in readers,
+                one.name in worse_than,
                 {key: ratio.value for key, ratio in one.ratios.items()} | dict(one.figures),
                 *interval(one.ratios[RANKED_BY], samples, seed),
                 worse_than.get(one.name, []),
