@@ -32,6 +32,7 @@ class Masked(PlainTextTask):
         Metric("tail_mass", "tail mass", higher_is_better=False),
     )
     needs_mask_token = True
+    settings = ("max_length", "top_k")
 
     def run(self, job: Job, model: Model) -> list[Scores]:
         """Scores the masked tokens of one language's text."""

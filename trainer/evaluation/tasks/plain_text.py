@@ -16,7 +16,7 @@ class PlainTextTask(Task):
       settings: the fields of the configuration that decide its scores.
     """
 
-    settings: ClassVar[tuple[str, ...]] = ("max_length", "top_k")
+    settings: ClassVar[tuple[str, ...]]
 
     def __init__(self, config: EvaluationConfig):
         self.config = config
