@@ -18,6 +18,8 @@ LAUNCHED = re.compile(r"(?:torchrun .*?|\S*python[\d.]*) -m (?P<module>[\w.]+)(?
 INLINE = re.compile(r"`[^`]*?python -m ([\w.]+)[^`]*`")
 # Not of this project: pip, venv.
 FOREIGN = ("pip", "venv", "pytest", "http.server")
+# Other projects' programs, in environments of their own.
+OTHER_ENVIRONMENT = re.compile(r"\w+-env/bin/\w+$")
 
 
 def commands() -> list[tuple[str, str, list[str]]]:
@@ -32,7 +34,7 @@ def commands() -> list[tuple[str, str, list[str]]]:
                 found.append((block.where, VERBS[words[1]].module, words[2:]))
             elif match := LAUNCHED.match(shlex.join(words)):
                 found.append((block.where, match["module"], shlex.split(match["arguments"])))
-            else:
+            elif not OTHER_ENVIRONMENT.match(words[0]):
                 assert words[0] in ("make", "git", "cd", "pre-commit"), f"{block.where}: {line}"
     return found
 
