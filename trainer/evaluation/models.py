@@ -3,10 +3,11 @@
 import hashlib
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
 
 from schemas.errors import UserError, first_line
 from schemas.loading import weights_arguments
@@ -58,9 +59,32 @@ class Model:
             )
         return model.to(self.device).eval()
 
+    @property
+    def encoder(self) -> PreTrainedModel:
+        """The masked LM without its head, which gives hidden states."""
+        return cast(PreTrainedModel, self.masked_lm.base_model)
+
     def with_head(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
-        """A new copy of it with another head (of `AutoModelForTokenClassification` and its like), drawn by torch's generator."""
-        model, _ = self._load(auto_class, dtype=torch.float32, **weights_arguments(self._config.revision), **settings)
+        """A new copy of it with another head (of `AutoModelForTokenClassification` and its like), drawn by torch's generator.
+
+        Raises:
+          UserError: it cannot be loaded so, or a part of the encoder would be drawn too.
+        """
+        before = transformers_logging.get_verbosity()
+        # That the head is new is what is wanted, and no warning.
+        transformers_logging.set_verbosity_error()
+        try:
+            model, report = self._load(
+                auto_class, dtype=torch.float32, **weights_arguments(self._config.revision), **settings
+            )
+        finally:
+            transformers_logging.set_verbosity(before)
+        encoder = [key for key in sorted(report["missing_keys"]) if key.startswith(f"{model.base_model_prefix}.")]
+        # Masked LMs are trained without a pooler.
+        if missing := [key for key in encoder if ".pooler." not in key]:
+            raise UserError(
+                f"{self._where}: its weights lack {missing[0]} (and {len(missing) - 1} more); use a complete checkpoint"
+            )
         return model.to(self.device)
 
     @cached_property

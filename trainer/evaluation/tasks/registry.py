@@ -4,7 +4,8 @@ from trainer.evaluation.tasks.cost import Cost
 from trainer.evaluation.tasks.likelihood import Likelihood
 from trainer.evaluation.tasks.masked import Masked
 from trainer.evaluation.tasks.minimal_pairs import MinimalPairs
+from trainer.evaluation.tasks.tagging import Tagging, TaggingProbe
 from trainer.evaluation.tasks.task import Task
 from trainer.evaluation.tasks.tokenization import Tokenization
 
-TASKS: tuple[type[Task], ...] = (Likelihood, MinimalPairs, Masked, Tokenization, Cost)
+TASKS: tuple[type[Task], ...] = (Likelihood, MinimalPairs, Masked, TaggingProbe, Tagging, Tokenization, Cost)

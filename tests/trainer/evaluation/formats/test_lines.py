@@ -1,0 +1,41 @@
+"""Lines of UTF-8 files."""
+
+import pytest
+
+from schemas.errors import UserError
+from trainer.evaluation.formats.lines import read_lines
+
+
+def test_ends_of_lines_and_a_byte_order_mark_are_no_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes("\ufeffone\r\ntwo\u2028still two\n\nfour\r\n\n".encode())
+    assert read_lines(str(tmp_path / "a.txt")) == ["one", "two\u2028still two", "", "four"]
+
+
+def test_a_file_at_a_url_is_read():
+    import fsspec
+
+    with fsspec.open("memory://labelled/a.txt", "wb") as file:
+        file.write(b"one\ntwo")
+    assert read_lines("memory://labelled/a.txt") == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "a.txt: is empty"),
+        (b" \n\n", "a.txt: is empty"),
+        ("the sea sings".encode("utf-16"), "a.txt: looks like UTF-16LE"),
+        (b"one\n" * 9 + b"\xff\n" + b"one\n" * 9, "a.txt:10: is not UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_refused(tmp_path, content, message):
+    (tmp_path / "a.txt").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        read_lines(str(tmp_path / "a.txt"))
+
+
+def test_a_file_that_is_missing_or_a_folder_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"b\.txt: there is no such file"):
+        read_lines(str(tmp_path / "b.txt"))
+    with pytest.raises(UserError, match="cannot be read"):
+        read_lines(str(tmp_path))

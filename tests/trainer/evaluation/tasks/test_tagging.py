@@ -1,0 +1,225 @@
+"""Tagging, fine-tuned and by a probe, beside plain transformers; and what all tasks on labelled files share."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    DataCollatorForTokenClassification,
+)
+
+from schemas.errors import UserError
+from tests.support import world
+from tests.support.labelled import evaluation, load_model, make_learner, make_student, run_task, tagged, write_tsv
+from trainer.evaluation.config import ModelConfig
+from trainer.evaluation.tasks.fine_tuning import fine_tune
+from trainer.evaluation.tasks.tagging import Tagging, TaggingProbe
+from trainer.evaluation.tasks.task import Job
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """Training and test files of two languages, by language and use."""
+    folder = tmp_path_factory.mktemp("tagging")
+    return {
+        language: {
+            use: write_tsv(folder / f"{language}.{use}.tsv", tagged(language, count, seed))
+            for seed, (use, count) in enumerate([("train", 120), ("test", 40)])
+        }
+        for language in ("en", "ru")
+    }
+
+
+@pytest.fixture
+def config(tmp_path, teachers, files):
+    model = make_learner(tmp_path / "model", teachers / "en-wordpiece")
+    return evaluation(tmp_path, models={"en": {"model": str(model)}}, tagging=files)
+
+
+def naive_scores(model, tokenizer, sentences, labels):
+    """Right words by sentence, one sentence at a time."""
+    right = []
+    for sentence in sentences:
+        encoded = tokenizer(
+            [word for word, _ in sentence], is_split_into_words=True, truncation=True, max_length=24,
+            return_tensors="pt",
+        )  # fmt: skip
+        with torch.no_grad():
+            chosen = model(**encoded).logits[0].argmax(-1)
+        given = {}
+        for position, word in enumerate(encoded.word_ids(0)):
+            if word is not None and word not in given:
+                given[word] = labels[chosen[position]]
+        right.append(sum(given.get(word) == label for word, (_, label) in enumerate(sentence)))
+    return right
+
+
+@pytest.mark.heavy
+def test_fine_tuned_accuracy_is_that_of_a_plain_loop(config, teachers):
+    scores = run_task(Tagging, config, "en", "en")
+    labels = ["NOUN", "PUNCT", "VERB"]
+    tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
+    examples = []
+    for sentence in tagged("en", 120, 0):
+        encoded = tokenizer([word for word, _ in sentence], is_split_into_words=True, truncation=True, max_length=24)
+        ids = encoded.word_ids()
+        targets = [
+            -100 if word is None or word in ids[:position] else labels.index(sentence[word][1])
+            for position, word in enumerate(ids)
+        ]
+        examples.append({**encoded, "labels": targets})
+    tuned = fine_tune(
+        load_model(config, "en"), AutoModelForTokenClassification, examples,
+        DataCollatorForTokenClassification(tokenizer), config.fine_tuning, 0, num_labels=3,
+    )  # fmt: skip
+    for language in ("en", "ru"):
+        sentences = tagged(language, 40, 1)
+        ratio = scores[language].ratios["accuracy"]
+        assert ratio.numerators_U.tolist() == naive_scores(tuned, tokenizer, sentences, labels)
+        assert ratio.denominators_U.tolist() == [len(sentence) for sentence in sentences]
+    assert scores["en"].ratios["accuracy"].value > 0.95
+
+
+@pytest.mark.heavy
+def test_the_seed_decides_the_weights(config):
+    def logits(seed: int) -> dict:
+        examples = [{"input_ids": [2, 10 + row, 3], "attention_mask": [1] * 3, "labels": [-100, row % 2, -100]}
+                    for row in range(20)]  # fmt: skip
+        model = load_model(config, "en")
+        tuned = fine_tune(
+            model, AutoModelForTokenClassification, examples,
+            DataCollatorForTokenClassification(model.tokenizer("en")), config.fine_tuning, seed, num_labels=2,
+        )  # fmt: skip
+        return tuned.state_dict()
+
+    first, again, other = logits(1), logits(1), logits(2)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert any(not torch.equal(first[name], other[name]) for name in first)
+
+
+@pytest.mark.heavy
+def test_a_student_is_trained_in_one_language_and_tested_in_all(tmp_path, teachers, files):
+    config = evaluation(
+        tmp_path, models={"student": {"model": str(make_student(tmp_path / "student", teachers))}}, tagging=files,
+        fine_tuning={"epochs": 8},
+    )  # fmt: skip
+    scores = run_task(Tagging, config, "student", "ru")
+    assert list(scores) == ["en", "ru"]
+    # Each of three labels is given to a third of the words; only the punctuation of both languages is the same.
+    assert scores["ru"].ratios["accuracy"].value > 0.8
+    assert 0 < scores["en"].ratios["accuracy"].value < 0.8
+
+
+@pytest.mark.parametrize("task", [Tagging, TaggingProbe])
+@pytest.mark.heavy
+def test_words_that_the_model_does_not_see_count_as_wrong(tmp_path, teachers, files, task):
+    test = write_tsv(tmp_path / "long.tsv", [[("river", "NOUN")] * 60 + [("", "NOUN")]])
+    config = evaluation(
+        tmp_path, models={"en": {"model": str(teachers / "en-wordpiece")}},
+        tagging={"en": files["en"] | {"test": test}}, fine_tuning={"max_length": 12},
+    )  # fmt: skip
+    ratio = run_task(task, config, "en")["en"].ratios["accuracy"]
+    pieces = len(AutoTokenizer.from_pretrained(teachers / "en-wordpiece").tokenize("river"))
+    assert ratio.denominators_U.tolist() == [61]
+    assert ratio.numerators_U.tolist() == [-(-10 // pieces)]
+
+
+def test_words_without_a_label_are_not_scored(config, tmp_path):
+    test = write_tsv(tmp_path / "a.tsv", [[("river", "_"), ("sea", "NOUN")], [("sea", "_")]])
+    task = TaggingProbe.from_config(config.model_copy(update={"tagging": {
+        "en": config.tagging["en"].model_copy(update={"test": [test]})}}))  # fmt: skip
+    ratio = task.ratios(task.test["en"], [["NOUN", "NOUN"], ["NOUN"]])["accuracy"]
+    assert (ratio.numerators_U.tolist(), ratio.denominators_U.tolist()) == ([1, 0], [1, 0])
+
+
+def probe_features(folder, sentences, layer):
+    """The mean over each word's tokens, one sentence at a time."""
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForMaskedLM.from_pretrained(folder).eval()
+    rows = []
+    for sentence in sentences:
+        encoded = tokenizer(
+            [word for word, _ in sentence],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=24,
+            return_tensors="pt",
+        )
+        with torch.no_grad():
+            hidden = model(**encoded, output_hidden_states=True).hidden_states[layer][0]
+        of_words = [[given == word for given in encoded.word_ids(0)] for word in range(len(sentence))]
+        rows.extend(hidden[of_word].mean(0).numpy() for of_word in of_words)
+    labels = np.array([label for sentence in sentences for _, label in sentence])
+    # Words that are cut off have no features.
+    kept = ~np.isnan(rows).any(axis=1)
+    return np.array(rows)[kept], labels[kept]
+
+
+@pytest.mark.parametrize("name", ["en-wordpiece", "ru-unigram"])
+def test_the_probe_is_a_logistic_regression_on_the_best_layer(tmp_path, teachers, files, name):
+    language = world.TEACHERS[name]
+    config = evaluation(tmp_path, models={name: {"model": str(teachers / name)}}, tagging=files)
+    scores = run_task(TaggingProbe, config, name, language)[language].ratios["accuracy"]
+    train, test = tagged(language, 120, 0), tagged(language, 40, 1)
+
+    def right(fit, score, layer):
+        fit_features, fit_labels = probe_features(teachers / name, fit, layer)
+        features, labels = probe_features(teachers / name, score, layer)
+        scaler = StandardScaler().fit(fit_features)
+        classifier = LogisticRegression(max_iter=200).fit(scaler.transform(fit_features), fit_labels)
+        return (classifier.predict(scaler.transform(features)) == labels).sum()
+
+    rest = [sentence for number, sentence in enumerate(train) if number % 5]
+    layer = max(range(3), key=lambda layer: right(rest, train[::5], layer))
+    assert scores.numerators_U.sum() == right(train, test, layer)
+    assert scores.value > 0.8
+
+
+def test_jobs_are_those_of_the_languages_that_a_model_was_made_for(config):
+    several = config.model_copy(update={"seeds": [0, 1]})
+    fine_tuned, probe = Tagging.from_config(several), TaggingProbe.from_config(several)
+    made_for = ModelConfig(model="x", languages=["ru", "hi"])
+    assert fine_tuned.jobs("m", made_for) == [Job("tagging", "m", "ru", 0), Job("tagging", "m", "ru", 1)]
+    assert [job.language for job in probe.jobs("m", ModelConfig(model="x"))] == ["en", "ru"]
+    assert probe.jobs("m", made_for) == [Job("tagging_probe", "m", "ru", None)]
+
+
+def test_what_decides_the_scores_is_in_the_fingerprint(config, tmp_path):
+    def fingerprint(**changes):
+        return Tagging.from_config(config.model_copy(update=changes)).fingerprint
+
+    first = fingerprint()
+    assert fingerprint(seeds=[0, 1], batch_tokens=77) == first
+    assert fingerprint(fine_tuning=config.fine_tuning.model_copy(update={"epochs": 5})) != first
+    assert fingerprint(tagging={"en": config.tagging["en"]}) != first
+    assert TaggingProbe.from_config(config).fingerprint != first
+
+
+def test_a_label_that_no_training_file_has_is_named(config, tmp_path):
+    test = write_tsv(tmp_path / "a.tsv", [[("sea", "NOUN")], [("sea", "NOUN"), ("red", "ADJ")]])
+    strange = {"ru": config.tagging["ru"], "en": config.tagging["en"].model_copy(update={"test": [test]})}
+    with pytest.raises(
+        UserError, match=r"a\.tsv:4: the label 'ADJ' is never seen in the training files, which have NOUN"
+    ):
+        Tagging.from_config(config.model_copy(update={"tagging": strange}))
+
+
+@pytest.mark.parametrize("use", ["train", "test"])
+def test_files_to_train_on_and_to_test_on_are_needed(config, use):
+    tagging = {"en": config.tagging["en"].model_copy(update={use: None})}
+    with pytest.raises(UserError, match=f"tagging: no language has `{use}` files"):
+        Tagging.from_config(config.model_copy(update={"tagging": tagging}))
+
+
+def test_one_label_is_nothing_to_learn(config, tmp_path):
+    train = write_tsv(tmp_path / "a.tsv", [[("sea", "NOUN")]])
+    tagging = {"en": config.tagging["en"].model_copy(update={"train": [train]})}
+    with pytest.raises(UserError, match="have 1 different labels"):
+        Tagging.from_config(config.model_copy(update={"tagging": tagging}))
+
+
+def test_a_task_that_is_not_asked_for_is_none(tmp_path):
+    assert Tagging.from_config(evaluation(tmp_path, models={"m": {"model": "x"}})) is None

@@ -1,0 +1,75 @@
+"""Pre-split words as input, for tokenizers of all families."""
+
+import pytest
+from tokenizers import pre_tokenizers
+
+from tests.support import families, world
+from tests.support.labelled import evaluation, load_model, make_student
+from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.tasks.words import encode_sentences
+
+
+def sentence(*words: str) -> Sentence:
+    return Sentence(list(words), ["X"] * len(words), "a.tsv", list(range(1, len(words) + 1)))
+
+
+def encode(folder, *words: str, language: str = "en", max_length: int = 24):
+    model = load_model(evaluation(folder, models={"m": {"model": str(folder)}}), "m")
+    (encoded,) = encode_sentences(model, language, [sentence(*words)], max_length)
+    return encoded, model.tokenizer(language)
+
+
+@pytest.mark.parametrize("name", world.TEACHERS)
+def test_the_tokens_are_those_of_the_running_text(teachers, name):
+    words = world.sentences(world.TEACHERS[name], 3)[2].split()[:3]
+    encoded, tokenizer = encode(teachers / name, *words)
+    assert encoded.inputs["input_ids"] == tokenizer(" ".join(words))["input_ids"]
+    assert sorted(encoded.tokens) == list(range(len(words)))
+    for word, tokens in encoded.tokens.items():
+        ids = [encoded.inputs["input_ids"][token] for token in tokens]
+        assert tokenizer.decode(ids).replace(" ", "") == words[word]
+
+
+def test_a_byte_level_tokenizer_without_a_space_before_its_text_gets_one_before_each_word(tmp_path, teachers):
+    """As RoBERTa's is published: without it, all words would be cut as if they went on."""
+    world.make_teacher("en-bpe", tmp_path)
+    tokenizer = load_model(evaluation(tmp_path, models={"m": {"model": str(tmp_path)}}), "m").tokenizer("en")
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.save_pretrained(tmp_path)
+    encoded, tokenizer = encode(tmp_path, "the", "river", "writes,")
+    assert tokenizer.tokenize("river") != tokenizer.tokenize(" river")
+    assert encoded.inputs["input_ids"] == tokenizer(" the river writes,")["input_ids"]
+    assert list(encoded.tokens) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("family", [families.gemma, families.hplt, families.herbert, families.words])
+def test_tokenizers_of_other_families_cut_words_as_in_running_text(tmp_path, family):
+    world.make_teacher("en-wordpiece", tmp_path)
+    families.make_teacher(tmp_path, "m", family())
+    encoded, tokenizer = encode(tmp_path, "teacher", "writes", "river")
+    assert encoded.inputs["input_ids"][-3:] == tokenizer("teacher writes river")["input_ids"][-3:]
+    assert list(encoded.tokens) == [0, 1, 2]
+
+
+def test_a_student_reads_each_language_with_its_own_tokenizer(tmp_path, teachers):
+    folder = make_student(tmp_path, teachers)
+    for name, language in world.TEACHERS.items():
+        words = world.sentences(language, 2)[1].split()[:5]
+        encoded, of_student = encode(folder, *words, language=language)
+        of_teacher, tokenizer = encode(teachers / name, *words, language=language)
+        assert encoded.tokens == of_teacher.tokens
+        assert of_student.convert_ids_to_tokens(encoded.inputs["input_ids"][1:-1]) == tokenizer.convert_ids_to_tokens(
+            of_teacher.inputs["input_ids"][1:-1]
+        )
+
+
+def test_words_that_are_cut_off_or_have_no_token_are_missing(teachers):
+    encoded, _ = encode(teachers / "en-wordpiece", "river", "", "\u00a0", *["river"] * 40, max_length=10)
+    assert len(encoded.inputs["input_ids"]) == 10
+    assert not {1, 2} & set(encoded.tokens)
+    assert 0 in encoded.tokens and max(encoded.tokens) < 12
+
+
+def test_no_more_tokens_than_the_model_reads(teachers):
+    encoded, _ = encode(teachers / "hi-bpe", *["river"] * 40, max_length=1000)
+    assert len(encoded.inputs["input_ids"]) == world.MAX_LENGTH

@@ -1,0 +1,132 @@
+"""Sentences as words with a label each: CoNLL-U (by the ending `.conllu`) and token TSV."""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from conllu.exceptions import ParseException
+from conllu.parser import parse_token_and_metadata
+
+from schemas.errors import UserError
+from schemas.secrets import without_secrets
+from trainer.evaluation.formats.lines import read_lines
+
+# What Universal Dependencies write where there is no value.
+_NO_VALUE = "_"
+# Before each token of WikiANN as XTREME has it: `en:London`.
+_LANGUAGE = re.compile(r"[a-z][a-z-]*:")
+_BLANKS = " \t"
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """A sentence of W words.
+
+    Attributes:
+      words: may be empty or white space, as some files have them.
+      labels: None where the file has `_`: such a word is context, and is neither learned nor scored.
+      file, lines: where each word is written.
+    """
+
+    words: list[str]
+    labels: list[str | None]
+    file: str
+    lines: list[int]
+
+    def where(self, word: int) -> str:
+        """A word's `file:line`, for messages."""
+        return f"{self.file}:{self.lines[word]}"
+
+
+def read_sentences(files: Sequence[str]) -> list[Sentence]:
+    """The sentences of some files, in their order.
+
+    A file whose name ends in `.conllu` is CoNLL-U: its words are the lines whose id is an integer (not the ranges of
+    multiword tokens, nor empty nodes), their labels the column UPOS. Any other file is TSV: token, tab, label; a blank line
+    ends a sentence. Where each token of a TSV file begins with the same `en:`, as in WikiANN of XTREME, that is taken off.
+
+    Raises:
+      UserError: a file is missing, empty, not UTF-8, or has a line that is none of these.
+    """
+    return [
+        sentence
+        for file in files
+        for sentence in (_read_conllu if file.lower().endswith(".conllu") else _read_tsv)(file)
+    ]
+
+
+def _read_conllu(file: str) -> list[Sentence]:
+    shown = without_secrets(file)
+    sentences = []
+    for start, block in _blocks(read_lines(file)):
+        words, labels, lines = [], [], []
+        for number, line in enumerate(block, start):
+            if line.startswith("#"):
+                continue
+            try:
+                (token,) = parse_token_and_metadata(line)
+            except (ParseException, ValueError) as error:
+                raise UserError(f"{shown}:{number}: is no line of CoNLL-U ({error}); correct it") from None
+            if not isinstance(token["id"], int):
+                continue
+            if "upos" not in token:
+                raise UserError(
+                    f"{shown}:{number}: has {len(token)} columns instead of 10; separate them by tabs, with _ where there is "
+                    "no value"
+                )
+            words.append(token["form"])
+            labels.append(token["upos"] if token["upos"] != _NO_VALUE else None)
+            lines.append(number)
+        if words:
+            sentences.append(Sentence(words, labels, shown, lines))
+    if not sentences:
+        raise UserError(f"{shown}: has no words; give a file with annotated sentences")
+    return sentences
+
+
+def _read_tsv(file: str) -> list[Sentence]:
+    shown = without_secrets(file)
+    sentences = []
+    for start, block in _blocks(read_lines(file)):
+        words, labels, lines = [], [], []
+        for number, line in enumerate(block, start):
+            # A token may be white space, a label not.
+            word, *rest = line.split("\t")
+            columns = [column.strip() for column in rest]
+            while len(columns) > 1 and not columns[-1]:
+                columns.pop()
+            if len(columns) != 1 or not columns[0]:
+                given = "one column" if not any(columns) else f"{len(columns) + 1} columns"
+                raise UserError(
+                    f"{shown}:{number}: has {given}; write a token, a tab and a label on each line, and a blank line after "
+                    "each sentence (CoNLL-U ends in .conllu)"
+                )
+            words.append(word)
+            labels.append(columns[0] if columns[0] != _NO_VALUE else None)
+            lines.append(number)
+        sentences.append(Sentence(words, labels, shown, lines))
+    return _without_language(sentences)
+
+
+def _without_language(sentences: list[Sentence]) -> list[Sentence]:
+    """The sentences without the `en:` that all tokens begin with, if they do."""
+    prefix = _LANGUAGE.match(sentences[0].words[0])
+    if not (prefix and all(word.startswith(prefix[0]) for sentence in sentences for word in sentence.words)):
+        return sentences
+    return [
+        Sentence(
+            [word.removeprefix(prefix[0]) for word in sentence.words], sentence.labels, sentence.file, sentence.lines
+        )
+        for sentence in sentences
+    ]
+
+
+def _blocks(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """The runs of lines between blank ones, each with the number of its first line, from 1."""
+    block: list[str] = []
+    for number, line in enumerate([*lines, ""], 1):
+        if line.strip(_BLANKS):
+            block.append(line)
+        elif block:
+            yield number - len(block), block
+            block = []

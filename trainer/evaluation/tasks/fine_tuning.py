@@ -1,0 +1,93 @@
+"""Fine-tuning with transformers' `Trainer`, the same for all tasks and models."""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    ProgressCallback,
+    Trainer,
+    TrainingArguments,
+    set_seed,
+)
+
+from trainer.evaluation.config import FineTuningConfig
+from trainer.evaluation.models import Model
+
+# Of the steps, in which the learning rate rises; then it falls to 0, both linearly.
+_WARM_UP = 0.1
+
+
+class _Bar(ProgressCallback):
+    """The progress bar without lines of figures."""
+
+    def on_log(self, *_args: Any, **_others: Any) -> None:
+        """Says nothing."""
+
+
+def fine_tune(
+    model: Model,
+    auto_class: Any,
+    examples: list[dict[str, Any]],
+    collator: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
+    config: FineTuningConfig,
+    seed: int,
+    **head: Any,
+) -> PreTrainedModel:
+    """A fine-tuned copy of a model in evaluation mode, with a new head.
+
+    The same arguments give the same weights on the same machine. Nothing is evaluated or written in between.
+
+    Args:
+      auto_class: such as `AutoModelForTokenClassification`.
+      examples: model inputs as lists, and labels.
+      collator: makes a padded batch of some examples.
+      head: further settings of the model's configuration, such as `num_labels`.
+    """
+    set_seed(seed)
+    tuned = model.with_head(auto_class, **head)
+    with tempfile.TemporaryDirectory() as scratch, _deterministic():
+        arguments = TrainingArguments(
+            output_dir=scratch,
+            learning_rate=config.learning_rate,
+            num_train_epochs=config.epochs,
+            per_device_train_batch_size=config.batch_size,
+            warmup_steps=_WARM_UP,
+            train_sampling_strategy="group_by_length",
+            seed=seed,
+            use_cpu=model.device.type == "cpu",
+            dataloader_pin_memory=False,
+            remove_unused_columns=False,
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        # On machines with several GPUs, batches are of the same size as elsewhere.
+        arguments._n_gpu = min(arguments.n_gpu, 1)
+        trainer = Trainer(tuned, arguments, data_collator=collator, train_dataset=examples)
+        trainer.remove_callback(PrinterCallback)
+        if sys.stderr.isatty():
+            trainer.add_callback(_Bar)
+        trainer.train()
+    tuned.to(model.device)  # type: ignore[arg-type]
+    return tuned.eval()
+
+
+@contextmanager
+def _deterministic() -> Iterator[None]:
+    """Has torch choose the deterministic way where there are several."""
+    before, warn_only = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before, warn_only=warn_only)

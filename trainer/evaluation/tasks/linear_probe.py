@@ -1,0 +1,125 @@
+"""A linear classifier over the hidden states of a frozen model.
+
+A word's features are the mean over its tokens, in one layer (0: the embeddings). Fine-tuning moves what the first token
+needs to know there; a frozen model does not, and a tokenizer that cuts words finely should not be judged by their beginnings.
+"""
+
+import warnings
+from collections.abc import Callable, Iterable
+
+import numpy as np
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.models import Model
+from trainer.evaluation.tasks.forward import forward_by_length
+from trainer.evaluation.tasks.words import encode_sentences
+
+# More do not change the order of models, and take minutes.
+_MOST_WORDS = 20_000
+# On which the layer is chosen: so many to fit, and so many to score.
+_CHOICE_WORDS = 4_000
+# Of the training sentences, every fifth chooses the layer.
+_HELD_OUT = 5
+_ITERATIONS = 200
+
+
+def fit_probe(
+    model: Model, language: str, sentences: list[Sentence], max_length: int, batch_tokens: int
+) -> Callable[[str, list[Sentence]], list[list[str | None]]]:
+    """Fits a logistic regression to the words of labelled sentences; returns what labels sentences of a language with it.
+
+    The layer is the one with the best accuracy on every fifth sentence, fitted on the others (of equals the lowest); then
+    the words of all sentences are fitted. Features are standardised. Nothing is drawn.
+    """
+
+    def features(language: str, sentences: list[Sentence], layers: Iterable[int]) -> dict[int, np.ndarray]:
+        return _features(model, language, sentences, layers, max_length, batch_tokens)
+
+    held_out = _first_words(sentences[::_HELD_OUT], _CHOICE_WORDS)
+    rest = [sentence for number, sentence in enumerate(sentences) if number % _HELD_OUT]
+    fitted_on = _first_words(rest, _CHOICE_WORDS) or held_out
+    layers = range(model.transformers_config.num_hidden_layers + 1)
+    fit_features, test_features = (features(language, chosen, layers) for chosen in (fitted_on, held_out))
+    layer = max(
+        layers, key=lambda layer: _accuracy(_fit(fit_features[layer], fitted_on), test_features[layer], held_out)
+    )
+    train = _first_words(sentences, _MOST_WORDS)
+    probe = _fit(features(language, train, [layer])[layer], train)
+
+    def predict(language: str, sentences: list[Sentence]) -> list[list[str | None]]:
+        features_WH = features(language, sentences, [layer])[layer]
+        seen_W = ~np.isnan(features_WH[:, 0])
+        labels_W = np.full(len(features_WH), None, object)
+        if seen_W.any():
+            labels_W[seen_W] = probe.predict(features_WH[seen_W])
+        ends = np.cumsum([len(sentence.words) for sentence in sentences])
+        return [part.tolist() for part in np.split(labels_W, ends[:-1])]
+
+    return predict
+
+
+def _features(
+    model: Model,
+    language: str,
+    sentences: list[Sentence],
+    layers: Iterable[int],
+    max_length: int,
+    batch_tokens: int,
+) -> dict[int, np.ndarray]:
+    """By layer float32 [W, H], for the words of all sentences end to end; NaN for words without tokens."""
+    encoded = encode_sentences(model, language, sentences, max_length)
+    starts = np.cumsum([0, *(len(sentence.words) for sentence in sentences)])
+    hidden_size = model.transformers_config.hidden_size
+    result = {layer: np.full((starts[-1], hidden_size), np.nan, np.float32) for layer in layers}
+    inputs = [sentence.inputs for sentence in encoded]
+    for rows, output in forward_by_length(
+        model.encoder, model.tokenizer(language), inputs, batch_tokens, output_hidden_states=True
+    ):
+        words, positions, numbers = [], [], []
+        for number, row in enumerate(rows):
+            for word, tokens in encoded[row].tokens.items():
+                words += [int(starts[row]) + word] * len(tokens)
+                positions += tokens
+                numbers += [number] * len(tokens)
+        unique_W, of_T = np.unique(words, return_inverse=True)
+        for layer, features_WH in result.items():
+            hidden_TH = output.hidden_states[layer][numbers, positions].float().cpu()
+            sums_WH = torch.zeros(len(unique_W), hidden_size).index_add_(0, torch.from_numpy(of_T), hidden_TH)
+            features_WH[unique_W] = sums_WH.numpy() / np.bincount(of_T)[:, None]
+    return result
+
+
+def _first_words(sentences: list[Sentence], most: int) -> list[Sentence]:
+    """The first sentences, until they have at least `most` words."""
+    words, chosen = 0, []
+    for sentence in sentences:
+        if words >= most:
+            break
+        chosen.append(sentence)
+        words += len(sentence.words)
+    return chosen
+
+
+def _labels(sentences: list[Sentence]) -> np.ndarray:
+    return np.array([label for sentence in sentences for label in sentence.labels], object)
+
+
+def _fit(features_WH: np.ndarray, sentences: list[Sentence]) -> Pipeline:
+    labels_W = _labels(sentences)
+    usable_W = (labels_W != None) & ~np.isnan(features_WH[:, 0])  # noqa: E711, by element
+    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
+    with warnings.catch_warnings():
+        # The end of the iterations is where it stops, the same for all models.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        return probe.fit(features_WH[usable_W], labels_W[usable_W].astype(str))
+
+
+def _accuracy(probe: Pipeline, features_WH: np.ndarray, sentences: list[Sentence]) -> float:
+    labels_W = _labels(sentences)
+    usable_W = (labels_W != None) & ~np.isnan(features_WH[:, 0])  # noqa: E711, by element
+    return float(np.mean(probe.predict(features_WH[usable_W]) == labels_W[usable_W])) if usable_W.any() else 0.0

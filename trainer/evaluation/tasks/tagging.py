@@ -1,0 +1,44 @@
+"""Universal parts of speech: of a frozen model by a linear probe, and fine-tuned."""
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+
+from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.models import Model
+from trainer.evaluation.tasks.linear_probe import fit_probe
+from trainer.evaluation.tasks.task import Job, Metric, Ratio
+from trainer.evaluation.tasks.token_classification import Labels, WordLabels
+
+
+class Tagging(WordLabels):
+    """The share of words with the right part of speech, by a fine-tuned model."""
+
+    key: ClassVar = "tagging"
+    title: ClassVar = "tagging, fine-tuned"
+    section: ClassVar = "tagging"
+    metrics: ClassVar = (Metric("accuracy", "accuracy"),)
+
+    def ratios(self, sentences: list[Sentence], predictions: list[Labels]) -> dict[str, Ratio]:
+        """Words with the right label over words with a label, a unit a sentence."""
+        pairs = [
+            [(label, given) for label, given in zip(sentence.labels, predicted, strict=True) if label is not None]
+            for sentence, predicted in zip(sentences, predictions, strict=True)
+        ]
+        right = [sum(label == given for label, given in words) for words in pairs]
+        return {"accuracy": Ratio(np.array(right, np.float64), np.array([len(words) for words in pairs], np.float64))}
+
+
+class TaggingProbe(Tagging):
+    """The same by a linear classifier over hidden states of the frozen model."""
+
+    key: ClassVar = "tagging_probe"
+    title: ClassVar = "tagging, linear probe"
+    repeats: ClassVar = False
+
+    def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
+        """Fits the probe; returns what labels sentences of a language with it."""
+        return fit_probe(
+            model, job.language, self.train[job.language], self.settings.max_length, self.config.batch_tokens
+        )

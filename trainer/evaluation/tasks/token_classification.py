@@ -1,0 +1,111 @@
+"""What tagging and entities share: a label for each word, predicted by a classifier over tokens.
+
+A word's label is learned and predicted at its first token, as is usual.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
+
+from trainer.evaluation.config import EvaluationConfig
+from trainer.evaluation.formats.words import Sentence, read_sentences
+from trainer.evaluation.models import Model
+from trainer.evaluation.tasks.fine_tuning import fine_tune
+from trainer.evaluation.tasks.forward import forward_by_length
+from trainer.evaluation.tasks.labelled import LabelledTask, known_labels
+from trainer.evaluation.tasks.task import Job, Ratio, Scores
+from trainer.evaluation.tasks.words import encode_sentences
+
+# By transformers' convention: a token without a label to learn.
+_IGNORED = -100
+
+# A label for each word of a sentence; None for a word that the model has not seen.
+Labels = list[str | None]
+
+
+class WordLabels(LabelledTask[Sentence]):
+    """A task with a label for each word.
+
+    Attributes:
+      labels: those of the training files, sorted.
+    """
+
+    def __init__(
+        self, config: EvaluationConfig, train: Mapping[str, list[Sentence]], test: Mapping[str, list[Sentence]]
+    ):
+        super().__init__(config, train, test)
+        self.labels = known_labels(
+            self.section,
+            (label for sentences in train.values() for s in sentences for label in s.labels if label is not None),
+            (
+                (s.where(word), label)
+                for sentences in test.values()
+                for s in sentences
+                for word, label in enumerate(s.labels)
+                if label is not None
+            ),
+        )
+
+    @classmethod
+    def read(cls, files: Sequence[str]) -> list[Sentence]:
+        """The sentences of some files."""
+        return read_sentences(files)
+
+    @staticmethod
+    def content(example: Sentence) -> Any:
+        """Its words and labels."""
+        return [example.words, example.labels]
+
+    @abstractmethod
+    def ratios(self, sentences: list[Sentence], predictions: list[Labels]) -> dict[str, Ratio]:
+        """The task's metrics, a unit a sentence."""
+
+    def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
+        """Fine-tunes the model; returns what labels sentences of a language with it."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        sentences = self.train[job.language]
+        examples = []
+        for sentence, encoded in zip(
+            sentences, encode_sentences(model, job.language, sentences, self.settings.max_length), strict=True
+        ):
+            targets = [_IGNORED] * len(encoded.inputs["input_ids"])
+            for word, (first, *_) in encoded.tokens.items():
+                label = sentence.labels[word]
+                if label is not None:
+                    targets[first] = numbers[label]
+            # A batch of sentences without any label has no loss.
+            if set(targets) != {_IGNORED}:
+                examples.append({**encoded.inputs, "labels": targets})
+        collator = DataCollatorForTokenClassification(model.tokenizer(job.language))
+        tuned = fine_tune(
+            model,
+            AutoModelForTokenClassification,
+            examples,
+            collator,
+            self.settings,
+            cast(int, job.seed),
+            num_labels=len(self.labels),
+        )
+
+        def predict(language: str, sentences: list[Sentence]) -> list[Labels]:
+            encoded = encode_sentences(model, language, sentences, self.settings.max_length)
+            predictions: list[Labels] = [[None] * len(sentence.words) for sentence in sentences]
+            inputs = [sentence.inputs for sentence in encoded]
+            for rows, output in forward_by_length(tuned, model.tokenizer(language), inputs, self.config.batch_tokens):
+                chosen_BL = output.logits.argmax(-1).cpu()
+                for row, chosen_L in zip(rows, chosen_BL.tolist(), strict=True):
+                    for word, (first, *_) in encoded[row].tokens.items():
+                        predictions[row][word] = self.labels[chosen_L[first]]
+            return predictions
+
+        return predict
+
+    def run(self, job: Job, model: Model) -> list[Scores]:
+        """Trains on the job's language, and tests on all."""
+        predict = self.fit(job, model)
+        return [
+            Scores(language, self.ratios(sentences, predict(language, sentences)))
+            for language, sentences in self.test.items()
+        ]
