@@ -1,0 +1,45 @@
+"""TSV of sentences and labels."""
+
+import pytest
+
+from schemas.errors import UserError
+from trainer.evaluation.formats.sentences import read_labelled_texts
+
+
+def read(tmp_path, *contents: str):
+    files = []
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}.tsv").write_bytes(content.encode())
+        files.append(str(tmp_path / f"{number}.tsv"))
+    return [(example.texts, example.label) for example in read_labelled_texts(files)]
+
+
+def test_pairs_of_xnli_and_pawsx_are_read(tmp_path):
+    assert read(tmp_path, 'You don\'t "know".\tI do.\tcontradiction\n\nYes\tYes\tentailment', "a\tb\tneutral\r\n") == [
+        (('You don\'t "know".', "I do."), "contradiction"),
+        (("Yes", "Yes"), "entailment"),
+        (("a", "b"), "neutral"),
+    ]
+
+
+def test_a_header_is_no_example(tmp_path):
+    assert read(tmp_path, "\ufeffsentence\tlabel\r\ngood\t1\r\nlabel\tlabel\n") == [
+        (("good",), "1"),
+        (("label",), "label"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("good\t1\nbad\n", "0.tsv:2: has one column"),
+        ("1\ta\tb\tc\n", "0.tsv:1: has 4 columns"),
+        ("good\t1\nbad\tbad\t0\n", r"0.tsv:2: has 3 columns, and .*0.tsv:1 has 2"),
+        ("good\t1\n \t0\n", "0.tsv:2: column 1 is empty"),
+        ("good\t\n", "0.tsv:1: column 2 is empty"),
+        ("sentence\tlabel\n", "0.tsv: has a header only"),
+    ],
+)
+def test_a_fault_is_named_with_its_line(tmp_path, content, message):
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, content)

@@ -1,0 +1,58 @@
+"""SQuAD's JSON."""
+
+import json
+
+import pytest
+
+from schemas.errors import UserError
+from trainer.evaluation.formats.squad import Question, read_questions
+
+CONTEXT = "The river is long. 😀 The sea is wide."
+
+
+def write(tmp_path, *questions: dict) -> str:
+    content = {
+        "version": "v2.0",
+        "data": [{"title": "t", "paragraphs": [{"context": CONTEXT, "qas": list(questions)}]}],
+    }
+    (tmp_path / "a.json").write_text(json.dumps(content), encoding="utf-8")
+    return str(tmp_path / "a.json")
+
+
+def asked(start: int, text: str, **others) -> dict:
+    return {"id": "q1", "question": "What?", "answers": [{"text": text, "answer_start": start}]} | others
+
+
+def test_questions_of_both_versions_are_read(tmp_path):
+    start = CONTEXT.index("sea")
+    file = write(
+        tmp_path,
+        asked(start, "sea"),
+        {"id": 2, "question": "Who?", "answers": [], "is_impossible": True, "plausible_answers": [{}]},
+    )
+    assert read_questions([file]) == [Question("What?", CONTEXT, [(start, "sea")]), Question("Who?", CONTEXT, [])]
+
+
+@pytest.mark.parametrize(
+    ("question", "message"),
+    [
+        (asked(5, "sea"), "question q1: the answer 'sea' is not in its context at answer_start 5, where 'ive' stands"),
+        (asked(-3, "wide"), "is not in its context at answer_start -3"),
+        (asked(0, ""), "is not in its context"),
+        ({"id": "q1", "question": "What?", "answers": []}, "question q1: has no answers"),
+        ({"id": "q1"}, r"data\.0\.paragraphs\.0\.qas\.0\.question: Field required"),
+    ],
+)
+def test_a_fault_is_named_with_its_question(tmp_path, question, message):
+    with pytest.raises(UserError, match=message):
+        read_questions([write(tmp_path, question)])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is not JSON"), ("[]", "the file: "), ('{"data": []}', "has no questions"), ("[" * 99_999, "is not JSON")],
+)
+def test_other_files_are_refused(tmp_path, content, message):
+    (tmp_path / "a.json").write_text(content)
+    with pytest.raises(UserError, match=message):
+        read_questions([str(tmp_path / "a.json")])

@@ -1,0 +1,62 @@
+"""Sentences with a label: TSV of one or two sentences and a label, as XNLI and PAWS-X of XTREME."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.errors import UserError
+from schemas.secrets import without_secrets
+from trainer.evaluation.formats.lines import read_lines
+
+# Names of the last column in a header; no label is called so.
+_HEADERS = {"label", "labels", "gold_label"}
+
+
+@dataclass(frozen=True)
+class LabelledText:
+    """One sentence or a pair, and its label.
+
+    Attributes:
+      where: `file:line`.
+    """
+
+    texts: tuple[str, ...]
+    label: str
+    where: str
+
+
+def read_labelled_texts(files: Sequence[str]) -> list[LabelledText]:
+    """The examples of some files, in their order.
+
+    A line is a sentence, or two, and a label, with tabs between them; quotes are text. A first line whose last column is
+    called `label` is a header. Blank lines are left out.
+
+    Raises:
+      UserError: a file is missing, empty or not UTF-8, a sentence or a label is empty, or the lines differ in their number of
+        columns.
+    """
+    examples: list[LabelledText] = []
+    for file in files:
+        shown, before = without_secrets(file), len(examples)
+        for number, line in enumerate(read_lines(file), 1):
+            columns = [column.strip() for column in line.split("\t")]
+            if not any(columns) or (number == 1 and columns[-1].lower() in _HEADERS):
+                continue
+            where = f"{shown}:{number}"
+            _check(where, columns, examples)
+            examples.append(LabelledText(tuple(columns[:-1]), columns[-1], where))
+        if len(examples) == before:
+            raise UserError(f"{shown}: has a header only; give a file with examples")
+    return examples
+
+
+def _check(where: str, columns: list[str], examples: list[LabelledText]) -> None:
+    if len(columns) not in (2, 3):
+        given = "one column" if len(columns) == 1 else f"{len(columns)} columns"
+        raise UserError(f"{where}: has {given}; write a sentence or two and a label, with a tab after each sentence")
+    if examples and len(columns) != len(examples[0].texts) + 1:
+        raise UserError(
+            f"{where}: has {len(columns)} columns, and {examples[0].where} has {len(examples[0].texts) + 1}; give all lines "
+            "the same number"
+        )
+    if empty := [number for number, column in enumerate(columns, 1) if not column]:
+        raise UserError(f"{where}: column {empty[0]} is empty; fill it in, or leave the line out")

@@ -1,0 +1,89 @@
+"""Questions on paragraphs: SQuAD's JSON, v1.1 and v2, in which XQuAD, MLQA and TyDi GoldP come too."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ValidationError
+
+from schemas.errors import UserError, first_line
+from schemas.secrets import without_secrets
+from trainer.evaluation.formats.lines import read_text
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question on a text.
+
+    Attributes:
+      answers: pieces of the context that are right, as (first character, text); none where the context has no answer.
+    """
+
+    question: str
+    context: str
+    answers: list[tuple[int, str]]
+
+
+class _Answer(BaseModel):
+    text: str
+    answer_start: int
+
+
+class _Question(BaseModel):
+    question: str
+    id: str | int = "without id"
+    answers: list[_Answer] = []
+    is_impossible: bool = False
+
+
+class _Paragraph(BaseModel):
+    context: str
+    qas: list[_Question]
+
+
+class _Article(BaseModel):
+    paragraphs: list[_Paragraph]
+
+
+class _File(BaseModel):
+    data: list[_Article]
+
+
+def read_questions(files: Sequence[str]) -> list[Question]:
+    """The questions of some files, in their order.
+
+    Raises:
+      UserError: a file is missing, empty, not UTF-8, not such JSON, has no questions, or an answer is not where it should be
+        in its context.
+    """
+    return [question for file in files for question in _read(file)]
+
+
+def _read(file: str) -> list[Question]:
+    shown = without_secrets(file)
+    try:
+        content = _File.model_validate(json.loads(read_text(file)))
+    except ValidationError as error:
+        fault = error.errors()[0]
+        field = ".".join(str(part) for part in fault["loc"])
+        raise UserError(f"{shown}: {field or 'the file'}: {fault['msg']}; it should be as in SQuAD's JSON") from None
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{shown}: is not JSON ({first_line(error)}); give a file in SQuAD's layout") from None
+    questions = []
+    for paragraph in (paragraph for article in content.data for paragraph in article.paragraphs):
+        for asked in paragraph.qas:
+            where = f"{shown}: question {asked.id}"
+            answers = [] if asked.is_impossible else [(answer.answer_start, answer.text) for answer in asked.answers]
+            if not answers and not asked.is_impossible:
+                raise UserError(f"{where}: has no answers; give one, or set is_impossible to true")
+            for start, text in answers:
+                there = paragraph.context[start : start + len(text)] if start >= 0 else ""
+                if not text or there != text:
+                    raise UserError(
+                        f"{where}: the answer {text[:50]!r} is not in its context at answer_start {start}, where "
+                        f"{there[:50]!r} stands; count answer_start in characters from 0"
+                    )
+            questions.append(Question(asked.question, paragraph.context, answers))
+    if not questions:
+        raise UserError(f"{shown}: has no questions; give a file with some")
+    return questions

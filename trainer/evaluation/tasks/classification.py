@@ -1,0 +1,89 @@
+"""Classification of sentences and of pairs of sentences by a fine-tuned model."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding
+
+from schemas.errors import UserError
+from trainer.evaluation.config import EvaluationConfig
+from trainer.evaluation.formats.sentences import LabelledText, read_labelled_texts
+from trainer.evaluation.models import Model
+from trainer.evaluation.tasks.fine_tuning import fine_tune
+from trainer.evaluation.tasks.forward import Inputs, encode, forward_by_length, rows_of
+from trainer.evaluation.tasks.labelled import LabelledTask, known_labels
+from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
+
+
+class Classification(LabelledTask[LabelledText]):
+    """The share of sentences, or pairs, with the right label.
+
+    Attributes:
+      labels: those of the training files, sorted.
+    """
+
+    key: ClassVar = "classification"
+    title: ClassVar = "classification"
+    section: ClassVar = "classification"
+    metrics: ClassVar = (Metric("accuracy", "accuracy"),)
+
+    def __init__(
+        self, config: EvaluationConfig, train: Mapping[str, list[LabelledText]], test: Mapping[str, list[LabelledText]]
+    ):
+        super().__init__(config, train, test)
+        self.labels = known_labels(
+            self.section,
+            (example.label for examples in self.train.values() for example in examples),
+            ((example.where, example.label) for examples in test.values() for example in examples),
+        )
+        everything = [example for files in (train, test) for examples in files.values() for example in examples]
+        for example in everything:
+            if len(example.texts) != len(everything[0].texts):
+                raise UserError(
+                    f"{example.where}: has {len(example.texts) + 1} columns, and {everything[0].where} has "
+                    f"{len(everything[0].texts) + 1}; all files of the task are of one kind"
+                )
+
+    @classmethod
+    def read(cls, files: Sequence[str]) -> list[LabelledText]:
+        """The examples of some files."""
+        return read_labelled_texts(files)
+
+    @staticmethod
+    def content(example: LabelledText) -> Any:
+        """Its sentences and label."""
+        return [example.texts, example.label]
+
+    def run(self, job: Job, model: Model) -> list[Scores]:
+        """Trains on the job's language, and tests on all; a unit a sentence or pair."""
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        train = self.train[job.language]
+        examples = [
+            {**inputs, "labels": numbers[example.label]}
+            for inputs, example in zip(self._encode(model, job.language, train), train, strict=True)
+        ]
+        tuned = fine_tune(
+            model,
+            AutoModelForSequenceClassification,
+            examples,
+            DataCollatorWithPadding(model.tokenizer(job.language)),
+            self.settings,
+            cast(int, job.seed),
+            num_labels=len(self.labels),
+        )
+        result = []
+        for language, test in self.test.items():
+            right_U = np.zeros(len(test))
+            inputs = self._encode(model, language, test)
+            for rows, output in forward_by_length(tuned, model.tokenizer(language), inputs, self.config.batch_tokens):
+                for row, chosen in zip(rows, output.logits.argmax(-1).tolist(), strict=True):
+                    right_U[row] = self.labels[chosen] == test[row].label
+            result.append(Scores(language, {"accuracy": Ratio(right_U, np.ones(len(test)))}))
+        return result
+
+    def _encode(self, model: Model, language: str, examples: list[LabelledText]) -> list[Inputs]:
+        """The model's inputs; of a pair that is too long, the longer sentence is cut first."""
+        columns = [list(column) for column in zip(*(example.texts for example in examples), strict=True)]
+        limit = min(self.settings.max_length, model.max_length)
+        return rows_of(encode(model, model.tokenizer(language), *columns, max_length=limit))

@@ -1,0 +1,69 @@
+"""Named entities: F1 of whole entities, as seqeval's strict mode has it."""
+
+import re
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from seqeval.scheme import IOB2, Entities
+
+from schemas.errors import UserError
+from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.tasks.task import Metric, Ratio
+from trainer.evaluation.tasks.token_classification import Labels, WordLabels
+
+_OUTSIDE = "O"
+_LABEL = re.compile(r"O|[BI]-\S+")
+
+
+class EntityRecognition(WordLabels):
+    """F1 of entities whose type and limits are both right."""
+
+    key: ClassVar = "entities"
+    title: ClassVar = "entities"
+    section: ClassVar = "entities"
+    metrics: ClassVar = (Metric("f1", "F1"),)
+
+    @classmethod
+    def read(cls, files: Sequence[str]) -> list[Sentence]:
+        """Sentences whose labels are IOB2. UserError where they are not."""
+        sentences = super().read(files)
+        _check_iob2(sentences)
+        return sentences
+
+    def ratios(self, sentences: list[Sentence], predictions: list[Labels]) -> dict[str, Ratio]:
+        """2 TP over 2 TP + FP + FN, a unit a sentence. A word that was not seen is outside of entities."""
+        true = _entities([sentence.labels for sentence in sentences])
+        given = _entities(predictions)
+        right = [2 * len(one & other) for one, other in zip(true, given, strict=True)]
+        both = [len(one) + len(other) for one, other in zip(true, given, strict=True)]
+        return {"f1": Ratio(np.array(right, np.float64), np.array(both, np.float64))}
+
+
+def _entities(labels: Sequence[Labels]) -> list[set]:
+    """By sentence, the entities that seqeval finds: `I-` that goes on no entity begins none."""
+    plain = [[label or _OUTSIDE for label in sentence] for sentence in labels]
+    return [set(entities) for entities in Entities(plain, IOB2).entities]
+
+
+def _check_iob2(sentences: list[Sentence]) -> None:
+    """UserError for labels of other schemes. A few `I-` after `O` are in published files, and count as seqeval counts them."""
+    beginnings, strays = 0, []
+    for sentence in sentences:
+        before = _OUTSIDE
+        for word, label in enumerate(sentence.labels):
+            if label is None or not _LABEL.fullmatch(label):
+                raise UserError(
+                    f"{sentence.where(word)}: the label {label or '_'!r} is not IOB2; labels are O, B-TYPE for the first word "
+                    "of an entity, and I-TYPE for its further words"
+                )
+            beginnings += label.startswith("B-")
+            if label.startswith("I-") and before not in (label, f"B-{label[2:]}"):
+                strays.append((sentence.where(word), label))
+            before = label
+    if len(strays) > beginnings:
+        where, label = strays[0]
+        raise UserError(
+            f"{where}: {label} begins an entity, as in IOB1, and {len(strays)} labels do; convert the file to IOB2, where "
+            "each entity begins with B-"
+        )

@@ -1,0 +1,163 @@
+"""Extractive question answering by a fine-tuned model.
+
+A context that is longer than the model reads comes in windows that overlap. The answer is the span with the highest sum of
+the logits of its start and its end, over all windows. Where the training files have questions without an answer, none is
+given if the lowest such sum of the first token, over the windows, is higher (as Devlin et al. 2019 do, without a threshold).
+"""
+
+from collections.abc import Sequence
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding, PreTrainedModel
+
+from schemas.errors import UserError
+from trainer.evaluation.formats.squad import Question, read_questions
+from trainer.evaluation.models import Model
+from trainer.evaluation.tasks.fine_tuning import fine_tune
+from trainer.evaluation.tasks.forward import encode, forward_by_length, rows_of
+from trainer.evaluation.tasks.labelled import LabelledTask
+from trainer.evaluation.tasks.squad_metrics import exact_match, f1
+from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
+
+# A longer answer is not looked for, as in BERT's own evaluation.
+_ANSWER_TOKENS = 30
+# Half of a window is the question's at most, and windows overlap by a quarter: below this nothing is left.
+_SHORTEST = 24
+
+
+class QuestionAnswering(LabelledTask[Question]):
+    """F1 over words, and exact match, of the answers."""
+
+    key: ClassVar = "question_answering"
+    title: ClassVar = "question answering"
+    section: ClassVar = "question_answering"
+    metrics: ClassVar = (Metric("f1", "F1"), Metric("exact_match", "exact match"))
+
+    @classmethod
+    def read(cls, files: Sequence[str]) -> list[Question]:
+        """The questions of some files."""
+        return read_questions(files)
+
+    @staticmethod
+    def content(example: Question) -> Any:
+        """The question, its context and its answers."""
+        return [example.question, example.context, example.answers]
+
+    def run(self, job: Job, model: Model) -> list[Scores]:
+        """Trains on the job's language, and tests on all; a unit a question."""
+        train = self.train[job.language]
+        examples = []
+        encoded = self._windows(model, job.language, train)
+        for window, inputs in enumerate(rows_of(encoded)):
+            start, end = _answer_tokens(encoded, window, train[encoded["overflow_to_sample_mapping"][window]])
+            examples.append({**inputs, "start_positions": start, "end_positions": end})
+        tuned = fine_tune(
+            model,
+            AutoModelForQuestionAnswering,
+            examples,
+            DataCollatorWithPadding(model.tokenizer(job.language)),
+            self.settings,
+            cast(int, job.seed),
+        )
+        may_refuse = any(not question.answers for question in train)
+        result = []
+        for language, test in self.test.items():
+            given = self._answers(model, tuned, language, test, may_refuse)
+            right = [[text for _, text in question.answers] for question in test]
+            ratios = {
+                metric: Ratio(
+                    np.array([score(one, answers) for one, answers in zip(given, right, strict=True)]),
+                    np.ones(len(test)),
+                )
+                for metric, score in (("f1", f1), ("exact_match", exact_match))
+            }
+            result.append(Scores(language, ratios))
+        return result
+
+    def _windows(self, model: Model, language: str, questions: list[Question]) -> Any:
+        """Each question with windows of its context; a question is cut to half of a window."""
+        tokenizer = model.tokenizer(language)
+        limit = min(self.settings.max_length, model.max_length)
+        if limit < _SHORTEST:
+            raise UserError(
+                f"models.{model.name}: {limit} tokens are too few for a question and a piece of its context; raise "
+                f"fine_tuning.max_length to {_SHORTEST} at least, or leave the model out"
+            )
+        asked = tokenizer(
+            [question.question.strip() for question in questions],
+            add_special_tokens=False,
+            truncation=True,
+            max_length=limit // 2,
+            return_offsets_mapping=True,
+        )
+        cut = [
+            question.question.strip()[: offsets[-1][1] if offsets else 0]
+            for question, offsets in zip(questions, asked["offset_mapping"], strict=True)
+        ]
+        return encode(
+            model,
+            tokenizer,
+            cut,
+            [question.context for question in questions],
+            truncation="only_second",
+            max_length=limit,
+            stride=limit // 4,
+            return_overflowing_tokens=True,
+            return_offsets_mapping=True,
+        )
+
+    def _answers(
+        self, model: Model, tuned: PreTrainedModel, language: str, questions: list[Question], may_refuse: bool
+    ) -> list[str]:
+        encoded = self._windows(model, language, questions)
+        best = [(-np.inf, "")] * len(questions)
+        refusal_Q = np.full(len(questions), np.inf)
+        for rows, output in forward_by_length(
+            tuned, model.tokenizer(language), rows_of(encoded), self.config.batch_tokens
+        ):
+            starts_BL, ends_BL = output.start_logits.float().cpu().numpy(), output.end_logits.float().cpu().numpy()
+            for window, start_L, end_L in zip(rows, starts_BL, ends_BL, strict=True):
+                number = encoded["overflow_to_sample_mapping"][window]
+                refusal_Q[number] = min(refusal_Q[number], start_L[0] + end_L[0])
+                first, last = _context_tokens(encoded, window)
+                if first == last:
+                    continue
+                score, start, end = _best_span(start_L[first:last], end_L[first:last])
+                if score > best[number][0]:
+                    offsets = encoded["offset_mapping"][window]
+                    context = questions[number].context
+                    best[number] = score, context[offsets[first + start][0] : offsets[first + end][1]].strip()
+        return [
+            "" if may_refuse and refusal > score else text
+            for (score, text), refusal in zip(best, refusal_Q, strict=True)
+        ]
+
+
+def _best_span(start_L: np.ndarray, end_L: np.ndarray) -> tuple[float, int, int]:
+    """The highest start + end over spans of at most `_ANSWER_TOKENS` tokens, and the span's first and last token."""
+    sums_LL = start_L[:, None] + end_L[None, :]
+    lengths_LL = np.arange(len(end_L))[None, :] - np.arange(len(start_L))[:, None] + 1
+    sums_LL[(lengths_LL < 1) | (lengths_LL > _ANSWER_TOKENS)] = -np.inf
+    start, end = divmod(int(sums_LL.argmax()), len(end_L))
+    return float(sums_LL[start, end]), start, end
+
+
+def _context_tokens(encoded: Any, window: int) -> tuple[int, int]:
+    """The first token of a window that is of the context, and the one after the last."""
+    tokens = [token for token, part in enumerate(encoded.sequence_ids(window)) if part == 1]
+    return (tokens[0], tokens[-1] + 1) if tokens else (0, 0)
+
+
+def _answer_tokens(encoded: Any, window: int, question: Question) -> tuple[int, int]:
+    """The first and the last token of the first answer; the first token of all where the window does not have all of it."""
+    first, last = _context_tokens(encoded, window)
+    if not question.answers or first == last:
+        return 0, 0
+    start, text = question.answers[0]
+    end = start + len(text)
+    offsets = encoded["offset_mapping"][window]
+    if start < offsets[first][0] or end > offsets[last - 1][1]:
+        return 0, 0
+    inside = [token for token in range(first, last) if offsets[token][0] < end and offsets[token][1] > start]
+    return (inside[0], inside[-1]) if inside else (0, 0)
