@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerFast
 
+from schemas.ragged import batches_by_length
 from trainer.evaluation.models import Model
 
 Inputs = dict[str, list[int]]
@@ -36,18 +38,9 @@ def forward_by_length(
       options: further arguments of the model, such as `output_hidden_states`.
     """
     collate = DataCollatorWithPadding(tokenizer)
-    for rows in _batches([len(one["input_ids"]) for one in inputs], batch_tokens):
+    lengths = np.array([len(one["input_ids"]) for one in inputs])
+    for batch_rows in batches_by_length(lengths, np.flatnonzero(lengths), batch_tokens):
+        rows = batch_rows.tolist()
         batch = collate([inputs[row] for row in rows])
         yield rows, model(**{name: values.to(model.device) for name, values in batch.items()}, **options)
 
-
-def _batches(lengths: list[int], batch_tokens: int) -> Iterator[list[int]]:
-    """The numbers of the inputs of each batch, longest first."""
-    rows: list[int] = []
-    for row in sorted((row for row, length in enumerate(lengths) if length), key=lambda row: -lengths[row]):
-        if rows and (len(rows) + 1) * lengths[rows[0]] > batch_tokens:
-            yield rows
-            rows = []
-        rows.append(row)
-    if rows:
-        yield rows
