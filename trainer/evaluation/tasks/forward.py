@@ -43,4 +43,3 @@ def forward_by_length(
         rows = batch_rows.tolist()
         batch = collate([inputs[row] for row in rows])
         yield rows, model(**{name: values.to(model.device) for name, values in batch.items()}, **options)
-
