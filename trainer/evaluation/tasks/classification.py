@@ -34,7 +34,7 @@ class Classification(LabelledTask[LabelledText]):
         super().__init__(config, train, test)
         self.labels = known_labels(
             self.section,
-            (example.label for examples in self.train.values() for example in examples),
+            {language: (example.label for example in examples) for language, examples in train.items()},
             ((example.where, example.label) for examples in test.values() for example in examples),
         )
         everything = [example for files in (train, test) for examples in files.values() for example in examples]

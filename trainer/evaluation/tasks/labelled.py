@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from schemas.errors import UserError
-from trainer.evaluation.config import EvaluationConfig, LabelledConfig, ModelConfig
+from trainer.evaluation.config import EvaluationConfig, FineTuningConfig, LabelledConfig, ModelConfig
 from trainer.evaluation.tasks.task import Job, Task
 
 Example = TypeVar("Example")
@@ -70,7 +70,7 @@ class LabelledTask(Task, Generic[Example]):
         """What of an example decides the scores, as a JSON value."""
 
     @property
-    def settings(self):
+    def settings(self) -> FineTuningConfig:
         """How models are fine-tuned."""
         return self.config.fine_tuning
 
@@ -84,20 +84,26 @@ class LabelledTask(Task, Generic[Example]):
         ]
 
 
-def known_labels(section: str, train: Iterable[str], test: Iterable[tuple[str, str]]) -> list[str]:
+def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterable[tuple[str, str]]) -> list[str]:
     """The labels of the training files, sorted.
 
     Args:
-      train: the labels of all training examples.
+      train: by language, the labels of all training examples.
       test: the labels of all test examples, each with where it is written.
 
     Raises:
-      UserError: the training files have one label only, or a test file has one that they lack.
+      UserError: the training files of a language have one label only, or a test file has one that they lack.
     """
-    labels = sorted(set(train))
-    if len(labels) < 2:
-        raise UserError(f"{section}: the training files have {len(labels)} different labels; at least 2 are needed")
-    known = set(labels)
+    known: set[str] = set()
+    for language, given in train.items():
+        of_language = set(given)
+        if len(of_language) < 2:
+            raise UserError(
+                f"{section}.{language}.train: has only the label {', '.join(map(repr, of_language)) or '_'}; at least 2 "
+                "different ones are needed"
+            )
+        known |= of_language
+    labels = sorted(known)
     for where, label in test:
         if label not in known:
             raise UserError(

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
+from sklearn.dummy import DummyClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -112,11 +113,14 @@ def _labels(sentences: list[Sentence]) -> np.ndarray:
 def _fit(features_WH: np.ndarray, sentences: list[Sentence]) -> Pipeline:
     labels_W = _labels(sentences)
     usable_W = (labels_W != None) & ~np.isnan(features_WH[:, 0])  # noqa: E711, by element
-    probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=_ITERATIONS))
+    known_W = labels_W[usable_W].astype(str)
+    # The first words of a file may all have one label.
+    classifier = LogisticRegression(max_iter=_ITERATIONS) if len(set(known_W)) > 1 else DummyClassifier()
+    probe = make_pipeline(StandardScaler(), classifier)
     with warnings.catch_warnings():
         # The end of the iterations is where it stops, the same for all models.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return probe.fit(features_WH[usable_W], labels_W[usable_W].astype(str))
+        return probe.fit(features_WH[usable_W], known_W)
 
 
 def _accuracy(probe: Pipeline, features_WH: np.ndarray, sentences: list[Sentence]) -> float:

@@ -38,12 +38,15 @@ class WordLabels(LabelledTask[Sentence]):
         super().__init__(config, train, test)
         self.labels = known_labels(
             self.section,
-            (label for sentences in train.values() for s in sentences for label in s.labels if label is not None),
+            {
+                language: (label for sentence in sentences for label in sentence.labels if label is not None)
+                for language, sentences in train.items()
+            },
             (
-                (s.where(word), label)
+                (sentence.where(word), label)
                 for sentences in test.values()
-                for s in sentences
-                for word, label in enumerate(s.labels)
+                for sentence in sentences
+                for word, label in enumerate(sentence.labels)
                 if label is not None
             ),
         )

@@ -85,23 +85,6 @@ def test_fine_tuned_accuracy_is_that_of_a_plain_loop(config, teachers):
 
 
 @pytest.mark.heavy
-def test_the_seed_decides_the_weights(config):
-    def logits(seed: int) -> dict:
-        examples = [{"input_ids": [2, 10 + row, 3], "attention_mask": [1] * 3, "labels": [-100, row % 2, -100]}
-                    for row in range(20)]  # fmt: skip
-        model = load_model(config, "en")
-        tuned = fine_tune(
-            model, AutoModelForTokenClassification, examples,
-            DataCollatorForTokenClassification(model.tokenizer("en")), config.fine_tuning, seed, num_labels=2,
-        )  # fmt: skip
-        return tuned.state_dict()
-
-    first, again, other = logits(1), logits(1), logits(2)
-    assert all(torch.equal(first[name], again[name]) for name in first)
-    assert any(not torch.equal(first[name], other[name]) for name in first)
-
-
-@pytest.mark.heavy
 def test_a_student_is_trained_in_one_language_and_tested_in_all(tmp_path, teachers, files):
     config = evaluation(
         tmp_path, models={"student": {"model": str(make_student(tmp_path / "student", teachers))}}, tagging=files,
@@ -178,6 +161,14 @@ def test_the_probe_is_a_logistic_regression_on_the_best_layer(tmp_path, teachers
     assert scores.value > 0.8
 
 
+def test_the_probe_takes_training_files_whose_layer_cannot_be_chosen(config, tmp_path):
+    """All sentences but the first fifth have one label."""
+    train = write_tsv(tmp_path / "a.tsv", [[("writes", "VERB")], [("river", "NOUN")], [("sea", "NOUN")]])
+    tagging = {"en": config.tagging["en"].model_copy(update={"train": [train], "test": [train]})}
+    ratio = run_task(TaggingProbe, config.model_copy(update={"tagging": tagging}), "en")["en"].ratios["accuracy"]
+    assert ratio.numerators_U.tolist() == [1, 1, 1]
+
+
 def test_jobs_are_those_of_the_languages_that_a_model_was_made_for(config):
     several = config.model_copy(update={"seeds": [0, 1]})
     fine_tuned, probe = Tagging.from_config(several), TaggingProbe.from_config(several)
@@ -217,7 +208,7 @@ def test_files_to_train_on_and_to_test_on_are_needed(config, use):
 def test_one_label_is_nothing_to_learn(config, tmp_path):
     train = write_tsv(tmp_path / "a.tsv", [[("sea", "NOUN")]])
     tagging = {"en": config.tagging["en"].model_copy(update={"train": [train]})}
-    with pytest.raises(UserError, match="have 1 different labels"):
+    with pytest.raises(UserError, match=r"tagging\.en\.train: has only the label 'NOUN'"):
         Tagging.from_config(config.model_copy(update={"tagging": tagging}))
 
 
