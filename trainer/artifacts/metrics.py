@@ -197,7 +197,7 @@ def _start_wandb(config: TrainerConfig) -> Any:
 def heldout_scores(output: str, step: int, heldout_sha256: str | None) -> dict[str, LanguageScores]:
     """The scores that were logged after a step on these held-out predictions; empty if there were none."""
     logged: dict[str, dict] = {}
-    for line in _lines(Path(output) / METRICS_FILE):
+    for line in read_metrics(Path(output) / METRICS_FILE):
         if line["step"] == step and "heldout" in line and line["heldout_sha256"] == heldout_sha256:
             logged = line["heldout"]
     return scores_from_json(logged)
@@ -205,14 +205,14 @@ def heldout_scores(output: str, step: int, heldout_sha256: str | None) -> dict[s
 
 def _reopen(path: Path, start: int) -> TextIO:
     """The file, with its lines up to step `start`, open for more."""
-    kept = [json.dumps(line) + "\n" for line in _lines(path) if line["step"] <= start]
+    kept = [json.dumps(line) + "\n" for line in read_metrics(path) if line["step"] <= start]
     # All at once, so that a kill does not lose the lines that were there.
     write_bytes(str(path), "".join(kept).encode())
     return path.open("a")
 
 
-def _lines(path: Path) -> list[dict]:
-    """The file's lines, without those that a kill cut short."""
+def read_metrics(path: Path) -> list[dict]:
+    """The lines of `metrics.jsonl`, without those that a kill cut short; none where there is no file."""
     lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

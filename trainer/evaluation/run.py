@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -25,12 +25,14 @@ class Evaluation:
     Attributes:
       tasks: by key, those that the configuration asks for.
       scores: of all jobs.
+      seconds: that each job took when it was run, perhaps by an earlier command.
     """
 
     config: EvaluationConfig
     tasks: Mapping[str, Task]
     models: Mapping[str, Model]
     scores: Mapping[Job, list[Scores]]
+    seconds: Mapping[Job, float] = field(default_factory=dict)
 
 
 def run_evaluation(config: EvaluationConfig) -> Evaluation:
@@ -55,7 +57,7 @@ def run_evaluation(config: EvaluationConfig) -> Evaluation:
     _check(models, jobs)
     with owning(config.output):
         store = Store(config.output)
-        scores = {}
+        scores, seconds = {}, {}
         bar = tqdm(jobs, desc=Path(config.output).name, unit="job")
         for job, task in bar:
             bar.set_postfix_str(f"{task.title}: {job.model}, {job.language}")
@@ -66,8 +68,8 @@ def run_evaluation(config: EvaluationConfig) -> Evaluation:
                 started = time.monotonic()
                 kept = task.run(job, model)
                 store.put(job, fingerprint, kept, time.monotonic() - started)
-            scores[job] = kept
-    return Evaluation(config, tasks, models, scores)
+            scores[job], seconds[job] = kept, store.seconds(job)
+    return Evaluation(config, tasks, models, scores, seconds)
 
 
 def _check(models: Mapping[str, Model], jobs: list[tuple[Job, Task]]) -> None:

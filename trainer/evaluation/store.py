@@ -33,6 +33,10 @@ class Store:
         content = {"fingerprint": fingerprint, "seconds": seconds, "scores": [_scores_to_json(s) for s in scores]}
         write_bytes(str(self._path(job)), json.dumps(content).encode())
 
+    def seconds(self, job: Job) -> float:
+        """How long a kept job took."""
+        return float(json.loads(self._path(job).read_text())["seconds"])
+
     def _path(self, job: Job) -> Path:
         seed = "" if job.seed is None else f"-{job.seed}"
         return self._folder / job.task / job.model / f"{job.language}{seed}.json"
