@@ -1,0 +1,67 @@
+"""Figures without intervals: calibration, and what models cost."""
+
+import math
+import statistics
+from collections.abc import Mapping
+
+from trainer.evaluation.report.content import Calibration, Cost
+from trainer.evaluation.report.training import speed
+from trainer.evaluation.run import Evaluation
+from trainer.evaluation.tasks.task import Scores
+
+_BINS = 10
+
+
+def calibrations(evaluation: Evaluation) -> list[Calibration]:
+    """Of all models and languages whose masked tokens were scored."""
+    return [
+        _calibration(job.model, scores)
+        for job, scored in evaluation.scores.items()
+        if job.task == "masked"
+        for scores in scored
+        if "ece" in scores.figures
+    ]
+
+
+def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[dict]]) -> list[Cost]:
+    """What models cost, averaged over languages where a figure was measured on several.
+
+    Args:
+      lines_by_model: of the metrics of those that this trainer trained.
+    """
+    made = []
+    for model in evaluation.models:
+        jobs = [job for job in evaluation.scores if job.model == model]
+        measured = [scores.figures for job in jobs if job.task == "cost" for scores in evaluation.scores[job]]
+        lines = lines_by_model.get(model, [])
+        made.append(
+            Cost(
+                model,
+                parameters=_mean(measured, "parameters"),
+                encoder_parameters=_mean(measured, "encoder_parameters"),
+                tokens_per_second=_mean(measured, "tokens_per_second"),
+                peak_memory_mib=_mean(measured, "peak_memory_mib"),
+                evaluation_seconds=sum(evaluation.seconds.get(job, 0.0) for job in jobs),
+                training_steps=max((line["step"] for line in lines), default=None),
+                training_tokens_per_second=speed(lines),
+            )
+        )
+    return made
+
+
+def _calibration(model: str, scores: Scores) -> Calibration:
+    counts = [scores.figures.get(f"calibration_count_{number}", 0.0) for number in range(_BINS)]
+    confidences, accuracies = (
+        [_known(scores.figures.get(f"calibration_{key}_{n}")) if counts[n] else None for n in range(_BINS)]
+        for key in ("confidence", "accuracy")
+    )
+    return Calibration(model, scores.language, scores.figures["ece"], counts, confidences, accuracies)
+
+
+def _mean(measured: list[dict[str, float]], key: str) -> float | None:
+    values = [figures[key] for figures in measured if key in figures]
+    return statistics.fmean(values) if values else None
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else value

@@ -1,0 +1,87 @@
+"""How students of this trainer got there: curves, and steps to a given loss, from the metrics beside their weights."""
+
+import statistics
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainer.artifacts.metrics import METRICS_FILE, read_metrics
+from trainer.evaluation.report.content import Curve, Reach
+
+# A row of means over a model's languages stands under this name, which no language can have.
+MEAN = "mean of all"
+
+
+def training_lines(folders: Mapping[str, str]) -> dict[str, list[dict]]:
+    """By model, the lines of the metrics that lie in its folder; models without any are left out."""
+    lines = {model: read_metrics(Path(folder) / METRICS_FILE) for model, folder in folders.items()}
+    return {model: of_model for model, of_model in lines.items() if of_model}
+
+
+def curves(lines_by_model: Mapping[str, list[dict]]) -> list[Curve]:
+    """Held-out NLL by language; of models that were never evaluated, the MLM loss on training data.
+
+    Of a model that was evaluated on several held-out sets in turn, the points are those of the last.
+    """
+    made = []
+    for model, lines in lines_by_model.items():
+        evaluated = [line for line in lines if "heldout" in line]
+        sha256 = evaluated[-1]["heldout_sha256"] if evaluated else None
+        points: dict[str, dict[int, float]] = defaultdict(dict)
+        for line in lines:
+            if evaluated and "heldout" in line and line["heldout_sha256"] == sha256:
+                for language, scores in line["heldout"].items():
+                    points[language][line["step"]] = scores["nll"]
+            elif not evaluated and "train" in line:
+                for language, losses in line["train"].items():
+                    points[language][line["step"]] = losses["mlm"]
+        made += [
+            Curve(model, language, sha256, list(points[language]), list(points[language].values()))
+            for language in sorted(points)
+        ]
+    return made
+
+
+def reaches(all_curves: list[Curve]) -> list[Reach]:
+    """For each model, language and the mean over languages: when other models were first as good as it is at its end."""
+    points: dict[tuple[str, str, frozenset], dict[str, dict[int, float]]] = defaultdict(dict)
+    by_model: dict[tuple[str, str], list[Curve]] = defaultdict(list)
+    for curve in all_curves:
+        if curve.heldout_sha256:
+            points[curve.heldout_sha256, curve.language, frozenset()][curve.model] = _points(curve)
+            by_model[curve.heldout_sha256, curve.model].append(curve)
+    for (sha256, model), of_model in by_model.items():
+        if len(of_model) > 1:
+            # Means over other languages cannot be compared.
+            points[sha256, MEAN, frozenset(curve.language for curve in of_model)][model] = _mean(of_model)
+    made = []
+    for (_, language, _), losses in points.items():
+        for model, losses_of_model in losses.items() if len(losses) > 1 else ():
+            final = max(losses_of_model)
+            loss = losses_of_model[final]
+            reached = {other: _first_step(losses[other], loss) for other in losses if other != model}
+            made.append(Reach(model, language, loss, final, reached))
+    return made
+
+
+def speed(lines: list[dict]) -> float | None:
+    """Training tokens a second, the median of log lines; None where there are none."""
+    return (
+        statistics.median([line["tokens_per_second"] for line in lines if "tokens_per_second" in line] or [0]) or None
+    )
+
+
+def _points(curve: Curve) -> dict[int, float]:
+    """Losses by step."""
+    return dict(zip(curve.steps, curve.losses, strict=True))
+
+
+def _mean(of_model: list[Curve]) -> dict[int, float]:
+    """The mean loss over languages, at the steps that all of them have."""
+    losses = [_points(curve) for curve in of_model]
+    shared = sorted(set(losses[0]).intersection(*losses[1:]))
+    return {step: statistics.fmean(points[step] for points in losses) for step in shared}
+
+
+def _first_step(losses: Mapping[int, float], loss: float) -> int | None:
+    return next((step for step in sorted(losses) if losses[step] <= loss), None)
