@@ -53,6 +53,7 @@ def test_it_holds_every_module_and_what_lies_beside_them(wheel):
         "pipeline/config.schema.json",
         "trainer/config.schema.json",
         "trainer/evaluation/config.schema.json",
+        "trainer/evaluation/report/page.html.jinja",
     }
     modules = {str(path.relative_to(ROOT)) for package in PACKAGES for path in (ROOT / package).rglob("*.py")}
     assert held == modules | beside

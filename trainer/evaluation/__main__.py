@@ -36,12 +36,14 @@ def _run(path: str, overrides: list[str]) -> int:
     from trainer.evaluation.comparison.compare import compare
     from trainer.evaluation.comparison.corpora import count_bytes
     from trainer.evaluation.comparison.outputs import write_comparison
+    from trainer.evaluation.report.write import write_report
     from trainer.evaluation.run import run_evaluation
 
     disable_progress_bar()
     # Counted first, so that a file that is missing is known before models run.
     corpus_bytes = count_bytes(config.comparison.corpora) if config.comparison else {}
     evaluation = run_evaluation(config)
+    print(write_report(evaluation))
     if config.comparison:
         print(write_comparison(compare(evaluation, corpus_bytes), config, config.comparison.routing))
     return 0

@@ -1,7 +1,6 @@
 """Matrices: from which language to which labels transfer, and how much vocabularies share."""
 
 from collections.abc import Mapping, Sequence, Set
-from itertools import groupby
 
 from schemas.vocabulary import Vocabulary
 from trainer.evaluation.report.content import HeatMap, Result, TaskRecord
@@ -17,9 +16,8 @@ def transfer(tasks: list[TaskRecord], results: list[Result]) -> list[HeatMap]:
         metric = task.metrics[0].key if task.metrics else None
         trained = [r for r in results if (r.task, r.metric) == (task.key, metric) and r.trained_on]
         columns = list(dict.fromkeys(result.language for result in trained))
-        trained.sort(key=lambda result: result.model)
-        for model, of_model in groupby(trained, key=lambda result: result.model):
-            values = {(result.trained_on or "", result.language): result.value for result in of_model}
+        for model in dict.fromkeys(result.model for result in trained):
+            values = {(r.trained_on or "", r.language): r.value for r in trained if r.model == model}
             rows = list(dict.fromkeys(row for row, _ in values))
             if len(values) > 1:
                 cells = [[values.get((row, column)) for column in columns] for row in rows]
@@ -31,14 +29,14 @@ def transfer(tasks: list[TaskRecord], results: list[Result]) -> list[HeatMap]:
 def overlap(tokens: Mapping[str, Set[str]]) -> HeatMap:
     """The share of each model's tokens, as its tokenizer writes them, that another's has too."""
     title = "Tokens as they are written"
-    return HeatMap(title, "share of the tokens of", "that this one has", *_shares(tokens))
+    return HeatMap(title, "tokens of", "held by", *_shares(tokens))
 
 
 def merged_overlap(model: str, vocabulary: Vocabulary) -> HeatMap:
     """The share of each teacher's tokens that another has too, by the merged ids of a student."""
     tokens = {name: frozenset((ids >= 0).nonzero()[0].tolist()) for name, ids in vocabulary.teacher_ids.items()}
     title = f"Teachers in the merged vocabulary of {model}"
-    return HeatMap(title, "share of the tokens of", "that this one has", *_shares(tokens))
+    return HeatMap(title, "tokens of", "held by", *_shares(tokens))
 
 
 def _shares(tokens: Mapping[str, Set]) -> tuple[list[str], list[str], list[list[float | None]]]:

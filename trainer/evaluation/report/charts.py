@@ -1,0 +1,109 @@
+"""Charts as SVG that is part of a page: its text is text, its colours are the page's variables, its bytes are always the same.
+
+The variables are `--ink` (text and axes), `--rule` (grid) and `--series-1` to `--series-8` (lines).
+"""
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trainer.evaluation.report.content import Calibration, Curve
+
+SERIES = 8
+# Colours that no chart has otherwise, in place of the variables.
+_INK, _RULE = "#010203", "#040506"
+_LINES = [f"#0708{number:02x}" for number in range(1, SERIES + 1)]
+_VARIABLES = {_INK: "--ink", _RULE: "--rule"} | {color: f"--series-{n}" for n, color in enumerate(_LINES, start=1)}
+# Lines differ in more than colour.
+_STYLES = ("-", "--", "-.", ":")
+_MARKERS = "os^Dv*Xd"
+# Small, so that text has its natural size on a phone.
+_INCHES = (4.6, 3.4)
+_SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": _RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.frameon": False,
+    "text.parse_math": False,
+}
+
+
+def curve_chart(key: str, curves: Sequence[Curve], models: Sequence[str]) -> str:
+    """Loss over steps: one line for each model, in the colour of its place in `models`."""
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _axes()
+        for curve in curves:
+            number = models.index(curve.model)
+            axes.plot(
+                curve.steps, curve.losses, label=curve.model, markevery=max(1, len(curve.steps) // 8), **_line(number)
+            )
+        axes.set_xlabel("training step")
+        axes.set_ylabel("nats a masked token")
+        return _svg(key, figure, len(curves))
+
+
+def reliability_chart(key: str, calibrations: Sequence[Calibration], languages: Sequence[str]) -> str:
+    """Accuracy over confidence: one line for each language, beside the diagonal."""
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _axes()
+        axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (1, 2)), label="perfect")
+        for calibration in calibrations:
+            points = [
+                (confidence, accuracy)
+                for confidence, accuracy in zip(calibration.confidences, calibration.accuracies, strict=True)
+                if confidence is not None and accuracy is not None
+            ]
+            line = _line(languages.index(calibration.language))
+            axes.plot(*zip(*points, strict=True) if points else ([], []), label=calibration.language, **line)
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+        return _svg(key, figure, len(calibrations) + 1)
+
+
+def _axes() -> tuple[Figure, Axes]:
+    figure = Figure(figsize=_INCHES, layout="constrained")
+    return figure, figure.subplots()
+
+
+def _line(number: int) -> dict:
+    return {
+        "color": _LINES[number % SERIES],
+        "linestyle": _STYLES[number // SERIES % len(_STYLES)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "markersize": 4,
+        "linewidth": 1.6,
+    }
+
+
+def _svg(key: str, figure: Figure, lines: int) -> str:
+    """The figure as an element of HTML."""
+    columns = 2 if lines > 1 else 1
+    figure.set_figheight(_INCHES[1] + 0.2 * -(-lines // columns))
+    figure.legend(loc="outside lower center", ncols=columns)
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": key}):
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        )
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    # A style sheet in it would be that of the whole page.
+    svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = re.sub(r"font-family: [^;\"]*; ", "", svg)
+    svg = re.sub(r"(\bid=\"|url\(#|href=\"#)", rf"\1{key}-", svg)
+    return re.sub("|".join(_VARIABLES), lambda match: f"var({_VARIABLES[match[0]]})", svg).strip()

@@ -1,0 +1,38 @@
+"""The report as Markdown."""
+
+import re
+
+from schemas.errors import printable
+from schemas.tables import format_table
+from trainer.evaluation.report.tables import Cell, Section, Table
+
+
+def to_markdown(title: str, summary: str, sections: list[Section]) -> str:
+    """All sections; charts are in the HTML page alone."""
+    parts = [f"# Evaluation: {escaped(title)}", escaped(summary)]
+    for section in sections:
+        parts += [f"## {escaped(section.title)}", *map(escaped, section.paragraphs)]
+        if section.charts:
+            parts.append("The charts are in `report.html`.")
+        parts += [part for table in section.tables for part in (f"**{escaped(table.caption)}**", _table(table))]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(value: str) -> str:
+    """`value` on one line, shown as it is even if it looks like Markdown or HTML."""
+    return re.sub(r"[\\`*_\[\]<>|&!#~]", lambda match: f"&#{ord(match[0])};", printable(value))
+
+
+def _table(table: Table) -> str:
+    rows = []
+    for group in table.groups:
+        if group.heading:
+            rows.append([f"**{escaped(group.heading)}**", *[""] * (len(table.header) - 1)])
+        rows += [[escaped(row.heading), *map(_cell, row.cells)] for row in group.rows]
+    align = "l" + "".join("l" if is_text else "r" for is_text in table.is_text)
+    return format_table(list(map(escaped, table.header)), rows, align, is_markdown=True)
+
+
+def _cell(cell: Cell) -> str:
+    value = f"**{escaped(cell.text)}** ★" if cell.is_best else escaped(cell.text)
+    return f"{value} ({escaped(cell.detail)})" if cell.detail else value

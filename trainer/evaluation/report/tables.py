@@ -1,0 +1,102 @@
+"""Tables and sections, of which Markdown and HTML are made."""
+
+import math
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+      detail: what is said in small type below it.
+      is_best: whether it is marked.
+      level: 0 to 1, the colour in a heat map; None without one.
+      is_text: set on the left; numbers are set on the right.
+    """
+
+    text: str
+    detail: str = ""
+    is_best: bool = False
+    level: float | None = None
+    is_text: bool = False
+
+
+NOTHING = Cell("–")
+
+
+def number(
+    value: float | None,
+    form: str = "{:.3f}",
+    *,
+    detail: str = "",
+    is_best: bool = False,
+    level: float | None = None,
+) -> Cell:
+    """A cell with a number, or with a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return NOTHING
+    return Cell(formatted(value, form), detail, is_best, level)
+
+
+def formatted(value: float, form: str = "{:.3f}") -> str:
+    """The number with a true minus sign."""
+    return form.format(value).replace("-", "\N{MINUS SIGN}")
+
+
+def text(value: str) -> Cell:
+    """A cell with text."""
+    return Cell(value, is_text=True)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row, whose first cell is its heading."""
+
+    heading: str
+    cells: list[Cell]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows below a common heading, which may be empty."""
+
+    heading: str
+    rows: list[Row]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table; `header` is that of the headings of rows, then that of the cells."""
+
+    caption: str
+    header: list[str]
+    groups: list[Group]
+
+    @property
+    def is_heat_map(self) -> bool:
+        """Whether its cells are coloured."""
+        return any(cell.level is not None for group in self.groups for row in group.rows for cell in row.cells)
+
+    @property
+    def is_text(self) -> list[bool]:
+        """Of each column of cells, whether it holds text."""
+        rows = [row for group in self.groups for row in group.rows]
+        return [any(row.cells[column].is_text for row in rows) for column in range(len(self.header) - 1)]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section.
+
+    Attributes:
+      key: unique in the report.
+      paragraphs: plain text.
+      charts: the key and the title of each.
+    """
+
+    key: str
+    title: str
+    paragraphs: list[str]
+    tables: list[Table] = field(default_factory=list)
+    charts: list[tuple[str, str]] = field(default_factory=list)
