@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from schemas.errors import printable
 from schemas.paths import local_path
 from schemas.secrets import without_secrets
 from schemas.storage import join
@@ -26,9 +27,9 @@ def content_of(evaluation: Evaluation) -> Content:
     lines = training_lines({name: folder for name, model in config.models.items() if (folder := _folder(model.model))})
     all_curves = curves(lines)
     return Content(
-        title=Path(config.output).resolve().name,
+        title=printable(Path(config.output).resolve().name),
         models=[
-            ModelRecord(name, without_secrets(m.model), m.revision, m.languages, m.teachers)
+            ModelRecord(name, printable(without_secrets(m.model)), m.revision, m.languages, m.teachers)
             for name, m in config.models.items()
         ],
         tasks=tasks,
@@ -38,7 +39,7 @@ def content_of(evaluation: Evaluation) -> Content:
         ),
         curves=all_curves,
         reaches=reaches(all_curves),
-        transfer=transfer(tasks, reached),
+        transfer=transfer(tasks, list(config.models), reached),
         overlap=_overlap(evaluation),
         calibration=calibrations(evaluation),
         costs=costs(evaluation, lines),

@@ -119,7 +119,11 @@ class Reach:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A matrix of shares or scores; None where there is no value."""
+    """A matrix of shares or scores; None where there is no value.
+
+    Attributes:
+      low, high: the ends of the scale of colours, the same for matrices that are compared.
+    """
 
     title: str
     rows_title: str
@@ -127,6 +131,8 @@ class HeatMap:
     rows: list[str]
     columns: list[str]
     values: list[list[float | None]]
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Mapping
 
 from trainer.evaluation.report.content import Calibration, Cost
-from trainer.evaluation.report.training import speed
+from trainer.evaluation.report.training import Line, speed
 from trainer.evaluation.run import Evaluation
 from trainer.evaluation.tasks.task import Scores
 
@@ -23,7 +23,7 @@ def calibrations(evaluation: Evaluation) -> list[Calibration]:
     ]
 
 
-def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[dict]]) -> list[Cost]:
+def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[Line]]) -> list[Cost]:
     """What models cost, averaged over languages where a figure was measured on several.
 
     Args:
@@ -42,7 +42,7 @@ def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[dict]]) -> l
                 tokens_per_second=_mean(measured, "tokens_per_second"),
                 peak_memory_mib=_mean(measured, "peak_memory_mib"),
                 evaluation_seconds=sum(evaluation.seconds.get(job, 0.0) for job in jobs),
-                training_steps=max((line["step"] for line in lines), default=None),
+                training_steps=max((line.step for line in lines), default=None),
                 training_tokens_per_second=speed(lines),
             )
         )

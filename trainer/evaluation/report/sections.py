@@ -4,8 +4,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from trainer.evaluation.report.charts import reliability_chart
 from trainer.evaluation.report.content import Comparison, Content, HeatMap, Result
 from trainer.evaluation.report.tables import NOTHING, Cell, Group, Row, Section, Table, formatted, number, text
+from trainer.evaluation.report.training_sections import curves_section, reaches_section
 
 _BETTER, _WORSE, _UNCLEAR = "student is better", "teacher is better", "no clear difference"
 
@@ -23,14 +25,14 @@ def sections_of(content: Content) -> list[Section]:
     made = [
         _results(content),
         _against_teachers(content),
-        _curves(content),
-        _reaches(content),
+        curves_section(content),
+        reaches_section(content),
         _heat_maps(
             "transfer",
             "Transfer between languages",
             [
                 "Each model is trained on the labels of the language of the row, and tested on those of the column. The "
-                "diagonal is training and test in the same language; higher is better. The colours go from the lowest value of a matrix to its highest."
+                "diagonal is training and test in the same language; higher is better. Matrices of the same task have the same scale of colours."
             ],
             content.transfer,
         ),
@@ -135,52 +137,11 @@ def _comparison(comparison: Comparison) -> Row:
     return Row(heading, [text(c.teacher), difference, number(c.p), text(c.verdict)])
 
 
-def _curves(content: Content) -> Section | None:
-    if not content.curves:
-        return None
-    paragraphs = [
-        "The loss of students over the steps of their training (lower is better), in nats a masked token: on held-out data "
-        "where they were evaluated on any, otherwise the MLM loss on training data."
-    ]
-    languages = dict.fromkeys(curve.language for curve in content.curves)
-    return Section("curves", "Loss curves", paragraphs, [], [(f"curve-{language}", language) for language in languages])
-
-
-def _reaches(content: Content) -> Section | None:
-    if not content.reaches:
-        return None
-    models = list(dict.fromkeys(reach.model for reach in content.reaches))
-    groups = []
-    for model in models:
-        rows = []
-        for reach in content.reaches:
-            if reach.model == model:
-                others = [
-                    _steps(reach.reached[other], reach.steps) if other in reach.reached else NOTHING for other in models
-                ]
-                rows.append(Row(reach.language, [number(reach.loss), number(reach.steps, "{:,}"), *others]))
-        groups.append(Group(f"The final loss of {model}", rows))
-    header = ["language", "final loss", "its steps", *models]
-    paragraphs = [
-        "For each model, after how many steps the others first had a held-out loss as low as its last, as far as they were "
-        "evaluated; below, the share of its steps that they needed."
-    ]
-    return Section(
-        "steps", "Steps to a given quality", paragraphs, [Table("Steps to reach a final loss", header, groups)]
-    )
-
-
-def _steps(steps: int | None, of: int) -> Cell:
-    return Cell("not reached") if steps is None else number(steps, "{:,}", detail=f"{steps / of:.2f} of its steps")
-
-
 def _heat_maps(key: str, title: str, paragraphs: list[str], maps: list[HeatMap]) -> Section | None:
     tables = []
     for heat_map in maps:
-        known = [value for row in heat_map.values for value in row if value is not None]
-        low, high = (min(known), max(known)) if known else (0.0, 1.0)
         rows = [
-            Row(name, [_level(value, low, high) for value in values])
+            Row(name, [_level(value, heat_map) for value in values])
             for name, values in zip(heat_map.rows, heat_map.values, strict=True)
         ]
         header = [f"{heat_map.rows_title} ↓ {heat_map.columns_title} →", *heat_map.columns]
@@ -188,9 +149,11 @@ def _heat_maps(key: str, title: str, paragraphs: list[str], maps: list[HeatMap])
     return Section(key, title, paragraphs, tables) if tables else None
 
 
-def _level(value: float | None, low: float, high: float) -> Cell:
-    level = None if value is None else (value - low) / (high - low) if high > low else 1.0
-    return number(value, level=level)
+def _level(value: float | None, heat_map: HeatMap) -> Cell:
+    if value is None:
+        return NOTHING
+    width = heat_map.high - heat_map.low
+    return number(value, level=(value - heat_map.low) / width if width else 1.0)
 
 
 def _calibration(content: Content) -> Section | None:
@@ -205,12 +168,16 @@ def _calibration(content: Content) -> Section | None:
         "should be right. The expected calibration error is the mean distance from that (lower is better). In the diagrams, "
         "a line below the diagonal means that a model is too sure of itself."
     ]
+    charts = []
+    for place, model in enumerate(models):
+        of_model = [c for c in content.calibration if c.model == model]
+        charts.append((model, reliability_chart(f"calibration-{place}", of_model, languages)))
     return Section(
         "calibration",
         "Calibration of masked tokens",
         paragraphs,
         [Table("Expected calibration error", ["language", *models], [Group("", rows)])],
-        [(f"calibration-{model}", model) for model in models],
+        charts,
     )
 
 

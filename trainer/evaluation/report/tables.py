@@ -92,7 +92,7 @@ class Section:
     Attributes:
       key: unique in the report.
       paragraphs: plain text.
-      charts: the key and the title of each.
+      charts: the title of each, and the chart as SVG.
     """
 
     key: str

@@ -5,6 +5,10 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import BaseModel, ValidationError
+
+from schemas.errors import UserError, first_line
+from schemas.names import Name
 from trainer.artifacts.metrics import METRICS_FILE, read_metrics
 from trainer.evaluation.report.content import Curve, Reach
 
@@ -12,29 +16,57 @@ from trainer.evaluation.report.content import Curve, Reach
 MEAN = "mean of all"
 
 
-def training_lines(folders: Mapping[str, str]) -> dict[str, list[dict]]:
-    """By model, the lines of the metrics that lie in its folder; models without any are left out."""
-    lines = {model: read_metrics(Path(folder) / METRICS_FILE) for model, folder in folders.items()}
+class _Mlm(BaseModel):
+    mlm: float
+
+
+class _Nll(BaseModel):
+    nll: float
+
+
+class Line(BaseModel):
+    """What is read of a line of `metrics.jsonl`: a folder may come from others, so that it is checked."""
+
+    step: int
+    train: dict[Name, _Mlm] = {}
+    tokens_per_second: float | None = None
+    heldout: dict[Name, _Nll] = {}
+    heldout_sha256: str | None = None
+
+
+def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
+    """By model, the lines of the metrics that lie in its folder; models without any are left out.
+
+    Raises:
+      UserError: a file of this name holds something else.
+    """
+    lines = {}
+    for model, folder in folders.items():
+        path = Path(folder) / METRICS_FILE
+        try:
+            lines[model] = [Line.model_validate(line) for line in read_metrics(path)]
+        except ValidationError as error:
+            raise UserError(f"{path}: not metrics of this trainer ({first_line(error)}); move it elsewhere") from None
     return {model: of_model for model, of_model in lines.items() if of_model}
 
 
-def curves(lines_by_model: Mapping[str, list[dict]]) -> list[Curve]:
+def curves(lines_by_model: Mapping[str, list[Line]]) -> list[Curve]:
     """Held-out NLL by language; of models that were never evaluated, the MLM loss on training data.
 
     Of a model that was evaluated on several held-out sets in turn, the points are those of the last.
     """
     made = []
     for model, lines in lines_by_model.items():
-        evaluated = [line for line in lines if "heldout" in line]
-        sha256 = evaluated[-1]["heldout_sha256"] if evaluated else None
+        evaluated = [line for line in lines if line.heldout]
+        sha256 = evaluated[-1].heldout_sha256 if evaluated else None
         points: dict[str, dict[int, float]] = defaultdict(dict)
         for line in lines:
-            if evaluated and "heldout" in line and line["heldout_sha256"] == sha256:
-                for language, scores in line["heldout"].items():
-                    points[language][line["step"]] = scores["nll"]
-            elif not evaluated and "train" in line:
-                for language, losses in line["train"].items():
-                    points[language][line["step"]] = losses["mlm"]
+            if evaluated and line.heldout_sha256 == sha256:
+                for language, scores in line.heldout.items():
+                    points[language][line.step] = scores.nll
+            elif not evaluated:
+                for language, losses in line.train.items():
+                    points[language][line.step] = losses.mlm
         made += [
             Curve(model, language, sha256, list(points[language]), list(points[language].values()))
             for language in sorted(points)
@@ -64,11 +96,10 @@ def reaches(all_curves: list[Curve]) -> list[Reach]:
     return made
 
 
-def speed(lines: list[dict]) -> float | None:
+def speed(lines: list[Line]) -> float | None:
     """Training tokens a second, the median of log lines; None where there are none."""
-    return (
-        statistics.median([line["tokens_per_second"] for line in lines if "tokens_per_second" in line] or [0]) or None
-    )
+    speeds = [line.tokens_per_second for line in lines if line.tokens_per_second is not None]
+    return statistics.median(speeds) if speeds else None
 
 
 def _points(curve: Curve) -> dict[int, float]:

@@ -20,11 +20,11 @@ def write_report(evaluation: Evaluation) -> str:
       A summary for the terminal: the first metric of each task by language and model, and where the page is.
     """
     content = content_of(evaluation)
-    sections = sections_of(content)
+    parts = (content.title, summary_of(content), sections_of(content))
     files = {
         "report.json": json.dumps(content.to_json(), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-        "report.md": to_markdown(content.title, summary_of(content), sections),
-        "report.html": to_html(content, sections),
+        "report.md": to_markdown(*parts),
+        "report.html": to_html(*parts),
     }
     for name, text in files.items():
         write_bytes(str(Path(evaluation.config.output) / name), text.encode())

@@ -1,0 +1,64 @@
+"""Curves, and steps to a given loss, of metrics that are written here."""
+
+import json
+
+import pytest
+
+from schemas.errors import UserError
+from trainer.evaluation.report.training import MEAN, Line, curves, reaches, speed, training_lines
+
+
+def heldout(step: int, sha256: str = "1f", **nll: float) -> Line:
+    return Line(step=step, heldout={name: {"nll": value} for name, value in nll.items()}, heldout_sha256=sha256)
+
+
+def training(step: int, mlm: float) -> Line:
+    return Line(step=step, train={"de": {"mlm": mlm}}, tokens_per_second=step)
+
+
+def test_curves_are_of_the_last_held_out_data():
+    lines = [heldout(1, "old", de=9), heldout(1, de=8), training(1, 5), heldout(2, de=7)]
+    (curve,) = curves({"a": lines})
+    assert (curve.language, curve.heldout_sha256, curve.steps, curve.losses) == ("de", "1f", [1, 2], [8, 7])
+
+
+def test_curves_of_training_where_nothing_was_held_out():
+    lines = [training(step, 9 - step) for step in (1, 2, 6)]
+    (curve,) = curves({"a": lines})
+    assert (curve.heldout_sha256, curve.steps, curve.losses) == (None, [1, 2, 6], [8, 7, 3])
+    assert speed(lines) == 2 and speed([heldout(1, de=1)]) is None
+    assert reaches([curve, curve]) == []
+
+
+def test_steps_to_the_final_loss_of_another():
+    slow = [heldout(step, de=9 - step, fi=10 - step) for step in (1, 2, 3, 4)]
+    fast = [heldout(step, de=9 - 2 * step, fi=9.5 - step) for step in (1, 2, 3, 4)]
+    rows = {(r.model, r.language): r for r in reaches(curves({"slow": slow, "fast": fast}))}
+    assert rows["slow", "de"].loss == 5 and rows["slow", "de"].reached == {"fast": 2}
+    # 6 at the step 4; at 5.5 the loss of the fast one.
+    assert rows["slow", "fi"].reached == {"fast": 4} and rows["fast", "fi"].reached == {"slow": None}
+    # 5.5 of slow; of fast 8.25 - 1.5 * (step - 1).
+    assert (rows["slow", MEAN].loss, rows["slow", MEAN].reached) == (5.5, {"fast": 3})
+    assert len(rows) == 6
+
+
+def test_other_held_out_data_or_languages_are_not_compared():
+    first, second = [heldout(1, "1f", de=1)], [heldout(1, "2e", de=1)]
+    assert reaches(curves({"a": first, "b": second})) == []
+    two = [heldout(1, de=1, fi=1)]
+    assert {r.language for r in reaches(curves({"a": two, "b": [heldout(1, de=1, fi=1, tr=1)]}))} == {"de", "fi"}
+
+
+def test_lines_of_folders_that_have_any(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "metrics.jsonl").write_text(heldout(1, de=1).model_dump_json() + '\n{"step": 2, "he')
+    assert training_lines({"a": str(tmp_path / "a"), "b": str(tmp_path)}) == {"a": [heldout(1, de=1)]}
+
+
+@pytest.mark.parametrize(
+    "line", [[], {}, {"step": 1, "train": {"de": 3}}, {"step": 1, "heldout": {"<script>": {"nll": 1}}}]
+)
+def test_metrics_of_something_else_are_refused(tmp_path, line):
+    (tmp_path / "metrics.jsonl").write_text(json.dumps(line))
+    with pytest.raises(UserError, match=r"metrics\.jsonl: not metrics of this trainer"):
+        training_lines({"a": str(tmp_path)})
