@@ -188,6 +188,16 @@ class OptimizerConfig(Config):
     max_grad_norm: float = Field(1.0, gt=0, description="largest global gradient norm")
 
 
+class ModelCardConfig(Config):
+    """What the student's model card says that the trainer cannot know."""
+
+    license: str | None = Field(
+        None,
+        description="the hub's name of the student's licence; default that of the teachers, where all have the same",
+    )
+    datasets: list[str] = Field([], description="hub ids of the data sets that it was trained on")
+
+
 class TrainerConfig(Config):
     """Stage two: from predictions to a student."""
 
@@ -267,6 +277,7 @@ class TrainerConfig(Config):
     save_total_limit: Unrecorded[int] = Field(
         2, ge=1, description="the last so many are kept, and that of the best evaluation"
     )
+    model_card: Unrecorded[ModelCardConfig] = ModelCardConfig()
 
     @field_validator("output")
     @classmethod

@@ -15,11 +15,12 @@ from trainer.artifacts.metrics import heldout_scores
 from trainer.artifacts.model_card import model_card
 from trainer.artifacts.older_names import add_older_names
 from trainer.artifacts.scores import LanguageScores, scores_from_json
+from trainer.artifacts.teacher_cards import CARD_FILE
 from trainer.config import TrainerConfig
 from trainer.data.stages import Stage
 from trainer.student.model import build_student, config_from_json
 
-EVALUATION_FILE, CARD_FILE = "evaluation.json", "README.md"
+EVALUATION_FILE = "evaluation.json"
 _CONFIG_FILE = "config.json"
 
 

@@ -1,19 +1,29 @@
 """The model card of an exported student: what is known about it, and what its makers have to add."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import yaml
+from huggingface_hub import EvalResult, ModelCardData
 
 from schemas.errors import printable
 from schemas.manifest import Predictions, TeacherRecord
 from trainer.artifacts.scores import LanguageScores
+from trainer.artifacts.teacher_cards import hub_ids, licence_of, shared_licence
 from trainer.config import TrainerConfig
 from trainer.data.stages import Stage
 
-_ADDED = {"library_name": "transformers", "pipeline_tag": "fill-mask", "tags": ["mergedistill", "distillation"]}
-# Paths on the machine of the run mean nothing to readers.
-_LOCAL: dict[str, Any] = {"output": True, "predictions": True, "heldout": True, "stages": {"__all__": {"predictions"}}}
+# How a hub finds cards of this trainer, and what it calls predicting masked tokens.
+TAG, TASK = "mergedistill", "fill-mask"
+# Paths on the machine of the run mean nothing to readers, and the metadata has what `model_card` says.
+_UNSAID: dict[str, Any] = {
+    "output": True,
+    "predictions": True,
+    "heldout": True,
+    "stages": {"__all__": {"predictions"}},
+    "model_card": True,
+}
 
 
 def model_card(
@@ -30,24 +40,28 @@ def model_card(
       step: of the weights.
       scores: of that step, by language; may be empty.
     """
-    settings = config.model_dump(mode="json", exclude=_LOCAL, exclude_defaults=True)
+    settings = config.model_dump(mode="json", exclude=_UNSAID, exclude_defaults=True)
+    licences = {name: licence_of(teacher) for name, teacher in predictions.teachers.items()}
+    metadata = _metadata(config, predictions, shared_licence(licences.values()), scores)
     parts = [
-        f"---\n{_yaml({'language': predictions.language_names, **_ADDED})}---",
+        f"---\n{metadata.to_yaml()}\n---",
         "# A merged multilingual masked language model",
         f"One student of {parameters:,} parameters over a merged vocabulary of {len(predictions.vocabulary):,} tokens, "
         "distilled from the teachers below by MergeDistill (Khanuja, Johnson and Talukdar, 2021, "
         "https://arxiv.org/abs/2106.02834).",
         '`AutoTokenizer` reads text of any of its languages; with `subfolder="tokenizers/<language>"` it segments a '
         "language exactly as its (first) teacher does.",
-        "## To be written by you\n\nLicence (the teachers' and the data's allow which?), intended uses, limitations, "
-        "where the training text comes from.",
+        "## To be written by you\n\nIntended uses, limitations, where the training text comes from, and what its licence "
+        "allows.",
+        "## Licence",
+        _licence(config, licences),
         "## Teachers",
         _teachers(predictions),
         "## Training data",
         _data(stages[0].predictions) if len(stages) == 1 else _data_of_stages(stages),
         "## Training",
         f"The weights are those after step {step:,} of {config.max_steps:,}. Settings that differ from the defaults:",
-        f"```yaml\n{_yaml(settings)}```",
+        f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```",
     ]
     if scores:
         parts += [
@@ -57,6 +71,45 @@ def model_card(
             _results(scores),
         ]
     return "\n\n".join(parts) + "\n"
+
+
+def _metadata(
+    config: TrainerConfig, predictions: Predictions, licence: str, scores: dict[str, LanguageScores]
+) -> ModelCardData:
+    results = [
+        EvalResult(
+            task_type=TASK,
+            dataset_type="held-out",
+            dataset_name=f"held-out text ({language})",
+            dataset_config=language,
+            metric_type=key,
+            metric_name=name,
+            metric_value=getattr(of_language, key),
+        )
+        for language, of_language in scores.items()
+        for key, name in (
+            ("accuracy", "masked-token accuracy"),
+            ("nll", "negative log-likelihood, nats a masked token"),
+        )
+    ]
+    return ModelCardData(
+        language=predictions.language_names,
+        license=config.model_card.license or licence,
+        base_model=hub_ids(predictions.teachers.values()) or None,
+        datasets=config.model_card.datasets or None,
+        metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
+        library_name="transformers",
+        pipeline_tag=TASK,
+        tags=[TAG, "distillation"],
+        model_name=Path(config.output).name,
+        eval_results=results or None,
+    )
+
+
+def _licence(config: TrainerConfig, licences: dict[str, str | None]) -> str:
+    of_teachers = ", ".join(f"{name}: {_text(licence or 'not known')}" for name, licence in licences.items())
+    given = config.model_card.license
+    return (f"{_text(given)}, as its makers say. " if given else "") + f"The teachers' licences are: {of_teachers}."
 
 
 def _teachers(predictions: Predictions) -> str:
@@ -117,7 +170,3 @@ def _text(value: str) -> str:
 
 def _table(header: list[str], rows: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])
-
-
-def _yaml(value: dict) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True)

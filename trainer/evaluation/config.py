@@ -132,6 +132,9 @@ class EvaluationConfig(Config):
         8, ge=1, description="predictions of a masked token whose probability is summed, for the tail mass"
     )
     batch_tokens: Unrecorded[int] = Field(4096, ge=1, description="padded tokens a batch")
+    update_model_cards: Unrecorded[bool] = Field(
+        False, description="write the results into the metadata of the README.md of students of this trainer"
+    )
     device: Unrecorded[str] = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
 
     @model_validator(mode="after")

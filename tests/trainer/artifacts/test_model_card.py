@@ -1,17 +1,30 @@
 """The model card."""
 
 import json
+from dataclasses import replace
 
 import yaml
+from huggingface_hub import ModelCard
 
-from schemas.manifest import MixedModelRecord, TeacherRecord, open_predictions
-from trainer.artifacts.model_card import _cell, _text
+from schemas.manifest import MixedModelRecord, Predictions, TeacherRecord, open_predictions
+from trainer.artifacts.model_card import _cell, _text, model_card
+from trainer.config import TrainerConfig
+from trainer.data.stages import open_stages
+
+
+def card_of(settings: dict, predictions: Predictions) -> ModelCard:
+    config = TrainerConfig.model_validate(settings)
+    return ModelCard(model_card(config, predictions, open_stages(config, predictions), 1, 2, {}))
 
 
 def test_the_model_card(stopped, predictions):
     output = stopped.parent / "student"
-    _, front, body = (output / "README.md").read_text().split("---\n", 2)
-    assert yaml.safe_load(front)["language"] == ["en", "hi", "ru"]
+    card = ModelCard.load(output / "README.md")
+    body = card.text
+    assert card.data.language == ["en", "hi", "ru"] and card.data.license == "other"
+    assert card.data.pipeline_tag == "fill-mask" and card.data.metrics == ["accuracy", "nll"]
+    # The teachers are local folders, and nobody said which data sets there were.
+    assert card.data.base_model is None and card.data.datasets is None
     opened = open_predictions(str(predictions))
     for name, teacher in opened.manifests[0].teachers.items():
         assert f"| {name} | {teacher.model} |" in body
@@ -19,9 +32,36 @@ def test_the_model_card(stopped, predictions):
         rows = sum(file.record.rows for file in opened.files if file.record.language == language)
         assert f"| {language} | {opened.teacher_of(language)} | {rows:,} |" in body
     for language, row in json.loads((output / "evaluation.json").read_text())["languages"].items():
+        results = {r.metric_type: r.metric_value for r in card.data.eval_results if r.dataset_config == language}
+        assert results == {key: row[key] for key in ("accuracy", "nll")}
         assert f"| {language} | {row['accuracy']:.3f} | {row['nll']:.3f} |" in body
     settings = yaml.safe_load(body.split("```yaml\n")[1].split("```")[0])
     assert settings["optimizer"]["learning_rate"] == 0.05 and "output" not in settings
+
+
+def test_metadata_of_hub_teachers(predictions, stopped):
+    """Licence and ids of the teachers, and what the configuration says instead."""
+    opened = open_predictions(str(predictions))
+    records = [record.model_copy(update={"model": f"org/{n}"}) for n, record in enumerate(opened.teachers.values())]
+    manifest = opened.manifests[0].model_copy(update={"teachers": dict(zip(opened.teachers, records, strict=True))})
+    from_hub = replace(opened, manifests=[manifest])
+    settings = yaml.safe_load(stopped.read_text())
+    data = card_of(settings, from_hub).data
+    assert data.base_model == [f"org/{number}" for number in range(len(records))]
+    assert data.license == "other" and data.eval_results is None and data.metrics is None
+    settings["model_card"] = {"license": "mit", "datasets": ["org/data"]}
+    card = card_of(settings, from_hub)
+    assert (card.data.license, card.data.datasets) == ("mit", ["org/data"])
+    assert "mit, as its makers say" in card.text and "model_card" not in card.text
+
+
+def test_the_licence_that_all_teachers_have(predictions, stopped, tmp_path):
+    opened = open_predictions(str(predictions))
+    (tmp_path / "README.md").write_text("---\nlicense: apache-2.0\n---\n")
+    teachers = {name: t.model_copy(update={"model": str(tmp_path)}) for name, t in opened.teachers.items()}
+    manifest = opened.manifests[0].model_copy(update={"teachers": teachers})
+    card = card_of(yaml.safe_load(stopped.read_text()), replace(opened, manifests=[manifest]))
+    assert card.data.license == "apache-2.0"
 
 
 def test_a_model_card_shows_names_as_they_are():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from schemas.storage import write_bytes
 from schemas.tables import format_table
+from trainer.evaluation.report.cards import update_cards
 from trainer.evaluation.report.collect import content_of
 from trainer.evaluation.report.content import Content
 from trainer.evaluation.report.markdown import to_markdown
@@ -28,6 +29,8 @@ def write_report(evaluation: Evaluation) -> str:
     }
     for name, text in files.items():
         write_bytes(str(Path(evaluation.config.output) / name), text.encode())
+    if evaluation.config.update_model_cards:
+        update_cards(content)
     return f"{summary(content)}\n\n{Path(evaluation.config.output) / 'report.html'}"
 
 

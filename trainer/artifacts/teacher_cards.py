@@ -1,0 +1,59 @@
+"""What the model cards of teachers say that a student's card needs: where they are on the hub, and their licences."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from huggingface_hub import ModelCard, hf_hub_download
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+
+from schemas.manifest import MixedModelRecord, TeacherRecord
+
+CARD_FILE = "README.md"
+# What a hub calls a licence that is none of those that it knows.
+OTHER = "other"
+
+
+def hub_ids(teachers: Iterable[TeacherRecord]) -> list[str]:
+    """The hub ids among the teachers' models, in order; local folders are left out."""
+    models = [record.model for teacher in teachers for record in _models(teacher)]
+    return list(dict.fromkeys(filter(_is_hub_id, models)))
+
+
+def licence_of(teacher: TeacherRecord) -> str | None:
+    """The licence that the metadata of a teacher's card says; None where it says none, or cannot be read (offline).
+
+    Of a teacher of several models, the one that all have, as `shared_licence` says.
+    """
+    licences = [_licence_of_model(record) for record in _models(teacher)]
+    return licences[0] if len(licences) == 1 else shared_licence(licences)
+
+
+def _models(teacher: TeacherRecord) -> list[TeacherRecord | MixedModelRecord]:
+    return [teacher, *teacher.mixed_with]
+
+
+def _licence_of_model(record: TeacherRecord | MixedModelRecord) -> str | None:
+    try:
+        if _is_hub_id(record.model):
+            path = hf_hub_download(record.model, CARD_FILE, revision=record.revision)
+        else:
+            path = str(Path(record.model) / CARD_FILE)
+        licence = ModelCard.load(Path(path), ignore_metadata_errors=True).data.license
+    except Exception:  # Whatever a hub, a network or somebody's YAML makes of it: an export does not fail for this.
+        return None
+    return licence if isinstance(licence, str) else None
+
+
+def shared_licence(licences: Iterable[str | None]) -> str:
+    """The licence that all teachers have; `other` where they differ or one is not known."""
+    different = set(licences)
+    return next(iter(different)) or OTHER if len(different) == 1 else OTHER
+
+
+def _is_hub_id(model: str) -> bool:
+    try:
+        validate_repo_id(model)
+    except HFValidationError:
+        return False
+    return not Path(model).is_dir()

@@ -1,0 +1,73 @@
+"""An evaluation's results in the model cards of students, as metadata that a hub reads."""
+
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard
+
+from schemas.storage import write_bytes
+from trainer.artifacts.model_card import TAG, TASK
+from trainer.artifacts.teacher_cards import CARD_FILE
+from trainer.evaluation.report.content import Content, MetricRecord, Result, TaskRecord
+
+# By task, what a hub calls it; the others predict masked tokens.
+_HUB_TASKS = {
+    "tagging_probe": "token-classification",
+    "tagging": "token-classification",
+    "entities": "token-classification",
+    "classification": "text-classification",
+    "question_answering": "question-answering",
+    "retrieval": "sentence-similarity",
+}
+# Results of an earlier evaluation, which are replaced, are of this type.
+_DATA = "mergedistill-evaluation"
+
+
+def update_cards(content: Content) -> None:
+    """Writes each model's results into the metadata of the README.md in its folder, if this trainer wrote that.
+
+    Results that came from elsewhere, and the text, stay as they are.
+    """
+    for model in content.models:
+        path = Path(model.model) / CARD_FILE
+        card = _card(path)
+        if card is not None:
+            data: Any = card.data
+            kept = [result for result in data.eval_results or [] if result.dataset_type != _DATA]
+            data.eval_results = kept + _results(content, model.name)
+            data.model_name = data.model_name or Path(model.model).name
+            data.metrics = list(dict.fromkeys(result.metric_type for result in data.eval_results))
+            write_bytes(str(path), str(card).encode())
+
+
+def _card(path: Path) -> ModelCard | None:
+    """A card that this trainer wrote; None where there is none, or one of somebody else."""
+    try:
+        card = ModelCard.load(path)
+    except (OSError, ValueError):
+        return None
+    return card if TAG in (card.data.get("tags") or []) else None
+
+
+def _results(content: Content, model: str) -> list[EvalResult]:
+    return [
+        _result(task, metric, result)
+        for task in content.tasks
+        for metric in task.metrics
+        for result in content.results
+        if (result.task, result.metric, result.model) == (task.key, metric.key, model)
+    ]
+
+
+def _result(task: TaskRecord, metric: MetricRecord, result: Result) -> EvalResult:
+    trained = f", trained on {result.trained_on}" if result.trained_on else ""
+    return EvalResult(
+        task_type=_HUB_TASKS.get(task.key, TASK),
+        task_name=task.title,
+        dataset_type=_DATA,
+        dataset_name=f"{task.title}: {result.language}{trained}",
+        dataset_config=f"{task.key}-{result.trained_on or result.language}-{result.language}",
+        metric_type=metric.key,
+        metric_name=metric.title,
+        metric_value=result.value,
+    )
