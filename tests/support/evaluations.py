@@ -103,7 +103,11 @@ def _of_language(job: Job, language: str, skill: float, generator: np.random.Gen
     sizes_U = np.random.default_rng([*language.encode()]).integers(5, 30, UNITS).astype(float)
     correct_U = generator.binomial(sizes_U.astype(int), skill).astype(float)
     if job.task == "likelihood":
-        return Scores(language, {"bits_per_character": Ratio(sizes_U * (3 - 2 * skill) + correct_U / 20, sizes_U)})
+        return Scores(
+            language,
+            {"bits_per_character": Ratio(sizes_U * (3 - 2 * skill) + correct_U / 20, sizes_U)},
+            {"unknown_characters": skill / 100},
+        )
     if job.task == "tagging":
         return Scores(language, {"accuracy": Ratio(correct_U, sizes_U)})
     if job.task == "cost":

@@ -8,7 +8,7 @@ from schemas.secrets import without_secrets
 from schemas.storage import join
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 from trainer.evaluation.report.content import Content, HeatMap, MetricRecord, ModelRecord, TaskRecord
-from trainer.evaluation.report.figures import calibrations, costs
+from trainer.evaluation.report.figures import calibrations, costs, figures
 from trainer.evaluation.report.heat_maps import merged_overlap, overlap, transfer
 from trainer.evaluation.report.results import Averages, comparisons, results
 from trainer.evaluation.report.training import curves, reaches, training_lines
@@ -34,6 +34,7 @@ def content_of(evaluation: Evaluation) -> Content:
         ],
         tasks=tasks,
         results=reached,
+        figures=figures(evaluation),
         comparisons=comparisons(
             averages, {name: m.teachers for name, m in config.models.items()}, config.bootstrap_samples
         ),

@@ -61,6 +61,18 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A further figure of a task, without an interval, averaged over seeds; those of `Calibration` and `Cost` are there."""
+
+    task: str
+    key: str
+    model: str
+    trained_on: str | None
+    language: str
+    value: float
+
+
+@dataclass(frozen=True)
 class Comparison:
     """A student against its teacher on the same test data.
 
@@ -181,6 +193,7 @@ class Content:
     models: list[ModelRecord]
     tasks: list[TaskRecord]
     results: list[Result]
+    figures: list[Figure]
     comparisons: list[Comparison]
     curves: list[Curve]
     reaches: list[Reach]

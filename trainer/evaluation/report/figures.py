@@ -2,14 +2,32 @@
 
 import math
 import statistics
+from collections import defaultdict
 from collections.abc import Mapping
 
-from trainer.evaluation.report.content import Calibration, Cost
+from trainer.evaluation.report.content import Calibration, Cost, Figure
+from trainer.evaluation.report.results import TRAINED
 from trainer.evaluation.report.training import Line, speed
 from trainer.evaluation.run import Evaluation
 from trainer.evaluation.tasks.task import Scores
 
 _BINS = 10
+_COST, _ECE = "cost", "ece"
+
+
+def figures(evaluation: Evaluation) -> list[Figure]:
+    """All figures but those that have a place of their own, by task, key, language and model."""
+    runs: dict[tuple[str, str, str | None, str, str], list[float]] = defaultdict(list)
+    for job, scored in evaluation.scores.items():
+        for scores in scored if job.task != _COST else ():
+            for key, value in scores.figures.items():
+                if key != _ECE and not key.startswith("calibration_"):
+                    trained_on = job.language if job.task in TRAINED else None
+                    runs[job.task, key, trained_on, scores.language, job.model].append(value)
+    return [
+        Figure(task, key, model, trained_on, language, statistics.fmean(values))
+        for (task, key, trained_on, language, model), values in runs.items()
+    ]
 
 
 def calibrations(evaluation: Evaluation) -> list[Calibration]:
@@ -19,7 +37,7 @@ def calibrations(evaluation: Evaluation) -> list[Calibration]:
         for job, scored in evaluation.scores.items()
         if job.task == "masked"
         for scores in scored
-        if "ece" in scores.figures
+        if _ECE in scores.figures
     ]
 
 
@@ -32,7 +50,7 @@ def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[Line]]) -> l
     made = []
     for model in evaluation.models:
         jobs = [job for job in evaluation.scores if job.model == model]
-        measured = [scores.figures for job in jobs if job.task == "cost" for scores in evaluation.scores[job]]
+        measured = [scores.figures for job in jobs if job.task == _COST for scores in evaluation.scores[job]]
         lines = lines_by_model.get(model, [])
         made.append(
             Cost(
@@ -55,7 +73,7 @@ def _calibration(model: str, scores: Scores) -> Calibration:
         [_known(scores.figures.get(f"calibration_{key}_{n}")) if counts[n] else None for n in range(_BINS)]
         for key in ("confidence", "accuracy")
     )
-    return Calibration(model, scores.language, scores.figures["ece"], counts, confidences, accuracies)
+    return Calibration(model, scores.language, scores.figures[_ECE], counts, confidences, accuracies)
 
 
 def _mean(measured: list[dict[str, float]], key: str) -> float | None:

@@ -12,7 +12,7 @@ from trainer.evaluation.statistics import interval, mean_over_seeds, paired
 from trainer.evaluation.tasks.task import Metric, Ratio
 
 # Tasks that train a model, on the labels of one language.
-_TRAINED = frozenset({"tagging_probe", "tagging", "entities", "classification", "question_answering"})
+TRAINED = frozenset({"tagging_probe", "tagging", "entities", "classification", "question_answering"})
 # Tasks whose units have as many tokens as a model's tokenizer makes of them.
 _PER_TOKEN = frozenset({"masked"})
 # A figure is marked as the best if chance would give such a difference less often than this.
@@ -41,7 +41,7 @@ class Averages:
         runs: dict[tuple[TestData, str], dict[str, list[Ratio]]] = defaultdict(lambda: defaultdict(list))
         for job, scored in evaluation.scores.items():
             for scores in scored:
-                data = TestData(job.task, job.language if job.task in _TRAINED else None, scores.language)
+                data = TestData(job.task, job.language if job.task in TRAINED else None, scores.language)
                 for key, ratio in scores.ratios.items():
                     runs[data, key][job.model].append(ratio)
         self.ratios: Mapping[tuple[TestData, str], Mapping[str, Ratio]] = {

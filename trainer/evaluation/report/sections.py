@@ -47,6 +47,7 @@ def sections_of(content: Content) -> list[Section]:
             content.overlap,
         ),
         _calibration(content),
+        _figures(content),
         _costs(content),
         _models(content),
     ]
@@ -179,6 +180,24 @@ def _calibration(content: Content) -> Section | None:
         [Table("Expected calibration error", ["language", *models], [Group("", rows)])],
         charts,
     )
+
+
+def _figures(content: Content) -> Section | None:
+    shown = [figure for figure in content.figures if figure.trained_on in (None, figure.language)]
+    if not shown:
+        return None
+    models = [model.name for model in content.models]
+    titles = {task.key: task.title for task in content.tasks}
+    groups = []
+    for task, key in dict.fromkeys((figure.task, figure.key) for figure in shown):
+        of_key = [figure for figure in shown if (figure.task, figure.key) == (task, key)]
+        rows = []
+        for language in dict.fromkeys(figure.language for figure in of_key):
+            values = {figure.model: figure.value for figure in of_key if figure.language == language}
+            rows.append(Row(language, [number(values.get(model)) for model in models]))
+        groups.append(Group(f"{titles[task]}: {key.replace('_', ' ')}", rows))
+    tables = [Table("Further figures by task and language", ["language", *models], groups)]
+    return Section("figures", "Further figures", ["Figures that help to understand the results."], tables)
 
 
 def _costs(content: Content) -> Section | None:

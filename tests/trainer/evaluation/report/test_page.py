@@ -149,7 +149,7 @@ def test_its_tables_and_charts_hold_what_is_known(chromium, content, tmp_path):
         assert page.locator("#curves svg").first.locator("text", has_text="mlm-only").count() == 1
         # Every entry of the contents leads somewhere, and no id is there twice.
         targets = page.locator("nav a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
-        assert len(targets) == 9 and all(page.locator(target).count() == 1 for target in targets)
+        assert len(targets) == 10 and all(page.locator(target).count() == 1 for target in targets)
         ids = page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
         assert len(ids) == len(set(ids))
         # Numbers stand below one another.
@@ -166,6 +166,7 @@ def test_names_are_only_text(chromium, content, tmp_path):
         models=[model],
         tasks=[replace(task, title=HOSTILE) for task in content.tasks],
         results=[replace(result, language=HOSTILE, model=HOSTILE, trained_on=None) for result in content.results[:1]],
+        figures=[replace(content.figures[0], key=HOSTILE, model=HOSTILE, language=HOSTILE)],
         comparisons=[replace(c, student=HOSTILE, teacher=HOSTILE, language=HOSTILE) for c in content.comparisons[:1]],
         curves=[replace(content.curves[0], model=HOSTILE, language=HOSTILE)],
         reaches=[replace(content.reaches[0], model=HOSTILE, language=HOSTILE, reached={})],

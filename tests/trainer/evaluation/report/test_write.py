@@ -16,6 +16,7 @@ def test_files_and_summary(tmp_path):
         "models": 4,
         "tasks": 4,
         "results": 48,
+        "figures": 8,
         "comparisons": 24,
         "curves": 6,
         "reaches": 8,
@@ -24,6 +25,7 @@ def test_files_and_summary(tmp_path):
         "calibration": 8,
         "costs": 4,
     }
+    assert {(figure["task"], figure["key"]) for figure in content["figures"]} == {("likelihood", "unknown_characters")}
     # What is not a number is null, as JSON has it.
     assert content["calibration"][0]["accuracies"][9] is None
     cost = {"evaluation_seconds": 187.5, "training_steps": 1000, "training_tokens_per_second": 20550.0}
