@@ -47,8 +47,8 @@ def _licence_of_model(record: TeacherRecord | MixedModelRecord) -> str | None:
 
 def shared_licence(licences: Iterable[str | None]) -> str:
     """The licence that all teachers have; `other` where they differ or one is not known."""
-    different = set(licences)
-    return next(iter(different)) or OTHER if len(different) == 1 else OTHER
+    first, *others = set(licences)
+    return first if first and not others else OTHER
 
 
 def _is_hub_id(model: str) -> bool:

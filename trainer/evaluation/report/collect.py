@@ -19,7 +19,11 @@ def content_of(evaluation: Evaluation) -> Content:
     """All that is known; parts that need what was not evaluated are empty."""
     config = evaluation.config
     tasks = [
-        TaskRecord(task.key, task.title, [MetricRecord(m.key, m.title, m.higher_is_better) for m in task.metrics])
+        TaskRecord(
+            task.key,
+            task.title[:1].upper() + task.title[1:],
+            [MetricRecord(m.key, m.title, m.higher_is_better) for m in task.metrics],
+        )
         for task in evaluation.tasks.values()
     ]
     averages = Averages(evaluation)

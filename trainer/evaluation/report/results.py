@@ -21,7 +21,7 @@ _SIGNIFICANCE = 0.05
 _SEED = 0
 
 
-class TestData(NamedTuple):
+class Tested(NamedTuple):
     """What figures are compared on: of one task, after training on the same labels."""
 
     task: str
@@ -38,20 +38,20 @@ class Averages:
     """
 
     def __init__(self, evaluation: Evaluation):
-        runs: dict[tuple[TestData, str], dict[str, list[Ratio]]] = defaultdict(lambda: defaultdict(list))
+        runs: dict[tuple[Tested, str], dict[str, list[Ratio]]] = defaultdict(lambda: defaultdict(list))
         for job, scored in evaluation.scores.items():
             for scores in scored:
-                data = TestData(job.task, job.language if job.task in TRAINED else None, scores.language)
+                data = Tested(job.task, job.language if job.task in TRAINED else None, scores.language)
                 for key, ratio in scores.ratios.items():
                     runs[data, key][job.model].append(ratio)
-        self.ratios: Mapping[tuple[TestData, str], Mapping[str, Ratio]] = {
+        self.ratios: Mapping[tuple[Tested, str], Mapping[str, Ratio]] = {
             key: {model: mean_over_seeds(ratios) for model, ratios in by_model.items()}
             for key, by_model in runs.items()
         }
         self.seeds = {key: {model: len(ratios) for model, ratios in by_model.items()} for key, by_model in runs.items()}
         self._evaluation = evaluation
 
-    def __iter__(self) -> Iterator[tuple[TestData, Metric, Mapping[str, Ratio]]]:
+    def __iter__(self) -> Iterator[tuple[Tested, Metric, Mapping[str, Ratio]]]:
         """In the order of tasks, metrics and languages; models in the order of the configuration."""
         for task in self._evaluation.tasks.values():
             for metric in task.metrics:
@@ -114,7 +114,7 @@ def comparisons(averages: Averages, teachers: Mapping[str, Mapping[str, str]], s
 
 
 def _difference(
-    data: TestData, metric: Metric, student: Ratio, teacher: Ratio, samples: int
+    data: Tested, metric: Metric, student: Ratio, teacher: Ratio, samples: int
 ) -> tuple[float | None, float | None, float | None, float | None, str]:
     """The last fields of a `Comparison`."""
     if reason := _incomparable(data, student, teacher):
@@ -127,7 +127,7 @@ def _difference(
     return difference, low, high, p, verdict
 
 
-def _best(data: TestData, metric: Metric, by_model: Mapping[str, Ratio], samples: int) -> str | None:
+def _best(data: Tested, metric: Metric, by_model: Mapping[str, Ratio], samples: int) -> str | None:
     """The model that is significantly better than all others; None where there is none.
 
     All of the paired tests have to reject, so no correction for their number is due (an intersection-union test, Berger 1982).
@@ -145,7 +145,7 @@ def _best(data: TestData, metric: Metric, by_model: Mapping[str, Ratio], samples
     return best
 
 
-def _incomparable(data: TestData, first: Ratio, second: Ratio) -> str:
+def _incomparable(data: Tested, first: Ratio, second: Ratio) -> str:
     """Why two models' figures on the same data cannot be compared; empty if they can."""
     if len(first.numerators_U) != len(second.numerators_U):
         return "not compared: the models were scored on different pieces of the text"

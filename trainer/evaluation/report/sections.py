@@ -32,7 +32,8 @@ def sections_of(content: Content) -> list[Section]:
             "Transfer between languages",
             [
                 "Each model is trained on the labels of the language of the row, and tested on those of the column. The "
-                "diagonal is training and test in the same language; higher is better. Matrices of the same task have the same scale of colours."
+                "diagonal is training and test in the same language; higher is better. Matrices of the same task have the same "
+                "scale of colours."
             ],
             content.transfer,
         ),
