@@ -1,5 +1,6 @@
 """An evaluation's results in the model cards of students, as metadata that a hub reads."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def _card(path: Path) -> ModelCard | None:
     """A card that this trainer wrote; None where there is none, or one of somebody else."""
     try:
         card = ModelCard.load(path)
-    except (OSError, ValueError):
+    except Exception:  # Whatever somebody's YAML makes of it.
         return None
     return card if TAG in (card.data.get("tags") or []) else None
 
@@ -55,7 +56,7 @@ def _results(content: Content, model: str) -> list[EvalResult]:
         for task in content.tasks
         for metric in task.metrics
         for result in content.results
-        if (result.task, result.metric, result.model) == (task.key, metric.key, model)
+        if (result.task, result.metric, result.model) == (task.key, metric.key, model) and math.isfinite(result.value)
     ]
 
 

@@ -49,3 +49,14 @@ def test_cards_are_left_alone_unless_asked(tmp_path):
     before = write_card(tmp_path / "student" / "README.md", "mergedistill")
     write_report(evaluation)
     assert (tmp_path / "student" / "README.md").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content", ["", "---\n: {: [\n---\n", "---\n- a\n---\n", "---\ntags: [mergedistill]\nmodel-index: 3\n---\n"]
+)
+def test_cards_that_cannot_be_read_are_left_alone(tmp_path, content):
+    evaluation = make_evaluation(tmp_path, update_model_cards=True)
+    path = tmp_path / "student" / "README.md"
+    path.write_text(content)
+    write_report(evaluation)
+    assert path.read_text() == content
