@@ -2,7 +2,7 @@
 
 import pytest
 
-from schemas.manifest import TeacherRecord
+from schemas.manifest import MixedModelRecord, TeacherRecord
 from trainer.artifacts.teacher_cards import hub_ids, licence_of, shared_licence
 
 
@@ -45,3 +45,17 @@ def test_offline_no_licence_is_known():
 def test_a_licence_is_shared_only_by_all():
     assert shared_licence(["mit", "mit"]) == "mit"
     assert shared_licence(["mit", "apache-2.0"]) == shared_licence(["mit", None]) == shared_licence([None]) == "other"
+
+
+def test_all_models_of_a_teacher_count(tmp_path):
+    for name, licence in (("a", "mit"), ("b", "mit"), ("c", "apache-2.0")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "README.md").write_text(f"---\nlicense: {licence}\n---\n")
+
+    def mixed(*others) -> TeacherRecord:
+        records = [MixedModelRecord(model=str(other), revision=None, weight=0.2) for other in others]
+        return teacher(tmp_path / "a").model_copy(update={"mixed_with": records})
+
+    assert licence_of(mixed(tmp_path / "b")) == "mit"
+    assert licence_of(mixed(tmp_path / "b", tmp_path / "c")) == "other"
+    assert hub_ids([mixed("org/b", tmp_path / "c")]) == ["org/b"]
