@@ -11,6 +11,9 @@ from schemas.storage import write_bytes
 # Spanish, French and Italian are related; English, Chinese and Tagalog are not. The values are editions, as in the demo.
 EDITIONS = {"es": "9", "fr": "5", "it": "1", "en": "4", "zh": "c", "tl": "f"}
 
+# Languages of multilingual teachers.
+MULTILINGUAL = ("es-fr-en", "fr-en")
+
 # The texts of a program's user interface, in many languages.
 INTERFACE, VERSION = "homeassistant", "2024.3.3"
 INTERFACE_LANGUAGES = ("es", "fr", "it")
@@ -19,8 +22,11 @@ _REFERENCE = re.compile(r"\[%key:[^\]]*%\]")
 
 
 def make_text(root: Path) -> None:
-    """Writes `corpora/<language>/{train,heldout,interface}.txt` below `root`."""
+    """Writes `corpora/<language>/{train,heldout,interface}.txt` below `root`, and `corpora/<languages>/train.txt`."""
     make_corpora(root, EDITIONS)
+    for languages in MULTILINGUAL:
+        parts = [(root / "corpora" / language / "train.txt").read_bytes() for language in languages.split("-")]
+        write_bytes(str(root / "corpora" / languages / "train.txt"), b"".join(parts))
     for language in INTERFACE_LANGUAGES:
         target = root / "corpora" / language / "interface.txt"
         if not target.exists():

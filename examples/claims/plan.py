@@ -136,8 +136,8 @@ def _pairs(runs: Runs) -> None:
 
 def _several_teachers(runs: Runs, has_tags: bool) -> None:
     """Claims 3 and 5: two multilingual teachers and a specialised one, whose languages overlap."""
-    runs.teacher(Teacher("multi-es-fr-en", "wordpiece", ("es/train", "fr/train", "en/train"), vocabulary=6000))
-    runs.teacher(Teacher("multi-fr-en", "unigram", ("fr/train", "en/train"), vocabulary=5000))
+    runs.teacher(Teacher("multi-es-fr-en", "wordpiece", ("es-fr-en/train",), vocabulary=6000))
+    runs.teacher(Teacher("multi-fr-en", "unigram", ("fr-en/train",), vocabulary=5000))
     teachers = {"es": ["multi-es-fr-en"], "fr": ["multi-es-fr-en", "multi-fr-en"], "en": ["multi-fr-en", "en"]}
     runs.capture("several", teachers)
     runs.student("several-start", "several", STEPS, student=from_teachers("multi-es-fr-en"))
