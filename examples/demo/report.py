@@ -1,6 +1,7 @@
-"""The demo's report: how well teacher, student and MLM-only student predict held-out masked tokens."""
+"""The demo's report: what students, teachers and word frequencies make of held-out masked tokens, and where the HTML page is."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,13 @@ EXAMPLES = {
     "zh": "你的 神就是我的 {神}；",
     "tl": "ang iyong bayan ay magiging aking bayan, at ang iyong Dios ay aking {Dios}:",
 }
+TEACHERS = {"en": "en-wordpiece", "zh": "zh-unigram", "tl": "tl-bpe"}
+STUDENTS = {
+    "student": "student",
+    "student-random": "student, random start",
+    "mlm-only": "MLM-only",
+    "mlm-only-random": "MLM-only, random start",
+}
 
 
 def write_report(root: Path) -> None:
@@ -25,9 +33,10 @@ def write_report(root: Path) -> None:
         [
             "# One student from three teachers",
             "",
-            "Masked tokens of held-out books: accuracy of the first guess, and mean negative log-likelihood in nats.",
-            "*Frequencies* guesses by how often each token stands in the training text, whatever the context. The",
-            "teacher's figures are over its own vocabulary, the students' over the merged one, which is larger.",
+            "Masked tokens of held-out books: accuracy of the first guess, and mean negative log-likelihood in nats. The",
+            "*student* starts from its teachers, *random start* is the paper's way. *MLM-only* students see no predictions of",
+            "teachers. *Teacher further* is the teacher trained on, for as many steps as the student. *Frequencies* guesses by",
+            "how often each token stands in the training text.",
             "",
             *_table(root),
             "",
@@ -42,6 +51,8 @@ def write_report(root: Path) -> None:
             "```",
             format_report(json.loads((root / "drift.json").read_text())),
             "```",
+            "",
+            f"Everything else, with intervals, curves and transfer between languages: {root}/evaluation/report.html",
         ]
     )
     (root / "report.md").write_text(text + "\n", encoding="utf-8")
@@ -49,30 +60,34 @@ def write_report(root: Path) -> None:
 
 
 def _table(root: Path) -> list[str]:
-    student = json.loads((root / "student" / "evaluation.json").read_text())["languages"]
-    mlm_only = json.loads((root / "mlm-only" / "evaluation.json").read_text())["languages"]
-    columns = {
-        "frequencies": {language: frequency_baseline(root, language) for language in student},
-        "teacher": {language: (row["teacher_accuracy"], row["teacher_nll"]) for language, row in student.items()},
-        "MLM-only student": {language: (row["accuracy"], row["nll"]) for language, row in mlm_only.items()},
-        "student": {language: (row["accuracy"], row["nll"]) for language, row in student.items()},
+    """Every model on the same masked tokens."""
+    results = json.loads((root / "evaluation" / "report.json").read_text())["results"]
+    masked = {
+        (result["model"], result["language"], result["metric"]): result["value"]
+        for result in results
+        if result["task"] == "masked"
     }
+
+    def of(model: Callable[[str], str]) -> dict[str, tuple[float, float]]:
+        return {
+            language: (masked[model(language), language, "accuracy"], masked[model(language), language, "nll"])
+            for language in EXAMPLES
+        }
+
+    columns = {
+        "frequencies": {language: frequency_baseline(root, language) for language in EXAMPLES},
+        "teacher": of(TEACHERS.__getitem__),
+        "teacher further": of("{}-further".format),
+    }
+    for student, title in STUDENTS.items():
+        columns[title] = of(lambda language, student=student: student)
     for column in columns.values():
         column["**mean**"] = tuple(np.mean(list(column.values()), axis=0))
     rows = [
-        [language, *(f"{column[language][0]:.3f} / {column[language][1]:.3f}" for column in columns.values())]
-        for language in columns["student"]
+        [title, *(f"{accuracy:.3f} / {nll:.3f}" for accuracy, nll in column.values())]
+        for title, column in columns.items()
     ]
-    lines = [format_table(["language", *columns], rows, is_markdown=True)]
-
-    def distance(other: str, language: str) -> str:
-        accuracy, nll = np.subtract(columns["student"][language], columns[other][language])
-        return f"{accuracy:+.3f} accuracy, {nll:+.3f} NLL"
-
-    lines += ["", "The student, compared (higher accuracy and lower NLL are better):", ""]
-    lines.append(f"- with the MLM-only student, on average: {distance('MLM-only student', '**mean**')}")
-    lines += [f"- with its {language} teacher: {distance('teacher', language)}" for language in student]
-    return lines
+    return [format_table(["", *columns["teacher"]], rows, is_markdown=True)]
 
 
 def frequency_baseline(root: Path, language: str) -> tuple[float, float]:
@@ -83,8 +98,7 @@ def frequency_baseline(root: Path, language: str) -> tuple[float, float]:
         for folder in ("predictions", "heldout")
     )
     vocabulary = pq.read_table(root / "predictions" / "_vocabulary.parquet")
-    teacher = next(name for name in vocabulary.column_names if name.startswith(f"{language}-"))
-    is_known = vocabulary[teacher].is_valid().to_numpy()
+    is_known = vocabulary[TEACHERS[language]].is_valid().to_numpy()
     counts = np.bincount(train, minlength=len(is_known)) + is_known
     return float((heldout == counts.argmax()).mean()), float(-np.log(counts[heldout] / counts.sum()).mean())
 
@@ -100,8 +114,8 @@ def _examples(root: Path) -> list[str]:
         before, rest = sentence.split("{")
         word, after = rest.split("}")
         ids = tokenizer(before + tokenizer.mask_token + after, return_tensors="pt")
-        place = (ids["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0, 0]
-        top = model(**ids).logits[0, place].softmax(-1).topk(5)
+        position = (ids["input_ids"][0] == tokenizer.mask_token_id).nonzero()[0, 0]
+        top = model(**ids).logits[0, position].softmax(-1).topk(5)
         guesses = zip(names.convert_ids_to_tokens(top.indices.tolist()), top.values.tolist(), strict=True)
         shown = ", ".join(f"`{token}` {probability:.2f}" for token, probability in guesses)
         lines.append(f"- {language}: {before}**[{word}]**{after} → {shown}")

@@ -120,7 +120,8 @@ def _difference(
     if reason := _incomparable(data, student, teacher):
         return None, None, None, None, reason
     difference, (low, high), p = paired(student, teacher, samples, _SEED)
-    if low > 0 or high < 0:
+    # The interval alone is too narrow where there are few units.
+    if (low > 0 or high < 0) and p < _SIGNIFICANCE:
         verdict = "student is better" if (difference > 0) == metric.higher_is_better else "teacher is better"
     else:
         verdict = "no clear difference"

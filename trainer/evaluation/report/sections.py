@@ -118,8 +118,8 @@ def _against_teachers(content: Content) -> Section | None:
         tables.append(Table(f"{student} against its teachers", header, [group for group in groups if group.rows]))
     paragraphs = [
         "The student's value minus its teacher's on the same test data, with a 95 % interval (paired bootstrap); p is that "
-        "of a paired randomization test. There is no clear difference where the interval holds 0. An arrow leads from "
-        "the language of training to that of the test.",
+        "of a paired randomization test. A difference is clear where the interval leaves out 0 and p < 0.05. An arrow leads "
+        "from the language of training to that of the test.",
         "Figures of masked tokens are compared only where student and teacher cut the text into the same tokens.",
     ]
     return Section("teachers", "Students against their teachers", paragraphs, tables)
