@@ -24,13 +24,24 @@ TEACHERS = {
     "zh-unigram": ("zh", "unigram", "xlm-roberta"),
     "tl-bpe": ("tl", "bpe", "roberta"),
 }
-# A few masked copies of the training text, because a small teacher reads it several times. All held-out targets are
-# masked, so that none can be copied from the input.
-SPLITS = {
-    "train": {"copies": 4, "mask": 0.8, "random": 0.1, "seed": 1},
-    "heldout": {"copies": 1, "mask": 1.0, "random": 0.0, "seed": 2},
+# The text that a teacher is trained on. On short sequences a small model learns to use the context after a few hundred steps,
+# on longer ones after thousands, so it reads the short ones first. All held-out targets are masked, so that none can be
+# copied from the input.
+TEXTS = {
+    "short": {"split": "train", "max_length": 16, "copies": 2, "mask": 0.8, "random": 0.1, "seed": 1},
+    "long": {"split": "train", "max_length": 32, "copies": 2, "mask": 0.8, "random": 0.1, "seed": 2},
+    "heldout": {"split": "heldout", "max_length": 32, "copies": 1, "mask": 1.0, "random": 0.0, "seed": 3},
 }
-RANDOM = ("student.encoder_from=null", "student.embeddings_from_teachers=false")
+CAPTURES = {
+    "predictions": ("predictions.yaml",),
+    "predictions-short": ("predictions.yaml", "output=demo/predictions-short", "max_length=16"),
+    "heldout": ("heldout.yaml",),
+}
+RANDOM = (
+    "student.encoder_from=null",
+    "student.embeddings_from_teachers=false",
+    "stages=[{until: 0.5, predictions: demo/predictions-short}, {}]",
+)
 GOLD = ("distillation={kd_weight: 0}",)
 # What differs from student.yaml: the paper's way, and students that see no teacher's predictions.
 STUDENTS = {"student": (), "student-random": RANDOM, "mlm-only": GOLD, "mlm-only-random": (*RANDOM, *GOLD)}
@@ -41,7 +52,7 @@ def main() -> None:
     started = time.monotonic()
     make_corpora(ROOT)
     make_labels(ROOT)
-    run_steps(list(steps()), ROOT, processes=2)
+    run_steps(steps(), ROOT, processes=2)
     write_report(ROOT)
     merge = sum(seconds_of(ROOT, name) for name in ("predictions", "student"))
     print(f"\ndemo: {time.monotonic() - started:.0f} s in all; predictions and student took {merge:.0f} s")
@@ -55,19 +66,17 @@ def steps() -> list[Step]:
         arguments = (family, str(VOCABULARY_SIZE), str(ROOT / "tokenizers" / name), text)
         made.append(Step(f"tokenizer-{name}", ("-m", "examples.demo.tokenizers", *arguments)))
         values = {"name": name, "language": language, "model_type": model_type}
-        for split, settings in SPLITS.items():
-            config = _fill("teacher-text.yaml", f"{name}-{split}", values | settings | {"split": split})
-            made.append(Step(f"text-{name}-{split}", ("-m", "pipeline", config), (f"tokenizer-{name}",)))
-        texts = tuple(f"text-{name}-{split}" for split in SPLITS)
+        for text_name, settings in TEXTS.items():
+            config = _fill("teacher-text.yaml", f"{name}-{text_name}", values | settings | {"text": text_name})
+            made.append(Step(f"text-{name}-{text_name}", ("-m", "pipeline", config), (f"tokenizer-{name}",)))
+        texts = tuple(f"text-{name}-{text_name}" for text_name in TEXTS)
         made.append(Step(name, ("-m", "trainer", _fill("teacher.yaml", name, values)), texts))
         made.append(Step(f"{name}-further", ("-m", "trainer", _fill("teacher-further.yaml", name, values)), (name,)))
-    made += [
-        Step(split, ("-m", "pipeline", str(CONFIGS / f"{split}.yaml")), tuple(TEACHERS))
-        for split in ("predictions", "heldout")
-    ]
+    for name, (config, *overrides) in CAPTURES.items():
+        made.append(Step(name, ("-m", "pipeline", str(CONFIGS / config), *overrides), tuple(TEACHERS)))
     for name, overrides in STUDENTS.items():
         arguments = ("-m", "trainer", str(CONFIGS / "student.yaml"), f"output={ROOT / name}", *overrides)
-        made.append(Step(name, arguments, ("predictions", "heldout")))
+        made.append(Step(name, arguments, tuple(CAPTURES)))
     heldout = [f"--text={language}={ROOT}/corpora/{language}/heldout.txt" for language, _, _ in TEACHERS.values()]
     drift = ("-m", "pipeline.drift", f"{ROOT}/predictions", *heldout, f"--json={ROOT}/drift.json")
     made.append(Step("drift", drift, ("predictions",)))

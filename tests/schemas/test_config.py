@@ -40,8 +40,10 @@ def test_the_demos_students_differ_in_start_and_lambda_alone():
     }
     assert configs["student"].student == configs["mlm-only"].student
     assert configs["student-random"].student == configs["mlm-only-random"].student
+    assert configs["student"].stages == configs["mlm-only"].stages
+    assert configs["student-random"].stages == configs["mlm-only-random"].stages
     assert configs["student-random"].student.encoder_from is None
-    alike = [config.model_dump(exclude={"student", "distillation"}) for config in configs.values()]
+    alike = [config.model_dump(exclude={"student", "distillation", "stages"}) for config in configs.values()]
     assert all(settings == alike[0] for settings in alike)
 
 
@@ -222,7 +224,7 @@ def test_a_missing_configuration():
             TrainerConfig,
             "examples/demo/student.yaml",
             "output predictions heldout stages fsdp gradient_checkpointing max_skipped_steps reader_threads logging_steps "
-            "wandb_project eval_steps early_stopping_patience export save_steps save_total_limit",
+            "wandb_project eval_steps early_stopping_patience export save_steps save_total_limit model_card",
         ),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from examples.demo.__main__ import SPLITS, TEACHERS
+from examples.demo.__main__ import TEACHERS, TEXTS
 from schemas.commands.json_schema import MODELS, main
 from tests.support.paths import ROOT
 
@@ -32,8 +32,8 @@ def filled(path: Path) -> str:
     text = path.read_text(encoding="utf-8")
     if path.parent.name != "demo":
         return text
-    (name, (language, _, model_type)), (split, settings) = next(iter(TEACHERS.items())), next(iter(SPLITS.items()))
-    values = {"name": name, "language": language, "model_type": model_type, "split": split} | settings
+    (name, (language, _, model_type)), (text_name, settings) = next(iter(TEACHERS.items())), next(iter(TEXTS.items()))
+    values = {"name": name, "language": language, "model_type": model_type, "text": text_name} | settings
     return Template(text).substitute(values, schema="$schema")
 
 
