@@ -1,5 +1,7 @@
 """Runs steps that need one another, several at a time."""
 
+import hashlib
+import json
 import os
 import subprocess
 import sys
@@ -11,6 +13,8 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from tqdm import tqdm
+
+from schemas.storage import write_bytes
 
 
 @dataclass(frozen=True)
@@ -30,15 +34,17 @@ class Step:
 def run_steps(steps: list[Step], root: Path, processes: int) -> None:
     """Runs all steps, `processes` at a time; skips those that an earlier call finished. Exits with 1 where one fails.
 
-    The output of each is in `root/logs`; `root/done` has a file for each finished step, which holds its seconds.
+    A step is finished for its arguments, its configuration and the steps that it needs; not for the code. The output of
+    each is in `root/logs`; `root/done` has a file for each finished step, with its fingerprint and its seconds.
     """
     by_name = {step.name: step for step in steps}
-    sorter = TopologicalSorter({step.name: set(step.needs) & by_name.keys() for step in steps})
+    prints = fingerprints(steps)
+    sorter = _sorter(steps)
     sorter.prepare()
     running: dict[Future[str], str] = {}
     with ThreadPoolExecutor(processes) as executor, tqdm(total=len(steps), unit="step", smoothing=0) as bar:
         while sorter.is_active():
-            running |= {executor.submit(_run, by_name[name], root): name for name in sorter.get_ready()}
+            running |= {executor.submit(_run, by_name[name], prints[name], root): name for name in sorter.get_ready()}
             bar.set_postfix_str(", ".join(sorted(_unfinished(running))[:processes]))
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -50,22 +56,40 @@ def run_steps(steps: list[Step], root: Path, processes: int) -> None:
                 bar.update()
 
 
+def fingerprints(steps: list[Step]) -> dict[str, str]:
+    """sha256 of each step: over its arguments, the YAML files that they name, and the steps that it needs."""
+    by_name = {step.name: step for step in steps}
+    prints: dict[str, str] = {}
+    for name in _sorter(steps).static_order():
+        digest = hashlib.sha256()
+        for argument in by_name[name].arguments:
+            digest.update(Path(argument).read_bytes() if argument.endswith(".yaml") else argument.encode())
+        for needed in by_name[name].needs:
+            digest.update(prints.get(needed, needed).encode())
+        prints[name] = digest.hexdigest()
+    return prints
+
+
 def seconds_of(root: Path, name: str) -> float:
     """How long a finished step took."""
-    return float((root / "done" / name).read_text())
+    return json.loads((root / "done" / name).read_text())["seconds"]
+
+
+def _sorter(steps: list[Step]) -> TopologicalSorter[str]:
+    names = {step.name for step in steps}
+    return TopologicalSorter({step.name: set(step.needs) & names for step in steps})
 
 
 def _unfinished(running: dict[Future[str], str]) -> Iterator[str]:
     return (name for future, name in running.items() if not future.done())
 
 
-def _run(step: Step, root: Path) -> str:
+def _run(step: Step, fingerprint: str, root: Path) -> str:
     """Runs a step that is not done yet. Says what failed; empty if nothing did."""
     marker, log = root / "done" / step.name, root / "logs" / f"{step.name}.log"
-    if marker.exists():
+    if marker.exists() and json.loads(marker.read_text())["fingerprint"] == fingerprint:
         return ""
-    for folder in (marker.parent, log.parent):
-        folder.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     # Two processes of one thread do more than one of two threads.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -76,5 +100,6 @@ def _run(step: Step, root: Path) -> str:
     if code:
         last = log.read_text().strip().splitlines()[-1:] or ["no output"]
         return f"{step.name}: exit code {code}: {last[0]} (all of it: {log})"
-    marker.write_text(f"{time.monotonic() - started:.1f}\n")
+    done = {"fingerprint": fingerprint, "seconds": round(time.monotonic() - started, 1)}
+    write_bytes(str(marker), json.dumps(done).encode())
     return ""

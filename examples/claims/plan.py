@@ -40,6 +40,8 @@ VARIANTS = {
         Teacher("it-other-domain", "bpe", ("it/interface",), steps=VARIANT_STEPS),
     ],
 }
+# By language, the teachers of the student whose teachers overlap.
+SEVERAL = {"es": ["multi-es-fr-en"], "fr": ["multi-es-fr-en", "multi-fr-en"], "en": ["multi-fr-en", "en"]}
 PAIR_STEPS = 500
 PAIR_CHAPTERS = 400
 ABLATION_STEPS = 500
@@ -138,18 +140,16 @@ def _several_teachers(runs: Runs, has_tags: bool) -> None:
     """Claims 3 and 5: two multilingual teachers and a specialised one, whose languages overlap."""
     runs.teacher(Teacher("multi-es-fr-en", "wordpiece", ("es-fr-en/train",), vocabulary=6000))
     runs.teacher(Teacher("multi-fr-en", "unigram", ("fr-en/train",), vocabulary=5000))
-    teachers = {"es": ["multi-es-fr-en"], "fr": ["multi-es-fr-en", "multi-fr-en"], "en": ["multi-fr-en", "en"]}
-    runs.capture("several", teachers)
+    runs.capture("several", SEVERAL)
     runs.student("several-start", "several", STEPS, student=from_teachers("multi-es-fr-en"))
     models: dict[str, dict[str, Any]] = {"student": {"model": "students/several-start"}}
-    for teacher in dict.fromkeys(name for names in teachers.values() for name in names):
-        languages = [language for language, names in teachers.items() if teacher in names]
+    for teacher in dict.fromkeys(name for names in SEVERAL.values() for name in names):
+        languages = [language for language, names in SEVERAL.items() if teacher in names]
         models[teacher] = {"model": f"teachers/{teacher}", "languages": languages}
-    tasks = {"text": runs.heldout_text(list(teachers), 10)}
+    runs.evaluation("several", models, text=runs.heldout_text(list(SEVERAL), 10))
     if has_tags:
-        tasks["tagging"] = runs.labelled("tags-", list(teachers))
-        models |= {name: {"model": f"teachers/{name}", "languages": [name]} for name in ("es", "fr")}
-    runs.evaluation("several", models, **tasks, seeds=[0, 1, 2])
+        student = {"student": {"model": "students/several-start"}}
+        runs.evaluation("transfer", student, tagging=runs.labelled("tags-", list(SEVERAL)), seeds=[0, 1, 2])
 
 
 def _ablations(runs: Runs) -> None:

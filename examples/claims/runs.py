@@ -32,6 +32,8 @@ MODEL_TYPES = {"wordpiece": "bert", "unigram": "xlm-roberta", "bpe": "roberta"}
 # All held-out targets are masked, so that none can be copied from the input.
 HELDOUT_MASKING = {"mlm_probability": 0.25, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
 HELDOUT_CHAPTERS = 15
+# All captures mask the same tokens of a text.
+SEEDS = {"short": 17, "long": 18, "heldout": 19}
 
 
 @dataclass(frozen=True)
@@ -123,12 +125,12 @@ class Runs:
         } | settings
         splits = {kind: ("train", f"predictions/{name}-{kind}", LENGTHS[kind], max_records) for kind in kinds}
         splits["heldout"] = ("heldout", f"heldout/{name}", LENGTHS["long"], HELDOUT_CHAPTERS)
-        for number, (kind, (split, output, length, records)) in enumerate(splits.items()):
+        for kind, (split, output, length, records) in splits.items():
             text = {
                 language: {"files": [self._path(f"corpora/{language}/{split}.txt")], "max_records": records}
                 for language in teachers
             }
-            of_split = config | {"output": self._path(output), "text": text, "max_length": length, "seed": 17 + number}
+            of_split = config | {"output": self._path(output), "text": text, "max_length": length, "seed": SEEDS[kind]}
             if split == "heldout":
                 of_split["masking"] = HELDOUT_MASKING
             self._command("pipeline", f"{kind}-{name}", of_split, *names)
