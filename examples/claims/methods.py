@@ -29,9 +29,9 @@ FALLING = {"0.40": 0.4, "0.25": 0.25, "0.15": 0.15}
 def main() -> None:
     """Runs what is missing and writes `claims/methods.md`."""
     parts = ["# What each addition brings", ""]
-    tables = {"The claims' unrelated languages": _unrelated()}
+    tables = {"The claims' unrelated languages": unrelated()}
     if SHARED.is_dir():
-        tables["English, Spanish and French documentation"] = _documentation()
+        tables["English, Spanish and French documentation"] = documentation()
     else:
         print(f"methods: {SHARED} is not there, so its teachers are skipped")
     for title, (runs, names) in tables.items():
@@ -45,7 +45,8 @@ def main() -> None:
     print(text)
 
 
-def _unrelated() -> tuple[Runs, list[str]]:
+def unrelated() -> tuple[Runs, list[str]]:
+    """The students on the claims' unrelated languages, and their names without seeds."""
     runs = Runs(ROOT)
     languages = list(GROUPS["unrelated"])
     teachers = {language: [language] for language in languages}
@@ -59,7 +60,8 @@ def _unrelated() -> tuple[Runs, list[str]]:
     return runs, names
 
 
-def _documentation() -> tuple[Runs, list[str]]:
+def documentation() -> tuple[Runs, list[str]]:
+    """The students of the teachers in `../shared/data`, and their names without seeds."""
     root = ROOT / "shared"
     runs = Runs(root)
     for language, teacher in SHARED_TEACHERS.items():

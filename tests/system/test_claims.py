@@ -1,0 +1,58 @@
+"""The runs behind the claims are configurations that the commands take, and need steps that there are."""
+
+import json
+import zipfile
+from collections import Counter
+
+import pytest
+
+from examples.claims import methods
+from examples.claims.corpora import read_interface
+from examples.claims.plan import ablations, pairs, plan
+from examples.demo.__main__ import steps as demo_steps
+from examples.schedule import Step
+from pipeline.config import PipelineConfig
+from schemas.config import load_config
+from trainer.config import TrainerConfig
+from trainer.evaluation.config import EvaluationConfig
+
+MODELS = {"pipeline": PipelineConfig, "trainer": TrainerConfig, "trainer.evaluation": EvaluationConfig}
+
+
+def check(steps: list[Step]) -> None:
+    assert not [name for name, count in Counter(step.name for step in steps).items() if count > 1]
+    names = {step.name for step in steps}
+    for step in steps:
+        assert set(step.needs) <= names, step.name
+        module, *arguments = step.arguments[1:]
+        if module in MODELS:
+            load_config(arguments[0], MODELS[module], arguments[1:])
+
+
+@pytest.mark.parametrize("has_tags", [True, False])
+def test_the_claims(tmp_path, has_tags):
+    check(plan(tmp_path, has_tags))
+    assert len(pairs()) >= 10 and "base" in ablations()
+
+
+def test_the_demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check(demo_steps())
+
+
+def test_the_methods(tmp_path, monkeypatch):
+    monkeypatch.setattr(methods, "ROOT", tmp_path)
+    runs, names = methods.unrelated()
+    done = [Step(name, ("-c", "")) for name in ("en", "zh", "tl")]
+    check([*runs.steps, *done])
+    assert {f"{name}-{seed}" for name in names for seed in methods.SEEDS} <= {step.name for step in runs.steps}
+
+
+def test_texts_of_an_interface(tmp_path):
+    wheel = tmp_path / "w.whl"
+    texts = {"title": "Ciao", "config": {"step": "[%key:common::x%] Vai", "again": "Ciao"}, "empty": ""}
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("homeassistant/components/a/translations/it.json", json.dumps(texts))
+        archive.writestr("homeassistant/components/b/translations/it.json", json.dumps({"title": "Ciao"}))
+        archive.writestr("homeassistant/components/b/translations/fr.json", json.dumps({"title": "Salut"}))
+    assert read_interface(wheel, "it") == ["Ciao Vai"]
