@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -45,7 +44,7 @@ def run_steps(steps: list[Step], root: Path, processes: int) -> None:
     with ThreadPoolExecutor(processes) as executor, tqdm(total=len(steps), unit="step", smoothing=0) as bar:
         while sorter.is_active():
             running |= {executor.submit(_run, by_name[name], prints[name], root): name for name in sorter.get_ready()}
-            bar.set_postfix_str(", ".join(sorted(_unfinished(running))[:processes]))
+            bar.set_postfix_str(", ".join(name for future, name in running.items() if future.running()))
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 name = running.pop(future)
@@ -78,10 +77,6 @@ def seconds_of(root: Path, name: str) -> float:
 def _sorter(steps: list[Step]) -> TopologicalSorter[str]:
     names = {step.name for step in steps}
     return TopologicalSorter({step.name: set(step.needs) & names for step in steps})
-
-
-def _unfinished(running: dict[Future[str], str]) -> Iterator[str]:
-    return (name for future, name in running.items() if not future.done())
 
 
 def _run(step: Step, fingerprint: str, root: Path) -> str:

@@ -68,6 +68,11 @@ def pair_teachers(language: str) -> list[str]:
     ]
 
 
+def pair(language: str, teacher: str) -> str:
+    """The capture in which a language has this teacher, and the other languages have the group's."""
+    return "pair-base" if teacher == language else f"pair-{language}-{teacher}"
+
+
 def plan(root: Path, has_tags: bool) -> list[Step]:
     """All steps.
 
@@ -113,14 +118,18 @@ def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> 
 
 def _pairs(runs: Runs) -> None:
     """Claim 4: students that differ in one language's teacher, and the comparison of these teachers."""
-    models = {}
+    runs.capture("pair-base", {name: [name] for name in GROUPS["related"]}, max_records=PAIR_CHAPTERS)
+    runs.student("student-pair-base", "pair-base", PAIR_STEPS, student=from_teachers("es"))
+    models: dict[str, dict[str, Any]] = {
+        "student-pair-base": {"model": "students/student-pair-base", "languages": list(VARIANTS)}
+    }
     for language in VARIANTS:
         runs.checkpoint(language, 1000)
         for variant in VARIANTS[language]:
             runs.teacher(variant)
-        for teacher in pair_teachers(language):
+        for teacher in pair_teachers(language)[1:]:
             teachers = {name: [teacher if name == language else name] for name in GROUPS["related"]}
-            capture = f"pair-{language}-{teacher}"
+            capture = pair(language, teacher)
             runs.capture(capture, teachers, max_records=PAIR_CHAPTERS)
             runs.student(f"student-{capture}", capture, PAIR_STEPS, student=from_teachers("es"))
             models[f"student-{capture}"] = {"model": f"students/student-{capture}", "languages": [language]}
@@ -163,7 +172,7 @@ def _ablations(runs: Runs) -> None:
         "string": {"token_identity": "string"},
     }
     for name, settings in captures.items():
-        runs.capture(f"ablation-{name}", teachers, **settings)
+        runs.capture(f"ablation-{name}", teachers, max_records=PAIR_CHAPTERS, **settings)
     for name, (capture, settings) in ablations().items():
         runs.student(f"ablation-{name}", capture, ABLATION_STEPS, **({"student": from_teachers("es")} | settings))
 
@@ -171,23 +180,23 @@ def _ablations(runs: Runs) -> None:
 def ablations() -> dict[str, tuple[str, dict[str, Any]]]:
     """By name, the capture that a student is trained on and what is changed of its configuration."""
     return {
-        "base": ("related", {}),
+        "base": ("pair-base", {}),
         "k1": ("ablation-k1", {}),
         "k32": ("ablation-k32", {}),
-        "lambda-0": ("related", {"distillation": {"kd_weight": 0}}),
-        "lambda-0.5": ("related", {"distillation": {"kd_weight": 0.5}}),
-        "lambda-1": ("related", {"distillation": {"kd_weight": 1}}),
-        "lambda-1-to-0": ("related", {"distillation": {"kd_weight": 1, "final_kd_weight": 0}}),
-        "tail-renormalize": ("related", {"distillation": {"kd_weight": 0.8, "tail": "renormalize"}}),
-        "tail-ignore": ("related", {"distillation": {"kd_weight": 0.8, "tail": "ignore"}}),
+        "lambda-0": ("pair-base", {"distillation": {"kd_weight": 0}}),
+        "lambda-0.5": ("pair-base", {"distillation": {"kd_weight": 0.5}}),
+        "lambda-1": ("pair-base", {"distillation": {"kd_weight": 1}}),
+        "lambda-1-to-0": ("pair-base", {"distillation": {"kd_weight": 1, "final_kd_weight": 0}}),
+        "tail-renormalize": ("pair-base", {"distillation": {"kd_weight": 0.8, "tail": "renormalize"}}),
+        "tail-ignore": ("pair-base", {"distillation": {"kd_weight": 0.8, "tail": "ignore"}}),
         "tail-sampled": ("ablation-tail", {"distillation": {"kd_weight": 0.8, "tail": "sampled"}}),
         "identity-string": ("ablation-string", {}),
-        "start-random": ("related", {"student": bert()}),
-        "start-encoder": ("related", {"student": bert(encoder_from="es")}),
-        "start-rows": ("related", {"student": bert(embeddings_from_teachers=True)}),
-        "start-orthogonal": ("related", {"student": from_teachers("es", token_alignment="orthogonal")}),
-        "start-least-squares": ("related", {"student": from_teachers("es", token_alignment="least_squares")}),
-        "start-omp": ("related", {"student": from_teachers("es", token_alignment="omp")}),
+        "start-random": ("pair-base", {"student": bert()}),
+        "start-encoder": ("pair-base", {"student": bert(encoder_from="es")}),
+        "start-rows": ("pair-base", {"student": bert(embeddings_from_teachers=True)}),
+        "start-orthogonal": ("pair-base", {"student": from_teachers("es", token_alignment="orthogonal")}),
+        "start-least-squares": ("pair-base", {"student": from_teachers("es", token_alignment="least_squares")}),
+        "start-omp": ("pair-base", {"student": from_teachers("es", token_alignment="omp")}),
     }
 
 

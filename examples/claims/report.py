@@ -9,7 +9,7 @@ from statistics import mean
 
 import numpy as np
 
-from examples.claims.plan import GROUPS, RANDOM_STEPS, SEVERAL, STEPS, STUDENTS, VARIANTS, ablations, pairs, plan
+from examples.claims.plan import GROUPS, RANDOM_STEPS, SEVERAL, STEPS, STUDENTS, VARIANTS, ablations, pair, pairs, plan
 from examples.schedule import seconds_of
 from schemas.storage import write_bytes
 from schemas.tables import format_table
@@ -300,14 +300,14 @@ def _teacher_choice(root: Path, parts: list[str]) -> list[Claim]:
         for candidate in ranking["candidates"]:
             name = candidate["name"]
             better[language, name] = candidate["worse_than"]
-            student = students.result("likelihood", "bits_per_character", f"student-pair-{language}-{name}", language)
+            student = students.result("likelihood", "bits_per_character", f"student-{pair(language, name)}", language)
             bits = f"{candidate['figures']['bits_per_character']:.3f} [{candidate['low']:.3f}, {candidate['high']:.3f}]"
             rows.append([language, name, candidate["rank"] or "-", bits, _with_interval(student)])
     heads = ["language", "teacher", "rank", "teacher's bits per character", "student's"]
     parts.append(format_table(heads, rows, is_markdown=True))
 
     def bits(language: str, teacher: str) -> float:
-        return students.value("likelihood", "bits_per_character", f"student-pair-{language}-{teacher}", language)
+        return students.value("likelihood", "bits_per_character", f"student-{pair(language, teacher)}", language)
 
     agreed: dict[str, list[bool]] = {"all pairs": [], "pairs with the group's teacher": []}
     unclear = 0
