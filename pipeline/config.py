@@ -1,6 +1,7 @@
 """The pipeline's configuration."""
 
 import math
+from operator import not_
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, TypeAdapter, field_validator, model_validator
@@ -152,6 +153,8 @@ class PipelineConfig(Config):
     tail_samples: int = Field(
         0,
         ge=0,
+        # No part of a run without samples, so that folders begun before there were any can be finished.
+        exclude_if=not_,
         description="tokens drawn from what the top_k leave of the teacher's distribution, in proportion to their "
         "probabilities, kept for each masked position: they make the loss unbiased (`tail: sampled` of the trainer)",
     )

@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from operator import not_
 from typing import Annotated
 
 import pyarrow as pa
@@ -35,7 +36,13 @@ Count = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+def _is_none(value: float | None) -> bool:
+    return value is None
+
+
 class _Record(BaseModel):
+    # A field that was added later has a default that is not written (`exclude_if`), so that the manifests and runs from
+    # before keep their sha256.
     # A manifest may come from anywhere: values of other types are refused, not converted.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -73,8 +80,7 @@ class TeacherRecord(_Record):
 
     model: str
     revision: str | None
-    # Not written where there are none, so that manifests and runs of before are as they were.
-    mixed_with: list[MixedModelRecord] = Field([], exclude_if=lambda mixed_with: not mixed_with)
+    mixed_with: list[MixedModelRecord] = Field([], exclude_if=not_)
     family: str
     languages: list[Name]
     vocabulary_size: Count
@@ -142,8 +148,8 @@ class AuditRecord(_Record):
     kl_top_k: float
     tail_mass: float
     accuracy: float
-    sampled_error: float | None = None
-    sampled_bias: float | None = None
+    sampled_error: float | None = Field(None, exclude_if=_is_none)
+    sampled_bias: float | None = Field(None, exclude_if=_is_none)
 
 
 class LanguageRecord(_Record):
@@ -181,7 +187,7 @@ class Manifest(_Record):
     run_sha256: str
     trimmed: bool = False
     top_k: Annotated[int, Field(ge=0, lt=2**31)]
-    tail_samples: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    tail_samples: Annotated[int, Field(ge=0, lt=2**31, exclude_if=not_)] = 0
     seed: Count
     max_length: Annotated[int, Field(ge=1, lt=2**31)]
     masking: Masking

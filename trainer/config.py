@@ -48,6 +48,8 @@ class StudentConfig(Config):
     )
     token_alignment: Literal["none", "orthogonal", "least_squares", "omp"] = Field(
         "none",
+        # No part of the record of a run without, so that runs begun before there was this field go on.
+        exclude_if=lambda alignment: alignment == "none",
         description="with `embeddings_from_teachers`: token rows are mapped into the space of one model (what the student "
         "goes on from, the teacher of `encoder_from`, or the first) before they are averaged, by the tokens that both "
         "have: by a rotation, by a linear map, or as sparse combinations of these tokens. Rows of that model itself are "

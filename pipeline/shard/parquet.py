@@ -20,11 +20,12 @@ Split float16 would be smaller still, but DuckDB 2.0 cannot read it.
 """
 
 import io
+from operator import not_
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from schemas.errors import UserError, first_line
 from schemas.ragged import flatten
@@ -47,8 +48,9 @@ class AuditSums(BaseModel):
     kl_top_k: float = 0.0
     tail: float = 0.0
     correct: int = 0
-    sampled_error: float = 0.0
-    sampled_bias: float = 0.0
+    # Not written where nothing was sampled, so that such files are the same, byte for byte, as before there were samples.
+    sampled_error: float = Field(0.0, exclude_if=not_)
+    sampled_bias: float = Field(0.0, exclude_if=not_)
 
 
 class Receipt(BaseModel):

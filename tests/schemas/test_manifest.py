@@ -1,11 +1,12 @@
 """Folders that are opened together: each of them once, however it is written."""
 
+import hashlib
 import json
 
 import pytest
 
 from schemas.errors import UserError
-from schemas.manifest import MANIFEST_FILE, open_predictions
+from schemas.manifest import MANIFEST_FILE, Manifest, open_predictions
 from schemas.storage import location
 
 
@@ -46,3 +47,23 @@ def test_readers_refuse_a_mismatch_with_both_values(run_pipeline, tmp_path):
     (folder / MANIFEST_FILE).unlink()
     with pytest.raises(UserError, match="not found"):
         open_predictions(str(folder))
+
+
+# As they were written when a teacher was one model and no tail was sampled.
+EARLIER = (
+    '{"schema_version":3,"run_sha256":"00","trimmed":false,"top_k":8,"seed":5,"max_length":24,"masking":{'
+    '"mlm_probability":0.15,"mask_replace_prob":0.8,"random_replace_prob":0.1,"keep_prob":0.1,"copies":1,'
+    '"whole_words":false},"packing":false,"token_identity":"family","teachers":{"bert":{"model":"org/bert",'
+    '"revision":null,"family":"wordpiece","languages":["en"],"vocabulary_size":9,"fingerprint":"f0"}},"vocabulary":{'
+    '"size":9,"sha256":"00"},"languages":[{"language":"en","teacher":"bert","records":4,"used":3,"rejected":{"empty":1},'
+    '"rows":3,"dtypes":["float32"],"audit":{"rows":1,"positions":2,"kl":0.5,"kl_top_k":0.25,"tail_mass":0.1,'
+    '"accuracy":0.5}}],"files":[{"path":"en/bert/00000.parquet","language":"en","teacher":"bert","rows":3,"row_groups":[3],'
+    '"tokens":9,"masked_positions":4,"size":99,"footer_sha256":"00"}]}'
+)
+
+
+def test_fields_that_were_added_leave_earlier_fingerprints_as_they_were():
+    manifest = Manifest.model_validate_json(EARLIER)
+    assert manifest.sha256 == hashlib.sha256(EARLIER.encode()).hexdigest()
+    # Once they say something they count.
+    assert manifest.model_copy(update={"tail_samples": 1}).sha256 != manifest.sha256

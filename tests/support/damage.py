@@ -40,7 +40,7 @@ def rewrite(folder: Path, path: str, table: pa.Table | None = None, **columns) -
     old = pq.ParquetFile(folder / path).read()
     metadata = old.schema.metadata
     if table is None:
-        schema = row_schema(manifest["tail_samples"])
+        schema = row_schema(manifest.get("tail_samples", 0))
         made = {name: columns.get(name, old[name]) for name in schema.names}
         table = pa.table(
             {name: pa.array(v, schema.field(name).type) if isinstance(v, list) else v for name, v in made.items()},
@@ -53,7 +53,7 @@ def rewrite(folder: Path, path: str, table: pa.Table | None = None, **columns) -
         metadata[RUN_KEY.encode()].decode(),
         metadata[RECEIPT_KEY.encode()].decode(),
         max([1, *record["row_groups"]]),
-        tail_samples=manifest["tail_samples"],
+        tail_samples=manifest.get("tail_samples", 0),
     )
     (folder / path).write_bytes(content)
     reseal(folder, path)

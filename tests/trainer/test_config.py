@@ -2,6 +2,9 @@
 
 import pytest
 
+from schemas.config import recorded
+from trainer.config import TrainerConfig
+
 
 @pytest.mark.parametrize(
     ("changes", "message"),
@@ -30,3 +33,47 @@ def test_bad_trainers_stop_at_once(changes, message, predictions, tmp_path):
     assert done.returncode == 2, done.stderr
     assert message in done.stderr and done.stderr.count("error: ") == 1 and "Traceback" not in done.stderr
     assert not (tmp_path / "student").exists()
+
+
+def test_fields_that_were_added_leave_earlier_records_as_they_were():
+    """A run that was begun before there were alignments, stages or samples of the tail goes on, and is exported."""
+    shape = {"architecture_from": "m"}
+    config = TrainerConfig(output="o", predictions="p", max_steps=9, student=shape)
+    assert recorded(config) == {
+        "student": {
+            "architecture_from": "m",
+            "start_from": None,
+            "revision": None,
+            "encoder_from": None,
+            "embeddings_from_teachers": False,
+            "settings": {},
+        },
+        "sampling": {"alpha": 0.7, "languages": None, "shuffle_rows": 8192},
+        "distillation": {
+            "kd_weight": 0.5,
+            "final_kd_weight": None,
+            "schedule": "linear",
+            "languages": {},
+            "confidence_power": 0,
+            "tail": "bucket",
+            "temperature": 1,
+            "normalize": "merged",
+        },
+        "optimizer": {
+            "learning_rate": 5e-4,
+            "warmup_steps": 0,
+            "lr_scheduler_type": "linear",
+            "weight_decay": 0.01,
+            "betas": [0.9, 0.98],
+            "max_grad_norm": 1.0,
+        },
+        "max_steps": 9,
+        "batch_tokens": 8192,
+        "micro_batches": None,
+        "seed": 0,
+        "precision": "auto",
+        "torch_compile": False,
+    }
+    aligned = shape | {"embeddings_from_teachers": True, "token_alignment": "omp"}
+    config = TrainerConfig(output="o", predictions="p", max_steps=9, student=aligned)
+    assert recorded(config)["student"]["token_alignment"] == "omp"

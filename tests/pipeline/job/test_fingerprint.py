@@ -8,6 +8,7 @@ import pytest
 from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import claim_output, describe_run
 from pipeline.job.launcher import prepare
+from schemas.config import recorded
 from schemas.errors import UserError
 from tests.support.outputs import files
 
@@ -37,6 +38,32 @@ def test_what_changes_no_row_is_no_part_of_a_run(pipeline_settings, tmp_path):
     prepared = prepare(config)
     more = config.model_copy(update={"inference_threads": 7, "teachers_in_memory": 3, "max_rejected": 0.1})
     assert describe_run(more, prepared.tokenizers, prepared.vocabulary, {}).settings == prepared.run.settings
+
+
+def test_fields_that_were_added_leave_earlier_runs_as_they_were():
+    """A folder that was begun before there were samples of the tail, shares or mixed models can be finished."""
+    config = PipelineConfig(output="o", teachers={"t": {"model": "m", "languages": ["de"]}}, text={"de": ["x"]})
+    assert recorded(config) == {
+        "top_k": 8,
+        "seed": 0,
+        "max_length": 128,
+        "min_length": 4,
+        "max_record_bytes": 2**22,
+        "packing": False,
+        "masking": {
+            "mlm_probability": 0.15,
+            "mask_replace_prob": 0.8,
+            "random_replace_prob": 0.1,
+            "copies": 1,
+            "whole_words": False,
+        },
+        "token_identity": "family",
+        "audit_rows": 64,
+        "batch_tokens": None,
+        "shard_bytes": 2**22,
+        "row_group_rows": 2048,
+    }
+    assert recorded(config.model_copy(update={"tail_samples": 4}))["tail_samples"] == 4
 
 
 def test_another_run_into_the_same_folder_is_refused(predictions, run_pipeline, tmp_path):

@@ -51,3 +51,10 @@ def test_a_file_without_a_receipt_is_named(receipt):
     content = encode_rows(make_rows(1), 2, "vocabulary", "run", receipt, 5)
     with pytest.raises(UserError, match="^x.parquet: its footer holds no receipt"):
         read_receipt("x.parquet", pq.read_metadata(io.BytesIO(content)))
+
+
+def test_a_receipt_without_samples_does_not_mention_them():
+    """So that the files of a run without any are what they were before there were samples."""
+    assert "sampled" not in RECEIPT.model_dump_json()
+    sampled = RECEIPT.model_copy(update={"audit": AuditSums(rows=1, sampled_error=0.5)})
+    assert Receipt.model_validate_json(sampled.model_dump_json()) == sampled
