@@ -49,7 +49,7 @@ def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
     if ours.vocabulary.sha256 != base.vocabulary.sha256:
         raise UserError(
             f"{where} is over the vocabulary {ours.vocabulary.sha256}, {base.newest} over {base.vocabulary.sha256}; run the "
-            "pipeline with the same teachers for all stages"
+            "pipeline with the same teachers for all stages, and trim one of them, the others with --vocabulary-from"
         )
     for what, mine, theirs in (
         ("languages", ours.language_names, base.language_names),
@@ -58,6 +58,16 @@ def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
         if mine != theirs:
             raise UserError(
                 f"{where} has the {what} {', '.join(mine)}, {base.newest} has {', '.join(theirs)}; stages need the same"
+            )
+    if not (ours.top_k and base.top_k):
+        # Where only a tokenizer was run, that is all of the teacher that the fingerprint knows.
+        return
+    for name in ours.teacher_names:
+        mine, theirs = (of.teachers[name].fingerprint[:12] for of in (ours, base))
+        if mine != theirs:
+            raise UserError(
+                f"{where}: its teacher {name!r} is {mine}, that of {base.newest} is {theirs}; run the pipeline with the same "
+                "teachers for all stages"
             )
 
 
@@ -71,39 +81,51 @@ def _seed(seed: int, stage: int) -> int:
 class StagedReader:
     """The steps of one stage after another: each has a reader of its own, which begins anew.
 
+    There is one reader at a time, because what it has read ahead, and what it knows of row groups, takes memory.
+
     Args:
       make_reader: of a stage; all readers have the same languages, teachers and lanes.
     """
 
     def __init__(self, stages: Sequence[Stage], make_reader: Callable[[Stage], Reader]):
+        self._stages = stages
+        self._make_reader = make_reader
         self._last_steps = [stage.last_step for stage in stages]
-        self._readers = [make_reader(stage) for stage in stages]
-        self._step = 0
-        self.languages = self._readers[0].languages
-        self.teachers = self._readers[0].teachers
-        self.local_lanes = self._readers[0].local_lanes
+        self._step = self._stage = 0
+        self._reader = make_reader(stages[0])
+        self.languages = self._reader.languages
+        self.teachers = self._reader.teachers
+        self.local_lanes = self._reader.local_lanes
 
     def __iter__(self) -> Iterator[list[Batch]]:
-        for reader, last_step in zip(self._readers, self._last_steps, strict=True):
-            batches = iter(reader)
-            while self._step < last_step:
+        for stage in range(self._stage, len(self._stages)):
+            self._enter(stage)
+            batches = iter(self._reader)
+            while self._step < self._last_steps[stage]:
                 self._step += 1
                 yield next(batches)
-            reader.close()
+            # It holds the reader.
+            del batches
 
     def state(self) -> ReaderState:
         """The state of the reader that gave the last step."""
-        return self._readers[stage_of(self._last_steps, self._step)].state()
+        return self._reader.state()
 
     def load_state(self, step: int, state: ReaderState) -> None:
         """Goes back to where `state`, of all lanes, was taken after `step`; call it before iterating."""
         self._step = step
-        self._readers[stage_of(self._last_steps, step)].load_state(state)
+        self._enter(stage_of(self._last_steps, step))
+        self._reader.load_state(state)
 
     def close(self) -> None:
         """Stops reading ahead."""
-        for reader in self._readers:
-            reader.close()
+        self._reader.close()
+
+    def _enter(self, stage: int) -> None:
+        """Puts a stage's reader in the place of the one that there is."""
+        if stage != self._stage:
+            self._reader.close()
+            self._stage, self._reader = stage, self._make_reader(self._stages[stage])
 
 
 def stage_of(last_steps: Sequence[int], step: int) -> int:

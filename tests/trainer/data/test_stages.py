@@ -1,15 +1,18 @@
 """Stages: each reads as a run of its own would, and a run goes on from anywhere in them."""
 
+import gc
 import json
 import re
 import shutil
+import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from schemas.config import load_config
 from schemas.errors import UserError
-from schemas.manifest import open_predictions
+from schemas.manifest import Predictions, open_predictions
 from tests.support.readers import equal, reader, steps
 from tests.support.training import (
     CONSTANT,
@@ -22,7 +25,7 @@ from tests.support.training import (
 )
 from trainer.config import TrainerConfig
 from trainer.data.reader import Reader
-from trainer.data.stages import StagedReader, open_stages, stage_of
+from trainer.data.stages import Stage, StagedReader, _check_fit, open_stages, stage_of
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +107,40 @@ def test_it_goes_on_from_every_step(config):
         assert all_equal(list(alone), [batches[1:] for batches in whole[step:]])
 
 
+def test_a_reader_is_made_on_entering_its_stage_and_gone_on_leaving(predictions, tmp_path):
+    path = write_config(tmp_path, predictions, None, max_steps=6, stages=[{"until": 0.5}, {"alpha": 0}])
+    config, made = load_config(str(path), TrainerConfig), []
+
+    def make(stage: Stage) -> Reader:
+        reader = Reader(stage.predictions, stage.sampling, config.batch_tokens, stage.seed)
+        made.append(weakref.ref(reader))
+        return reader
+
+    source = StagedReader(open_stages(config, open_predictions(*config.predictions)), make)
+    alive = []
+    for _ in source:
+        gc.collect()
+        alive.append([reference() is not None for reference in made])
+    assert alive == [[True]] * 3 + [[False, True]] * 3
+    assert source.state() == made[1]().state()
+
+
+def test_another_teacher_of_the_same_name_is_refused(predictions):
+    base = open_predictions(str(predictions))
+    (manifest,) = base.manifests
+    teachers = manifest.teachers | {"hi-bpe": manifest.teachers["hi-bpe"].model_copy(update={"fingerprint": "f" * 64})}
+
+    def other(top_k: int) -> Predictions:
+        return replace(base, manifests=[manifest.model_copy(update={"teachers": teachers, "top_k": top_k})])
+
+    # Where no model was run, all that is known of a teacher is its tokenizer.
+    _check_fit("stages: x", other(0), base)
+    with pytest.raises(
+        UserError, match="^stages: x: its teacher 'hi-bpe' is ffffffffffff, that of .* run the pipeline"
+    ):
+        _check_fit("stages: x", other(8), base)
+
+
 def test_which_stage_has_a_step():
     assert [stage_of([4, 7, 12], step) for step in (0, 1, 4, 5, 7, 8, 12, 13)] == [0, 0, 0, 1, 1, 2, 2, 2]
 
@@ -156,7 +193,7 @@ def test_two_processes_go_on_from_a_border(rates, tmp_path):
     [
         (
             {"token_identity": "string"},
-            r"stages: .*stage is over the vocabulary \w+, .*predictions over \w+; run the pipe",
+            r"stages: .*stage is over the vocabulary \w+, .*predictions over \w+; run the pipe.* --vocabulary-from",
         ),
         ({"top_k": 0}, "kd_weight is 0.5, but .*stage was made with top_k: 0"),
         ({"text": ["en", "ru"]}, "stage has the languages en, ru, .*predictions has en, hi, ru; stages need the same"),
@@ -191,6 +228,10 @@ def test_stages_that_do_not_fit_are_refused(of_stage, message, run_pipeline, pip
     ],
 )
 def test_stages_that_are_no_parts_of_a_run_are_refused(stages, message, tmp_path):
+    path = write_config(tmp_path, "predictions", None, stages=stages)
     with pytest.raises(UserError) as refusal:
-        load_config(str(write_config(tmp_path, "predictions", None, stages=stages)), TrainerConfig)
+        load_config(str(path), TrainerConfig)
     assert message in str(refusal.value) and "\n" not in str(refusal.value)
+    # The line is that of the stages, or of one of them.
+    line = int(str(refusal.value).removeprefix(f"{path}:").split(":")[0])
+    assert line > path.read_text().splitlines().index("stages:")
