@@ -131,6 +131,8 @@ class ShardProcessor:
             no_ids = np.empty((0, 0), np.int32)
             return Predictions(np.empty(0, np.float32), no_ids, np.empty((0, 0), np.float16), no_ids)
         masked, lengths_N = examples.masked, examples.lengths_N
+        keys_M, positions_M = examples.keys_N[examples.row_M], examples.positions_M
+        tail_samples = self.config.tail_samples
         done = 0
 
         def count(tokens: int) -> None:
@@ -146,7 +148,8 @@ class ShardProcessor:
                 masked.labels_M,
                 self.config.batch_tokens,
                 count,
-                tail_uniforms(examples.keys_N[examples.row_M], examples.positions_M, self.config.tail_samples),
+                tail_samples,
+                lambda index_M: tail_uniforms(keys_M[index_M], positions_M[index_M], tail_samples),
             )
         except NotFinite as error:
             row = examples.row_M[error.target]

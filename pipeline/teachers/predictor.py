@@ -39,6 +39,10 @@ class NotFinite(Exception):
         self.target = target
 
 
+def _no_uniforms(index_M: np.ndarray) -> np.ndarray:
+    return np.empty((len(index_M), 0))
+
+
 @dataclass(frozen=True)
 class Predictions:
     """What a teacher predicted at M positions, in the teacher's token ids.
@@ -127,7 +131,8 @@ class Predictor:
         labels: np.ndarray,
         batch_tokens: int | None = None,
         progress: Callable[[int], None] = lambda tokens: None,
-        tail_uniforms: np.ndarray | None = None,
+        tail_samples: int = 0,
+        tail_uniforms: Callable[[np.ndarray], np.ndarray] = _no_uniforms,
     ) -> Predictions:
         """Predicts every target of N rows laid end to end (shapes as in `pipeline.shard.masking.Masked`).
 
@@ -136,7 +141,9 @@ class Predictor:
         called with each batch's tokens.
 
         Args:
-          tail_uniforms: float64 [M, S] in [0, 1), what the samples of the tail are a function of; None for S = 0.
+          tail_samples: S.
+          tail_uniforms: from int64 indices of targets to what their samples of the tail are a function of: float64 [M, S]
+            in [0, 1). Called for a batch at a time, because for all targets they would take much memory.
 
         Raises:
           NotFinite: the teacher gave a NaN or infinite log-probability.
@@ -144,13 +151,11 @@ class Predictor:
         starts = np.cumsum(lengths) - lengths
         first = np.searchsorted(targets, starts)
         counts = np.searchsorted(targets, starts + lengths) - first
-        if tail_uniforms is None:
-            tail_uniforms = np.empty((len(targets), 0))
         result = Predictions(
             np.empty(len(targets), np.float32),
             np.empty((len(targets), self._top_k), np.int32),
             np.empty((len(targets), self._top_k), np.float16),
-            np.empty(tail_uniforms.shape, np.int32),
+            np.empty((len(targets), tail_samples), np.int32),
         )
 
         def run(batch: np.ndarray) -> int:
@@ -163,7 +168,7 @@ class Predictor:
                 attention_mask_BL,
                 row_M * ids_BL.shape[1] + column_M,
                 labels[index_M],
-                tail_uniforms[index_M],
+                tail_uniforms(index_M),
             )
             finite = np.isfinite(of_batch.label_logprobs) & np.isfinite(of_batch.topk_logprobs).all(1)
             if not finite.all():

@@ -92,10 +92,17 @@ def test_samples_are_drawn_from_the_full_forwards_tail(batch_tokens):
     ids, lengths, targets, labels = ragged(12)
     rows = torch.from_numpy(ids.astype(np.int64)).split(lengths.tolist())
     logits = torch.cat([model(input_ids=row[None]).logits[0] for row in rows])[targets].double()
-    uniforms = np.random.default_rng(1).random((len(targets), 6))
+    uniforms, asked = np.random.default_rng(1).random((len(targets), 6)), []
+
+    def uniforms_of(index_M: np.ndarray) -> np.ndarray:
+        asked.append(len(index_M))
+        return uniforms[index_M]
+
     found = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(
-        ids, lengths, targets, labels, batch_tokens, tail_uniforms=uniforms
+        ids, lengths, targets, labels, batch_tokens, tail_samples=6, tail_uniforms=uniforms_of
     )
+    # Never for all targets, which may be those of a whole shard.
+    assert sum(asked) == len(targets) and (batch_tokens == 400 or max(asked) < len(targets))
     assert found.tail_ids.shape == uniforms.shape and found.tail_ids.dtype == np.int32
     # Not the padding of the vocabulary, and not the top-k that were stored.
     tail = logits.softmax(-1).numpy()
@@ -177,7 +184,7 @@ def test_threads_give_the_same_bits():
     uniforms = np.random.default_rng(1).random((len(targets), 4))
     results = [
         Predictor(tiny("bert"), Tokenizer, FLOAT32, TOP_K, threads).predict(
-            ids, lengths, targets, labels, 64, tail_uniforms=uniforms
+            ids, lengths, targets, labels, 64, tail_samples=4, tail_uniforms=lambda index_M: uniforms[index_M]
         )
         for threads in (1, 2, 5)
     ]
