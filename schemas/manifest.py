@@ -181,6 +181,8 @@ class Manifest(_Record):
     `run_sha256` is the fingerprint of everything that decided the rows; the footer of every file has it too.
     `tail_samples` is S of `schemas.rows`; a manifest that does not mention it is of rows without samples.
     `trimmed` means that predictions may be outside the vocabulary.
+    `hub_models` are those of the teachers' models that were no folders where the run was made, so they came from the hub. It
+    is no part of the run, whose rows depend on what was loaded, not on where from.
     """
 
     schema_version: int
@@ -194,6 +196,7 @@ class Manifest(_Record):
     packing: bool = False
     token_identity: str = "family"
     teachers: dict[Name, TeacherRecord]
+    hub_models: list[str] = Field([], exclude_if=not_)
     vocabulary: VocabularyRecord
     languages: list[LanguageRecord]
     files: list[FileRecord]
@@ -331,6 +334,11 @@ class Predictions:
     def teachers(self) -> dict[str, TeacherRecord]:
         """By name. The last folder wins, because it most likely says where a teacher is today."""
         return {name: teacher for manifest in self.manifests for name, teacher in manifest.teachers.items()}
+
+    @property
+    def hub_models(self) -> set[str]:
+        """The teachers' models that came from the hub, as far as that is known."""
+        return {model for manifest in self.manifests for model in manifest.hub_models}
 
     def teacher_of(self, language: str) -> str:
         """The first teacher that teaches `language`."""

@@ -1,6 +1,7 @@
 """Finishing a run: the manifest, made from the footers of the shards' files."""
 
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import RunSpec
@@ -10,6 +11,7 @@ from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
 from schemas.manifest import AuditRecord, FileRecord, LanguageRecord, Manifest, Masking, read_footer
 from schemas.rows import check_footer
+from schemas.secrets import without_secrets
 from schemas.storage import join, list_files
 
 
@@ -72,10 +74,17 @@ def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) 
         packing=config.packing,
         token_identity=config.token_identity,
         teachers=run.teachers,
+        hub_models=_hub_models(config),
         vocabulary=run.vocabulary,
         languages=languages,
         files=list(files),
     )
+
+
+def _hub_models(config: PipelineConfig) -> list[str]:
+    """The teachers' models that transformers, which was to load them, looked for on the hub."""
+    models = dict.fromkeys(part.model for teacher in config.teachers.values() for part in teacher.parts)
+    return [without_secrets(model) for model in models if not Path(model).is_dir()]
 
 
 def _language_record(language: str, teacher: str, receipts: list[Receipt], sampled: bool) -> LanguageRecord:

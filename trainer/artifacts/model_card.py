@@ -41,7 +41,7 @@ def model_card(
       scores: of that step, by language; may be empty.
     """
     settings = config.model_dump(mode="json", exclude=_UNSAID, exclude_defaults=True)
-    licences = {name: licence_of(teacher) for name, teacher in predictions.teachers.items()}
+    licences = {name: licence_of(teacher, predictions.hub_models) for name, teacher in predictions.teachers.items()}
     metadata = _metadata(config, predictions, shared_licence(licences.values()), scores)
     parts = [
         f"---\n{metadata.to_yaml()}\n---",
@@ -58,7 +58,7 @@ def model_card(
         "## Teachers",
         _teachers(predictions),
         "## Training data",
-        _data(stages[0].predictions) if len(stages) == 1 else _data_of_stages(stages),
+        _data(stages[0].predictions) if len(stages) == 1 else _data_of_stages(stages, step),
         "## Training",
         f"The weights are those after step {step:,} of {config.max_steps:,}. Settings that differ from the defaults:",
         f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```",
@@ -95,13 +95,14 @@ def _metadata(
     return ModelCardData(
         language=predictions.language_names,
         license=config.model_card.license or licence,
-        base_model=hub_ids(predictions.teachers.values()) or None,
+        base_model=hub_ids(predictions.teachers.values(), predictions.hub_models) or None,
         datasets=config.model_card.datasets or None,
         metrics=list(dict.fromkeys(result.metric_type for result in results)) or None,
         library_name="transformers",
         pipeline_tag=TASK,
         tags=[TAG, "distillation"],
-        model_name=Path(config.output).name,
+        # The hub has it beside results only.
+        model_name=Path(config.output).name if results else None,
         eval_results=results or None,
     )
 
@@ -141,12 +142,15 @@ def _data(predictions: Predictions) -> str:
     return _table(["language", "teacher", "rows", "tokens", "masked positions"], rows)
 
 
-def _data_of_stages(stages: list[Stage]) -> str:
+def _data_of_stages(stages: list[Stage], step: int) -> str:
+    """What was read up to `step`."""
     parts, first = [], 1
     for number, stage in enumerate(stages, 1):
+        if first > step:
+            break
         rates = sorted({manifest.masking.mlm_probability for manifest in stage.predictions.manifests})
         parts.append(
-            f"Stage {number}, steps {first:,} to {stage.last_step:,}: {' and '.join(f'{rate:g}' for rate in rates)} of the "
+            f"Stage {number}, steps {first:,} to {min(stage.last_step, step):,}: {' and '.join(f'{rate:g}' for rate in rates)} of the "
             f"tokens masked, languages drawn by p^{stage.sampling.alpha:g} of their masked positions."
         )
         parts.append(_data(stage.predictions))

@@ -1,11 +1,9 @@
 """What the model cards of teachers say that a student's card needs: where they are on the hub, and their licences."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from huggingface_hub import ModelCard, hf_hub_download
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
 
 from schemas.manifest import MixedModelRecord, TeacherRecord
 
@@ -14,18 +12,22 @@ CARD_FILE = "README.md"
 OTHER = "other"
 
 
-def hub_ids(teachers: Iterable[TeacherRecord]) -> list[str]:
-    """The hub ids among the teachers' models, in order; local folders are left out."""
+def hub_ids(teachers: Iterable[TeacherRecord], hub_models: Collection[str]) -> list[str]:
+    """The hub ids among the teachers' models, in order.
+
+    A relative path looks like one. So only what the pipeline recorded as `hub_models` (`schemas.manifest`) counts.
+    """
     models = [record.model for teacher in teachers for record in _models(teacher)]
-    return list(dict.fromkeys(filter(_is_hub_id, models)))
+    return [model for model in dict.fromkeys(models) if model in hub_models]
 
 
-def licence_of(teacher: TeacherRecord) -> str | None:
+def licence_of(teacher: TeacherRecord, hub_models: Collection[str]) -> str | None:
     """The licence that the metadata of a teacher's card says; None where it says none, or cannot be read (offline).
 
-    Of a teacher of several models, the one that all have, as `shared_licence` says.
+    Of a teacher of several models, the one that all have, as `shared_licence` says. The hub is asked for `hub_models` only:
+    there a stranger's model may have the name that is a folder's here.
     """
-    licences = [_licence_of_model(record) for record in _models(teacher)]
+    licences = [_licence_of_model(record, hub_models) for record in _models(teacher)]
     return licences[0] if len(licences) == 1 else shared_licence(licences)
 
 
@@ -33,9 +35,9 @@ def _models(teacher: TeacherRecord) -> list[TeacherRecord | MixedModelRecord]:
     return [teacher, *teacher.mixed_with]
 
 
-def _licence_of_model(record: TeacherRecord | MixedModelRecord) -> str | None:
+def _licence_of_model(record: TeacherRecord | MixedModelRecord, hub_models: Collection[str]) -> str | None:
     try:
-        if _is_hub_id(record.model):
+        if record.model in hub_models:
             path = hf_hub_download(record.model, CARD_FILE, revision=record.revision)
         else:
             path = str(Path(record.model) / CARD_FILE)
@@ -49,11 +51,3 @@ def shared_licence(licences: Iterable[str | None]) -> str:
     """The licence that all teachers have; `other` where they differ or one is not known."""
     first, *others = set(licences)
     return first if first and not others else OTHER
-
-
-def _is_hub_id(model: str) -> bool:
-    try:
-        validate_repo_id(model)
-    except HFValidationError:
-        return False
-    return not Path(model).is_dir()

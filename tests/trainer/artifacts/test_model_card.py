@@ -1,6 +1,7 @@
 """The model card."""
 
 import json
+import re
 from dataclasses import replace
 
 import yaml
@@ -43,12 +44,16 @@ def test_metadata_of_hub_teachers(predictions, stopped):
     """Licence and ids of the teachers, and what the configuration says instead."""
     opened = open_predictions(str(predictions))
     records = [record.model_copy(update={"model": f"org/{n}"}) for n, record in enumerate(opened.teachers.values())]
-    manifest = opened.manifests[0].model_copy(update={"teachers": dict(zip(opened.teachers, records, strict=True))})
+    teachers = dict(zip(opened.teachers, records, strict=True))
+    hub_models = [record.model for record in records]
+    manifest = opened.manifests[0].model_copy(update={"teachers": teachers, "hub_models": hub_models})
     from_hub = replace(opened, manifests=[manifest])
     settings = yaml.safe_load(stopped.read_text())
     data = card_of(settings, from_hub).data
     assert data.base_model == [f"org/{number}" for number in range(len(records))]
     assert data.license == "other" and data.eval_results is None and data.metrics is None
+    # The name of the model belongs to results.
+    assert "model_name" not in data.to_dict()
     settings["model_card"] = {"license": "mit", "datasets": ["org/data"]}
     card = card_of(settings, from_hub)
     assert (card.data.license, card.data.datasets) == ("mit", ["org/data"])
@@ -83,3 +88,17 @@ def test_a_model_card_lists_all_models_of_a_teacher():
     )
     assert _cell(record, "model") == "org/a<br>org/b&#124;c (weight 0.3)"
     assert _cell(record, "revision") == "abc<br>- (weight 0.3)"
+
+
+def test_a_model_card_lists_the_stages_that_ran(predictions, stopped):
+    settings = yaml.safe_load(stopped.read_text()) | {"max_steps": 100}
+    settings["stages"] = [{"until": 0.2}, {"until": 0.6, "alpha": 0}, {"alpha": 1}]
+    config, opened = TrainerConfig.model_validate(settings), open_predictions(str(predictions))
+
+    def stages_of(step: int) -> list[str]:
+        card = model_card(config, opened, open_stages(config, opened), step, 2, {})
+        return re.findall("^Stage .*?(?=:)", card, re.MULTILINE)
+
+    assert stages_of(20) == ["Stage 1, steps 1 to 20"]
+    assert stages_of(21) == ["Stage 1, steps 1 to 20", "Stage 2, steps 21 to 21"]
+    assert stages_of(100) == ["Stage 1, steps 1 to 20", "Stage 2, steps 21 to 60", "Stage 3, steps 61 to 100"]

@@ -12,11 +12,15 @@ def teacher(model) -> TeacherRecord:
     )
 
 
-def test_hub_ids(tmp_path, monkeypatch):
+def test_a_path_that_looks_like_a_hub_id_is_none(tmp_path, monkeypatch):
+    """The folder is where the pipeline ran, and may not be here: nobody asks the hub for what has its name there."""
+    monkeypatch.setattr("trainer.artifacts.teacher_cards.hf_hub_download", lambda *_, **__: pytest.fail("asked"))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "local" / "folder").mkdir(parents=True)
-    models = ["org/bert", "bert-base-uncased", "local/folder", "./x", "/a/b", "gs://bucket/x", "a/b/c", "org/bert"]
-    assert hub_ids(map(teacher, models)) == ["org/bert", "bert-base-uncased"]
+    models = ["org/bert", "teachers/german", "bert-base-uncased", "/a/b", "gs://bucket/x", "org/bert"]
+    records = [teacher(model) for model in models]
+    assert hub_ids(records, {"org/bert", "bert-base-uncased"}) == ["org/bert", "bert-base-uncased"]
+    assert hub_ids(records, set()) == []
+    assert licence_of(teacher("teachers/german"), {"org/bert"}) is None
 
 
 @pytest.mark.parametrize(
@@ -33,13 +37,14 @@ def test_hub_ids(tmp_path, monkeypatch):
     ],
 )
 def test_the_licence_of_a_local_folder(tmp_path, card, licence):
-    assert licence_of(teacher(tmp_path)) is None
+    assert licence_of(teacher(tmp_path), set()) is None
     (tmp_path / "README.md").write_bytes(card if isinstance(card, bytes) else card.encode())
-    assert licence_of(teacher(tmp_path)) == licence
+    assert licence_of(teacher(tmp_path), set()) == licence
 
 
 def test_offline_no_licence_is_known():
-    assert licence_of(teacher("no-such-organisation-1f/no-such-model")) is None
+    model = "no-such-organisation-1f/no-such-model"
+    assert licence_of(teacher(model), {model}) is None
 
 
 def test_a_licence_is_shared_only_by_all():
@@ -56,6 +61,6 @@ def test_all_models_of_a_teacher_count(tmp_path):
         records = [MixedModelRecord(model=str(other), revision=None, weight=0.2) for other in others]
         return teacher(tmp_path / "a").model_copy(update={"mixed_with": records})
 
-    assert licence_of(mixed(tmp_path / "b")) == "mit"
-    assert licence_of(mixed(tmp_path / "b", tmp_path / "c")) == "other"
-    assert hub_ids([mixed("org/b", tmp_path / "c")]) == ["org/b"]
+    assert licence_of(mixed(tmp_path / "b"), set()) == "mit"
+    assert licence_of(mixed(tmp_path / "b", tmp_path / "c"), set()) == "other"
+    assert hub_ids([mixed("org/b", tmp_path / "c")], {"org/b"}) == ["org/b"]
