@@ -76,9 +76,9 @@ def shared_needed(method: str, width: int) -> int:
     """How many shared tokens a method needs for rows of a width.
 
     A map is determined by more of them than the width; with fewer, `orthogonal` leaves the rest as it is, and the ridge
-    of `least_squares` shrinks it.
+    of `least_squares` shrinks it. With two of them every penalty has the same cross-validation error.
     """
-    return max(2, _atoms(width)) if method == "omp" else 2
+    return {"orthogonal": 2, "least_squares": 3, "omp": max(2, _atoms(width))}[method]
 
 
 def _orthogonal(rows_NG: torch.Tensor, shared_SG: torch.Tensor, anchors_SG: torch.Tensor) -> torch.Tensor:
@@ -89,6 +89,9 @@ def _orthogonal(rows_NG: torch.Tensor, shared_SG: torch.Tensor, anchors_SG: torc
     nearest to the identity. The scale makes the shared tokens as long as the anchors, not as near as possible, which
     would make rows the shorter the worse they fit.
     """
+    if not shared_SG.any():
+        # Equal rows tell nothing but the mean.
+        return torch.zeros_like(rows_NG)
     products_GG = shared_SG.T @ anchors_SG
     products_GG += _TOWARDS_IDENTITY * torch.linalg.matrix_norm(products_GG, 2) * torch.eye(len(products_GG))
     u_GG, _, v_GG = torch.linalg.svd(products_GG)
