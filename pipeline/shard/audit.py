@@ -9,6 +9,7 @@ import pyarrow as pa
 from pipeline.shard.parquet import AuditSums
 from pipeline.teachers.predictor import Predictor
 from schemas.ragged import flatten
+from schemas.rows import HIGHEST_LOG_MASS
 
 
 def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: int, tail_samples: int = 0) -> AuditSums:
@@ -57,10 +58,11 @@ def sampled_difference(
 ) -> np.ndarray:
     """float64 [M], in nats: the cross-entropy of a student that predicts as the teacher, estimated less exact.
 
-    The estimate has the stored top-k, and lets each sample stand for 1/S of the mass that they leave.
+    The estimate is that of the loss `tail: sampled`: it has the stored top-k, and each sample stands for 1/S of the mass that
+    they leave, which is at least about 1e-6 (`schemas.rows.HIGHEST_LOG_MASS`).
     """
     probabilities_MK = np.exp(logprobs_MK)
-    tail_M = np.maximum(1 - probabilities_MK.sum(1), 0)
+    tail_M = -np.expm1(np.minimum(np.log(probabilities_MK.sum(1)), HIGHEST_LOG_MASS))
     of_top_k_M = (probabilities_MK * np.take_along_axis(full_MV, ids_MK, 1)).sum(1)
     of_tail_M = tail_M * np.take_along_axis(full_MV, tail_ids_MS, 1).mean(1)
     return (np.exp(full_MV) * full_MV).sum(1) - of_top_k_M - of_tail_M

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM
 
-from pipeline.shard.audit import kl_from_full
+from pipeline.shard.audit import kl_from_full, sampled_difference
 from schemas.manifest import read_manifest
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support.outputs import rows
@@ -52,3 +52,13 @@ def test_the_audit_notices_what_is_wrong():
     assert right == pytest.approx(0.1 * np.log(1.5) + 0.06 * np.log(0.9) + 0.04 * np.log(0.6))
     assert kl_from_full(full, ids[:, ::-1], np.log([[0.5, 0.3]])) > right + 0.05
     assert kl_from_full(full, ids, np.log([[0.6, 0.3]])) > right + 0.01
+
+
+def test_the_estimate_has_the_losss_smallest_tail():
+    """Also where float16 has rounded the top-k's mass up to 1, or beyond."""
+    full = np.log(np.array([[0.6, 0.4 - 1e-9, 1e-9]]))
+    ids, samples = np.array([[0, 1]]), np.array([[2]])
+    exact = -(np.exp(full) * full).sum()
+    for stored in ([[0.6, 0.4]], [[0.6, 0.4002]]):
+        estimate = -(np.array(stored) * full[:, :2]).sum() - (1 - np.exp(-1e-6)) * full[0, 2]
+        assert sampled_difference(full, ids, np.log(stored), samples) == pytest.approx([estimate - exact], rel=1e-6)
