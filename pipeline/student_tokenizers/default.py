@@ -2,13 +2,15 @@
 
 A Unigram model's ids are list positions, so the merged vocabulary is its list as it
 stands. Scores are the log-frequencies of the merged tokens in the teachers'
-segmentations (`pipeline.student_tokenizers.word_counts`), with the same weight for every language, so that
+segmentations (`pipeline.student_tokenizers.word_counts`), with the same weight for every
+language, whose teachers share it evenly, so that
 the most probable segmentation tends to be the one that a teacher would have made. Among the rules for
 where words begin (`pipeline.student_tokenizers.word_boundaries`) it has the one that gives most of the
 teachers' words.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from itertools import chain
 from typing import NamedTuple
@@ -88,48 +90,60 @@ def default_tokenizer(
 
 
 class _Segmentation(NamedTuple):
-    """How one teacher segments the words of one language: W words, T tokens in all."""
+    """How one teacher segments the words of one language: W words, T tokens in all.
+
+    `weight` is 1 divided by the number of the language's teachers.
+    """
 
     words: list[str]
     counts: np.ndarray
     ids: list[list[int]]
+    weight: float
 
 
 def _segmentations(words: pa.Table) -> list[_Segmentation]:
     """The table of words by language and teacher."""
     pairs = pc.binary_join_element_wise(words["language"], words["teacher"], "\0")
+    distinct = pc.unique(pairs).to_pylist()
+    teachers = Counter(pair.split("\0")[0] for pair in distinct)
     return [
-        _Segmentation(chosen["word"].to_pylist(), chosen["count"].to_numpy(), chosen["ids"].to_pylist())
-        for pair in pc.unique(pairs)
+        _Segmentation(
+            chosen["word"].to_pylist(),
+            chosen["count"].to_numpy(),
+            chosen["ids"].to_pylist(),
+            1 / teachers[pair.split("\0")[0]],
+        )
+        for pair in distinct
         for chosen in [words.filter(pc.equal(pairs, pair))]
     ]
 
 
 def _scores(segmentations: list[_Segmentation], size: int) -> np.ndarray:
-    """float64 [size]: log-frequencies, with the same weight for every language and teacher."""
+    """float64 [size]: log-frequencies, with the same weight for every language."""
     frequencies = np.full(size, 1e-9)
-    for _, counts, ids in segmentations:
+    for _, counts, ids, weight in segmentations:
         tokens = np.fromiter(chain.from_iterable(ids), np.int64)
         # Half an occurrence is added to each count, for tokens that the sample lacks.
         occurrences = np.bincount(tokens, np.repeat(counts, [len(word_ids) for word_ids in ids]), size) + 0.5
-        frequencies += occurrences / occurrences.sum()
+        frequencies += weight * (occurrences / occurrences.sum())
     return np.log(frequencies / frequencies.sum()).round(_DIGITS)
 
 
 def _agreement(tokenizer: Tokenizer, segmentations: list[_Segmentation]) -> float:
     """The share of running words segmented as by their teacher, less the relative difference in tokens per word.
 
-    The mean over languages and teachers.
+    The mean over languages, and over the teachers of a language.
     """
     results = []
-    for texts, counts, ids in segmentations:
+    for texts, counts, ids, _ in segmentations:
         default_ids = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
         same = np.array([by_default == by_teacher for by_default, by_teacher in zip(default_ids, ids, strict=True)])
         default_tokens, teacher_tokens = (
             counts @ np.array([len(word) for word in words]) for words in (default_ids, ids)
         )
         results.append(counts @ same / counts.sum() - abs(default_tokens / teacher_tokens - 1))
-    return float(np.mean(results)) if results else 0.0
+    weights = [segmentation.weight for segmentation in segmentations]
+    return float(np.average(results, weights=weights)) if results else 0.0
 
 
 def _admissible(vocabulary: Vocabulary) -> list[WordBoundaries]:

@@ -3,6 +3,8 @@
 import unicodedata
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,8 +13,9 @@ from transformers import AutoTokenizer
 
 from pipeline.config import TeacherConfig
 from pipeline.drift import measure_drift
+from pipeline.student_tokenizers.default import _scores, _segmentations
 from pipeline.student_tokenizers.store import write_tokenizer
-from pipeline.student_tokenizers.word_counts import tokens_of_spans
+from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA, tokens_of_spans
 from pipeline.teachers.tokenizer import load_tokenizer
 from schemas.manifest import DEFAULT_TOKENIZER
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
@@ -235,3 +238,15 @@ def test_any_added_tokens(folders, tmp_path_factory, added):
         ids = tokenizer(line)["input_ids"]
         assert min(ids) >= 0 and max(ids) < len(vocabulary)
         tokenizer.decode(ids)
+
+
+def test_a_language_has_one_weight_however_many_teachers_it_has():
+    """Beside a separate count: each token's share in a teacher's segmentation, half an occurrence added to each count."""
+    rows = [("de", "a", [0, 1]), ("de", "b", [2]), ("fr", "a", [3])]
+    words = [
+        {"language": language, "teacher": name, "word": "x", "count": 2, "ids": ids} for language, name, ids in rows
+    ]
+    scores = _scores(_segmentations(pa.Table.from_pylist(words, WORDS_SCHEMA)), 4)
+    of_a, of_b, of_french = (np.array(counts) + 0.5 for counts in ([2, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 2]))
+    frequencies = (of_a / of_a.sum() + of_b / of_b.sum()) / 2 + of_french / of_french.sum()
+    np.testing.assert_allclose(scores, np.log(frequencies / 2), atol=1e-6)
