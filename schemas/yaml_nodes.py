@@ -13,14 +13,15 @@ from schemas.errors import UserError, first_line
 
 # Far beyond any configuration, and little enough to be refused at once.
 _MOST_BYTES, _MOST_NODES, _MOST_DEPTH, _MOST_DIGITS = 2**20, 100_000, 32, 30
-_TEXT, _NULL, _SECTION = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null", "tag:yaml.org,2002:map"
+_TEXT, _NULL, _LIST, _SECTION = (f"tag:yaml.org,2002:{tag}" for tag in ("str", "null", "seq", "map"))
+_NODES = {_LIST: yaml.SequenceNode, _SECTION: yaml.MappingNode}
 _KINDS = {
     _TEXT: "text",
     "tag:yaml.org,2002:int": "an integer",
     "tag:yaml.org,2002:float": "a number",
     "tag:yaml.org,2002:bool": "true or false",
     _NULL: "nothing",
-    "tag:yaml.org,2002:seq": "a list",
+    _LIST: "a list",
     _SECTION: "a section",
 }
 # YAML 1.1 also has octal and binary numbers, some in base 60, and those that are none.
@@ -91,7 +92,7 @@ def _with_files(root: yaml.MappingNode, path: str, sections: Sequence[str]) -> y
     """`root`, the nodes of the file `path`, with the content of the files that stand for `sections`."""
 
     def content(key: yaml.Node, value: yaml.Node) -> yaml.Node:
-        if key.value not in sections or value.tag != _TEXT:
+        if key.value not in sections or value.tag != _TEXT or not isinstance(value, yaml.ScalarNode):
             return value
         file = os.path.join(os.path.dirname(path), os.path.expanduser(value.value))
         if not os.path.isfile(file):
@@ -99,7 +100,13 @@ def _with_files(root: yaml.MappingNode, path: str, sections: Sequence[str]) -> y
                 f"{place(value)}: {key.value}: there is no file {file}; give the section, or the path of a YAML file that "
                 "holds it, relative to the folder of the configuration"
             )
-        return _read_mapping(file)
+        section = _read_mapping(file)
+        names = [name for name, _ in section.value]
+        if len(names) == 1 and names[0].value == key.value:
+            raise UserError(
+                f"{place(names[0])}: leave out the line `{key.value}:`; the file holds what would stand below it"
+            )
+        return section
 
     pairs = [(key, content(key, value)) for key, value in root.value]
     return yaml.MappingNode(root.tag, pairs, root.start_mark, root.end_mark)
@@ -172,6 +179,8 @@ def _check_nodes(root: yaml.Node) -> None:
             raise UserError(f"{where}: aliases repeat so much that there are more than {_MOST_NODES:,} values")
         if node.tag not in _KINDS:
             raise UserError(f"{where}: {expected_text(node)}")
+        if not isinstance(node, _NODES.get(node.tag, yaml.ScalarNode)):
+            raise UserError(f"{where}: what follows is not {_kind(node)}; leave out the tag before it")
         if isinstance(node, yaml.MappingNode):
             _check_keys(node)
             waiting += [(value, depth + 1) for _, value in node.value]
