@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, BeforeValidator
 from pydantic.fields import FieldInfo
 
 from pipeline.config import PipelineConfig
-from schemas.config import Config, nested_config
+from schemas.config import Config, may_be_file, nested_config
 from trainer.config import TrainerConfig
 from trainer.evaluation.config import EvaluationConfig
 
@@ -73,7 +73,7 @@ def _table(section: type[BaseModel]) -> str:
     for name, field in section.model_fields.items():
         nested = nested_config(field.annotation)
         meaning = field.description or (_sentence(nested) if nested else "")
-        rows.append(f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {_cell(meaning)} |")
+        rows.append(f"| `{name}` | {_type_of_field(field)} | {_default(field)} | {_cell(meaning)} |")
     return "\n".join(rows)
 
 
@@ -90,6 +90,12 @@ def _default(field: FieldInfo) -> str:
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
     return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+def _type_of_field(field: FieldInfo) -> str:
+    """What one writes for it, which may be shorter than what it becomes."""
+    written = [entry.json_schema_input_type for entry in field.metadata if isinstance(entry, BeforeValidator)]
+    return _type(written[0] if written else field.annotation) + (" or a path" if may_be_file(field) else "")
 
 
 def _type(annotation: Any) -> str:

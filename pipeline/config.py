@@ -13,16 +13,18 @@ from schemas.paths import PathOrUrl
 from schemas.vocabulary import FIXED_COLUMNS
 
 
-def _checked_share(value: Any) -> Any:
+def _checked_language_share(value: Any) -> Any:
     if value == "all" or (type(value) in (int, float) and 0 < value < 1):
         return value
     raise ValueError(f"expected `all` or a number between 0 and 1, not {value!r}")
 
 
 # Of a language's records: all of them, or a part of those that the teachers with numbers divide among themselves.
-Share = Annotated[
+LanguageShare = Annotated[
     Literal["all"] | float,
-    BeforeValidator(_checked_share, json_schema_input_type=Literal["all"] | Annotated[float, Field(gt=0, lt=1)]),
+    BeforeValidator(
+        _checked_language_share, json_schema_input_type=Literal["all"] | Annotated[float, Field(gt=0, lt=1)]
+    ),
 ]
 Names = Annotated[list[Name], Field(min_length=1)]
 
@@ -37,7 +39,9 @@ def _as_shares(value: Any) -> Any:
     return dict.fromkeys(names, "all")
 
 
-Languages = Annotated[dict[Name, Share], BeforeValidator(_as_shares, json_schema_input_type=dict[Name, Share] | Names)]
+Languages = Annotated[
+    dict[Name, LanguageShare], BeforeValidator(_as_shares, json_schema_input_type=dict[Name, LanguageShare] | Names)
+]
 
 
 class MixedModel(Config):
@@ -66,7 +70,9 @@ class TeacherConfig(Config):
         description="further models of the same vocabulary: at each masked position the teacher's distribution is the "
         "weighted mean of theirs and that of `model`. A student that starts from the teacher takes the weights of `model`",
     )
-    trust_remote_code: bool = Field(False, description="run Python code that comes with the model")
+    trust_remote_code: bool = Field(
+        False, description="run Python code that comes with the models, that of `model` and those of `mixed_with`"
+    )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
         description="inference precision; auto is bfloat16 where the GPU or CPU computes in it, else float32. bfloat16 "
@@ -153,13 +159,19 @@ class PipelineConfig(Config):
     tail_samples: int = Field(
         0,
         ge=0,
+        # A shard of 4 MiB has about 150,000 masked positions, and a column of lists holds fewer than 2**31 values.
+        le=1024,
         # No part of a run without samples, so that folders begun before there were any can be finished.
         exclude_if=not_,
         description="tokens drawn from what the top_k leave of the teacher's distribution, in proportion to their "
         "probabilities, kept for each masked position: they make the loss unbiased (`tail: sampled` of the trainer)",
     )
     seed: int = Field(
-        0, ge=0, lt=2**63, description="decides the masks and the tail_samples, together with each example id"
+        0,
+        ge=0,
+        lt=2**63,
+        description="decides the masks and the tail_samples, together with each example id, and which of the teachers that "
+        "divide a language reads which record",
     )
     max_length: int = Field(
         128, ge=4, description="tokens of a sequence, special tokens included; longer records are split"
@@ -215,7 +227,9 @@ class PipelineConfig(Config):
                     raise fault_at("teachers", name, "languages", language, message=message)
         taught = {language for teacher in self.teachers.values() for language in teacher.languages}
         if self.tail_samples and not self.top_k:
-            raise ValueError("tail_samples are drawn from what the top_k leave: give a top_k of 1 or more")
+            raise fault_at(
+                "tail_samples", message="they are drawn from what the top_k leave: give a top_k of 1 or more"
+            )
         for language in self.text:
             if language not in taught:
                 raise fault_at("text", language, message=f"no teacher names the language {language!r} of `text`")

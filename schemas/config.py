@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from schemas.errors import UserError
 from schemas.yaml_nodes import expected_text, find, read_nodes
@@ -42,12 +43,17 @@ class Config(BaseModel):
     former_names: ClassVar[dict[str, str]] = {}
 
 
-def fault_at(*location: str, message: str) -> ValidationError:
+def fault_at(*location: int | str, message: str) -> ValidationError:
     """What a section's validator raises of a field further in: with its place `load_config` names the line."""
     context = {"error": ValueError(message)}
     return ValidationError.from_exception_data(
         "", [{"type": "value_error", "loc": location, "input": None, "ctx": context}]
     )
+
+
+def may_be_file(field: FieldInfo) -> bool:
+    """Whether a field is an `OrFile`."""
+    return _FILE in field.metadata
 
 
 def recorded(config: Config) -> dict[str, Any]:
@@ -67,7 +73,7 @@ def load_config(path: str, model: type[Model], overrides: Sequence[str] = ()) ->
       UserError: the file is missing, too large, is not YAML, or does not fit `model`, with the overrides. The message
         names the first fault's field, and the file and line, or the override, where it is.
     """
-    sections = [name for name, field in model.model_fields.items() if _FILE in field.metadata]
+    sections = [name for name, field in model.model_fields.items() if may_be_file(field)]
     root = read_nodes(path, overrides, sections)
     content = yaml.SafeLoader("").construct_document(root)
     try:

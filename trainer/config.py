@@ -5,7 +5,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from schemas.config import Config, Unrecorded
+from schemas.config import Config, Unrecorded, fault_at
 from schemas.names import Name
 from schemas.paths import PathOrUrl
 
@@ -239,7 +239,9 @@ class TrainerConfig(Config):
         description="micro-batches an optimizer step, over all processes and a multiple of their number; default one "
         "for each process that the run begins with. It may go on with fewer or more, as long as they share evenly",
     )
-    seed: int = Field(0, ge=0, lt=2**63, description="decides initial weights, data order and dropout")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="decides initial weights, data order (of each stage another) and dropout"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32",
@@ -296,15 +298,14 @@ class TrainerConfig(Config):
 
     @model_validator(mode="after")
     def _stages(self):
-        *earlier, last = self.stages or [StageConfig()]
-        if last.until is not None or any(stage.until is None for stage in earlier):
-            raise ValueError("stages: every stage but the last has an `until`, and the last has none")
-        for number, (first, after) in enumerate(pairwise([0, *self.last_steps]), 1):
-            if after <= first:
-                raise ValueError(
-                    f"stages: stage {number} would end at step {after}, that before it at step {first}; give it a larger "
-                    "`until`"
-                )
+        for index, stage in enumerate(self.stages):
+            if (stage.until is None) != (index == len(self.stages) - 1):
+                message = "every stage but the last has an `until`, and the last has none"
+                raise fault_at("stages", index, "until", message=message)
+        for index, (before, after) in enumerate(pairwise([0, *self.last_steps])):
+            if after <= before:
+                message = f"stage {index + 1} would end at step {after}, that before it at step {before}; give more steps to it"
+                raise fault_at("stages", index, "until", message=message)
         return self
 
     @model_validator(mode="after")

@@ -5,7 +5,7 @@ from itertools import groupby
 
 from pipeline.config import PipelineConfig
 from pipeline.shard.shard import Shard
-from pipeline.shard.shares import Share, divide
+from pipeline.shard.shares import ShareInterval, divide
 from schemas.corpus.files import find_files
 from schemas.corpus.records import FilePlan, TextRange, plan_file
 from schemas.errors import UserError
@@ -55,7 +55,7 @@ def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
             parts = _join(ranges, int(total // max_records / (share.size if share else 1)))
             first = 0
             for index, part in enumerate(parts):
-                audit_rows = _share(config.audit_rows, index, len(parts))
+                audit_rows = _part(config.audit_rows, index, len(parts))
                 shards.append(
                     Shard(
                         language,
@@ -74,7 +74,7 @@ def plan_shards(config: PipelineConfig, text: TextPlan) -> list[Shard]:
     return shards
 
 
-def divide_languages(config: PipelineConfig) -> dict[str, dict[str, Share]]:
+def divide_languages(config: PipelineConfig) -> dict[str, dict[str, ShareInterval]]:
     """Of each language that teachers divide among themselves, the share of each of them."""
     return {language: divide(shares, config.seed) for language in config.text if (shares := config.shares(language))}
 
@@ -106,6 +106,6 @@ def _join(ranges: list[TextRange], most: int) -> list[TextRange]:
     return joined
 
 
-def _share(total: int, index: int, count: int) -> int:
-    """The `index`-th of `count` shares when `total` is spread evenly."""
+def _part(total: int, index: int, count: int) -> int:
+    """The `index`-th of `count` parts when `total` is spread evenly."""
     return total * (index + 1) // count - total * index // count

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.shard.shares import Share
+from pipeline.shard.shares import ShareInterval
 from schemas.corpus.records import Decompressor, Record, TextRange, read_records
 
 REJECTS_FOLDER = "_rejects"
@@ -37,7 +37,7 @@ class Shard:
     total: int
     audit_rows: int
     max_record_bytes: int
-    share: Share | None = None
+    share: ShareInterval | None = None
 
     @property
     def path(self) -> str:

@@ -15,7 +15,7 @@ from pipeline.shard.masking import example_key, uniform
 
 
 @dataclass(frozen=True)
-class Share:
+class ShareInterval:
     """The records whose number is in [low, high)."""
 
     seed: int
@@ -34,7 +34,7 @@ class Share:
         return (self.low <= numbers_R) & (numbers_R < self.high)
 
 
-def divide(shares: Mapping[str, float], seed: int) -> dict[str, Share]:
+def divide(shares: Mapping[str, float], seed: int) -> dict[str, ShareInterval]:
     """The intervals of teachers whose shares sum to 1, but for rounding: in their order, and all of [0, 1) together."""
     edges = [0.0, *list(accumulate(shares.values()))[:-1], 1.0]
-    return {name: Share(seed, low, high) for name, (low, high) in zip(shares, pairwise(edges), strict=True)}
+    return {name: ShareInterval(seed, low, high) for name, (low, high) in zip(shares, pairwise(edges), strict=True)}

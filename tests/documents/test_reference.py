@@ -19,3 +19,10 @@ def test_it_has_every_field():
     for _, model in STAGES.values():
         for name in fields(model):
             assert any(line.startswith(f"| `{name}` | ") for line in lines), name
+
+
+def test_a_type_is_what_one_writes():
+    text = reference()
+    assert "| `teachers` | section by name or a path | required |" in text
+    assert "| `languages` | values by name or list of text | required |" in text
+    assert "| `predictions` | text or list of text | required |" in text

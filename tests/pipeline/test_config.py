@@ -7,6 +7,8 @@ import yaml
 from pydantic import ValidationError
 
 from pipeline.config import PipelineConfig
+from schemas.config import load_config
+from schemas.errors import UserError
 from tests.support import world
 from tests.support.commands import call
 
@@ -26,7 +28,14 @@ CASES = {
         "no mask token",
     ),
     "k too large": (lambda s, tmp: s.update(top_k=100000), "top_k is 100000, but its vocabulary has"),
-    "no tail": (lambda s, tmp: s.update(top_k=0, tail_samples=4), "tail_samples are drawn from what the top_k leave"),
+    "no tail": (
+        lambda s, tmp: s.update(top_k=0, tail_samples=4),
+        "tail_samples: they are drawn from what the top_k leave",
+    ),
+    "too many samples": (
+        lambda s, tmp: s.update(tail_samples=1025),
+        "tail_samples: Input should be less than or equal",
+    ),
     "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but it reads at most"),
     "no such teacher": (lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./nowhere"), "tokenizer cannot be loaded"),
 }
@@ -77,3 +86,12 @@ def test_a_list_of_languages_stands_for_all_records_of_each():
 def test_shares_that_are_none(languages, message):
     with pytest.raises(ValidationError, match=message):
         shared(*languages)
+
+
+def test_the_line_of_a_fault_is_that_of_its_field(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "output: o\nteachers: {t: {model: m, languages: [de]}}\ntext: {de: [x]}\ntop_k: 0\ntail_samples: 4\n"
+    )
+    with pytest.raises(UserError, match="c.yaml:5: tail_samples: they are drawn"):
+        load_config(str(path), PipelineConfig)

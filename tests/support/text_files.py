@@ -8,7 +8,7 @@ from functools import partial
 import pyarrow as pa
 
 from pipeline.shard.shard import Shard
-from pipeline.shard.shares import Share
+from pipeline.shard.shares import ShareInterval
 from schemas.corpus.files import TextFile
 from schemas.corpus.records import FilePlan, plan_file, read_records
 
@@ -25,7 +25,9 @@ def records(file: FilePlan) -> list[tuple[int, str, str]]:
     return [tuple(record) for part in file.ranges for record in read_records(part)]
 
 
-def make_shards(path, shard_bytes: int, max_records: int | None = None, share: Share | None = None) -> list[Shard]:
+def make_shards(
+    path, shard_bytes: int, max_records: int | None = None, share: ShareInterval | None = None
+) -> list[Shard]:
     """The shards of one file, of which `max_records` records are read; default all."""
     parts = plan(path, shard_bytes).ranges
     total = sum(part.records for part in parts)
