@@ -17,7 +17,7 @@ from pipeline.shard.parquet import Receipt, encode_rows, read_receipt
 from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
-from pipeline.trim.tokens import Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
+from pipeline.trim.tokens import NO_KEYS, Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from schemas.errors import UserError
 from schemas.manifest import (
     RUN_FILE,
@@ -152,6 +152,7 @@ def _join_manifests(predictions: Predictions) -> Manifest:
         update={
             "max_length": predictions.max_length,
             "teachers": teachers,
+            "hub_models": sorted(predictions.hub_models),
             "languages": [record for manifest in predictions.manifests for record in manifest.languages],
             "files": [file.record for file in predictions.files],
         }
@@ -223,9 +224,7 @@ class _FileTrimmer:
         # Where there is no unknown token, inputs that are left out are masked.
         unknown = self.vocabulary.id_of("unknown" if "unknown" in self.vocabulary.roles else "mask")
         rows = _read(file)
-        # The samples of the tail were drawn with the keys of the ids alone.
-        ids = [f"{example_id}:{self.vocabulary.sha256}" for example_id in rows["example_id"].to_pylist()]
-        keys_N = example_keys(file.manifest.seed, ids)
+        keys_N = self._keys(rows, file.manifest.seed) if file.tail_samples else NO_KEYS
         rows = trim_rows(rows, self.table, unknown, file.top_k, file.tail_samples, keys_N)
         receipt = source.model_copy(
             update={
@@ -242,6 +241,12 @@ class _FileTrimmer:
             receipt.model_dump_json(),
             max([1, *file.record.row_groups]),
             tail_samples=file.tail_samples,
+        )
+
+    def _keys(self, rows: pa.Table, seed: int) -> np.ndarray:
+        """uint64 [N]: other keys than those of the ids alone, with which the samples of the tail were drawn."""
+        return example_keys(
+            seed, [f"{example_id}:{self.vocabulary.sha256}" for example_id in rows["example_id"].to_pylist()]
         )
 
 

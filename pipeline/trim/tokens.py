@@ -14,7 +14,7 @@ from schemas.ragged import flatten, list_array
 from schemas.rows import row_schema
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
-_NO_KEYS = np.empty(0, np.uint64)
+NO_KEYS = np.empty(0, np.uint64)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def trim_rows(
     unknown: int,
     top_k: int,
     tail_samples: int = 0,
-    keys_N: np.ndarray = _NO_KEYS,
+    keys_N: np.ndarray = NO_KEYS,
 ) -> pa.Table:
     """`rows` in trimmed ids.
 
