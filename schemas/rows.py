@@ -71,7 +71,7 @@ ROW_SCHEMA = pa.schema(
     ]
 )
 # The greatest logarithm of the top-k's mass where the tail's is computed from it, which is so at least about 1e-6: float16
-# rounds, and the top-k of a sure teacher may add up to more than 1.
+# rounds, and the top-k of a sure teacher may add up to more than 1. float32 holds it (1 - 1e-8 would round to 1).
 HIGHEST_LOG_MASS = -1e-6
 _TAIL_FIELD = pa.field("tail_ids", pa.list_(pa.int32()), nullable=False)
 

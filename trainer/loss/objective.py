@@ -39,11 +39,9 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
-TAILS = ("bucket", "renormalize", "ignore", "sampled")
+from schemas.rows import HIGHEST_LOG_MASS
 
-# log(1 - exp(x)) near x = 0 is clamped here: the tail's mass is never below about 1e-6.
-# float32 holds that (1 - 1e-8 would round to 1 and give NaN).
-_CLOSEST_TO_ZERO = -1e-6
+TAILS = ("bucket", "renormalize", "ignore", "sampled")
 
 
 @dataclass(frozen=True)
@@ -106,5 +104,5 @@ def sparse_losses(
 
 def _log_rest(logprobs_MK: torch.Tensor) -> torch.Tensor:
     """log(1 - sum exp), [M, 1]."""
-    mass = logprobs_MK.logsumexp(-1, keepdim=True).clamp(max=_CLOSEST_TO_ZERO)
+    mass = logprobs_MK.logsumexp(-1, keepdim=True).clamp(max=HIGHEST_LOG_MASS)
     return torch.log(-torch.expm1(mass))

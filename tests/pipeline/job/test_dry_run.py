@@ -18,23 +18,23 @@ pytestmark = pytest.mark.heavy
 
 def test_dry_run(pipeline_settings, predictions, tmp_path):
     settings = pipeline_settings(tmp_path / "p")
-    estimates = {each.language: each for each in dry_run(PipelineConfig.model_validate(settings), [])}
+    estimates = {estimate.language: estimate for estimate in dry_run(PipelineConfig.model_validate(settings), [])}
     assert not (tmp_path / "p").exists()
     manifest = read_manifest(str(predictions))
     for record in manifest.languages:
-        each = estimates[record.language]
+        estimate = estimates[record.language]
         positions = sum(file.masked_positions for file in manifest.files if file.language == record.language)
         # The sample is the whole of so little text.
-        assert (each.records, each.rejected, each.rows) == (200, sum(record.rejected.values()), record.rows)
-        assert each.masked_positions == pytest.approx(positions, rel=0.1)
-        assert each.bytes > 0 and each.seconds > 0
+        assert (estimate.records, estimate.rejected, estimate.rows) == (200, sum(record.rejected.values()), record.rows)
+        assert estimate.masked_positions == pytest.approx(positions, rel=0.1)
+        assert estimate.bytes > 0 and estimate.seconds > 0
         # Two layers of width 16: q, k, v and output, the feed-forward of 32, and attention's two products;
         # the head's transform and its vocabulary at masked positions.
-        own = manifest.teachers[record.teacher].vocabulary_size
+        vocabulary_size = manifest.teachers[record.teacher].vocabulary_size
         tokens = sum(file.tokens for file in manifest.files if file.language == record.language)
         encoder = 2 * tokens * 2 * (4 * 16 * 16 + 2 * 16 * 32)
-        head = 2 * each.masked_positions * (16 * 16 + 16 * own)
-        assert 0.99 < each.flops / (encoder + head) < 1.3
+        head = 2 * estimate.masked_positions * (16 * 16 + 16 * vocabulary_size)
+        assert 0.99 < estimate.flops / (encoder + head) < 1.3
 
 
 def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tmp_path):
@@ -49,15 +49,15 @@ def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tm
         "teachers": {"t": {"model": str(teachers / "en-wordpiece"), "languages": ["en"], "dtype": "float32"}},
         "text": {"en": {"files": [str(tmp_path / "long.jsonl")], "field": "text"}},
     }
-    (each,) = dry_run(PipelineConfig.model_validate(settings), [])
-    found = run_pipeline(PipelineConfig.model_validate(settings), [])
-    positions = sum(file.masked_positions for file in found.files)
+    (estimate,) = dry_run(PipelineConfig.model_validate(settings), [])
+    manifest = run_pipeline(PipelineConfig.model_validate(settings), [])
+    positions = sum(file.masked_positions for file in manifest.files)
     size = sum(path.stat().st_size for path in (tmp_path / "p").glob("en/*/*.parquet"))
-    assert each.records == 70 and len(found.files) > 60
-    assert each.rows == pytest.approx(found.languages[0].rows, rel=0.15)
-    assert each.masked_positions == pytest.approx(positions, rel=0.15)
+    assert estimate.records == 70 and len(manifest.files) > 60
+    assert estimate.rows == pytest.approx(manifest.languages[0].rows, rel=0.15)
+    assert estimate.masked_positions == pytest.approx(positions, rel=0.15)
     # Footers included: files this small are hardly more than that.
-    assert each.bytes < size
+    assert estimate.bytes < size
 
 
 def test_dry_run_of_a_shared_language(pipeline_settings, run_pipeline, tmp_path):
@@ -66,14 +66,14 @@ def test_dry_run_of_a_shared_language(pipeline_settings, run_pipeline, tmp_path)
     settings["teachers"]["ru-unigram"]["languages"] = {"ru": "all", "en": 0.75}
     estimates = dry_run(PipelineConfig.model_validate(settings), [])
     manifest = read_manifest(str(run_pipeline(tmp_path / "p", shard_bytes=1024, teachers=settings["teachers"])))
-    assert [(each.language, each.teacher) for each in estimates] == [
+    assert [(estimate.language, estimate.teacher) for estimate in estimates] == [
         (r.language, r.teacher) for r in manifest.languages
     ]
-    assert [each.records for each in estimates if each.language == "en"] == [50, 150]
-    for each, record in zip(estimates, manifest.languages, strict=True):
+    assert [estimate.records for estimate in estimates if estimate.language == "en"] == [50, 150]
+    for estimate, record in zip(estimates, manifest.languages, strict=True):
         # The share of 200 records that a hash gives.
-        assert each.records == pytest.approx(record.records, rel=0.3)
-        assert each.rows / each.records == pytest.approx(record.rows / record.records, rel=0.15)
+        assert estimate.records == pytest.approx(record.records, rel=0.3)
+        assert estimate.rows / estimate.records == pytest.approx(record.rows / record.records, rel=0.15)
 
 
 def test_dry_run_counts_each_copy_once(pipeline_settings, tmp_path):

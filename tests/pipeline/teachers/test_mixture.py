@@ -27,7 +27,7 @@ class Tokenizer:
     """As much of a `TeacherTokenizer` as predicting reads; ids 90.. have no token."""
 
     name = "t"
-    tokens = {own: str(own) for own in range(90)}
+    tokens = {token_id: str(token_id) for token_id in range(90)}
     roles = {"pad": 1, "mask": 4}
     pad_id = 1
     ordinary_ids = np.arange(5, 90, dtype=np.int32)
@@ -77,12 +77,12 @@ def test_predictions_are_the_weighted_mean(case, threads):
 
     first, *others = models
     predictor = Predictor(first, Tokenizer, config, TOP_K, threads, mixed_with=others)
-    found = predictor.predict(ids, lengths, targets, labels, batch_tokens=64)
-    np.testing.assert_allclose(found.label_logprobs, expected[range(len(labels)), labels], atol=2e-4)
+    predicted = predictor.predict(ids, lengths, targets, labels, batch_tokens=64)
+    np.testing.assert_allclose(predicted.label_logprobs, expected[range(len(labels)), labels], atol=2e-4)
     top, top_ids = expected[:, :90].topk(TOP_K)
-    np.testing.assert_allclose(found.topk_logprobs, top, atol=2e-4, rtol=2**-11)
+    np.testing.assert_allclose(predicted.topk_logprobs, top, atol=2e-4, rtol=2**-11)
     gap = (top[:, :-1] - top[:, 1:]).min(1).values > 1e-3
-    assert gap.float().mean() > 0.5 and (found.topk_ids[gap] == top_ids[gap].numpy()).all()
+    assert gap.float().mean() > 0.5 and (predicted.topk_ids[gap] == top_ids[gap].numpy()).all()
     # The audit's full distributions.
     full = predictor.log_distributions(ids[: lengths[0]], targets[targets < lengths[0]])
     np.testing.assert_allclose(full, expected[: len(full)], atol=2e-4)
@@ -144,13 +144,13 @@ def test_rows_of_a_run(settings, teachers, tmp_path):
     (further,) = manifest.teachers["both"].mixed_with
     assert (further.model, further.revision, further.weight) == (str(tmp_path / "second"), None, 0.4)
     assert 0 <= manifest.languages[0].audit.kl_top_k < 1 and manifest.languages[0].audit.rows == 64
-    own = pd.read_parquet(tmp_path / "p" / VOCABULARY_FILE).set_index("id")["both"]
+    teacher_ids = pd.read_parquet(tmp_path / "p" / VOCABULARY_FILE).set_index("id")["both"]
     models = [AutoModelForMaskedLM.from_pretrained(path).eval() for path in (teachers / "en-wordpiece", further.model)]
     for row in pd.read_parquet(tmp_path / "p" / "en").head(40).itertuples():
-        input_ids = torch.tensor(own[row.input_ids].to_numpy(np.int64))[None]
+        input_ids = torch.tensor(teacher_ids[row.input_ids].to_numpy(np.int64))[None]
         probabilities = [model(input_ids=input_ids).logits[0].softmax(-1) for model in models]
         logprobs = (0.6 * probabilities[0] + 0.4 * probabilities[1]).log()[row.masked_positions.tolist()]
-        labels = torch.tensor(own[row.labels].to_numpy(np.int64))
+        labels = torch.tensor(teacher_ids[row.labels].to_numpy(np.int64))
         np.testing.assert_allclose(row.label_logprobs, logprobs.gather(1, labels[:, None])[:, 0], atol=1e-4)
         np.testing.assert_allclose(row.topk_logprobs.reshape(-1, 8), logprobs.topk(8)[0], rtol=2**-11, atol=1e-4)
 

@@ -54,7 +54,7 @@ def test_value_and_gradients_are_those_of_the_formula(monkeypatch, chunk_logits,
     ours, (hidden, weight, bias) = parameters(), parameters()
     kept = logprobs.gather(1, topk)
     ownership = Ownership(owned, torch.zeros(positions, dtype=torch.long)) if by_teacher else None
-    found = distillation_loss(*ours, labels, topk, kept, lam, SAMPLED, ownership, tail_ids).total
+    actual = distillation_loss(*ours, labels, topk, kept, lam, SAMPLED, ownership, tail_ids).total
 
     logits = hidden @ weight.T + bias
     compared = logits.masked_fill(~owned, -torch.inf).log_softmax(-1)
@@ -64,8 +64,8 @@ def test_value_and_gradients_are_those_of_the_formula(monkeypatch, chunk_logits,
         kd = sum(kept[m, k].exp() * (kept[m, k] - compared[m, topk[m, k]]) for k in range(K))
         kd = kd + sum(rest / S * (rest.log() - compared[m, j]) for j in tail_ids[m].tolist() if j >= 0)
         expected = expected + lam[m] * kd - (1 - lam[m]) * logits[m].log_softmax(-1)[labels[m]]
-    torch.testing.assert_close(found, expected)
-    found.backward()
+    torch.testing.assert_close(actual, expected)
+    actual.backward()
     expected.backward()
     for mine, reference in zip(ours, (hidden, weight, bias), strict=True):
         torch.testing.assert_close(mine.grad, reference.grad)

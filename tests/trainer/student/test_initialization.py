@@ -24,7 +24,7 @@ def one_teacher(teachers, tmp_path_factory) -> tuple[Path, Path]:
     from pipeline.__main__ import main
 
     folder = tmp_path_factory.mktemp("one")
-    found = []
+    folders = []
     for name, lines in [("predictions", world.sentences("en", 300)), ("heldout", world.sentences("en", 400)[300:])]:
         (folder / f"{name}.txt").write_text("\n".join(lines))
         settings = {
@@ -38,8 +38,8 @@ def one_teacher(teachers, tmp_path_factory) -> tuple[Path, Path]:
         }
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(settings))
         assert main([str(folder / f"{name}.yaml")]) == 0
-        found.append(folder / name)
-    return tuple(found)
+        folders.append(folder / name)
+    return tuple(folders)
 
 
 def test_a_student_of_one_teacher_starts_as_that_teacher(one_teacher, teachers, tmp_path):
@@ -117,10 +117,10 @@ def test_aligned_rows_leave_one_teacher_as_it_is(predictions, alignment, encoder
         states.append(model.state_dict())
     assert all(states[0][name].equal(states[1][name]) for name in states[0])
     teacher = AutoModelForMaskedLM.from_pretrained(opened.teachers[anchor].model)
-    own = torch.from_numpy(opened.vocabulary.teacher_ids[anchor]).long()
-    tokens = (own >= 0).nonzero()[:, 0]
-    for found, expected in zip(tables(model), tables(teacher), strict=True):
-        assert found[tokens].equal(expected[own[tokens]])
+    teacher_ids = torch.from_numpy(opened.vocabulary.teacher_ids[anchor]).long()
+    tokens = (teacher_ids >= 0).nonzero()[:, 0]
+    for actual, expected in zip(tables(model), tables(teacher), strict=True):
+        assert actual[tokens].equal(expected[teacher_ids[tokens]])
 
 
 @pytest.mark.heavy
