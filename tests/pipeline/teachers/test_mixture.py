@@ -91,6 +91,29 @@ def test_predictions_are_the_weighted_mean(case, threads):
     assert flops[0] == sum(flops[1:])
 
 
+@torch.no_grad()
+def test_samples_are_drawn_from_the_means_tail():
+    """Each is the inverse of the cumulative distribution of the averaged tail."""
+    models = [tiny("bert", 0), tiny("roberta", 1)]
+    random = np.random.default_rng(0)
+    ids = random.integers(5, 90, 20).astype(np.int32)
+    targets, labels = np.arange(2, 20, 3), np.full(6, 7, np.int32)
+    uniforms = random.random((6, 8))
+    rows = torch.from_numpy(ids.astype(np.int64))[None]
+    mean = sum(w * m(input_ids=rows).logits[0].double().softmax(-1) for w, m in zip((0.7, 0.3), models, strict=True))
+    predicted = Predictor(models[0], Tokenizer, mixed(0.3, dtype="float32"), TOP_K, mixed_with=models[1:]).predict(
+        ids, np.array([20]), targets, labels, tail_samples=8, tail_uniforms=lambda index_M: uniforms[index_M]
+    )
+    tail = mean[targets].numpy()
+    tail[:, 90:] = 0
+    np.put_along_axis(tail, predicted.topk_ids.astype(np.int64), 0, 1)
+    ends = np.pad((tail / tail.sum(1, keepdims=True)).cumsum(1), ((0, 0), (1, 0)))
+    drawn = predicted.tail_ids.astype(np.int64)
+    assert (np.take_along_axis(tail, drawn, 1) > 0).all()
+    assert (np.take_along_axis(ends, drawn, 1) - 1e-5 <= uniforms).all()
+    assert (uniforms <= np.take_along_axis(ends, drawn + 1, 1) + 1e-5).all()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("rows", [0, 1, 7000])
 def test_no_probability_is_too_small(rows, dtype):

@@ -7,7 +7,9 @@ from dataclasses import replace
 import yaml
 from huggingface_hub import ModelCard
 
+from schemas.config import load_config
 from schemas.manifest import MixedModelRecord, Predictions, TeacherRecord, open_predictions
+from tests.support.training import write_config
 from trainer.artifacts.model_card import _cell, _text, model_card
 from trainer.config import TrainerConfig
 from trainer.data.stages import open_stages
@@ -90,10 +92,10 @@ def test_a_model_card_lists_all_models_of_a_teacher():
     assert _cell(record, "revision") == "abc<br>- (weight 0.3)"
 
 
-def test_a_model_card_lists_the_stages_that_ran(predictions, stopped):
-    settings = yaml.safe_load(stopped.read_text()) | {"max_steps": 100}
-    settings["stages"] = [{"until": 0.2}, {"until": 0.6, "alpha": 0}, {"alpha": 1}]
-    config, opened = TrainerConfig.model_validate(settings), open_predictions(str(predictions))
+def test_a_model_card_lists_the_stages_that_ran(predictions, tmp_path):
+    stages = [{"until": 0.2}, {"until": 0.6, "alpha": 0}, {"alpha": 1}]
+    path = write_config(tmp_path, predictions, None, max_steps=100, stages=stages)
+    config, opened = load_config(str(path), TrainerConfig), open_predictions(str(predictions))
 
     def stages_of(step: int) -> list[str]:
         card = model_card(config, opened, open_stages(config, opened), step, 2, {})

@@ -137,6 +137,53 @@ def test_the_test_would_notice_a_bias():
     assert z_scores(wrong, expected).abs().max() > 5
 
 
+def test_over_many_draws_it_is_the_dense_loss_where_predictions_were_trimmed_away():
+    """Two of the top-k are outside the vocabulary: their mass is the tail's, as are the samples that stand for it."""
+    logprobs, topk = teacher(1)
+    kept = logprobs.gather(1, topk)
+    kept[0, [1, 3]] = -torch.inf
+    inside = torch.ones(V, dtype=torch.bool)
+    inside[topk[0, [1, 3]]] = False
+    # What is outside is drawn as all of the tail is, and stored as -1.
+    tail_ids = draw(logprobs.expand(DRAWS, -1), topk[:, [0, 2, 4]].expand(DRAWS, -1), 2)
+    tail_ids[~inside[tail_ids]] = -1
+    hidden, weight, bias = student()
+    many = hidden.expand(DRAWS, -1).clone().requires_grad_()
+    ones = torch.ones(DRAWS, dtype=torch.float64)
+    losses = distillation_loss(
+        many, weight, bias, torch.zeros(DRAWS), topk.expand(DRAWS, -1), kept.expand(DRAWS, -1), ones, SAMPLED,
+        tail_ids_MS=tail_ids,
+    )  # fmt: skip
+    losses.total.backward()
+    hidden = hidden.clone().requires_grad_()
+    ours = (hidden @ weight.T + bias).log_softmax(-1)[0]
+    # The dense cross-entropy with what is inside the vocabulary; the rest of the loss does not depend on the student.
+    (-(logprobs[0].exp() * ours)[inside].sum()).backward()
+    assert z_scores(many.grad, hidden.grad[0]).abs().max() < 5
+
+
+@pytest.mark.parametrize(("dtype", "rounding"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_in_lower_precision_it_is_nearly_that_of_float64(dtype, rounding):
+    positions = 50
+    logprobs, topk = teacher(positions)
+    tail_ids = draw(logprobs, topk, S)
+    hidden, weight, bias = student()
+    spread = torch.randn(positions, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    half = torch.full((positions,), 0.5)
+    kept = logprobs.gather(1, topk)
+
+    def loss_and_gradient(of: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        rows, *head = (x.to(of).requires_grad_() for x in (hidden * spread, weight, bias))
+        losses = distillation_loss(
+            rows, *head, torch.arange(positions) % V, topk, kept, half.to(of), SAMPLED, tail_ids_MS=tail_ids
+        )
+        losses.total.backward()
+        return losses.kd_M.double(), rows.grad.double()
+
+    for actual, expected in zip(loss_and_gradient(dtype), loss_and_gradient(torch.float64), strict=True):
+        assert torch.isfinite(actual).all() and (actual - expected).norm() < rounding * expected.norm()
+
+
 def test_without_samples_it_is_refused():
     logprobs, topk = teacher(2)
     kept = logprobs.gather(1, topk)
