@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.config import PipelineConfig
 from pipeline.shard.shares import divide
+from schemas.manifest import open_predictions
 
 NAMES = [f"t{number}" for number in range(6)]
 WEIGHTS = st.lists(st.floats(0.01, 1), min_size=2, max_size=6)
@@ -72,3 +74,18 @@ def test_seed_language_and_file_decide():
         divide({"a": 0.5, "b": 0.5}, 1)["a"].takes("de", "x.txt", np.arange(200)),
     ):
         assert 50 < (taken != other).sum() < 150
+
+
+def test_a_share_may_get_no_record(pipeline_settings, tmp_path):
+    """Of a text of a single record one of two teachers gets nothing, and its file has no rows."""
+    from pipeline.job.launcher import run_pipeline
+
+    (tmp_path / "en.txt").write_text("the river writes a 1999 song.\n")
+    settings = pipeline_settings(tmp_path / "p", top_k=0)
+    teachers = {
+        name: settings["teachers"][name] | {"languages": {"en": 0.5}} for name in ("en-wordpiece", "ru-unigram")
+    }
+    settings |= {"teachers": teachers, "text": {"en": [str(tmp_path / "en.txt")]}}
+    manifest = run_pipeline(PipelineConfig.model_validate(settings), [])
+    assert sorted((record.records, record.rows) for record in manifest.languages) == [(0, 0), (1, 1)]
+    assert len(open_predictions(str(tmp_path / "p")).teacher_names) == 1
