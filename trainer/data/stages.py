@@ -63,10 +63,10 @@ def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
         # Where only a tokenizer was run, that is all of the teacher that the fingerprint knows.
         return
     for name in ours.teacher_names:
-        mine, theirs = (of.teachers[name].fingerprint[:12] for of in (ours, base))
-        if mine != theirs:
+        its, known = (of.teachers[name].fingerprint[:12] for of in (ours, base))
+        if its != known:
             raise UserError(
-                f"{where}: its teacher {name!r} is {mine}, that of {base.newest} is {theirs}; run the pipeline with the same "
+                f"{where}: its teacher {name!r} is {its}, that of {base.newest} is {known}; run the pipeline with the same "
                 "teachers for all stages"
             )
 
