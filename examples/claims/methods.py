@@ -10,7 +10,7 @@ from statistics import mean, stdev
 from typing import Any
 
 from examples.claims.plan import GROUPS, from_teachers
-from examples.claims.runs import Runs
+from examples.claims.runs import DISTILLATION, Runs
 from examples.schedule import run_steps
 from schemas.storage import write_bytes
 from schemas.tables import format_table
@@ -56,7 +56,8 @@ def unrelated() -> tuple[Runs, list[str]]:
         language: [{"model": str(ROOT / "teachers" / f"{language}-further"), "weight": 0.5}] for language in languages
     }
     runs.capture("methods-mixture", teachers, max_records=CHAPTERS, mixed_with=mixed)
-    names.append(_students(runs, "methods-mixture", "methods-mixture", {"student": from_teachers(languages[0])}))
+    base = {"student": from_teachers(languages[0]), "distillation": DISTILLATION | {"tail": "bucket"}}
+    names.append(_students(runs, "methods-mixture", "methods-mixture", base))
     return runs, names
 
 
@@ -86,7 +87,6 @@ def _methods(
 ) -> list[str]:
     """Steps of students with one addition each; their names without seeds."""
     runs.capture(capture, teachers, max_records=records)
-    runs.capture(f"{capture}-tail", teachers, max_records=records, tail_samples=8)
     for rate in FALLING:
         if rate != "0.25":
             masking = {"mlm_probability": FALLING[rate]}
@@ -96,20 +96,19 @@ def _methods(
         {"until": until, "predictions": runs.predictions(name)}
         for until, name in zip((0.5, 0.8, None), by_rate.values(), strict=True)
     ]
-    base = {"student": student}
+    base = {"student": student, "distillation": DISTILLATION | {"tail": "bucket"}}
     changed: dict[str, dict[str, Any]] = {
         "base": base,
-        "orthogonal": {"student": student | {"token_alignment": "orthogonal"}},
-        "least-squares": {"student": student | {"token_alignment": "least_squares"}},
-        "omp": {"student": student | {"token_alignment": "omp"}},
+        "sampled-tail": base | {"distillation": DISTILLATION},
+        "orthogonal": base | {"student": student | {"token_alignment": "orthogonal"}},
+        "least-squares": base | {"student": student | {"token_alignment": "least_squares"}},
+        "omp": base | {"student": student | {"token_alignment": "omp"}},
         "falling-rate": base | {"stages": falling, "further": tuple(by_rate.values())},
         "falling-alpha": base
         | {"stages": [{"until": 0.5, "alpha": 0.7}, {"until": 0.8, "alpha": 0.5}, {"alpha": 0.3}]},
-        "annealing": base | {"distillation": {"kd_weight": 1.0, "final_kd_weight": 0.5}},
+        "annealing": base | {"distillation": base["distillation"] | {"kd_weight": 0.8, "final_kd_weight": 0.2}},
     }
-    names = [_students(runs, f"{capture}-{name}", capture, settings) for name, settings in changed.items()]
-    sampled = base | {"distillation": {"kd_weight": 0.8, "tail": "sampled"}}
-    return [*names, _students(runs, f"{capture}-sampled", f"{capture}-tail", sampled)]
+    return [_students(runs, f"{capture}-{name}", capture, settings) for name, settings in changed.items()]
 
 
 def _students(runs: Runs, name: str, capture: str, settings: dict[str, Any]) -> str:

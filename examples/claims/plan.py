@@ -4,7 +4,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from examples.claims.runs import ENCODER, Runs, Teacher
+from examples.claims.runs import DISTILLATION, ENCODER, Runs, Teacher
 from examples.schedule import Step
 
 # The teachers of related and of unrelated languages, with their tokenizer families. The first gives students their encoder.
@@ -168,7 +168,7 @@ def _ablations(runs: Runs) -> None:
     captures = {
         "k1": {"top_k": 1},
         "k32": {"top_k": 32},
-        "tail": {"tail_samples": 8},
+        "samples-32": {"tail_samples": 32},
         "string": {"token_identity": "string"},
     }
     for name, settings in captures.items():
@@ -177,19 +177,26 @@ def _ablations(runs: Runs) -> None:
         runs.student(f"ablation-{name}", capture, ABLATION_STEPS, **({"student": from_teachers("es")} | settings))
 
 
+def distillation(**changed: Any) -> dict[str, Any]:
+    """A student's `distillation` section with something changed."""
+    return {"distillation": DISTILLATION | changed}
+
+
 def ablations() -> dict[str, tuple[str, dict[str, Any]]]:
     """By name, the capture that a student is trained on and what is changed of its configuration."""
     return {
         "base": ("pair-base", {}),
         "k1": ("ablation-k1", {}),
         "k32": ("ablation-k32", {}),
-        "lambda-0": ("pair-base", {"distillation": {"kd_weight": 0}}),
-        "lambda-0.5": ("pair-base", {"distillation": {"kd_weight": 0.5}}),
-        "lambda-1": ("pair-base", {"distillation": {"kd_weight": 1}}),
-        "lambda-1-to-0": ("pair-base", {"distillation": {"kd_weight": 1, "final_kd_weight": 0}}),
-        "tail-renormalize": ("pair-base", {"distillation": {"kd_weight": 0.8, "tail": "renormalize"}}),
-        "tail-ignore": ("pair-base", {"distillation": {"kd_weight": 0.8, "tail": "ignore"}}),
-        "tail-sampled": ("ablation-tail", {"distillation": {"kd_weight": 0.8, "tail": "sampled"}}),
+        "samples-32": ("ablation-samples-32", {}),
+        "lambda-0": ("pair-base", distillation(kd_weight=0)),
+        "lambda-0.2": ("pair-base", distillation(kd_weight=0.2)),
+        "lambda-0.8": ("pair-base", distillation(kd_weight=0.8)),
+        "lambda-1": ("pair-base", distillation(kd_weight=1)),
+        "lambda-1-to-0": ("pair-base", distillation(kd_weight=1, final_kd_weight=0)),
+        "tail-bucket": ("pair-base", distillation(tail="bucket")),
+        "tail-renormalize": ("pair-base", distillation(tail="renormalize")),
+        "tail-ignore": ("pair-base", distillation(tail="ignore")),
         "identity-string": ("ablation-string", {}),
         "start-random": ("pair-base", {"student": bert()}),
         "start-encoder": ("pair-base", {"student": bert(encoder_from="es")}),

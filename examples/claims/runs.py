@@ -32,6 +32,7 @@ MODEL_TYPES = {"wordpiece": "bert", "unigram": "xlm-roberta", "bpe": "roberta"}
 # All held-out targets are masked, so that none can be copied from the input.
 HELDOUT_MASKING = {"mlm_probability": 0.25, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
 HELDOUT_CHAPTERS = 15
+DISTILLATION = {"kd_weight": 0.5, "tail": "sampled"}
 # All captures mask the same tokens of a text.
 SEEDS = {"short": 17, "long": 18, "heldout": 19}
 
@@ -120,6 +121,7 @@ class Runs:
                 for teacher in names
             },
             "top_k": 8,
+            "tail_samples": 8,
             "masking": {"mlm_probability": 0.25},
             "inference_threads": 1,
         } | settings
@@ -151,7 +153,7 @@ class Runs:
           settings: replace whole sections of the configuration.
         """
         config = self._training(f"students/{name}", f"predictions/{capture}", steps, both_lengths)
-        config |= {"heldout": self._path(f"heldout/{capture}"), "eval_steps": 100, "distillation": {"kd_weight": 0.8}}
+        config |= {"heldout": self._path(f"heldout/{capture}"), "eval_steps": 100, "distillation": DISTILLATION}
         kinds = (*(LENGTHS if both_lengths else ("long",)), "heldout")
         needs = [f"{kind}-{capture}" for kind in kinds] + [f"long-{other}" for other in further]
         return self._command("trainer", name, config | settings, *needs)
