@@ -8,9 +8,9 @@ from fsspec.implementations.local import LocalFileSystem
 from schemas.errors import UserError, first_line
 from schemas.storage import filesystem, join, reaching
 
-CONFIG_FILE = "tokenizer_config.json"
+TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
 # Everything that `save_pretrained` writes for a fast tokenizer; other files in the folder are not read.
-_FILES = ("tokenizer.json", CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
+_FILES = (TOKENIZER_FILE, CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
 # About ten times the size of the largest published ones.
 _MOST_BYTES = 2**29
 

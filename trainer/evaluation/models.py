@@ -7,12 +7,14 @@ from typing import Any, cast
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import cached_file, extract_commit_hash
 from transformers.utils import logging as transformers_logging
 
 from schemas.errors import UserError, first_line
 from schemas.loading import weights_arguments
 from schemas.model_sizes import check_sizes, longest_sequence
 from schemas.secrets import without_secrets
+from schemas.tokenizer_files import CONFIG_FILE, TOKENIZER_FILE
 from trainer.evaluation.config import ModelConfig
 
 # Where an exported student has the tokenizer of each language.
@@ -49,15 +51,7 @@ class Model:
     @cached_property
     def masked_lm(self) -> PreTrainedModel:
         """The masked LM in float32, in evaluation mode. UserError where a part of it would be made up at random."""
-        model, report = self._load(
-            AutoModelForMaskedLM, dtype=torch.float32, **weights_arguments(self._config.revision)
-        )
-        if missing := sorted(report["missing_keys"]):
-            raise UserError(
-                f"{self._where}: its weights lack {missing[0]} (and {len(missing) - 1} more), so its predictions would be "
-                "random; use a checkpoint with a masked-LM head"
-            )
-        return model.to(self.device).eval()
+        return self._with_weights(AutoModelForMaskedLM).to(self.device).eval()
 
     @property
     def encoder(self) -> PreTrainedModel:
@@ -70,31 +64,25 @@ class Model:
         Raises:
           UserError: it cannot be loaded so, or a part of the encoder would be drawn too.
         """
-        before = transformers_logging.get_verbosity()
-        # That the head is new is what is wanted, and no warning.
-        transformers_logging.set_verbosity_error()
-        try:
-            model, report = self._load(
-                auto_class, dtype=torch.float32, **weights_arguments(self._config.revision), **settings
-            )
-        finally:
-            transformers_logging.set_verbosity(before)
-        encoder = [key for key in sorted(report["missing_keys"]) if key.startswith(f"{model.base_model_prefix}.")]
-        # Masked LMs are trained without a pooler.
-        if missing := [key for key in encoder if ".pooler." not in key]:
-            raise UserError(
-                f"{self._where}: its weights lack {missing[0]} (and {len(missing) - 1} more); use a complete checkpoint"
-            )
-        return model.to(self.device)
+        return self._with_weights(auto_class, **settings).to(self.device)
+
+    def check_weights(self, auto_class: Any) -> None:
+        """Raises what loading the model with such a head would raise, but reads no more than the headers of its weights."""
+        self._with_weights(auto_class, device_map="meta")
+
+    def unload(self) -> None:
+        """Gives up the masked LM, so that the next model has its memory."""
+        vars(self).pop("masked_lm", None)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the files of a local folder, or over the hub id and the commit that was loaded."""
+        """sha256 over the files of a local folder, or over the hub id and the commit that its branch or tag stands for."""
+        digest = hashlib.sha256(self._config.tokenizer.encode())
         folder = Path(self._config.model)
         if not folder.is_dir():
-            commit = getattr(self.transformers_config, "_commit_hash", None)
-            return hashlib.sha256(f"{self._config.model} {commit}".encode()).hexdigest()
-        digest = hashlib.sha256(self._config.tokenizer.encode())
+            file = self._file("config.json")
+            digest.update(f"{self._config.model} {extract_commit_hash(file, None) or self._revision}".encode())
+            return digest.hexdigest()
         files = [*folder.iterdir(), *(folder / TOKENIZERS).rglob("*")]
         for file in sorted(file for file in files if file.suffix in {".json", ".safetensors", ".txt", ".model", ".py"}):
             digest.update(f"{file.relative_to(folder)} {file.stat().st_size}\n".encode())
@@ -104,29 +92,65 @@ class Model:
 
     def _tokenizer(self, language: str | None) -> PreTrainedTokenizerFast:
         """The tokenizer that reads a language (None: the model's first). UserError where there is none that is fast."""
-        subfolder = f"{TOKENIZERS}/{language}"
-        by_language = (
-            language and self._config.tokenizer == "language" and (Path(self._config.model) / subfolder).is_dir()
-        )
-        tokenizer = self._load(
-            AutoTokenizer, revision=self._revision, **({"subfolder": subfolder} if by_language else {})
-        )
+        source, revision = self._config.model, self._revision
+        if language and self._config.tokenizer == "language":
+            files = [self._file(f"{TOKENIZERS}/{language}/{name}") for name in (TOKENIZER_FILE, CONFIG_FILE)]
+            if files[-1] is not None:
+                # As a folder: with a subfolder of a hub id, transformers looks for a config.json there.
+                source, revision = str(Path(files[-1]).parent), None
+        tokenizer = self._load(AutoTokenizer, source, revision=revision)
         if not tokenizer.is_fast:
             raise UserError(
                 f"{self._where}: its tokenizer runs in Python alone, and does not say which characters a token stands for; "
                 "give a model with a tokenizer.json"
             )
+        # Positions count from the left, and what is cut off is the end, whatever a tokenizer was last used for.
+        tokenizer.padding_side = tokenizer.truncation_side = "right"
         return tokenizer
 
     @property
     def _revision(self) -> str:
         return self._config.revision or "main"
 
-    def _load(self, auto_class: Any, **arguments: Any) -> Any:
+    def _file(self, name: str) -> str | None:
+        """Where a file of the model is on this machine, after it was fetched if need be; None if the model has none."""
+        try:
+            return cached_file(
+                self._config.model, name, revision=self._revision, _raise_exceptions_for_missing_entries=False
+            )
+        except Exception as error:  # Whatever a library makes of a folder or a hub.
+            raise UserError(f"{self._where}: {name} cannot be read: {first_line(error)}") from None
+
+    def _with_weights(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
+        before = transformers_logging.get_verbosity()
+        # What is missing is said here, or is a new head, which is wanted.
+        transformers_logging.set_verbosity_error()
+        try:
+            model, report = self._load(
+                auto_class, dtype=torch.float32, **weights_arguments(self._config.revision), **settings
+            )
+        finally:
+            transformers_logging.set_verbosity(before)
+        missing = sorted(report["missing_keys"])
+        if auto_class is not AutoModelForMaskedLM:
+            # Of another head everything is new. Masked LMs are trained without a pooler.
+            missing = [
+                key for key in missing if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key
+            ]
+        if missing:
+            mend = (
+                "so its predictions would be random; use a checkpoint with a masked-LM head"
+                if auto_class is AutoModelForMaskedLM
+                else "so a part of its encoder would be random; use a complete checkpoint"
+            )
+            raise UserError(f"{self._where}: its weights lack {missing[0]} (and {len(missing) - 1} more), {mend}")
+        return model
+
+    def _load(self, auto_class: Any, source: str | None = None, **arguments: Any) -> Any:
         try:
             with torch.random.fork_rng(devices=[], enabled=auto_class is AutoModelForMaskedLM):
                 return auto_class.from_pretrained(
-                    self._config.model, trust_remote_code=self._config.trust_remote_code, **arguments
+                    source or self._config.model, trust_remote_code=self._config.trust_remote_code, **arguments
                 )
         except Exception as error:  # Whatever a library makes of a folder or a hub.
             raise UserError(f"{self._where}: cannot be loaded: {first_line(error)}") from None

@@ -1,0 +1,103 @@
+"""Models from folders and from a hub, which is a cache that is made up here."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
+
+from schemas.errors import UserError
+from tests.support.labelled import make_student
+from trainer.evaluation.config import ModelConfig
+from trainer.evaluation.models import Model
+
+COMMITS = ["1" * 40, "2" * 40]
+
+
+def model(path, **settings) -> Model:
+    return Model("m", ModelConfig(model=str(path), **settings), torch.device("cpu"))
+
+
+@pytest.fixture
+def copy(teachers, tmp_path) -> Path:
+    return Path(shutil.copytree(teachers / "en-wordpiece", tmp_path / "copy"))
+
+
+@pytest.fixture
+def publish(tmp_path, monkeypatch):
+    """A function that makes a folder the newest commit of a repository of the hub's cache."""
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+
+    def put(repository: str, folder: Path, commit: str) -> None:
+        root = tmp_path / "hub" / f"models--{repository.replace('/', '--')}"
+        shutil.copytree(folder, root / "snapshots" / commit)
+        (root / "refs").mkdir(exist_ok=True)
+        (root / "refs" / "main").write_text(commit)
+
+    return put
+
+
+def test_a_new_commit_of_a_hub_model_is_another_model(teachers, publish):
+    publish("some/teacher", teachers / "en-wordpiece", COMMITS[0])
+    first = model("some/teacher").fingerprint
+    assert model("some/teacher").fingerprint == first
+    publish("some/teacher", teachers / "ru-unigram", COMMITS[1])
+    assert model("some/teacher").fingerprint != first
+    # A branch and the commit that it stands for are the same model.
+    assert model("some/teacher", revision=COMMITS[0]).fingerprint == first
+
+
+def test_a_student_on_the_hub_reads_each_language_with_its_tokenizer(tmp_path, teachers, publish):
+    folder = make_student(tmp_path / "student", teachers)
+    publish("some/student", folder, COMMITS[0])
+    published = model("some/student")
+    for language in ("en", "ru"):
+        expected = AutoTokenizer.from_pretrained(folder, subfolder=f"tokenizers/{language}")
+        assert published.tokenizer(language).get_vocab() == expected.get_vocab()
+    default = AutoTokenizer.from_pretrained(folder).get_vocab()
+    assert published.tokenizer(None).get_vocab() == default != published.tokenizer("en").get_vocab()
+    assert published.tokenizer("xx").get_vocab() == default
+    assert model("some/student", tokenizer="default").tokenizer("en").get_vocab() == default
+    assert model("some/student", tokenizer="default").fingerprint != published.fingerprint
+
+
+def test_changed_weights_are_another_model(copy):
+    before = model(copy).fingerprint
+    assert model(copy).fingerprint == before
+    weights = load_file(copy / "model.safetensors")
+    save_file({name: value + 1 for name, value in weights.items()}, copy / "model.safetensors", {"format": "pt"})
+    assert model(copy).fingerprint != before
+
+
+def test_padding_and_cuts_are_on_the_right(copy):
+    AutoTokenizer.from_pretrained(copy, padding_side="left", truncation_side="left").save_pretrained(copy)
+    assert AutoTokenizer.from_pretrained(copy).padding_side == "left"
+    read = model(copy).tokenizer("en")
+    assert (read.padding_side, read.truncation_side) == ("right", "right")
+
+
+def test_weights_are_checked_without_being_read(copy):
+    model(copy).check_weights(AutoModelForMaskedLM)
+    model(copy).check_weights(AutoModelForTokenClassification)
+    weights = load_file(copy / "model.safetensors")
+    headless = {name: value for name, value in weights.items() if not name.startswith("cls.")}
+    save_file(headless, copy / "model.safetensors", {"format": "pt"})
+    with pytest.raises(UserError, match=r"models\.m .*its weights lack cls\..*masked-LM head"):
+        model(copy).check_weights(AutoModelForMaskedLM)
+    model(copy).check_weights(AutoModelForTokenClassification)
+    (copy / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"models\.m .*cannot be loaded: .*model\.safetensors"):
+        model(copy).check_weights(AutoModelForTokenClassification)
+
+
+def test_a_model_that_is_unloaded_is_gone_and_comes_again(copy):
+    read = model(copy)
+    first = read.masked_lm
+    read.unload()
+    assert read.masked_lm is not first
+    assert all(torch.equal(*pair) for pair in zip(first.parameters(), read.masked_lm.parameters(), strict=True))
+    read.unload()
+    read.unload()
