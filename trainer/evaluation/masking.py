@@ -27,6 +27,7 @@ class MaskedText:
       targets_M: int64, ascending, the indices of the masked tokens in T.
       labels_M: int64, the original tokens there.
       record_M: int64, the number of the record of each.
+      starts_M: int64, the character of its record at which each begins.
     """
 
     ids_T: np.ndarray
@@ -34,6 +35,7 @@ class MaskedText:
     targets_M: np.ndarray
     labels_M: np.ndarray
     record_M: np.ndarray
+    starts_M: np.ndarray
 
 
 def mask_text(records: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> MaskedText:
@@ -57,8 +59,24 @@ def mask_text(records: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
     starts_P = np.cumsum(pieces.lengths_P) - pieces.lengths_P
     kept_T = ranges(starts_P[kept], pieces.lengths_P[kept])
     targets_M = np.flatnonzero(is_masked_T[kept_T])
-    labels_M = pieces.ids_T[kept_T][targets_M]
-    return MaskedText(ids_T[kept_T], pieces.lengths_P[kept], targets_M, labels_M, record_T[kept_T][targets_M])
+    of_M = kept_T[targets_M]
+    return MaskedText(
+        ids_T[kept_T], pieces.lengths_P[kept], targets_M, pieces.ids_T[of_M], record_T[of_M], pieces.starts_T[of_M]
+    )
+
+
+def questions(masked: MaskedText, records: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> str:
+    """sha256 over where the masked tokens are and what they say: equal for models that are asked for the same tokens.
+
+    It compares tokenizers that write their tokens alike, as those of a student and of its teacher do.
+    """
+    texts = {label: tokenizer.decode([label]).strip() for label in np.unique(masked.labels_M).tolist()}
+    digest = hashlib.sha256()
+    for record, start, label in zip(
+        *(x.tolist() for x in (masked.record_M, masked.starts_M, masked.labels_M)), strict=True
+    ):
+        digest.update(f"{record}:{_without_space(records[record], start)}:{texts[label]}\n".encode(errors="replace"))
+    return digest.hexdigest()
 
 
 def chosen(record: int, text: str, starts_C: np.ndarray) -> np.ndarray:

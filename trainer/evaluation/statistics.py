@@ -4,6 +4,7 @@ Legend: U units (sentences, pairs, questions), R resamplings, K sums.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ import numpy as np
 from trainer.evaluation.tasks.task import Ratio
 
 LEVEL = 0.95
+# A difference is clear only if chance would give it less often than this.
+SIGNIFICANCE = 0.05
 # Drawn numbers that are in memory at a time.
 _CHUNK = 2**20
 
@@ -22,18 +25,24 @@ class Interval(NamedTuple):
     high: float
 
 
-class Comparison(NamedTuple):
-    """Two models on the same units.
+@dataclass(frozen=True)
+class Difference:
+    """One model's value minus another's, on the same units.
 
     Attributes:
-      difference: the first model's value minus the second's.
-      interval: of the difference.
-      p_value: how often a difference at least as large, either way, arises where the models are exchangeable.
+      low, high: the ends of its 95 % interval; NaN where there are fewer than two units.
+      p: how often a difference at least as large, either way, arises where the models are exchangeable.
     """
 
-    difference: float
-    interval: Interval
-    p_value: float
+    value: float
+    low: float
+    high: float
+    p: float
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether the interval leaves out 0 and p is small. The interval alone is too narrow where there are few units."""
+        return (self.low > 0 or self.high < 0) and self.p < SIGNIFICANCE
 
 
 def mean_over_seeds(ratios: Sequence[Ratio]) -> Ratio:
@@ -63,7 +72,7 @@ def interval(ratio: Ratio, samples: int, seed: int) -> Interval:
     return _percentiles(_quotients(*sums_KR), len(ratio.numerators_U))
 
 
-def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Comparison:
+def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Difference:
     """Compares two models on the same units.
 
     The interval is the percentile bootstrap of the difference, both models on the same drawings. The p-value is that of
@@ -82,9 +91,9 @@ def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Comparison:
     exchanged_R = _exchanged(parts, samples, seed)
     # Sums in another order differ in their last bits: a tie must count as one.
     at_least = np.abs(exchanged_R) >= np.abs(difference) - 1e-12 * np.abs(first.value)
-    return Comparison(
+    return Difference(
         difference,
-        _percentiles(differences_R, len(first.numerators_U)),
+        *_percentiles(differences_R, len(first.numerators_U)),
         float((1 + at_least.sum()) / (1 + samples)) if np.isfinite(difference) else float("nan"),
     )
 

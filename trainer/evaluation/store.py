@@ -52,7 +52,7 @@ def _scores_to_json(scores: Scores) -> dict:
         key: {"numerators": ratio.numerators_U.tolist(), "denominators": ratio.denominators_U.tolist()}
         for key, ratio in scores.ratios.items()
     }
-    return {"language": scores.language, "ratios": ratios, "figures": scores.figures}
+    return {"language": scores.language, "ratios": ratios, "figures": scores.figures, "questions": scores.questions}
 
 
 def _scores_from_json(content: dict) -> Scores:
@@ -60,4 +60,4 @@ def _scores_from_json(content: dict) -> Scores:
         key: Ratio(np.array(ratio["numerators"], np.float64), np.array(ratio["denominators"], np.float64))
         for key, ratio in content["ratios"].items()
     }
-    return Scores(content["language"], ratios, content["figures"])
+    return Scores(content["language"], ratios, content["figures"], content["questions"])

@@ -5,7 +5,8 @@ import pytest
 from transformers import AutoTokenizer
 
 from tests.support import world
-from trainer.evaluation.masking import chosen, mask_text
+from tests.support.labelled import make_student
+from trainer.evaluation.masking import chosen, mask_text, questions
 
 RECORDS = [*world.sentences("en", 30), "x", "the river " * 40, "[MASK] <mask>"]
 
@@ -72,3 +73,15 @@ def test_nothing_to_mask(teachers):
     tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
     masked = mask_text(["東京", ""], tokenizer, 24)
     assert not len(masked.ids_T) and not len(masked.labels_M) and not len(masked.lengths_N)
+
+
+def test_questions_are_equal_where_the_same_tokens_are_asked_for(teachers, tmp_path):
+    """A student's tokenizer has other ids than its teacher's; another teacher masks as many tokens of short records."""
+    student = AutoTokenizer.from_pretrained(make_student(tmp_path, teachers) / "tokenizers" / "en")
+    tokenizers = [student, *(AutoTokenizer.from_pretrained(teachers / name) for name in ("en-wordpiece", "hi-bpe"))]
+    records = [f"the {word}" for word in ("river", "teacher", "house")]
+    masked = [mask_text(records, tokenizer, 24) for tokenizer in tokenizers]
+    assert [text.record_M.tolist() for text in masked] == [[0, 1, 2]] * 3
+    of_student, of_teacher, of_other = map(questions, masked, [records] * 3, tokenizers)
+    assert of_student == of_teacher != of_other
+    assert questions(mask_text(records[::-1], student, 24), records[::-1], student) != of_student

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from trainer.evaluation.statistics import interval, mean_over_seeds, paired
+from trainer.evaluation.statistics import Difference, interval, mean_over_seeds, paired
 from trainer.evaluation.tasks.task import Ratio
 
 
@@ -39,8 +39,8 @@ def test_intervals_of_a_difference_hold_the_truth_in_95_of_100_cases():
     for seed in range(1000):
         difficulty_U = generator.normal(0, 0.1, 200)
         first, second = (ratio(generator, 200, rate, difficulty_U) for rate in (0.6, 0.5))
-        low, high = paired(first, second, 500, seed).interval
-        holds.append(low <= 0.1 <= high)
+        difference = paired(first, second, 500, seed)
+        holds.append(difference.low <= 0.1 <= difference.high)
     assert 0.925 <= np.mean(holds) <= 0.971
 
 
@@ -49,10 +49,10 @@ def test_p_values_are_uniform_where_models_are_alike_and_small_where_they_are_no
     alike = []
     for seed in range(1000):
         difficulty_U = generator.normal(0, 0.1, 100)
-        alike.append(paired(*(ratio(generator, 100, 0.6, difficulty_U) for _ in range(2)), 500, seed).p_value)
+        alike.append(paired(*(ratio(generator, 100, 0.6, difficulty_U) for _ in range(2)), 500, seed).p)
     assert stats.kstest(alike, "uniform").pvalue > 0.01
     unlike = paired(ratio(generator, 500, 0.7), ratio(generator, 500, 0.6), 500, 0)
-    assert unlike.p_value == 1 / 501 and unlike.interval.low > 0
+    assert unlike.p == 1 / 501 and unlike.low > 0 and unlike.is_clear
 
 
 def test_a_p_value_is_that_of_scipy():
@@ -69,12 +69,12 @@ def test_a_p_value_is_that_of_scipy():
         (np.arange(60), np.arange(60) + 60), difference, permutation_type="samples", vectorized=True,
         n_resamples=20_000, rng=4,
     )  # fmt: skip
-    assert paired(first, second, 20_000, 5).p_value == pytest.approx(expected.pvalue, abs=0.015)
+    assert paired(first, second, 20_000, 5).p == pytest.approx(expected.pvalue, abs=0.015)
 
 
 def test_equal_models_do_not_differ():
     scores = ratio(np.random.default_rng(0), 50)
-    assert paired(scores, scores, 100, 0) == (0, (0, 0), 1)
+    assert paired(scores, scores, 100, 0) == Difference(0, 0, 0, 1)
 
 
 def test_results_are_functions_of_the_seed():

@@ -8,7 +8,7 @@ character do, so they rank. The other figures are shown, but do not rank.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.evaluation.statistics import interval, paired
+from trainer.evaluation.statistics import Difference, interval, paired
 from trainer.evaluation.tasks.task import Ratio
 
 RANKED_BY = "bits_per_character"
@@ -29,24 +29,6 @@ class Measured:
     name: str
     ratios: Mapping[str, Ratio]
     figures: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One candidate's figure minus another's, on the same records.
-
-    Attributes:
-      low, high: the 95 % interval, by paired bootstrap over the records; NaN for fewer than two.
-    """
-
-    value: float
-    low: float
-    high: float
-
-    @property
-    def is_clear(self) -> bool:
-        """Whether the interval excludes 0."""
-        return self.low > 0 or self.high < 0
 
 
 @dataclass(frozen=True)
@@ -95,8 +77,7 @@ class Ranking:
 def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 0) -> Ranking:
     """Ranks the candidates of one language.
 
-    A candidate is clearly better than another where the 95 % interval of the difference of their bits per character excludes
-    0. Of those that no other is clearly better than, the one is chosen that takes the fewest operations for a byte of text,
+    A candidate is clearly better than another where the difference of their bits per character is clear. Of those that no other is clearly better than, the one is chosen that takes the fewest operations for a byte of text,
     and of equal ones the first.
 
     Args:
@@ -108,7 +89,7 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
         one.name: [
             other.name
             for other in readers
-            if other is not one and _difference(one, other, RANKED_BY, samples, seed).low > 0
+            if other is not one and _is_worse(_difference(one, other, RANKED_BY, samples, seed))
         ]
         for one in readers
     }
@@ -139,5 +120,8 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
 
 
 def _difference(one: Measured, other: Measured, key: str, samples: int, seed: int) -> Difference:
-    compared = paired(one.ratios[key], other.ratios[key], samples, seed)
-    return Difference(compared.difference, *compared.interval)
+    return paired(one.ratios[key], other.ratios[key], samples, seed)
+
+
+def _is_worse(bits: Difference) -> bool:
+    return bits.is_clear and bits.value > 0

@@ -1,6 +1,7 @@
 """Why a candidate has its place, in plain words."""
 
-from trainer.evaluation.comparison.ranking import RANKED_BY, Candidate, Difference, Ranking
+from trainer.evaluation.comparison.ranking import RANKED_BY, Candidate, Ranking
+from trainer.evaluation.statistics import Difference
 
 # How figures are called, and how many decimals tell candidates apart.
 TITLES = {
@@ -45,7 +46,7 @@ def _prediction(candidate: Candidate, other: Candidate, ranking: Ranking) -> str
     if difference.is_clear:
         return f"{_amount(difference)} than {other.name}"
     interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
-    said = f"no clear difference to {other.name}: {difference.value:+.3f} {interval} bits per character"
+    said = f"no clear difference to {other.name}: {difference.value:+.3f} {interval} bits per character, p = {difference.p:.2g}"
     if candidate.worse_than:
         return f"{said}, but clearly worse than {', '.join(candidate.worse_than)}"
     if other.worse_than:

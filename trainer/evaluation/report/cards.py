@@ -7,19 +7,10 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard
 
 from schemas.storage import write_bytes
-from trainer.artifacts.model_card import TAG, TASK
+from trainer.artifacts.model_card import TAG
 from trainer.artifacts.teacher_cards import CARD_FILE
 from trainer.evaluation.report.content import Content, MetricRecord, Result, TaskRecord
 
-# By task, what a hub calls it; the others predict masked tokens.
-_HUB_TASKS = {
-    "tagging_probe": "token-classification",
-    "tagging": "token-classification",
-    "entities": "token-classification",
-    "classification": "text-classification",
-    "question_answering": "question-answering",
-    "retrieval": "sentence-similarity",
-}
 # Results of an earlier evaluation, which are replaced, are of this type.
 _DATA = "mergedistill-evaluation"
 
@@ -63,7 +54,7 @@ def _results(content: Content, model: str) -> list[EvalResult]:
 def _result(task: TaskRecord, metric: MetricRecord, result: Result) -> EvalResult:
     trained = f", trained on {result.trained_on}" if result.trained_on else ""
     return EvalResult(
-        task_type=_HUB_TASKS.get(task.key, TASK),
+        task_type=task.hub_task,
         task_name=task.title,
         dataset_type=_DATA,
         dataset_name=f"{task.title}: {result.language}{trained}",

@@ -22,7 +22,8 @@ def content_of(evaluation: Evaluation) -> Content:
         TaskRecord(
             task.key,
             task.title[:1].upper() + task.title[1:],
-            [MetricRecord(m.key, m.title, m.higher_is_better) for m in task.metrics],
+            task.hub_task,
+            [MetricRecord(m.key, m.title, m.higher_is_better, m.ranks) for m in task.metrics],
         )
         for task in evaluation.tasks.values()
     ]
@@ -33,7 +34,14 @@ def content_of(evaluation: Evaluation) -> Content:
     return Content(
         title=printable(Path(config.output).resolve().name),
         models=[
-            ModelRecord(name, printable(without_secrets(m.model)), m.revision, m.languages, m.teachers)
+            ModelRecord(
+                name,
+                printable(without_secrets(m.model)),
+                m.revision,
+                len(evaluation.models[name].tokenizer(None)),
+                m.languages,
+                m.teachers,
+            )
             for name, m in config.models.items()
         ],
         tasks=tasks,

@@ -7,30 +7,33 @@ from typing import Any
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model: where it is loaded from, and by language the model that it is compared with."""
+    """A model: where it is loaded from, its tokens, and by language the model that it is compared with."""
 
     name: str
     model: str
     revision: str | None
+    vocabulary_size: int
     languages: list[str] | None
     teachers: dict[str, str]
 
 
 @dataclass(frozen=True)
 class MetricRecord:
-    """One figure of a task; `title` is how reports call it."""
+    """One figure of a task; `title` is how reports call it, `ranks` is as in `trainer.evaluation.tasks.task.Metric`."""
 
     key: str
     title: str
     higher_is_better: bool
+    ranks: bool
 
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task; the first of its metrics is the one that summaries show."""
+    """A task; the first of its metrics is the one that summaries show, `hub_task` is what a hub calls it."""
 
     key: str
     title: str
+    hub_task: str
     metrics: list[MetricRecord]
 
 

@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 from trainer.evaluation.report.content import Calibration, Cost, Figure
-from trainer.evaluation.report.results import TRAINED
 from trainer.evaluation.report.training import Line, speed
 from trainer.evaluation.run import Evaluation
 from trainer.evaluation.tasks.task import Scores
@@ -22,7 +21,7 @@ def figures(evaluation: Evaluation) -> list[Figure]:
         for scores in scored if job.task != _COST else ():
             for key, value in scores.figures.items():
                 if key != _ECE and not key.startswith("calibration_"):
-                    trained_on = job.language if job.task in TRAINED else None
+                    trained_on = evaluation.tasks[job.task].trained_on(job)
                     runs[job.task, key, trained_on, scores.language, job.model].append(value)
     return [
         Figure(task, key, model, trained_on, language, statistics.fmean(values))

@@ -9,14 +9,8 @@ import numpy as np
 from trainer.evaluation.report.content import Comparison, Result
 from trainer.evaluation.run import Evaluation
 from trainer.evaluation.statistics import interval, mean_over_seeds, paired
-from trainer.evaluation.tasks.task import Metric, Ratio
+from trainer.evaluation.tasks.task import Metric, Ratio, Scores
 
-# Tasks that train a model, on the labels of one language.
-TRAINED = frozenset({"tagging_probe", "tagging", "entities", "classification", "question_answering"})
-# Tasks whose units have as many tokens as a model's tokenizer makes of them.
-_PER_TOKEN = frozenset({"masked"})
-# A figure is marked as the best if chance would give such a difference less often than this.
-_SIGNIFICANCE = 0.05
 # Of all resamplings: a report of the same scores is the same.
 _SEED = 0
 
@@ -29,33 +23,40 @@ class Tested(NamedTuple):
     language: str
 
 
-class Averages:
-    """The ratios of an evaluation, averaged over seeds.
+class Average(NamedTuple):
+    """A model's ratio, averaged over seeds.
 
     Attributes:
-      ratios: by test data and metric, then by model.
-      seeds: by test data, then by model, how many runs were averaged.
+      seeds: how many runs were averaged.
+      questions: as in `Scores`.
     """
 
+    ratio: Ratio
+    seeds: int
+    questions: str | None
+
+
+class Averages:
+    """The ratios of an evaluation, averaged over seeds."""
+
     def __init__(self, evaluation: Evaluation):
-        runs: dict[tuple[Tested, str], dict[str, list[Ratio]]] = defaultdict(lambda: defaultdict(list))
+        runs: dict[tuple[Tested, str], dict[str, list[Scores]]] = defaultdict(lambda: defaultdict(list))
         for job, scored in evaluation.scores.items():
             for scores in scored:
-                data = Tested(job.task, job.language if job.task in TRAINED else None, scores.language)
-                for key, ratio in scores.ratios.items():
-                    runs[data, key][job.model].append(ratio)
-        self.ratios: Mapping[tuple[Tested, str], Mapping[str, Ratio]] = {
-            key: {model: mean_over_seeds(ratios) for model, ratios in by_model.items()}
-            for key, by_model in runs.items()
+                data = Tested(job.task, evaluation.tasks[job.task].trained_on(job), scores.language)
+                for key in scores.ratios:
+                    runs[data, key][job.model].append(scores)
+        self._averages: Mapping[tuple[Tested, str], Mapping[str, Average]] = {
+            (data, key): {model: _average(key, scored) for model, scored in by_model.items()}
+            for (data, key), by_model in runs.items()
         }
-        self.seeds = {key: {model: len(ratios) for model, ratios in by_model.items()} for key, by_model in runs.items()}
         self._evaluation = evaluation
 
-    def __iter__(self) -> Iterator[tuple[Tested, Metric, Mapping[str, Ratio]]]:
+    def __iter__(self) -> Iterator[tuple[Tested, Metric, Mapping[str, Average]]]:
         """In the order of tasks, metrics and languages; models in the order of the configuration."""
         for task in self._evaluation.tasks.values():
             for metric in task.metrics:
-                for (data, key), by_model in self.ratios.items():
+                for (data, key), by_model in self._averages.items():
                     if (data.task, key) == (task.key, metric.key):
                         yield (
                             data,
@@ -72,11 +73,10 @@ def results(averages: Averages, samples: int) -> list[Result]:
     """
     rows = []
     for data, metric, by_model in averages:
-        best = _best(data, metric, by_model, samples)
-        for model, ratio in by_model.items():
+        best = _best(metric, by_model, samples)
+        for model, (ratio, seeds, _) in by_model.items():
             units = len(ratio.numerators_U)
             low, high = interval(ratio, samples, _SEED) if units else (float("nan"), float("nan"))
-            seeds = averages.seeds[data, metric.key][model]
             rows.append(
                 Result(
                     data.task,
@@ -96,62 +96,66 @@ def results(averages: Averages, samples: int) -> list[Result]:
 
 
 def comparisons(averages: Averages, teachers: Mapping[str, Mapping[str, str]], samples: int) -> list[Comparison]:
-    """Each student against the teacher of the language that it was trained or scored on.
+    """Each student against the teacher of the language that it was trained or scored on, by the metrics that rank.
+
+    Retrieval is between two languages, which have no teacher in common.
 
     Args:
       teachers: by model and language.
     """
     rows = []
     for data, metric, by_model in averages:
-        for student, ratio in by_model.items():
+        for student, average in by_model.items() if metric.ranks else ():
             teacher = teachers[student].get(data.trained_on or data.language)
             if teacher is not None and teacher in by_model:
-                figures = _difference(data, metric, ratio, by_model[teacher], samples)
+                figures = _difference(metric, average, by_model[teacher], samples)
                 rows.append(
                     Comparison(data.task, metric.key, student, teacher, data.trained_on, data.language, *figures)
                 )
     return rows
 
 
+def _average(key: str, scored: list[Scores]) -> Average:
+    # All runs of a model on the same data were asked the same.
+    return Average(mean_over_seeds([scores.ratios[key] for scores in scored]), len(scored), scored[0].questions)
+
+
 def _difference(
-    data: Tested, metric: Metric, student: Ratio, teacher: Ratio, samples: int
+    metric: Metric, student: Average, teacher: Average, samples: int
 ) -> tuple[float | None, float | None, float | None, float | None, str]:
     """The last fields of a `Comparison`."""
-    if reason := _incomparable(data, student, teacher):
+    if reason := _incomparable(student, teacher):
         return None, None, None, None, reason
-    difference, (low, high), p = paired(student, teacher, samples, _SEED)
-    # The interval alone is too narrow where there are few units.
-    if (low > 0 or high < 0) and p < _SIGNIFICANCE:
-        verdict = "student is better" if (difference > 0) == metric.higher_is_better else "teacher is better"
-    else:
-        verdict = "no clear difference"
-    return difference, low, high, p, verdict
+    difference = paired(student.ratio, teacher.ratio, samples, _SEED)
+    verdict = "no clear difference"
+    if difference.is_clear:
+        verdict = "student is better" if (difference.value > 0) == metric.higher_is_better else "teacher is better"
+    return difference.value, difference.low, difference.high, difference.p, verdict
 
 
-def _best(data: Tested, metric: Metric, by_model: Mapping[str, Ratio], samples: int) -> str | None:
+def _best(metric: Metric, by_model: Mapping[str, Average], samples: int) -> str | None:
     """The model that is significantly better than all others; None where there is none.
 
     All of the paired tests have to reject, so no correction for their number is due (an intersection-union test, Berger 1982).
     """
-    values = {model: ratio.value for model, ratio in by_model.items() if np.isfinite(ratio.value)}
-    if len(values) < 2:
+    values = {model: value for model, average in by_model.items() if np.isfinite(value := average.ratio.value)}
+    if len(values) < 2 or not metric.ranks:
         return None
     best = (max if metric.higher_is_better else min)(values, key=values.__getitem__)
     for model in values.keys() - {best}:
-        if _incomparable(data, by_model[best], by_model[model]):
+        if _incomparable(by_model[best], by_model[model]):
             return None
-        _, (low, high), p = paired(by_model[best], by_model[model], samples, _SEED)
-        if p >= _SIGNIFICANCE or low <= 0 <= high:
+        if not paired(by_model[best].ratio, by_model[model].ratio, samples, _SEED).is_clear:
             return None
     return best
 
 
-def _incomparable(data: Tested, first: Ratio, second: Ratio) -> str:
+def _incomparable(first: Average, second: Average) -> str:
     """Why two models' figures on the same data cannot be compared; empty if they can."""
-    if len(first.numerators_U) != len(second.numerators_U):
+    if len(first.ratio.numerators_U) != len(second.ratio.numerators_U):
         return "not compared: the models were scored on different pieces of the text"
-    if not len(first.numerators_U):
+    if not len(first.ratio.numerators_U):
         return "not compared: there is nothing that was scored"
-    if data.task in _PER_TOKEN and not np.array_equal(first.denominators_U, second.denominators_U):
+    if first.questions != second.questions:
         return "not compared: the models cut the text into different tokens"
     return ""

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from trainer.evaluation.report.charts import reliability_chart
-from trainer.evaluation.report.content import Comparison, Content, HeatMap, Result
+from trainer.evaluation.report.content import Comparison, Content, HeatMap, MetricRecord, Result
 from trainer.evaluation.report.tables import NOTHING, Cell, Group, Row, Section, Table, formatted, number, text
 from trainer.evaluation.report.training_sections import curves_section, reaches_section
 
@@ -61,7 +61,7 @@ def _results(content: Content) -> Section | None:
     models = [model.name for model in content.models]
     by_metric = [
         (
-            f"{task.title}: {metric.title} ({_direction(metric.higher_is_better)})",
+            f"{task.title}: {_titled(metric)}",
             _of(content.results, task.key, metric.key),
         )
         for task in content.tasks
@@ -101,9 +101,7 @@ def _against_teachers(content: Content) -> Section | None:
         return None
     students = list(dict.fromkeys(comparison.student for comparison in content.comparisons))
     titles = {
-        (task.key, metric.key): f"{task.title}, {metric.title} ({_direction(metric.higher_is_better)})"
-        for task in content.tasks
-        for metric in task.metrics
+        (task.key, metric.key): f"{task.title}, {_titled(metric)}" for task in content.tasks for metric in task.metrics
     }
     tally = [Row(student, _tally(c for c in content.comparisons if c.student == student)) for student in students]
     header = ["student", "better than its teacher", "no clear difference", "worse", "not compared"]
@@ -120,7 +118,9 @@ def _against_teachers(content: Content) -> Section | None:
         "The student's value minus its teacher's on the same test data, with a 95 % interval (paired bootstrap); p is that "
         "of a paired randomization test. A difference is clear where the interval leaves out 0 and p < 0.05. An arrow leads "
         "from the language of training to that of the test.",
-        "Figures of masked tokens are compared only where student and teacher cut the text into the same tokens.",
+        "Figures of masked tokens are compared only where student and teacher are asked for the same tokens; the one with the "
+        "larger vocabulary has more to choose from. Figures that only describe, and retrieval, which is between two "
+        "languages, are not compared.",
     ]
     return Section("teachers", "Students against their teachers", paragraphs, tables)
 
@@ -229,13 +229,14 @@ def _models(content: Content) -> Section:
             [
                 text(model.model),
                 text(model.revision or "–"),
+                number(model.vocabulary_size, "{:,}"),
                 text(", ".join(model.languages) if model.languages else "all"),
                 text(", ".join(f"{language}: {teacher}" for language, teacher in model.teachers.items()) or "–"),
             ],
         )
         for model in content.models
     ]
-    header = ["model", "loaded from", "revision", "languages", "compared with"]
+    header = ["model", "loaded from", "revision", "tokens", "languages", "compared with"]
     return Section("models", "Models", [], [Table("The models", header, [Group("", rows)])])
 
 
@@ -249,5 +250,7 @@ def _interval(low: float | None, high: float | None, form: str = "{:.3f}") -> st
     return f"{formatted(low, form)} to {formatted(high, form)}"
 
 
-def _direction(higher_is_better: bool) -> str:
-    return "higher is better" if higher_is_better else "lower is better"
+def _titled(metric: MetricRecord) -> str:
+    """Its title, and which way is better if there is one."""
+    direction = " (higher is better)" if metric.higher_is_better else " (lower is better)"
+    return metric.title + direction * metric.ranks

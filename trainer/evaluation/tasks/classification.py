@@ -25,6 +25,7 @@ class Classification(LabelledTask[LabelledText]):
 
     key: ClassVar = "classification"
     title: ClassVar = "classification"
+    hub_task: ClassVar = "text-classification"
     section: ClassVar = "classification"
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
 

@@ -83,6 +83,10 @@ class LabelledTask(Task, Generic[Example]):
             for seed in (self.config.seeds if self.repeats else [None])
         ]
 
+    def trained_on(self, job: Job) -> str:
+        """The job's language."""
+        return job.language
+
 
 def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterable[tuple[str, str]]) -> list[str]:
     """The labels of the training files, sorted.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from trainer.evaluation.batches import batches_of, forward_of
-from trainer.evaluation.masking import MaskedText, mask_text
+from trainer.evaluation.masking import MaskedText, mask_text, questions
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.plain_text import PlainTextTask
 from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
@@ -22,14 +22,15 @@ _CHUNK = 2**24
 class Masked(PlainTextTask):
     """How well a model predicts masked tokens: 15 % of each record's, all of them replaced by the mask token.
 
-    Log-probabilities are over the model's whole vocabulary, so accuracy and nats compare only between models of one tokenizer.
+    Log-probabilities are over the model's whole vocabulary, so accuracy and nats compare only between models that are asked for
+    the same tokens; of two such, the one with the larger vocabulary has more to choose from.
     """
 
     key, title = "masked", "masked tokens"
     metrics: ClassVar = (
         Metric("accuracy", "accuracy"),
         Metric("nll", "nats a masked token", higher_is_better=False),
-        Metric("tail_mass", "tail mass", higher_is_better=False),
+        Metric("tail_mass", "tail mass", higher_is_better=False, ranks=False),
     )
     needs_mask_token = True
     settings = ("max_length", "top_k")
@@ -45,7 +46,8 @@ class Masked(PlainTextTask):
             key: Ratio(np.bincount(masked.record_M, values_M, len(records)), counts_U)
             for key, values_M in values.items()
         }
-        return [Scores(job.language, ratios, calibration(predicted.confidence_M, predicted.is_correct_M))]
+        figures = calibration(predicted.confidence_M, predicted.is_correct_M)
+        return [Scores(job.language, ratios, figures, questions(masked, records, model.tokenizer(job.language)))]
 
 
 class Predicted(NamedTuple):

@@ -31,6 +31,7 @@ class QuestionAnswering(LabelledTask[Question]):
 
     key: ClassVar = "question_answering"
     title: ClassVar = "question answering"
+    hub_task: ClassVar = "question-answering"
     section: ClassVar = "question_answering"
     metrics: ClassVar = (Metric("f1", "F1"), Metric("exact_match", "exact match"))
 

@@ -38,6 +38,7 @@ class Retrieval(Task):
 
     key: ClassVar = "retrieval"
     title: ClassVar = "retrieval"
+    hub_task: ClassVar = "sentence-similarity"
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
 
     def __init__(self, config: EvaluationConfig, pairs: Mapping[str, _Pairs]):
@@ -80,9 +81,11 @@ class Retrieval(Task):
         layer = int(np.argmax([right_U.sum() for right_U in right_LU]))
         forth_U, back_U = self._neighbours(model, pairs.languages, pairs.scored)[layer]
         source, target = pairs.languages
+        ways = [f"{source}→{target}", f"{target}→{source}{' back' * (source == target)}"]
         return [
-            Scores(f"{one}→{other}", {"accuracy": Ratio(right_U, np.ones(len(right_U)))}, {"layer": layer})
-            for one, other, right_U in ((source, target, forth_U), (target, source, back_U))
+            # With the name of the pair, since several pairs may have the same languages.
+            Scores(f"{job.language}: {way}", {"accuracy": Ratio(right_U, np.ones(len(right_U)))}, {"layer": layer})
+            for way, right_U in zip(ways, (forth_U, back_U), strict=True)
         ]
 
     def _neighbours(

@@ -24,11 +24,14 @@ class Metric:
       key: its name in files, such as `bits_per_character`.
       title: its name in reports, such as "bits per character".
       higher_is_better: which way is better.
+      ranks: whether a better value makes a better model. Other metrics only describe: no value is marked as the best, and
+        none decides between a student and its teacher.
     """
 
     key: str
     title: str
     higher_is_better: bool = True
+    ranks: bool = True
 
 
 @dataclass(frozen=True)
@@ -57,11 +60,14 @@ class Scores:
       language: of the test data.
       ratios: by the key of the metric.
       figures: further numbers, which have no interval.
+      questions: sha256 over what the model was asked, where that depends on its tokenizer; None where all models are asked
+        the same. Only answers to the same questions compare.
     """
 
     language: str
     ratios: dict[str, Ratio]
     figures: dict[str, float] = field(default_factory=dict)
+    questions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,7 @@ class Task(ABC):
     Attributes:
       key, title: its name in files and in reports.
       metrics: the first is the one that summaries show.
+      hub_task: what a hub calls the task, in model cards.
       needs_mask_token: whether models without a mask token are refused.
       fingerprint: sha256 over the data and the settings that decide the scores.
     """
@@ -92,6 +99,7 @@ class Task(ABC):
     key: ClassVar[str]
     title: ClassVar[str]
     metrics: ClassVar[Sequence[Metric]]
+    hub_task: ClassVar[str] = "fill-mask"
     needs_mask_token: ClassVar[bool] = False
     fingerprint: str
 
@@ -107,6 +115,10 @@ class Task(ABC):
     @abstractmethod
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """The jobs of one model."""
+
+    def trained_on(self, job: Job) -> str | None:
+        """The language of the labels that a job trains on; None where it trains nothing."""
+        return None
 
     @abstractmethod
     def run(self, job: Job, model: Model) -> list[Scores]:

@@ -5,7 +5,7 @@ A word's label is learned and predicted at its first token, as is usual.
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
@@ -31,6 +31,8 @@ class WordLabels(LabelledTask[Sentence]):
     Attributes:
       labels: those of the training files, sorted.
     """
+
+    hub_task: ClassVar = "token-classification"
 
     def __init__(
         self, config: EvaluationConfig, train: Mapping[str, list[Sentence]], test: Mapping[str, list[Sentence]]

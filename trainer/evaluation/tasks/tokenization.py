@@ -22,9 +22,9 @@ class Tokenization(PlainTextTask):
 
     key, title = "tokenization", "tokenization"
     metrics: ClassVar = (
-        Metric("tokens_per_word", "tokens a word", higher_is_better=False),
-        Metric("whole_words", "words kept whole"),
-        Metric("unknown_rate", "unknown characters", higher_is_better=False),
+        Metric("tokens_per_word", "tokens a word", higher_is_better=False, ranks=False),
+        Metric("whole_words", "words kept whole", ranks=False),
+        Metric("unknown_rate", "unknown characters", higher_is_better=False, ranks=False),
     )
     settings = ("max_length",)
 

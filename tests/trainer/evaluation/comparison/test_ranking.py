@@ -93,3 +93,11 @@ def test_the_same_scores_give_the_same_ranking():
 
 def test_no_candidates_no_choice():
     assert rank("de", [], SAMPLES).chosen is None
+
+
+def test_an_interval_without_zero_is_not_enough():
+    """With five records the interval of the difference is too narrow; the test of exchanges tells nothing."""
+    ranking = rank("de", [measured("a", records=5), measured("b", 0.2, records=5)], SAMPLES)
+    difference = ranking.candidates[1].differences["bits_per_character"]
+    assert difference.low > 0 and difference.p > 0.05
+    assert ranking.candidates[1].worse_than == [] and ranking.tied == ["b"]

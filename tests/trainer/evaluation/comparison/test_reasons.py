@@ -19,7 +19,7 @@ def test_a_clear_difference_is_told_from_both_sides():
 
 def test_equal_ones_say_what_decides():
     text = said(measured("a"), measured("b"))
-    beginning = "no clear difference to {}: +0.000 [+0.000, +0.000] bits per character, at equal cost; "
+    beginning = "no clear difference to {}: +0.000 [+0.000, +0.000] bits per character, p = 1, at equal cost; "
     assert text["a"] == [beginning.format("b") + "taken because it comes first in the configuration"]
     assert text["b"] == [beginning.format("a") + "not taken because it comes later in the configuration"]
     text = said(measured("a"), measured("b", operations=80))

@@ -12,14 +12,19 @@ from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
 
 
 class NamedTask:
-    def __init__(self, key: str, higher_is_better: bool = True):
-        self.key, self.title, self.metrics = key, key, (Metric("m", "m", higher_is_better),)
+    def __init__(self, key: str, higher_is_better: bool = True, ranks: bool = True):
+        self.key, self.title, self.metrics = key, key, (Metric("m", "m", higher_is_better, ranks),)
+
+    def trained_on(self, job):
+        return None
 
 
-def made(task: NamedTask, by_model: Mapping[str, tuple]) -> Averages:
+def made(task: NamedTask, by_model: Mapping[str, tuple], questions: Mapping[str, str] = {}) -> Averages:
     """Of one test set, whose numerators and denominators are given by model."""
     scores = {
-        Job(task.key, model, "de"): [Scores("de", {"m": Ratio(*(np.array(part, float) for part in parts))})]
+        Job(task.key, model, "de"): [
+            Scores("de", {"m": Ratio(*(np.array(part, float) for part in parts))}, questions=questions.get(model))
+        ]
         for model, parts in by_model.items()
     }
     return Averages(Evaluation(None, {task.key: task}, dict.fromkeys(by_model), scores))
@@ -77,14 +82,23 @@ def test_no_clear_difference():
     assert comparison.verdict == "no clear difference" and comparison.low < 0 < comparison.high and comparison.p > 0.05
 
 
-def test_masked_tokens_are_compared_only_where_the_tokens_are_the_same():
-    other = {"a": (ONES, ONES), "b": (ONES * 0, ONES * 2)}
-    comparison = compared(made(NamedTask("masked"), other))
+def test_only_answers_to_the_same_questions_are_compared():
+    """As many of them are not enough."""
+    parts = {"a": (ONES, ONES), "b": (ONES * 0, ONES)}
+    averages = made(NamedTask("t"), parts, {"a": "these", "b": "those"})
+    comparison = compared(averages)
     assert comparison.verdict == "not compared: the models cut the text into different tokens"
     assert (comparison.difference, comparison.low, comparison.high, comparison.p) == (None, None, None, None)
-    assert not any(r.is_best for r in results(made(NamedTask("masked"), other), 500))
+    assert not any(r.is_best for r in results(averages, 500))
+    assert compared(made(NamedTask("t"), parts, {"a": "these", "b": "these"})).verdict == "student is better"
     # F1 has other denominators for every model.
-    assert compared(made(NamedTask("entities"), other)).verdict == "student is better"
+    assert compared(made(NamedTask("t"), parts | {"b": (ONES * 0, ONES * 2)})).verdict == "student is better"
+
+
+def test_what_only_describes_has_no_best_and_no_verdict():
+    averages = made(NamedTask("t", ranks=False), {"a": (ONES, ONES), "b": (ONES * 0, ONES)})
+    assert not any(r.is_best for r in results(averages, 500))
+    assert comparisons(averages, {"a": {"de": "b"}, "b": {}}, 500) == []
 
 
 def test_other_units_are_not_compared():

@@ -56,7 +56,7 @@ def test_accuracy_is_that_of_a_plain_loop(tmp_path, teachers, validation):
     (job,) = task.jobs("s", config.models["s"])
     assert (job.language, job.seed) == ("p", None)
     forth, back = task.run(job, load_model(config, "s"))
-    assert [forth.language, back.language] == ["en→ru", "ru→en"]
+    assert [forth.language, back.language] == ["p: en→ru", "p: ru→en"]
 
     def lines(rows):
         return [sources[row] for row in rows], [targets[row] for row in rows]
@@ -85,3 +85,18 @@ def test_the_pairs_are_in_the_fingerprint(tmp_path):
         ).fingerprint
 
     assert fingerprint("река") == fingerprint("река") != fingerprint("дом")
+
+
+def test_each_way_of_each_pair_has_a_name_of_its_own(tmp_path, teachers):
+    """Else two corpora of the same languages would look like two runs on one."""
+    files = write(tmp_path, "test", world.sentences("en", 10), world.sentences("ru", 10))
+    given = {
+        "p": {"languages": ["en", "ru"], "files": files},
+        "q": {"languages": ["en", "ru"], "files": files},
+        "r": {"languages": ["en", "en"], "files": [files[0], files[0]]},
+    }
+    config = evaluation(tmp_path, models={"m": {"model": str(teachers / "en-wordpiece")}}, retrieval=given)
+    task = Retrieval.from_config(config)
+    model = load_model(config, "m")
+    names = [scores.language for job in task.jobs("m", config.models["m"]) for scores in task.run(job, model)]
+    assert names == ["p: en→ru", "p: ru→en", "q: en→ru", "q: ru→en", "r: en→en", "r: en→en back"]
