@@ -42,6 +42,16 @@ def expanded(value: str) -> str:
 PathOrUrl = Annotated[str, AfterValidator(expanded)]
 
 
+def _local(value: str) -> str:
+    if "://" in value:
+        raise ValueError("must be a local folder; copy it to a bucket afterwards")
+    return value
+
+
+# The type of a field that is a folder on this machine.
+LocalFolder = Annotated[PathOrUrl, AfterValidator(_local)]
+
+
 def path_option(value: str, option: str) -> str:
     """`expanded` for a command-line option: raises UserError, which names the option."""
     try:

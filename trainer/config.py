@@ -3,11 +3,11 @@
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from schemas.config import Config, Unrecorded, fault_at
 from schemas.names import Name
-from schemas.paths import PathOrUrl
+from schemas.paths import LocalFolder, PathOrUrl
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
 Value = bool | int | float | str | None
@@ -215,7 +215,7 @@ class TrainerConfig(Config):
         "keep_checkpoints": "save_total_limit",
     }
 
-    output: Unrecorded[PathOrUrl] = Field(description="local folder for the student, its checkpoints and its logs")
+    output: Unrecorded[LocalFolder] = Field(description="local folder for the student, its checkpoints and its logs")
     predictions: Unrecorded[Folders] = Field(
         description="folder or fsspec URL that the pipeline wrote, or a list: a folder, and those that extend it"
     )
@@ -282,13 +282,6 @@ class TrainerConfig(Config):
         2, ge=1, description="the last so many are kept, and that of the best evaluation"
     )
     model_card: Unrecorded[ModelCardConfig] = ModelCardConfig()
-
-    @field_validator("output")
-    @classmethod
-    def _local(cls, value: str) -> str:
-        if "://" in value:
-            raise ValueError("must be a local folder; copy it to a bucket afterwards")
-        return value
 
     @property
     def last_steps(self) -> list[int]:

@@ -22,7 +22,7 @@ class MadeUpTask(Task):
     """A task that only says what it is called."""
 
     def __init__(self, key: str, title: str, *metrics: Metric):
-        self.key, self.title, self.metrics, self.fingerprint = key, title, metrics, key
+        self.key, self.title, self.metrics = key, title, metrics
 
     @classmethod
     def from_config(cls, config):
@@ -32,6 +32,16 @@ class MadeUpTask(Task):
         raise NotImplementedError
 
     def run(self, job, model):
+        raise NotImplementedError
+
+    def languages(self, job):
+        raise NotImplementedError
+
+    def content(self, job):
+        raise NotImplementedError
+
+    @property
+    def max_length(self):
         raise NotImplementedError
 
     def trained_on(self, job):

@@ -10,6 +10,7 @@ import argparse
 
 from schemas.cli import command_parser
 from schemas.config import OVERRIDES_HELP, describe_fields, load_config
+from schemas.paths import check_output_file
 from trainer.evaluation.config import EvaluationConfig
 
 
@@ -36,12 +37,17 @@ def _run(path: str, overrides: list[str]) -> int:
     from trainer.evaluation.comparison.compare import compare
     from trainer.evaluation.comparison.corpora import count_bytes
     from trainer.evaluation.comparison.outputs import write_comparison
+    from trainer.evaluation.report.collect import check_folders
     from trainer.evaluation.report.write import write_report
     from trainer.evaluation.run import run_evaluation
 
     disable_progress_bar()
-    # Counted first, so that a file that is missing is known before models run.
-    corpus_bytes = count_bytes(config.comparison.corpora) if config.comparison else {}
+    # What is read or written after models ran is tried before they run.
+    corpus_bytes = {}
+    if config.comparison:
+        check_output_file(config.comparison.routing)
+        corpus_bytes = count_bytes(config.comparison.corpora)
+    check_folders(config)
     evaluation = run_evaluation(config)
     print(write_report(evaluation))
     if config.comparison:

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from schemas.config import Config, Unrecorded
 from schemas.corpus.config import Text
 from schemas.names import Name
-from schemas.paths import PathOrUrl
+from schemas.paths import LocalFolder, PathOrUrl
 from schemas.vocabulary import FIXED_COLUMNS
 
 Files = Annotated[
@@ -40,6 +40,10 @@ class ModelConfig(Config):
     teachers: dict[Name, Name] = Field(
         {}, description="by language, the model of this configuration that it is compared with"
     )
+
+    def is_for(self, language: str) -> bool:
+        """Whether the model was made for a language."""
+        return self.languages is None or language in self.languages
 
 
 class LabelledConfig(Config):
@@ -100,7 +104,7 @@ class ComparisonConfig(Config):
 class EvaluationConfig(Config):
     """What is evaluated on what."""
 
-    output: Unrecorded[PathOrUrl] = Field(description="local folder for scores and report")
+    output: Unrecorded[LocalFolder] = Field(description="local folder for scores and report")
     models: dict[Name, ModelConfig] = Field(min_length=1, description="the models by name")
     text: dict[Name, Text] = Field(
         {},
@@ -123,7 +127,9 @@ class EvaluationConfig(Config):
     retrieval: dict[Name, ParallelConfig] = Field({}, description="by a name of your choice, two parallel files")
     comparison: ComparisonConfig | None = Field(None, description="which models are the better teachers")
     fine_tuning: FineTuningConfig = FineTuningConfig()
-    seeds: list[int] = Field([0], min_length=1, description="fine-tuned tasks are repeated with each, and averaged")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
+        [0], min_length=1, description="fine-tuned tasks are repeated with each, and averaged"
+    )
     bootstrap_samples: int = Field(1000, ge=100, description="resamplings of the sentences behind an interval")
     max_length: int = Field(
         128, ge=8, description="tokens of a piece of text, special ones included; longer lines are cut into pieces"
@@ -144,6 +150,30 @@ class EvaluationConfig(Config):
                 if teacher not in self.models:
                     raise ValueError(f"models.{name}.teachers.{language}: there is no model {teacher!r} in `models`")
         return self
+
+    @model_validator(mode="after")
+    def _languages(self):
+        sections = (
+            self.text, self.minimal_pairs, self.tagging, self.entities, self.classification, self.question_answering,
+            *(pair.languages for pair in self.retrieval.values()),
+        )  # fmt: skip
+        known = {language for section in sections for language in section}
+        for name, model in self.models.items():
+            for field, given in (("languages", model.languages or ()), ("teachers", model.teachers)):
+                # Without any section, that is what is wrong.
+                if stray := [language for language in given if known and language not in known]:
+                    raise ValueError(
+                        f"models.{name}.{field}: nothing is evaluated in the language {stray[0]!r}, only in "
+                        f"{', '.join(sorted(known))}"
+                    )
+        return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _different(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError("has a seed twice; the same seed gives the same scores")
+        return value
 
     @model_validator(mode="after")
     def _comparison(self):

@@ -17,7 +17,7 @@ from schemas.ragged import batches_by_length, pad
 
 # float32 keeps 24 bits; sums of about a thousand terms in another order lose about eight of them. A row or a padding
 # token in the wrong place changes logits by amounts of their order of magnitude.
-_TOLERANCE = 2.0**-16
+TOLERANCE = 2.0**-16
 
 
 class MaskedForward:
@@ -99,7 +99,7 @@ class MaskedForward:
         expected_BLV = self._run(both_BL, None).float()
         if expected_BLV.shape[:2] != both_BL.shape or not torch.isfinite(expected_BLV).all():
             raise UserError(f"{where}: its model does not give finite logits at each token; it cannot be evaluated")
-        tolerance = _TOLERANCE * float(expected_BLV.abs().max())
+        tolerance = TOLERANCE * float(expected_BLV.abs().max())
         expected_MV = expected_BLV.flatten(0, 1)
         self.padding_matters, self.head_everywhere = True, False
         rows_M = np.array([1, size - 1, size, size + 2])

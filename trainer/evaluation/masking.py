@@ -70,7 +70,7 @@ def questions(masked: MaskedText, records: Sequence[str], tokenizer: PreTrainedT
 
     It compares tokenizers that write their tokens alike, as those of a student and of its teacher do.
     """
-    texts = {label: tokenizer.decode([label]).strip() for label in np.unique(masked.labels_M).tolist()}
+    texts = {label: str(tokenizer.decode([label])).strip() for label in np.unique(masked.labels_M).tolist()}
     digest = hashlib.sha256()
     for record, start, label in zip(
         *(x.tolist() for x in (masked.record_M, masked.starts_M, masked.labels_M)), strict=True

@@ -51,7 +51,7 @@ class Model:
     @cached_property
     def masked_lm(self) -> PreTrainedModel:
         """The masked LM in float32, in evaluation mode. UserError where a part of it would be made up at random."""
-        return self._with_weights(AutoModelForMaskedLM).to(self.device).eval()
+        return self._with_weights(AutoModelForMaskedLM).to(self.device).eval()  # type: ignore[arg-type]
 
     @property
     def encoder(self) -> PreTrainedModel:
@@ -64,7 +64,7 @@ class Model:
         Raises:
           UserError: it cannot be loaded so, or a part of the encoder would be drawn too.
         """
-        return self._with_weights(auto_class, **settings).to(self.device)
+        return self._with_weights(auto_class, **settings).to(self.device)  # type: ignore[arg-type]
 
     def check_weights(self, auto_class: Any) -> None:
         """Raises what loading the model with such a head would raise, but reads no more than the headers of its weights."""
@@ -80,8 +80,8 @@ class Model:
         digest = hashlib.sha256(self._config.tokenizer.encode())
         folder = Path(self._config.model)
         if not folder.is_dir():
-            file = self._file("config.json")
-            digest.update(f"{self._config.model} {extract_commit_hash(file, None) or self._revision}".encode())
+            config = self._file("config.json")
+            digest.update(f"{self._config.model} {extract_commit_hash(config, None) or self._revision}".encode())
             return digest.hexdigest()
         files = [*folder.iterdir(), *(folder / TOKENIZERS).rglob("*")]
         for file in sorted(file for file in files if file.suffix in {".json", ".safetensors", ".txt", ".model", ".py"}):
@@ -92,7 +92,8 @@ class Model:
 
     def _tokenizer(self, language: str | None) -> PreTrainedTokenizerFast:
         """The tokenizer that reads a language (None: the model's first). UserError where there is none that is fast."""
-        source, revision = self._config.model, self._revision
+        source = self._config.model
+        revision: str | None = self._revision
         if language and self._config.tokenizer == "language":
             files = [self._file(f"{TOKENIZERS}/{language}/{name}") for name in (TOKENIZER_FILE, CONFIG_FILE)]
             if files[-1] is not None:

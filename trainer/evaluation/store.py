@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,30 +13,37 @@ from trainer.evaluation.tasks.task import Job, Ratio, Scores
 FOLDER = "scores"
 
 
+class Kept(NamedTuple):
+    """The scores of a job, and how long it took."""
+
+    scores: list[Scores]
+    seconds: float
+
+
 class Store:
     """The scores below an output folder."""
 
     def __init__(self, output: str):
         self._folder = Path(output) / FOLDER
 
-    def get(self, job: Job, fingerprint: str) -> list[Scores] | None:
-        """The scores of a job; None where it was not done, or with other data, settings or weights."""
+    def get(self, job: Job, fingerprint: str) -> Kept | None:
+        """What is kept of a job; None where it was not done, or with other data, settings, weights or code."""
         try:
-            kept = json.loads(self._path(job).read_text())
-            return (
-                [_scores_from_json(scores) for scores in kept["scores"]] if kept["fingerprint"] == fingerprint else None
-            )
+            content = json.loads(self._path(job).read_text())
+            if content["fingerprint"] != fingerprint:
+                return None
+            return Kept([_scores_from_json(scores) for scores in content["scores"]], float(content["seconds"]))
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def put(self, job: Job, fingerprint: str, scores: list[Scores], seconds: float) -> None:
-        """Keeps the scores of a job, which took `seconds`."""
-        content = {"fingerprint": fingerprint, "seconds": seconds, "scores": [_scores_to_json(s) for s in scores]}
+    def put(self, job: Job, fingerprint: str, kept: Kept) -> None:
+        """Keeps the scores of a job."""
+        content = {
+            "fingerprint": fingerprint,
+            "seconds": kept.seconds,
+            "scores": [_scores_to_json(scores) for scores in kept.scores],
+        }
         write_bytes(str(self._path(job)), json.dumps(content).encode())
-
-    def seconds(self, job: Job) -> float:
-        """How long a kept job took."""
-        return float(json.loads(self._path(job).read_text())["seconds"])
 
     def _path(self, job: Job) -> Path:
         seed = "" if job.seed is None else f"-{job.seed}"
@@ -43,7 +51,7 @@ class Store:
 
 
 def job_fingerprint(task_fingerprint: str, model_fingerprint: str) -> str:
-    """sha256 over everything that decides a job's scores, but for its language and seed."""
+    """sha256 over everything that decides a job's scores, but for its seed."""
     return hashlib.sha256(f"{task_fingerprint} {model_fingerprint}".encode()).hexdigest()
 
 

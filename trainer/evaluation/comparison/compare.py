@@ -39,8 +39,7 @@ def compare(evaluation: Evaluation, corpus_bytes: Mapping[str, int]) -> list[Ran
 
 def candidates_of(config: EvaluationConfig, language: str) -> list[str]:
     """The candidates for one language, in the configuration's order."""
-    made_for = {name: config.models[name].languages for name in config.candidates}
-    return [name for name, languages in made_for.items() if languages is None or language in languages]
+    return [name for name in config.candidates if config.models[name].is_for(language)]
 
 
 def _measured(evaluation: Evaluation, name: str, language: str, corpus_bytes: int | None) -> Measured:

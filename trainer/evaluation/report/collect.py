@@ -6,7 +6,8 @@ from schemas.errors import printable
 from schemas.paths import local_path
 from schemas.secrets import without_secrets
 from schemas.storage import join
-from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
+from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.report.content import Content, HeatMap, MetricRecord, ModelRecord, TaskRecord
 from trainer.evaluation.report.figures import calibrations, costs, figures
 from trainer.evaluation.report.heat_maps import merged_overlap, overlap, transfer
@@ -29,7 +30,7 @@ def content_of(evaluation: Evaluation) -> Content:
     ]
     averages = Averages(evaluation)
     reached = results(averages, config.bootstrap_samples)
-    lines = training_lines({name: folder for name, model in config.models.items() if (folder := _folder(model.model))})
+    lines = training_lines(_folders(config))
     all_curves = curves(lines)
     return Content(
         title=printable(Path(config.output).resolve().name),
@@ -59,21 +60,32 @@ def content_of(evaluation: Evaluation) -> Content:
     )
 
 
+def check_folders(config: EvaluationConfig) -> None:
+    """Reads what lies beside the weights of models, as the report will. UserError names the file that is bad."""
+    training_lines(_folders(config))
+    for folder in _folders(config).values():
+        _vocabulary(folder)
+
+
 def _overlap(evaluation: Evaluation) -> list[HeatMap]:
     maps = []
     if len(evaluation.models) > 1:
         tokens = {name: model.tokenizer(None).get_vocab().keys() for name, model in evaluation.models.items()}
         maps.append(overlap(tokens))
-    for name, model in evaluation.config.models.items():
-        folder = _folder(model.model)
-        if folder and (Path(folder) / VOCABULARY_FILE).is_file():
-            vocabulary = read_vocabulary(join(folder, VOCABULARY_FILE))
-            if len(vocabulary.teacher_ids) > 1:
-                maps.append(merged_overlap(name, vocabulary))
+    for name, folder in _folders(evaluation.config).items():
+        vocabulary = _vocabulary(folder)
+        if vocabulary and len(vocabulary.teacher_ids) > 1:
+            maps.append(merged_overlap(name, vocabulary))
     return maps
 
 
-def _folder(model: str) -> str | None:
-    """The local folder of a model; None if it is on a hub."""
-    path = local_path(model)
-    return path if path and Path(path).is_dir() else None
+def _vocabulary(folder: str) -> Vocabulary | None:
+    """The merged vocabulary in the folder of a model, if it is there."""
+    file = join(folder, VOCABULARY_FILE)
+    return read_vocabulary(file) if Path(file).is_file() else None
+
+
+def _folders(config: EvaluationConfig) -> dict[str, str]:
+    """By name, the folders of the models that are not on a hub."""
+    paths = {name: local_path(model.model) for name, model in config.models.items()}
+    return {name: path for name, path in paths.items() if path and Path(path).is_dir()}

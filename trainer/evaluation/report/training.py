@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from schemas.errors import UserError, first_line
 from schemas.names import Name
@@ -45,7 +45,7 @@ def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
         path = Path(folder) / METRICS_FILE
         try:
             lines[model] = [Line.model_validate(line) for line in read_metrics(path)]
-        except ValidationError as error:
+        except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors too.
             raise UserError(f"{path}: not metrics of this trainer ({first_line(error)}); move it elsewhere") from None
     return {model: of_model for model, of_model in lines.items() if of_model}
 

@@ -17,15 +17,12 @@ from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
 
 
 class Classification(LabelledTask[LabelledText]):
-    """The share of sentences, or pairs, with the right label.
-
-    Attributes:
-      labels: those of the training files, sorted.
-    """
+    """The share of sentences, or pairs, with the right label."""
 
     key: ClassVar = "classification"
     title: ClassVar = "classification"
     hub_task: ClassVar = "text-classification"
+    auto_class: ClassVar = AutoModelForSequenceClassification
     section: ClassVar = "classification"
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
 
@@ -35,7 +32,7 @@ class Classification(LabelledTask[LabelledText]):
         super().__init__(config, train, test)
         self.labels = known_labels(
             self.section,
-            {language: (example.label for example in examples) for language, examples in train.items()},
+            {language: (example.label for example in examples) for language, examples in self.train.items()},
             ((example.where, example.label) for examples in test.values() for example in examples),
         )
         everything = [example for files in (train, test) for examples in files.values() for example in examples]
@@ -52,7 +49,7 @@ class Classification(LabelledTask[LabelledText]):
         return read_labelled_texts(files)
 
     @staticmethod
-    def content(example: LabelledText) -> Any:
+    def example_content(example: LabelledText) -> Any:
         """Its sentences and label."""
         return [example.texts, example.label]
 
@@ -66,7 +63,7 @@ class Classification(LabelledTask[LabelledText]):
         ]
         tuned = fine_tune(
             model,
-            AutoModelForSequenceClassification,
+            self.auto_class,
             examples,
             DataCollatorWithPadding(model.tokenizer(job.language)),
             self.settings,

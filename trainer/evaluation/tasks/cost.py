@@ -16,6 +16,7 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import PreTrainedModel
 
 from trainer.evaluation.batches import Batch, batches_of, forward_of
+from trainer.evaluation.devices import device_of
 from trainer.evaluation.masked_forward import MaskedForward
 from trainer.evaluation.masking import SHARE, mask_text
 from trainer.evaluation.models import Model
@@ -42,7 +43,11 @@ class Cost(PlainTextTask):
     key, title = "cost", "cost"
     metrics: ClassVar = ()
     needs_mask_token = True
-    settings = ("max_length",)
+    settings = ("max_length", "batch_tokens")
+
+    def content(self, job: Job) -> Any:
+        """As of all tasks on text, and the device, which decides speed and memory."""
+        return [super().content(job), str(device_of(self.config.device))]
 
     def run(self, job: Job, model: Model) -> list[Scores]:
         """Measures a model on one language's text."""

@@ -1,16 +1,21 @@
 """Forward passes in batches of similar length."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import DataCollatorWithPadding, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers.utils import ModelOutput
 
-from schemas.ragged import batches_by_length
+from schemas.ragged import batches_by_length, pad
+from trainer.evaluation.masked_forward import TOLERANCE
 from trainer.evaluation.models import Model
 
 Inputs = dict[str, list[int]]
+
+# Lengths with which padding is tried out: even and odd ones, for models that pool.
+_TRIED = 4
 
 
 def encode(model: Model, tokenizer: PreTrainedTokenizerFast, *texts: Any, **settings: Any) -> Any:
@@ -31,15 +36,46 @@ def forward_by_length(
 ) -> Iterator[tuple[list[int], Any]]:
     """The numbers of the inputs of each batch, and the model's output for it, padded on the right.
 
-    Inputs without tokens are left out.
+    Inputs without tokens are left out. Where padding reaches the other tokens, which is tried out first, batches hold inputs
+    of one length, so that no output depends on what else is in its batch.
 
     Args:
       batch_tokens: the most tokens of a padded batch, unless a single input has more.
       options: further arguments of the model, such as `output_hidden_states`.
     """
-    collate = DataCollatorWithPadding(tokenizer)
-    lengths = np.array([len(one["input_ids"]) for one in inputs])
-    for batch_rows in batches_by_length(lengths, np.flatnonzero(lengths), batch_tokens):
-        rows = batch_rows.tolist()
-        batch = collate([inputs[row] for row in rows])
-        yield rows, model(**{name: values.to(model.device) for name, values in batch.items()}, **options)
+    lengths = np.array([len(one["input_ids"]) for one in inputs], np.int64)
+    fillers = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
+
+    def run(rows: np.ndarray) -> Any:
+        batch = {}
+        for name in inputs[rows[0]]:
+            values = np.concatenate([np.array(inputs[row][name], np.int64) for row in rows])
+            padded, _ = pad(values, lengths[rows], fillers.get(name, 0))
+            batch[name] = torch.from_numpy(padded).to(model.device)
+        return model(**batch, **options)
+
+    sets = [np.flatnonzero(lengths)]
+    if _padding_matters(run, lengths):
+        sets = [np.flatnonzero(lengths == length) for length in np.unique(lengths[lengths > 0])]
+    for same in sets:
+        for rows in batches_by_length(lengths, same, batch_tokens):
+            yield rows.tolist(), run(rows)
+
+
+def _padding_matters(run: Callable[[np.ndarray], Any], lengths: np.ndarray) -> bool:
+    """Whether a sequence beside a longer one has other outputs than alone. Tried with a few of the lengths that there are."""
+    different, rows = np.unique(lengths, return_index=True)
+    rows = rows[different > 0]
+    return any(not _same(run(rows[[place]]), run(rows[[place, -1]])) for place in range(len(rows) - 1)[:_TRIED])
+
+
+def _same(alone: Any, beside: Any) -> bool:
+    """Whether a model's output for a sequence is the first of its output for several, as far as that is not padding."""
+    if isinstance(alone, torch.Tensor):
+        first = beside[:1][tuple(slice(size) for size in alone.shape)]
+        return bool(((alone - first).abs() <= TOLERANCE * alone.abs().max()).all())
+    return all(_same(*pair) for pair in zip(_parts(alone), _parts(beside), strict=True))
+
+
+def _parts(output: Any) -> Any:
+    return output.to_tuple() if isinstance(output, ModelOutput) else output

@@ -4,15 +4,13 @@ A model is trained on the labels of one language, and tested on the test files o
 matrix.
 """
 
-import hashlib
-import json
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from schemas.errors import UserError
 from trainer.evaluation.config import EvaluationConfig, FineTuningConfig, LabelledConfig, ModelConfig
-from trainer.evaluation.tasks.task import Job, Task
+from trainer.evaluation.tasks.task import Job, Task, sha256_of
 
 Example = TypeVar("Example")
 
@@ -23,28 +21,28 @@ class LabelledTask(Task, Generic[Example]):
     Attributes:
       section: of the configuration, which gives the files.
       repeats: whether a model is trained once with each seed.
+      used_settings: the fields of `fine_tuning` that decide its scores, besides `max_train_examples`.
+      train, test: the examples by language, of those to train on only as many as are used.
+      labels: those of `train`, sorted; empty where labels are not of a fixed set.
     """
 
     section: ClassVar[str]
     repeats: ClassVar[bool] = True
+    used_settings: ClassVar[tuple[str, ...]] = ("learning_rate", "epochs", "batch_size", "max_length")
+    needs_pad_token: ClassVar[bool] = True
+    labels: Sequence[str] = ()
 
     def __init__(self, config: EvaluationConfig, train: Mapping[str, list[Example]], test: Mapping[str, list[Example]]):
         self.config = config
         self.train = {language: examples[: self.settings.max_train_examples] for language, examples in train.items()}
         self.test = test
-        files = {"train": self.train, "test": self.test}
-        self.fingerprint = _sha256(
-            {
-                "task": self.key,
-                "settings": self.settings.model_dump(mode="json"),
-                "files": {
-                    use: {
-                        language: [self.content(example) for example in examples] for language, examples in by.items()
-                    }
-                    for use, by in files.items()
-                },
+        self._sha256 = {
+            use: {
+                language: sha256_of([self.example_content(example) for example in examples])
+                for language, examples in by_language.items()
             }
-        )
+            for use, by_language in (("train", self.train), ("test", self.test))
+        }
 
     @classmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
@@ -66,7 +64,7 @@ class LabelledTask(Task, Generic[Example]):
 
     @staticmethod
     @abstractmethod
-    def content(example: Example) -> Any:
+    def example_content(example: Example) -> Any:
         """What of an example decides the scores, as a JSON value."""
 
     @property
@@ -79,7 +77,7 @@ class LabelledTask(Task, Generic[Example]):
         return [
             Job(self.key, name, language, seed)
             for language in self.train
-            if model.languages is None or language in model.languages
+            if model.is_for(language)
             for seed in (self.config.seeds if self.repeats else [None])
         ]
 
@@ -87,12 +85,26 @@ class LabelledTask(Task, Generic[Example]):
         """The job's language."""
         return job.language
 
+    def languages(self, job: Job) -> list[str]:
+        """The job's, and those that are tested."""
+        return list(dict.fromkeys([job.language, *self.test]))
+
+    @property
+    def max_length(self) -> int:
+        """As in fine-tuning."""
+        return self.settings.max_length
+
+    def content(self, job: Job) -> Any:
+        """The training examples of the job's language, all test examples, and the settings."""
+        settings = {name: getattr(self.settings, name) for name in self.used_settings}
+        return [self._sha256["train"][job.language], self._sha256["test"], self.labels, settings]
+
 
 def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterable[tuple[str, str]]) -> list[str]:
     """The labels of the training files, sorted.
 
     Args:
-      train: by language, the labels of all training examples.
+      train: by language, the labels of the training examples that are used.
       test: the labels of all test examples, each with where it is written.
 
     Raises:
@@ -104,18 +116,14 @@ def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterabl
         if len(of_language) < 2:
             raise UserError(
                 f"{section}.{language}.train: has only the label {', '.join(map(repr, of_language)) or '_'}; at least 2 "
-                "different ones are needed"
+                "different ones are needed among the examples that are used (`fine_tuning.max_train_examples`)"
             )
         known |= of_language
     labels = sorted(known)
     for where, label in test:
         if label not in known:
             raise UserError(
-                f"{where}: the label {label!r} is never seen in the training files, which have {', '.join(labels[:20])}; "
-                "correct it, or add training files that have it"
+                f"{where}: the label {label!r} is never seen in the training files, which have "
+                f"{', '.join(labels[:20])}; correct it, or add training examples that have it"
             )
     return labels
-
-
-def _sha256(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -87,7 +87,7 @@ def _features(
                 words += [int(starts[row]) + word] * len(tokens)
                 positions += tokens
                 numbers += [number] * len(tokens)
-        unique_W, of_T = np.unique(words, return_inverse=True)
+        unique_W, of_T = np.unique(np.array(words, np.int64), return_inverse=True)
         for layer, features_WH in result.items():
             hidden_TH = output.hidden_states[layer][numbers, positions].float().cpu()
             sums_WH = torch.zeros(len(unique_W), hidden_size).index_add_(0, torch.from_numpy(of_T), hidden_TH)

@@ -1,8 +1,6 @@
 """Minimal pairs: whether a model finds the grammatical one of two sentences more likely."""
 
-import hashlib
-import json
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,12 +21,11 @@ class MinimalPairs(Task):
     key, title = "minimal_pairs", "minimal pairs"
     metrics = (Metric("accuracy", "accuracy"),)
     needs_mask_token = True
+    cuts_text = True
 
     def __init__(self, config: EvaluationConfig):
         self._pairs = {language: read_minimal_pairs(files) for language, files in config.minimal_pairs.items()}
-        self._max_length, self._batch_tokens = config.max_length, config.batch_tokens
-        content = json.dumps([self._pairs, self._max_length], sort_keys=True)
-        self.fingerprint = hashlib.sha256(content.encode()).hexdigest()
+        self._config = config
 
     @classmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
@@ -37,13 +34,25 @@ class MinimalPairs(Task):
 
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """One for each language that the model was made for."""
-        languages = [language for language in self._pairs if model.languages is None or language in model.languages]
-        return [Job(self.key, name, language) for language in languages]
+        return [Job(self.key, name, language) for language in self._pairs if model.is_for(language)]
+
+    def languages(self, job: Job) -> list[str]:
+        """The job's."""
+        return [job.language]
+
+    @property
+    def max_length(self) -> int:
+        """As the configuration has it."""
+        return self._config.max_length
+
+    def content(self, job: Job) -> Any:
+        """The language's pairs."""
+        return [self._pairs[job.language], self.max_length]
 
     def run(self, job: Job, model: Model) -> list[Scores]:
         """The accuracy on the job's language."""
         sentences = [sentence for pair in self._pairs[job.language] for sentence in pair]
-        bits = score_texts(sentences, model, job.language, self._max_length, self._batch_tokens).bits_N
+        bits = score_texts(sentences, model, job.language, self.max_length, self._config.batch_tokens).bits_N
         correct_U = preferences(bits[::2], bits[1::2])
         return [Scores(job.language, {"accuracy": Ratio(correct_U, np.ones_like(correct_U))})]
 

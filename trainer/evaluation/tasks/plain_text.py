@@ -1,11 +1,10 @@
 """What tasks on plain text have in common."""
 
-import hashlib
-import json
-from typing import ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from trainer.evaluation.config import EvaluationConfig, ModelConfig
-from trainer.evaluation.formats.text import open_text
+from trainer.evaluation.formats.text import LanguageText, open_text
 from trainer.evaluation.tasks.task import Job, Task
 
 
@@ -14,25 +13,39 @@ class PlainTextTask(Task):
 
     Attributes:
       settings: the fields of the configuration that decide its scores.
+      texts: by language.
     """
 
     settings: ClassVar[tuple[str, ...]]
+    cuts_text: ClassVar = True
 
-    def __init__(self, config: EvaluationConfig):
+    def __init__(self, config: EvaluationConfig, texts: Mapping[str, LanguageText]):
         self.config = config
-        self.texts = {language: open_text(language, text) for language, text in config.text.items()}
-        content = [
-            {language: text.sha256 for language, text in self.texts.items()},
-            {name: getattr(config, name) for name in self.settings},
-        ]
-        self.fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        self.texts = texts
 
     @classmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
         """Finds and checks the text of all languages."""
-        return cls(config) if config.text else None
+        return cls(config, open_texts(config)) if config.text else None
 
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """One for each language of the text that the model was made for."""
-        languages = [language for language in self.texts if model.languages is None or language in model.languages]
-        return [Job(self.key, name, language) for language in languages]
+        return [Job(self.key, name, language) for language in self.texts if model.is_for(language)]
+
+    def languages(self, job: Job) -> list[str]:
+        """The job's."""
+        return [job.language]
+
+    @property
+    def max_length(self) -> int:
+        """As the configuration has it."""
+        return self.config.max_length
+
+    def content(self, job: Job) -> Any:
+        """The language's text, and the settings."""
+        return [self.texts[job.language].sha256, {name: getattr(self.config, name) for name in self.settings}]
+
+
+def open_texts(config: EvaluationConfig) -> dict[str, LanguageText]:
+    """Finds and checks the text of all languages; reads each file once. UserError as of `open_text`."""
+    return {language: open_text(language, text) for language, text in config.text.items()}

@@ -6,12 +6,13 @@ given if the lowest such sum of the first token, over the windows, is higher (as
 """
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 from transformers import AutoModelForQuestionAnswering, DataCollatorWithPadding, PreTrainedModel
 
 from schemas.errors import UserError
+from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.formats.squad import Question, read_questions
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.fine_tuning import fine_tune
@@ -32,8 +33,20 @@ class QuestionAnswering(LabelledTask[Question]):
     key: ClassVar = "question_answering"
     title: ClassVar = "question answering"
     hub_task: ClassVar = "question-answering"
+    auto_class: ClassVar = AutoModelForQuestionAnswering
+    shortest: ClassVar = _SHORTEST
     section: ClassVar = "question_answering"
     metrics: ClassVar = (Metric("f1", "F1"), Metric("exact_match", "exact match"))
+
+    @classmethod
+    def from_config(cls, config: EvaluationConfig) -> Self | None:
+        """Reads the files. UserError for them, and where sequences are too short for a question and a piece of its context."""
+        if config.question_answering and config.fine_tuning.max_length < _SHORTEST:
+            raise UserError(
+                f"fine_tuning.max_length: {config.fine_tuning.max_length} tokens are too few for a question and a piece of "
+                f"its context; raise it to {_SHORTEST} at least, or leave question_answering out"
+            )
+        return super().from_config(config)
 
     @classmethod
     def read(cls, files: Sequence[str]) -> list[Question]:
@@ -41,7 +54,7 @@ class QuestionAnswering(LabelledTask[Question]):
         return read_questions(files)
 
     @staticmethod
-    def content(example: Question) -> Any:
+    def example_content(example: Question) -> Any:
         """The question, its context and its answers."""
         return [example.question, example.context, example.answers]
 
@@ -55,7 +68,7 @@ class QuestionAnswering(LabelledTask[Question]):
             examples.append({**inputs, "start_positions": start, "end_positions": end})
         tuned = fine_tune(
             model,
-            AutoModelForQuestionAnswering,
+            self.auto_class,
             examples,
             DataCollatorWithPadding(model.tokenizer(job.language)),
             self.settings,
@@ -80,11 +93,6 @@ class QuestionAnswering(LabelledTask[Question]):
         """Each question with windows of its context; a question is cut to half of a window."""
         tokenizer = model.tokenizer(language)
         limit = min(self.settings.max_length, model.max_length)
-        if limit < _SHORTEST:
-            raise UserError(
-                f"models.{model.name}: {limit} tokens are too few for a question and a piece of its context; raise "
-                f"fine_tuning.max_length to {_SHORTEST} at least, or leave the model out"
-            )
         asked = tokenizer(
             [question.question.strip() for question in questions],
             add_special_tokens=False,

@@ -1,10 +1,8 @@
 """Finding translations: the share of sentences whose nearest neighbour in the other language is their translation."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -44,12 +42,6 @@ class Retrieval(Task):
     def __init__(self, config: EvaluationConfig, pairs: Mapping[str, _Pairs]):
         self._config = config
         self._pairs = pairs
-        content = [
-            self.key,
-            config.max_length,
-            {name: [given.languages, given.scored, given.validation] for name, given in pairs.items()},
-        ]
-        self.fingerprint = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     @classmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
@@ -71,6 +63,20 @@ class Retrieval(Task):
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """One for each pair of files."""
         return [Job(self.key, name, pair) for pair in self._pairs]
+
+    def languages(self, job: Job) -> tuple[str, str]:
+        """Those of the pair."""
+        return self._pairs[job.language].languages
+
+    @property
+    def max_length(self) -> int:
+        """As the configuration has it."""
+        return self._config.max_length
+
+    def content(self, job: Job) -> Any:
+        """The sentences of the pair."""
+        pairs = self._pairs[job.language]
+        return [self.max_length, pairs.languages, pairs.scored, pairs.validation]
 
     def run(self, job: Job, model: Model) -> list[Scores]:
         """Both ways; a unit a sentence. The layer is the one with the most right neighbours on other pairs, both ways."""
@@ -111,7 +117,7 @@ class Retrieval(Task):
     def _means(self, model: Model, language: str, sentences: list[str]) -> list[torch.Tensor]:
         """By layer (0: the embeddings) float32 [U, H] of length 1: the mean over a sentence's tokens."""
         tokenizer = model.tokenizer(language)
-        limit = min(self._config.max_length, model.max_length)
+        limit = min(self.max_length, model.max_length)
         encoded = encode(model, tokenizer, sentences, max_length=limit, return_special_tokens_mask=True)
         layers: list[torch.Tensor] = []
         for rows, output in forward_by_length(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
+from transformers import AutoModelForMaskedLM
 
 from trainer.evaluation.formats.words import Sentence
 from trainer.evaluation.models import Model
@@ -36,6 +37,9 @@ class TaggingProbe(Tagging):
     key: ClassVar = "tagging_probe"
     title: ClassVar = "tagging, linear probe"
     repeats: ClassVar = False
+    auto_class: ClassVar = AutoModelForMaskedLM
+    needs_pad_token: ClassVar = False
+    used_settings: ClassVar = ("max_length",)
 
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
         """Fits the probe; returns what labels sentences of a language with it."""

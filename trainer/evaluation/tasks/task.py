@@ -5,12 +5,15 @@ Every metric is a ratio of two sums over units (sentences, pairs, questions): ac
 them: they resample the units (`trainer.evaluation.statistics`).
 """
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+from transformers import AutoModelForMaskedLM
 
 from trainer.evaluation.config import EvaluationConfig, ModelConfig
 from trainer.evaluation.models import Model
@@ -92,16 +95,23 @@ class Task(ABC):
       key, title: its name in files and in reports.
       metrics: the first is the one that summaries show.
       hub_task: what a hub calls the task, in model cards.
-      needs_mask_token: whether models without a mask token are refused.
-      fingerprint: sha256 over the data and the settings that decide the scores.
+      version: raised with every change of code that gives other scores of the same data and settings.
+      auto_class: the class of transformers that loads models for it; None where it needs no weights.
+      needs_mask_token, needs_pad_token: whether models without one are refused.
+      cuts_text: whether long text is cut into pieces (`trainer.evaluation.pieces`).
+      shortest: the fewest tokens of a sequence, special ones included, with which it can be run.
     """
 
     key: ClassVar[str]
     title: ClassVar[str]
     metrics: ClassVar[Sequence[Metric]]
     hub_task: ClassVar[str] = "fill-mask"
+    version: ClassVar[int] = 1
+    auto_class: ClassVar[Any] = AutoModelForMaskedLM
     needs_mask_token: ClassVar[bool] = False
-    fingerprint: str
+    needs_pad_token: ClassVar[bool] = False
+    cuts_text: ClassVar[bool] = False
+    shortest: ClassVar[int] = 0
 
     @classmethod
     @abstractmethod
@@ -116,6 +126,23 @@ class Task(ABC):
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """The jobs of one model."""
 
+    @abstractmethod
+    def languages(self, job: Job) -> Sequence[str]:
+        """The languages whose text a job reads."""
+
+    @property
+    @abstractmethod
+    def max_length(self) -> int:
+        """The most tokens of a sequence that models are given, special ones included."""
+
+    @abstractmethod
+    def content(self, job: Job) -> Any:
+        """The data and the settings that decide a job's scores, as a JSON value."""
+
+    def fingerprint(self, job: Job) -> str:
+        """sha256 over what decides a job's scores, but for the model and the seed."""
+        return sha256_of([self.key, self.version, self.content(job)])
+
     def trained_on(self, job: Job) -> str | None:
         """The language of the labels that a job trains on; None where it trains nothing."""
         return None
@@ -123,3 +150,8 @@ class Task(ABC):
     @abstractmethod
     def run(self, job: Job, model: Model) -> list[Scores]:
         """Scores `model`; one entry for each language that is tested."""
+
+
+def sha256_of(content: Any) -> str:
+    """Of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -26,13 +26,10 @@ Labels = list[str | None]
 
 
 class WordLabels(LabelledTask[Sentence]):
-    """A task with a label for each word.
-
-    Attributes:
-      labels: those of the training files, sorted.
-    """
+    """A task with a label for each word."""
 
     hub_task: ClassVar = "token-classification"
+    auto_class: ClassVar[Any] = AutoModelForTokenClassification
 
     def __init__(
         self, config: EvaluationConfig, train: Mapping[str, list[Sentence]], test: Mapping[str, list[Sentence]]
@@ -42,7 +39,7 @@ class WordLabels(LabelledTask[Sentence]):
             self.section,
             {
                 language: (label for sentence in sentences for label in sentence.labels if label is not None)
-                for language, sentences in train.items()
+                for language, sentences in self.train.items()
             },
             (
                 (sentence.where(word), label)
@@ -59,7 +56,7 @@ class WordLabels(LabelledTask[Sentence]):
         return read_sentences(files)
 
     @staticmethod
-    def content(example: Sentence) -> Any:
+    def example_content(example: Sentence) -> Any:
         """Its words and labels."""
         return [example.words, example.labels]
 
@@ -86,7 +83,7 @@ class WordLabels(LabelledTask[Sentence]):
         collator = DataCollatorForTokenClassification(model.tokenizer(job.language))
         tuned = fine_tune(
             model,
-            AutoModelForTokenClassification,
+            self.auto_class,
             examples,
             collator,
             self.settings,

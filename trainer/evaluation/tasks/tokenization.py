@@ -26,6 +26,7 @@ class Tokenization(PlainTextTask):
         Metric("whole_words", "words kept whole", ranks=False),
         Metric("unknown_rate", "unknown characters", higher_is_better=False, ranks=False),
     )
+    auto_class = None
     settings = ("max_length",)
 
     def run(self, job: Job, model: Model) -> list[Scores]:

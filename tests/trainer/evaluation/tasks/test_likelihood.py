@@ -66,4 +66,11 @@ def test_no_text_is_refused(teachers, tmp_path, content, message):
     if content is not None:
         (tmp_path / "fi.txt").write_text(content)
     with pytest.raises(UserError, match=message):
-        run_evaluation(config(tmp_path, teachers, text={"fi": [str(tmp_path / "fi.txt")]}))
+        run_evaluation(
+            config(
+                tmp_path,
+                teachers,
+                models={"m": {"model": str(teachers / "hi-bpe")}},
+                text={"fi": [str(tmp_path / "fi.txt")]},
+            )
+        )

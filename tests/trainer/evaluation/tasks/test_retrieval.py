@@ -9,6 +9,7 @@ from schemas.errors import UserError
 from tests.support import world
 from tests.support.labelled import evaluation, load_model, make_student
 from trainer.evaluation.tasks.retrieval import Retrieval
+from trainer.evaluation.tasks.task import Job
 
 
 def write(folder, name: str, sources: list[str], targets: list[str]) -> list[str]:
@@ -49,7 +50,7 @@ def test_accuracy_is_that_of_a_plain_loop(tmp_path, teachers, validation):
         given["validation"] = write(tmp_path, "validation", sources[40:], targets[40:])
         scored, chosen = range(40), range(40, 60)
     config = evaluation(
-        tmp_path, models={"s": {"model": str(folder), "languages": ["hi"]}}, retrieval={"p": given}, max_length=24,
+        tmp_path, models={"s": {"model": str(folder), "languages": ["en"]}}, retrieval={"p": given}, max_length=24,
         batch_tokens=256,
     )  # fmt: skip
     task = Retrieval.from_config(config)
@@ -82,7 +83,7 @@ def test_the_pairs_are_in_the_fingerprint(tmp_path):
         given = {"languages": ["en", "ru"], "files": write(tmp_path, "test", ["sea"] * 6, [*["море"] * 5, word])}
         return Retrieval.from_config(
             evaluation(tmp_path, models={"m": {"model": "x"}}, retrieval={"p": given})
-        ).fingerprint
+        ).fingerprint(Job("retrieval", "m", "p"))
 
     assert fingerprint("река") == fingerprint("река") != fingerprint("дом")
 

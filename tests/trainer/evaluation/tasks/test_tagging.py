@@ -179,14 +179,52 @@ def test_jobs_are_those_of_the_languages_that_a_model_was_made_for(config):
 
 
 def test_what_decides_the_scores_is_in_the_fingerprint(config, tmp_path):
-    def fingerprint(**changes):
-        return Tagging.from_config(config.model_copy(update=changes)).fingerprint
+    def fingerprint(task=Tagging, **changes):
+        return task.from_config(config.model_copy(update=changes)).fingerprint(Job(task.key, "m", "en", 0))
+
+    def fine_tuning(**changes):
+        return config.fine_tuning.model_copy(update=changes)
 
     first = fingerprint()
     assert fingerprint(seeds=[0, 1], batch_tokens=77) == first
-    assert fingerprint(fine_tuning=config.fine_tuning.model_copy(update={"epochs": 5})) != first
+    assert fingerprint(fine_tuning=fine_tuning(epochs=5)) != first
+    assert fingerprint(fine_tuning=fine_tuning(max_train_examples=60)) != first
     assert fingerprint(tagging={"en": config.tagging["en"]}) != first
-    assert TaggingProbe.from_config(config).fingerprint != first
+    # What another language trains on is another job's.
+    only_trains = config.tagging["ru"].model_copy(update={"test": None})
+    assert fingerprint(tagging={"en": config.tagging["en"], "ru": only_trains}) == fingerprint(
+        tagging={"en": config.tagging["en"]}
+    )
+    # A test file's labels are the same, but the classifier has another one to tell them from.
+    more = write_tsv(tmp_path / "more.tsv", [[("red", "ADJ"), ("sea", "NOUN")]])
+    assert fingerprint(
+        tagging={"en": config.tagging["en"], "ru": only_trains.model_copy(update={"train": [more]})}
+    ) != fingerprint(tagging={"en": config.tagging["en"]})
+    probe = fingerprint(TaggingProbe)
+    assert probe != first
+    assert fingerprint(TaggingProbe, fine_tuning=fine_tuning(epochs=5, learning_rate=1.0)) == probe
+    assert fingerprint(TaggingProbe, fine_tuning=fine_tuning(max_length=12)) != probe
+
+
+def test_the_version_of_a_task_is_in_the_fingerprint(config, monkeypatch):
+    job = Job("tagging", "m", "en", 0)
+    before = Tagging.from_config(config).fingerprint(job)
+    monkeypatch.setattr(Tagging, "version", Tagging.version + 1)
+    assert Tagging.from_config(config).fingerprint(job) != before
+
+
+def test_labels_are_those_of_the_examples_that_are_used(config, tmp_path):
+    def with_examples(count, sentences):
+        train = write_tsv(tmp_path / "few.tsv", sentences)
+        tagging = {"en": config.tagging["en"].model_copy(update={"train": [train]})}
+        fine_tuning = config.fine_tuning.model_copy(update={"max_train_examples": count})
+        return config.model_copy(update={"tagging": tagging, "fine_tuning": fine_tuning})
+
+    sentences = [[("sea", "NOUN"), ("sings", "VERB"), (",", "PUNCT")], [("red", "ADJ")]]
+    assert Tagging.from_config(with_examples(1, sentences)).labels == ["NOUN", "PUNCT", "VERB"]
+    assert Tagging.from_config(with_examples(2, sentences)).labels == ["ADJ", "NOUN", "PUNCT", "VERB"]
+    with pytest.raises(UserError, match=r"tagging\.en\.train: has only the label _;.*max_train_examples"):
+        Tagging.from_config(with_examples(1, [[("sea", "_")], *sentences]))
 
 
 def test_a_label_that_no_training_file_has_is_named(config, tmp_path):

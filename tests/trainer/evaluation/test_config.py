@@ -1,0 +1,37 @@
+"""What a configuration refuses."""
+
+import pytest
+from pydantic import ValidationError
+
+from trainer.evaluation.config import EvaluationConfig
+
+SETTINGS = {"output": "out", "models": {"m": {"model": "x"}, "t": {"model": "y"}}, "text": {"en": ["en.txt"]}}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"output": "gs://bucket/out"}, "must be a local folder"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
+        ({"seeds": [2**32]}, "less than 4294967296"),
+        ({"seeds": [1, 2, 1]}, "has a seed twice"),
+        (
+            {"models": {"m": {"model": "x", "languages": ["english"]}}},
+            r"models\.m\.languages: .* 'english', only in en",
+        ),
+        ({"models": {"m": {"model": "x", "teachers": {"eng": "m"}}}}, r"models\.m\.teachers: .* 'eng', only in en"),
+        ({"models": {"m": {"model": "x", "teachers": {"en": "gone"}}}}, "there is no model 'gone'"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        EvaluationConfig.model_validate(SETTINGS | changes)
+
+
+def test_languages_of_any_section_are_known():
+    changes = {
+        "models": {"m": {"model": "x", "languages": ["en", "fi", "tr"], "teachers": {"de": "m"}}},
+        "tagging": {"fi": {"test": "fi.tsv"}},
+        "retrieval": {"pair": {"languages": ["de", "tr"], "files": ["de.txt", "tr.txt"]}},
+    }
+    assert EvaluationConfig.model_validate(SETTINGS | changes).models["m"].is_for("tr")

@@ -1,0 +1,19 @@
+"""The device that an evaluation runs on."""
+
+import torch
+
+from schemas.errors import UserError, first_line
+
+
+def device_of(name: str) -> torch.device:
+    """The device that `device` of the configuration means. UserError where torch cannot use it."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except Exception as error:  # Whatever a device's driver raises.
+        raise UserError(
+            f"device: {name!r} cannot be used ({first_line(error)}); give auto, cpu, or another device of torch"
+        ) from None
+    return device
