@@ -279,9 +279,9 @@ def _several(root: Path, parts: list[str]) -> list[Claim]:
             Claim(
                 f"3: bits per character in {language}, several teachers",
                 "below their average, and clearly below the worse one",
-                f"{student:.3f} beside {_listed(teachers, values)}; to the worse one {compared.difference:+.3f}, "
-                f"p {compared.p_value:.3f}",
-                student < mean(values) and compared.interval[1] < 0 and compared.p_value < 0.05,
+                f"{student:.3f} beside {_listed(teachers, values)}; to the worse one {compared.value:+.3f}, "
+                f"p {compared.p:.3f}",
+                student < mean(values) and compared.is_clear and compared.value < 0,
             )
         )
     parts.append(format_table(["language", "student", "teachers"], rows, is_markdown=True))
