@@ -9,7 +9,13 @@ import pytest
 from tests.support.paths import ROOT
 
 # Distributions whose import name differs.
-IMPORT_NAMES = {"PyYAML": "yaml", "apache-beam": "apache_beam", "protobuf": "google"}
+IMPORT_NAMES = {
+    "PyYAML": "yaml",
+    "apache-beam": "apache_beam",
+    "protobuf": "google",
+    "Jinja2": "jinja2",
+    "scikit-learn": "sklearn",
+}
 
 
 def instructions(stage: str) -> list[tuple[str, str]]:

@@ -159,7 +159,7 @@ def test_its_tables_and_charts_hold_what_is_known(chromium, content, tmp_path):
 
 
 def test_names_are_only_text(chromium, content, tmp_path):
-    model = ModelRecord(HOSTILE, HOSTILE, HOSTILE, [HOSTILE], {HOSTILE: HOSTILE})
+    model = ModelRecord(HOSTILE, HOSTILE, HOSTILE, 100, [HOSTILE], {HOSTILE: HOSTILE})
     hostile = replace(
         content,
         title=HOSTILE,
