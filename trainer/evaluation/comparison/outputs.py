@@ -4,7 +4,6 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from schemas.storage import join, write_bytes
 from schemas.tables import format_table
@@ -12,6 +11,7 @@ from trainer.evaluation.comparison.ranking import RANKED_BY, Candidate, Ranking
 from trainer.evaluation.comparison.reasons import TITLES, reasons
 from trainer.evaluation.comparison.routing import routing
 from trainer.evaluation.config import EvaluationConfig
+from trainer.evaluation.json_values import finite
 
 JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 
@@ -29,10 +29,10 @@ def write_comparison(rankings: Sequence[Ranking], config: EvaluationConfig, rout
 def to_json(rankings: Sequence[Ranking]) -> list[dict]:
     """JSON values of the rankings, with the reasons; what is not a number is null."""
     return [
-        _finite(asdict(ranking))
+        finite(asdict(ranking))
         | {
             "candidates": [
-                _finite(asdict(candidate)) | {"rank": candidate.rank, "reasons": reasons(candidate, ranking)}
+                finite(asdict(candidate)) | {"rank": candidate.rank, "reasons": reasons(candidate, ranking)}
                 for candidate in ranking.candidates
             ]
         }
@@ -68,11 +68,3 @@ def _cell(candidate: Candidate, key: str) -> str:
     value = f"{figure:,.{TITLES[key][1]}f}"
     has_interval = key == RANKED_BY and not math.isnan(candidate.low)
     return f"{value} [{candidate.low:.3f}, {candidate.high:.3f}]" if has_interval else value
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

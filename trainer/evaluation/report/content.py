@@ -1,8 +1,9 @@
 """What a report says, as plain records: `report.json` is these, and Markdown and HTML show them."""
 
-import math
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from trainer.evaluation.json_values import finite
 
 
 @dataclass(frozen=True)
@@ -207,12 +208,4 @@ class Content:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values; what is not a number is null."""
-        return _finite(asdict(self))
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return finite(asdict(self))

@@ -1,0 +1,13 @@
+"""Figures as JSON, which knows neither NaN nor infinity."""
+
+import math
+from typing import Any
+
+
+def finite(value: Any) -> Any:
+    """A JSON value with null for what is not a finite number."""
+    if isinstance(value, dict):
+        return {key: finite(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
