@@ -44,7 +44,8 @@ def run_steps(steps: list[Step], root: Path, processes: int) -> None:
     with ThreadPoolExecutor(processes) as executor, tqdm(total=len(steps), unit="step", smoothing=0) as bar:
         while sorter.is_active():
             running |= {executor.submit(_run, by_name[name], prints[name], root): name for name in sorter.get_ready()}
-            bar.set_postfix_str(", ".join(name for future, name in running.items() if future.running()))
+            # They are begun in this order.
+            bar.set_postfix_str(", ".join(list(running.values())[:processes]))
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
                 name = running.pop(future)
