@@ -43,7 +43,9 @@ def test_the_demos_students_differ_in_start_and_lambda_alone():
     assert configs["student"].stages == configs["mlm-only"].stages
     assert configs["student-random"].stages == configs["mlm-only-random"].stages
     assert configs["student-random"].student.encoder_from is None
-    alike = [config.model_dump(exclude={"student", "distillation", "stages", "optimizer"}) for config in configs.values()]
+    alike = [
+        config.model_dump(exclude={"student", "distillation", "stages", "optimizer"}) for config in configs.values()
+    ]
     assert all(settings == alike[0] for settings in alike)
 
 
