@@ -10,7 +10,7 @@ import re
 import tempfile
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from schemas.errors import UserError
 
@@ -50,6 +50,15 @@ def _local(value: str) -> str:
 
 # The type of a field that is a folder on this machine.
 LocalFolder = Annotated[PathOrUrl, AfterValidator(_local)]
+# The type of a field that is one or several such paths; a single one stands for a list of one.
+PathsOrUrls = Annotated[
+    list[PathOrUrl],
+    BeforeValidator(
+        lambda value: [value] if isinstance(value, str) else value,
+        json_schema_input_type=PathOrUrl | list[PathOrUrl],
+    ),
+    Field(min_length=1),
+]
 
 
 def path_option(value: str, option: str) -> str:

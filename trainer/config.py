@@ -3,22 +3,14 @@
 from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from schemas.config import Config, Unrecorded, fault_at
 from schemas.names import Name
-from schemas.paths import LocalFolder, PathOrUrl
+from schemas.paths import LocalFolder, PathOrUrl, PathsOrUrls
 
 Moment = Annotated[float, Field(ge=0, lt=1)]
 Value = bool | int | float | str | None
-Folders = Annotated[
-    list[PathOrUrl],
-    BeforeValidator(
-        lambda value: [value] if isinstance(value, str) else value,
-        json_schema_input_type=PathOrUrl | list[PathOrUrl],
-    ),
-    Field(min_length=1),
-]
 
 
 class StudentConfig(Config):
@@ -97,7 +89,7 @@ class StageConfig(Config):
     until: float | None = Field(
         None, gt=0, lt=1, description="share of max_steps after which the next stage begins; the last stage has none"
     )
-    predictions: Folders | None = Field(
+    predictions: PathsOrUrls | None = Field(
         None, description="instead of the run's, with the same vocabulary, teachers and languages"
     )
     alpha: float | None = Field(None, ge=0, le=1, description="instead of `sampling.alpha`")
@@ -216,10 +208,10 @@ class TrainerConfig(Config):
     }
 
     output: Unrecorded[LocalFolder] = Field(description="local folder for the student, its checkpoints and its logs")
-    predictions: Unrecorded[Folders] = Field(
+    predictions: Unrecorded[PathsOrUrls] = Field(
         description="folder or fsspec URL that the pipeline wrote, or a list: a folder, and those that extend it"
     )
-    heldout: Unrecorded[Folders | None] = Field(
+    heldout: Unrecorded[PathsOrUrls | None] = Field(
         None, description="such folders, over the same vocabulary or one it extends, to evaluate on and never train on"
     )
     student: StudentConfig

@@ -2,22 +2,13 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from schemas.config import Config, Unrecorded
 from schemas.corpus.config import Text
 from schemas.names import Name
-from schemas.paths import LocalFolder, PathOrUrl
+from schemas.paths import LocalFolder, PathOrUrl, PathsOrUrls
 from schemas.vocabulary import FIXED_COLUMNS
-
-Files = Annotated[
-    list[PathOrUrl],
-    BeforeValidator(
-        lambda value: [value] if isinstance(value, str) else value,
-        json_schema_input_type=PathOrUrl | list[PathOrUrl],
-    ),
-    Field(min_length=1),
-]
 
 
 class ModelConfig(Config):
@@ -49,10 +40,10 @@ class ModelConfig(Config):
 class LabelledConfig(Config):
     """The labelled files of one language."""
 
-    train: Files | None = Field(
+    train: PathsOrUrls | None = Field(
         None, description="what models are fine-tuned on; without it, the language is tested only"
     )
-    test: Files | None = Field(None, description="what they are tested on")
+    test: PathsOrUrls | None = Field(None, description="what they are tested on")
 
     @model_validator(mode="after")
     def _something(self):
@@ -111,7 +102,7 @@ class EvaluationConfig(Config):
         description="text by language, never trained on, as the pipeline reads it: bits per character, masked tokens, "
         "tokens a word, speed",
     )
-    minimal_pairs: dict[Name, Files] = Field(
+    minimal_pairs: dict[Name, PathsOrUrls] = Field(
         {}, description="by language, TSV files with the columns `sen` and `wrong_sen` (MultiBLiMP)"
     )
     tagging: dict[Name, LabelledConfig] = Field(
