@@ -12,8 +12,7 @@ GROUPS = {
     "related": {"es": "wordpiece", "fr": "unigram", "it": "bpe"},
     "unrelated": {"en": "wordpiece", "zh": "unigram", "tl": "bpe"},
 }
-STEPS = 1500
-RANDOM_STEPS = 3000
+STEPS = 3000
 # Students of each group: where they start, and what they learn from.
 STUDENTS = ("start", "random", "mlm-start", "mlm-random")
 GOLD = {"kd_weight": 0}
@@ -97,9 +96,9 @@ def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> 
     runs.capture(group, {language: [language] for language in languages}, kinds=("short", "long"))
     start, random = {"student": from_teachers(languages[0])}, {"student": bert(), "both_lengths": True}
     runs.student(f"{group}-start", group, STEPS, **start)
-    runs.student(f"{group}-random", group, RANDOM_STEPS, **random)
+    runs.student(f"{group}-random", group, STEPS, **random)
     runs.student(f"{group}-mlm-start", group, STEPS, **start, distillation=GOLD)
-    runs.student(f"{group}-mlm-random", group, RANDOM_STEPS, **random, distillation=GOLD)
+    runs.student(f"{group}-mlm-random", group, STEPS, **random, distillation=GOLD)
     models: dict[str, dict[str, Any]] = {
         student: {"model": f"students/{group}-{student}", "teachers": {language: language for language in languages}}
         for student in STUDENTS

@@ -9,7 +9,7 @@ from statistics import mean
 
 import numpy as np
 
-from examples.claims.plan import GROUPS, RANDOM_STEPS, SEVERAL, STEPS, STUDENTS, VARIANTS, ablations, pair, pairs, plan
+from examples.claims.plan import GROUPS, SEVERAL, STEPS, STUDENTS, VARIANTS, ablations, pair, pairs, plan
 from examples.schedule import seconds_of
 from schemas.storage import write_bytes
 from schemas.tables import format_table
@@ -94,8 +94,8 @@ def _group_table(evaluated: Evaluated, group: str) -> list[str]:
     heads = ["start", "random", "MLM start", "MLM random", "teacher", "teacher further"]
     lines = [format_table(["language", "figure", *heads], rows, is_markdown=True), ""]
     lines.append(
-        f"*start*: the student from its teachers, {STEPS} steps. *random*: from random weights, {RANDOM_STEPS} steps. *MLM*: the "
-        f"same without teachers' predictions. *teacher further*: each teacher trained {STEPS} steps further on its text."
+        f"*start*: the student from its teachers. *random*: from random weights. *MLM*: the same without teachers' predictions. "
+        f"*teacher further*: each teacher trained further on its text. All of them for {STEPS} steps."
     )
     return lines
 
