@@ -47,13 +47,11 @@ def _measured(evaluation: Evaluation, name: str, language: str, corpus_bytes: in
     scores = {task: evaluation.scores[job][0] for task, job in jobs.items() if job in evaluation.scores}
     ratios = {key: scores[task].ratios[metric] for key, (task, metric) in _RATIOS.items() if task in scores}
     cost, bytes_per_token = scores["cost"].figures, scores["tokenization"].figures["bytes_per_token"]
-    figures = {
-        "changed_characters": scores["likelihood"].figures["changed_characters"],
-        "operations_per_byte": cost["operations_per_token"] / bytes_per_token,
-    }
+    figures = {"changed_characters": scores["likelihood"].figures["changed_characters"]}
     # Not measured where all tokens are unknown, so that there is nothing to predict.
     if rate := cost.get("tokens_per_second"):
         figures["tokens_per_second"] = rate
+        figures["operations_per_byte"] = cost["operations_per_token"] / bytes_per_token
         if corpus_bytes is not None:
             figures["hours"] = corpus_bytes / bytes_per_token / rate / 3600
     return Measured(name, ratios, figures)

@@ -1,10 +1,11 @@
 """Candidates for teachers, ranked on one language's text.
 
-What a student learns is bounded by how well its teacher predicts: its loss follows the teacher's cross-entropy (Busbridge et al.
-2025, "Distillation Scaling Laws", arXiv 2502.08606). Cross-entropies a token do not compare between tokenizers; bits per
-character do, so they rank. The other figures are shown, but do not rank.
+What a student learns is bounded by how well its teacher predicts: its loss follows the teacher's cross-entropy (Busbridge
+et al. 2025, "Distillation Scaling Laws", arXiv 2502.08606). Cross-entropies a token do not compare between tokenizers; bits
+per character do, so they rank. The other figures are shown, but do not rank.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,8 +78,9 @@ class Ranking:
 def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 0) -> Ranking:
     """Ranks the candidates of one language.
 
-    A candidate is clearly better than another where the difference of their bits per character is clear. Of those that no other is clearly better than, the one is chosen that takes the fewest operations for a byte of text,
-    and of equal ones the first.
+    A candidate is clearly better than another where the difference of their bits per character is clear. Of those that no
+    other is clearly better than, the one is chosen that takes the fewest operations for a byte of text, and of equal ones
+    the first.
 
     Args:
       measured: in the configuration's order, all on the same records.
@@ -96,7 +98,7 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
 
     def place(one: Measured) -> tuple[bool, int, float]:
         number = len(worse_than.get(one.name, []))
-        decides = one.ratios[RANKED_BY].value if number else one.figures["operations_per_byte"]
+        decides = one.ratios[RANKED_BY].value if number else one.figures.get("operations_per_byte", math.inf)
         return one.name not in worse_than, number, decides
 
     # Sorting is stable, so that the configuration's order decides between equal ones.

@@ -12,13 +12,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from trainer.evaluation.batches import Batch, batches_of, forward_of
 from trainer.evaluation.devices import device_of
 from trainer.evaluation.masked_forward import MaskedForward
-from trainer.evaluation.masking import SHARE, mask_text
+from trainer.evaluation.masking import mask_text
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.plain_text import PlainTextTask
 from trainer.evaluation.tasks.task import Job, Scores
@@ -32,7 +34,8 @@ class Cost(PlainTextTask):
 
     Figures:
       parameters, encoder_parameters: all, and those of the encoder without its rows of tokens.
-      operations_per_token: floating-point operations of a forward pass, estimated from the parameters.
+      operations_per_token: floating-point operations of the batches that are timed, as torch counts them: those of all
+        products of matrices, attention included.
       tokens_per_second: special tokens counted, padding not; the median of a few passes over the same batches, after one
         that is not timed. It is measured once and kept, like all scores: rerun on a quiet machine with an empty output
         folder if another process disturbed it.
@@ -42,6 +45,7 @@ class Cost(PlainTextTask):
 
     key, title = "cost", "cost"
     metrics: ClassVar = ()
+    version = 2
     needs_mask_token = True
     settings = ("max_length", "batch_tokens")
 
@@ -60,35 +64,36 @@ class Cost(PlainTextTask):
                 batches = list(batches_of(masked, forward, self.config.batch_tokens))
                 spread = np.unique(np.linspace(0, len(batches) - 1, _BATCHES).astype(int))
                 timed = [batches[number] for number in spread]
-                figures["tokens_per_second"] = _tokens_per_second(forward, timed, model.device)
+                tokens = sum(int(batch.attention_mask_BL.sum()) for batch in timed)
+                figures["operations_per_token"] = operations(forward, timed) / tokens
+                figures["tokens_per_second"] = tokens / _seconds(forward, timed, model.device)
                 largest = max(batches, key=lambda batch: batch.ids_BL.size)
                 figures["peak_memory_mib"] = (_weights(model.masked_lm) + _peak(forward, largest, model.device)) / 2**20
         return [Scores(job.language, {}, figures)]
 
 
 def sizes(model: PreTrainedModel) -> dict[str, float]:
-    """The figures that follow from the parameters alone.
-
-    An operation estimate counts two for each weight that a token meets (Kaplan et al. 2020, section 2.1): every token meets
-    the encoder, and the 15 % that are masked meet the head, with the rows of tokens that give the logits.
-    """
+    """The figures that follow from the parameters alone."""
     rows: Any = model.get_input_embeddings().weight
-    projection = model.get_output_embeddings()
-    total = sum(parameter.numel() for parameter in model.parameters())
-    encoder = sum(parameter.numel() for parameter in model.base_model.parameters() if parameter is not rows)
-    head = total - encoder
-    if projection is None or projection.weight is not rows:
-        # These rows are looked up only, which costs nothing.
-        head -= rows.numel()
     return {
-        "parameters": total,
-        "encoder_parameters": encoder,
-        "operations_per_token": 2 * (encoder + SHARE * head),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "encoder_parameters": sum(
+            parameter.numel() for parameter in model.base_model.parameters() if parameter is not rows
+        ),
     }
 
 
-def _tokens_per_second(forward: MaskedForward, batches: Sequence[Batch], device: torch.device) -> float:
-    tokens = sum(int(batch.attention_mask_BL.sum()) for batch in batches)
+def operations(forward: MaskedForward, batches: Sequence[Batch]) -> int:
+    """Floating-point operations of the products of matrices, two for each multiplication and the addition after it."""
+    # The counter knows products of matrices, and not all of the fused kernels.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+        for batch in batches:
+            forward.logits(batch.ids_BL, batch.attention_mask_BL, batch.rows_M)
+    return counter.get_total_flops()
+
+
+def _seconds(forward: MaskedForward, batches: Sequence[Batch], device: torch.device) -> float:
+    """The median of a few passes over the batches, after one that is not timed."""
     seconds = []
     for _ in range(1 + _PASSES):
         started = time.perf_counter()
@@ -97,7 +102,7 @@ def _tokens_per_second(forward: MaskedForward, batches: Sequence[Batch], device:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         seconds.append(time.perf_counter() - started)
-    return tokens / statistics.median(seconds[1:])
+    return statistics.median(seconds[1:])
 
 
 def _peak(forward: MaskedForward, batch: Batch, device: torch.device) -> int:

@@ -1,13 +1,16 @@
 """What models cost."""
 
+import numpy as np
 import pytest
 import torch
 
 from tests.support import world
 from tests.support.students import make_model
+from trainer.evaluation.batches import Batch
 from trainer.evaluation.config import EvaluationConfig
+from trainer.evaluation.masked_forward import MaskedForward
 from trainer.evaluation.models import Model
-from trainer.evaluation.tasks.cost import Cost, sizes
+from trainer.evaluation.tasks.cost import Cost, operations, sizes
 from trainer.evaluation.tasks.task import Job
 
 
@@ -22,8 +25,26 @@ def test_sizes_are_those_of_the_layers(tied):
     figures = sizes(model)
     assert figures["encoder_parameters"] == layers + positions
     assert figures["parameters"] == rows * (1 if tied else 2) + layers + positions + transform + biases
-    # Each masked token meets the rows once, to give logits.
-    assert figures["operations_per_token"] == 2 * (layers + positions) + 0.3 * (transform + rows + biases)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "albert"])
+def test_operations_are_those_of_all_layers(model_type):
+    # ALBERT's layers share one set of weights, and its rows are of another width than its layers.
+    model = make_model(model_type, rows=100, seed=0, **({"embedding_size": 8} if model_type == "albert" else {}))
+    config = model.config
+    hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
+    assert layers > 1
+    ids_BL = np.random.default_rng(0).integers(5, 100, (3, 12))
+    rows_M = np.array([1, 5, 13, 30])
+    forward = MaskedForward(model, ids_BL[0], pad_id=1, where="m")
+    batch = Batch(ids_BL, np.ones((3, 12), bool), rows_M, np.arange(4))
+    tokens, attended = 36, 3 * 12 * 12
+    of_layer = tokens * (4 * hidden * hidden + 2 * hidden * inner) + 2 * attended * hidden
+    width = 8 if model_type == "albert" else hidden
+    projection = tokens * width * hidden if model_type == "albert" else 0
+    head = 4 * (hidden * width + width * 100)
+    assert operations(forward, [batch, batch]) == 2 * 2 * (layers * of_layer + projection + head)
+    forward.close()
 
 
 def test_speed_and_memory_are_measured(teachers, text, tmp_path, capfd):
