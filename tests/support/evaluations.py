@@ -34,14 +34,7 @@ class MadeUpTask(Task):
     def run(self, job, model):
         raise NotImplementedError
 
-    def languages(self, job):
-        raise NotImplementedError
-
     def content(self, job):
-        raise NotImplementedError
-
-    @property
-    def max_length(self):
         raise NotImplementedError
 
     def trained_on(self, job):

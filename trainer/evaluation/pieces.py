@@ -23,7 +23,8 @@ class Pieces:
 
     Attributes:
       ids_T: token ids.
-      starts_T: the character of its text at which each token begins, -1 for the special tokens around it.
+      starts_T, ends_T: the characters of its text that each token stands for, from and before; -1 for the special tokens
+        around it.
       word_ends_T: the position in its piece at which the word of each token ends, 0 for the special tokens around it.
       lengths_P: tokens.
       text_P: the text of each piece, ascending.
@@ -34,6 +35,7 @@ class Pieces:
 
     ids_T: np.ndarray
     starts_T: np.ndarray
+    ends_T: np.ndarray
     word_ends_T: np.ndarray
     lengths_P: np.ndarray
     text_P: np.ndarray
@@ -62,10 +64,11 @@ def make_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
         return_token_type_ids=False,
         verbose=False,
     )
-    ids, all_starts, word_ends, lengths, text_P, counts = [], [], [], [], [], []
+    ids, offsets, word_ends, lengths, text_P, counts = [], [], [], [], [], []
     for number, text in enumerate(texts):
         text_ids = np.array(encoded["input_ids"][number], np.int64)
-        starts, ends = np.array(encoded["offset_mapping"][number], np.int64).reshape(-1, 2).T
+        offsets_T2 = np.array(encoded["offset_mapping"][number], np.int64).reshape(-1, 2)
+        starts, ends = offsets_T2.T
         words_C = words_of_characters(text)
         counts.append(_counts(text, words_C, text_ids, starts, ends, tokenizer))
         lengths_G = np.bincount(words_of_tokens(words_C, starts, ends))
@@ -73,16 +76,18 @@ def make_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
         for piece_G in cut(lengths_G.tolist(), max_length - len(prefix) - len(suffix)):
             last = first + sum(piece_G)
             ids += [prefix, text_ids[first:last], suffix]
-            all_starts += [np.full_like(prefix, -1), starts[first:last], np.full_like(suffix, -1)]
+            offsets += [np.full((len(prefix), 2), -1), offsets_T2[first:last], np.full((len(suffix), 2), -1)]
             ends_G = np.cumsum(piece_G) + len(prefix)
             word_ends += [np.zeros_like(prefix), np.repeat(ends_G, piece_G), np.zeros_like(suffix)]
             lengths.append(len(prefix) + last - first + len(suffix))
             text_P.append(number)
             first = last
     empty = np.empty(0, np.int64)
+    starts_T, ends_T = np.concatenate([empty.reshape(0, 2), *offsets]).T
     return Pieces(
         np.concatenate([empty, *ids]),
-        np.concatenate([empty, *all_starts]),
+        starts_T,
+        ends_T,
         np.concatenate([empty, *word_ends]),
         np.array(lengths, np.int64),
         np.array(text_P, np.int64),

@@ -60,8 +60,10 @@ def score_texts(texts: Iterable[str], model: Model, language: str, max_length: i
             pieces = make_pieces(window, tokenizer, max_length)
             if forward is None and len(pieces.ids_T):
                 pad_id = 0 if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-                longest = pieces.ids_T[: pieces.lengths_P.max()]
-                forward = MaskedForward(model.masked_lm, longest, pad_id, f"models.{model.name}")
+                longest = int(pieces.lengths_P.argmax())
+                start = pieces.lengths_P[:longest].sum()
+                tried = pieces.ids_T[start : start + pieces.lengths_P[longest]]
+                forward = MaskedForward(model.masked_lm, tried, pad_id, f"models.{model.name}")
             bits_N = UNKNOWN_BITS * pieces.unknown_N
             if forward is not None:
                 nats_S = -log_probabilities(forward, pieces, tokenizer.mask_token_id, batch_tokens)

@@ -1,6 +1,6 @@
 """Classification of sentences and of pairs of sentences by a fine-tuned model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -13,10 +13,10 @@ from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.fine_tuning import fine_tune
 from trainer.evaluation.tasks.forward import Inputs, encode, forward_by_length, rows_of
 from trainer.evaluation.tasks.labelled import LabelledTask, known_labels
-from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
+from trainer.evaluation.tasks.task import Job, Metric, Ratio
 
 
-class Classification(LabelledTask[LabelledText]):
+class Classification(LabelledTask[LabelledText, str]):
     """The share of sentences, or pairs, with the right label."""
 
     key: ClassVar = "classification"
@@ -53,8 +53,13 @@ class Classification(LabelledTask[LabelledText]):
         """Its sentences and label."""
         return [example.texts, example.label]
 
-    def run(self, job: Job, model: Model) -> list[Scores]:
-        """Trains on the job's language, and tests on all; a unit a sentence or pair."""
+    def ratios(self, examples: list[LabelledText], predictions: list[str]) -> dict[str, Ratio]:
+        """Right labels, a unit a sentence or pair."""
+        right = [example.label == given for example, given in zip(examples, predictions, strict=True)]
+        return {"accuracy": Ratio(np.array(right, np.float64), np.ones(len(examples)))}
+
+    def fit(self, job: Job, model: Model) -> Callable[[str, list[LabelledText]], list[str]]:
+        """Fine-tunes the model; returns what labels examples of a language with it."""
         numbers = {label: number for number, label in enumerate(self.labels)}
         train = self.train[job.language]
         examples = [
@@ -70,15 +75,16 @@ class Classification(LabelledTask[LabelledText]):
             cast(int, job.seed),
             num_labels=len(self.labels),
         )
-        result = []
-        for language, test in self.test.items():
-            right_U = np.zeros(len(test))
-            inputs = self._encode(model, language, test)
+
+        def predict(language: str, examples: list[LabelledText]) -> list[str]:
+            predictions = [""] * len(examples)
+            inputs = self._encode(model, language, examples)
             for rows, output in forward_by_length(tuned, model.tokenizer(language), inputs, self.config.batch_tokens):
                 for row, chosen in zip(rows, output.logits.argmax(-1).tolist(), strict=True):
-                    right_U[row] = self.labels[chosen] == test[row].label
-            result.append(Scores(language, {"accuracy": Ratio(right_U, np.ones(len(test)))}))
-        return result
+                    predictions[row] = self.labels[chosen]
+            return predictions
+
+        return predict
 
     def _encode(self, model: Model, language: str, examples: list[LabelledText]) -> list[Inputs]:
         """The model's inputs; of a pair that is too long, the longer sentence is cut first."""

@@ -8,7 +8,7 @@ import numpy as np
 from seqeval.scheme import IOB2, Entities
 
 from schemas.errors import UserError
-from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.formats.labelled_words import Sentence
 from trainer.evaluation.tasks.task import Metric, Ratio
 from trainer.evaluation.tasks.token_classification import Labels, WordLabels
 

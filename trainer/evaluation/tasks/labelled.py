@@ -5,17 +5,19 @@ matrix.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from schemas.errors import UserError
 from trainer.evaluation.config import EvaluationConfig, FineTuningConfig, LabelledConfig, ModelConfig
-from trainer.evaluation.tasks.task import Job, Task, sha256_of
+from trainer.evaluation.models import Model
+from trainer.evaluation.tasks.task import Job, Ratio, Scores, Task, sha256_of
 
 Example = TypeVar("Example")
+Prediction = TypeVar("Prediction")
 
 
-class LabelledTask(Task, Generic[Example]):
+class LabelledTask(Task, Generic[Example, Prediction]):
     """A task on labelled files.
 
     Attributes:
@@ -33,7 +35,7 @@ class LabelledTask(Task, Generic[Example]):
     labels: Sequence[str] = ()
 
     def __init__(self, config: EvaluationConfig, train: Mapping[str, list[Example]], test: Mapping[str, list[Example]]):
-        self.config = config
+        super().__init__(config)
         self.train = {language: examples[: self.settings.max_train_examples] for language, examples in train.items()}
         self.test = test
         self._sha256 = {
@@ -66,6 +68,22 @@ class LabelledTask(Task, Generic[Example]):
     @abstractmethod
     def example_content(example: Example) -> Any:
         """What of an example decides the scores, as a JSON value."""
+
+    @abstractmethod
+    def fit(self, job: Job, model: Model) -> Callable[[str, list[Example]], list[Prediction]]:
+        """Trains the model on the job's language; returns what predicts examples of any language."""
+
+    @abstractmethod
+    def ratios(self, examples: list[Example], predictions: list[Prediction]) -> dict[str, Ratio]:
+        """The task's metrics, a unit an example."""
+
+    def run(self, job: Job, model: Model) -> list[Scores]:
+        """Trains on the job's language, and tests on all."""
+        predict = self.fit(job, model)
+        return [
+            Scores(language, self.ratios(examples, predict(language, examples)))
+            for language, examples in self.test.items()
+        ]
 
     @property
     def settings(self) -> FineTuningConfig:

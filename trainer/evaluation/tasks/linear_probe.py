@@ -15,10 +15,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.formats.labelled_words import Sentence
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.forward import forward_by_length
-from trainer.evaluation.tasks.words import encode_sentences
+from trainer.evaluation.tasks.word_inputs import encode_sentences
 
 # More do not change the order of models, and take minutes.
 _MOST_WORDS = 20_000

@@ -24,8 +24,8 @@ class MinimalPairs(Task):
     cuts_text = True
 
     def __init__(self, config: EvaluationConfig):
+        super().__init__(config)
         self._pairs = {language: read_minimal_pairs(files) for language, files in config.minimal_pairs.items()}
-        self._config = config
 
     @classmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
@@ -36,15 +36,6 @@ class MinimalPairs(Task):
         """One for each language that the model was made for."""
         return [Job(self.key, name, language) for language in self._pairs if model.is_for(language)]
 
-    def languages(self, job: Job) -> list[str]:
-        """The job's."""
-        return [job.language]
-
-    @property
-    def max_length(self) -> int:
-        """As the configuration has it."""
-        return self._config.max_length
-
     def content(self, job: Job) -> Any:
         """The language's pairs."""
         return [self._pairs[job.language], self.max_length]
@@ -52,7 +43,7 @@ class MinimalPairs(Task):
     def run(self, job: Job, model: Model) -> list[Scores]:
         """The accuracy on the job's language."""
         sentences = [sentence for pair in self._pairs[job.language] for sentence in pair]
-        bits = score_texts(sentences, model, job.language, self.max_length, self._config.batch_tokens).bits_N
+        bits = score_texts(sentences, model, job.language, self.max_length, self.config.batch_tokens).bits_N
         correct_U = preferences(bits[::2], bits[1::2])
         return [Scores(job.language, {"accuracy": Ratio(correct_U, np.ones_like(correct_U))})]
 

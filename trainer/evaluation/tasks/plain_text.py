@@ -20,7 +20,7 @@ class PlainTextTask(Task):
     cuts_text: ClassVar = True
 
     def __init__(self, config: EvaluationConfig, texts: Mapping[str, LanguageText]):
-        self.config = config
+        super().__init__(config)
         self.texts = texts
 
     @classmethod
@@ -31,15 +31,6 @@ class PlainTextTask(Task):
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """One for each language of the text that the model was made for."""
         return [Job(self.key, name, language) for language in self.texts if model.is_for(language)]
-
-    def languages(self, job: Job) -> list[str]:
-        """The job's."""
-        return [job.language]
-
-    @property
-    def max_length(self) -> int:
-        """As the configuration has it."""
-        return self.config.max_length
 
     def content(self, job: Job) -> Any:
         """The language's text, and the settings."""

@@ -5,7 +5,8 @@ the logits of its start and its end, over all windows. Where the training files 
 given if the lowest such sum of the first token, over the windows, is higher (as Devlin et al. 2019 do, without a threshold).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -19,7 +20,7 @@ from trainer.evaluation.tasks.fine_tuning import fine_tune
 from trainer.evaluation.tasks.forward import encode, forward_by_length, rows_of
 from trainer.evaluation.tasks.labelled import LabelledTask
 from trainer.evaluation.tasks.squad_metrics import exact_match, f1
-from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
+from trainer.evaluation.tasks.task import Job, Metric, Ratio
 
 # A longer answer is not looked for, as in BERT's own evaluation.
 _ANSWER_TOKENS = 30
@@ -27,7 +28,7 @@ _ANSWER_TOKENS = 30
 _SHORTEST = 24
 
 
-class QuestionAnswering(LabelledTask[Question]):
+class QuestionAnswering(LabelledTask[Question, str]):
     """F1 over words, and exact match, of the answers."""
 
     key: ClassVar = "question_answering"
@@ -58,8 +59,19 @@ class QuestionAnswering(LabelledTask[Question]):
         """The question, its context and its answers."""
         return [example.question, example.context, example.answers]
 
-    def run(self, job: Job, model: Model) -> list[Scores]:
-        """Trains on the job's language, and tests on all; a unit a question."""
+    def ratios(self, examples: list[Question], predictions: list[str]) -> dict[str, Ratio]:
+        """A unit a question."""
+        right = [[text for _, text in question.answers] for question in examples]
+        return {
+            metric: Ratio(
+                np.array([score(given, answers) for given, answers in zip(predictions, right, strict=True)]),
+                np.ones(len(examples)),
+            )
+            for metric, score in (("f1", f1), ("exact_match", exact_match))
+        }
+
+    def fit(self, job: Job, model: Model) -> Callable[[str, list[Question]], list[str]]:
+        """Fine-tunes the model; returns what answers questions in a language with it."""
         train = self.train[job.language]
         examples = []
         encoded = self._windows(model, job.language, train)
@@ -75,19 +87,7 @@ class QuestionAnswering(LabelledTask[Question]):
             cast(int, job.seed),
         )
         may_refuse = any(not question.answers for question in train)
-        result = []
-        for language, test in self.test.items():
-            given = self._answers(model, tuned, language, test, may_refuse)
-            right = [[text for _, text in question.answers] for question in test]
-            ratios = {
-                metric: Ratio(
-                    np.array([score(one, answers) for one, answers in zip(given, right, strict=True)]),
-                    np.ones(len(test)),
-                )
-                for metric, score in (("f1", f1), ("exact_match", exact_match))
-            }
-            result.append(Scores(language, ratios))
-        return result
+        return partial(self._answers, model, tuned, may_refuse)
 
     def _windows(self, model: Model, language: str, questions: list[Question]) -> Any:
         """Each question with windows of its context; a question is cut to half of a window."""
@@ -117,7 +117,7 @@ class QuestionAnswering(LabelledTask[Question]):
         )
 
     def _answers(
-        self, model: Model, tuned: PreTrainedModel, language: str, questions: list[Question], may_refuse: bool
+        self, model: Model, tuned: PreTrainedModel, may_refuse: bool, language: str, questions: list[Question]
     ) -> list[str]:
         encoded = self._windows(model, language, questions)
         best = [(-np.inf, "")] * len(questions)

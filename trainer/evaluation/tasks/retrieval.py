@@ -40,7 +40,7 @@ class Retrieval(Task):
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
 
     def __init__(self, config: EvaluationConfig, pairs: Mapping[str, _Pairs]):
-        self._config = config
+        super().__init__(config)
         self._pairs = pairs
 
     @classmethod
@@ -67,11 +67,6 @@ class Retrieval(Task):
     def languages(self, job: Job) -> tuple[str, str]:
         """Those of the pair."""
         return self._pairs[job.language].languages
-
-    @property
-    def max_length(self) -> int:
-        """As the configuration has it."""
-        return self._config.max_length
 
     def content(self, job: Job) -> Any:
         """The sentences of the pair."""
@@ -121,7 +116,7 @@ class Retrieval(Task):
         encoded = encode(model, tokenizer, sentences, max_length=limit, return_special_tokens_mask=True)
         layers: list[torch.Tensor] = []
         for rows, output in forward_by_length(
-            model.encoder, tokenizer, rows_of(encoded), self._config.batch_tokens, output_hidden_states=True
+            model.encoder, tokenizer, rows_of(encoded), self.config.batch_tokens, output_hidden_states=True
         ):
             if not layers:
                 hidden_size = output.hidden_states[0].shape[-1]

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from transformers import AutoModelForMaskedLM
 
-from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.formats.labelled_words import Sentence
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.linear_probe import fit_probe
 from trainer.evaluation.tasks.task import Job, Metric, Ratio

@@ -92,6 +92,7 @@ class Task(ABC):
     """One task on its files.
 
     Attributes:
+      config: the evaluation's.
       key, title: its name in files and in reports.
       metrics: the first is the one that summaries show.
       hub_task: what a hub calls the task, in model cards.
@@ -113,6 +114,9 @@ class Task(ABC):
     cuts_text: ClassVar[bool] = False
     shortest: ClassVar[int] = 0
 
+    def __init__(self, config: EvaluationConfig):
+        self.config = config
+
     @classmethod
     @abstractmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
@@ -126,14 +130,14 @@ class Task(ABC):
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """The jobs of one model."""
 
-    @abstractmethod
     def languages(self, job: Job) -> Sequence[str]:
         """The languages whose text a job reads."""
+        return [job.language]
 
     @property
-    @abstractmethod
     def max_length(self) -> int:
         """The most tokens of a sequence that models are given, special ones included."""
+        return self.config.max_length
 
     @abstractmethod
     def content(self, job: Job) -> Any:

@@ -3,20 +3,19 @@
 A word's label is learned and predicted at its first token, as is usual.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
 from trainer.evaluation.config import EvaluationConfig
-from trainer.evaluation.formats.words import Sentence, read_sentences
+from trainer.evaluation.formats.labelled_words import Sentence, read_sentences
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.fine_tuning import fine_tune
 from trainer.evaluation.tasks.forward import forward_by_length
 from trainer.evaluation.tasks.labelled import LabelledTask, known_labels
-from trainer.evaluation.tasks.task import Job, Ratio, Scores
-from trainer.evaluation.tasks.words import encode_sentences
+from trainer.evaluation.tasks.task import Job
+from trainer.evaluation.tasks.word_inputs import encode_sentences
 
 # By transformers' convention: a token without a label to learn.
 _IGNORED = -100
@@ -25,7 +24,7 @@ _IGNORED = -100
 Labels = list[str | None]
 
 
-class WordLabels(LabelledTask[Sentence]):
+class WordLabels(LabelledTask[Sentence, Labels]):
     """A task with a label for each word."""
 
     hub_task: ClassVar = "token-classification"
@@ -59,10 +58,6 @@ class WordLabels(LabelledTask[Sentence]):
     def example_content(example: Sentence) -> Any:
         """Its words and labels."""
         return [example.words, example.labels]
-
-    @abstractmethod
-    def ratios(self, sentences: list[Sentence], predictions: list[Labels]) -> dict[str, Ratio]:
-        """The task's metrics, a unit a sentence."""
 
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
         """Fine-tunes the model; returns what labels sentences of a language with it."""
@@ -103,11 +98,3 @@ class WordLabels(LabelledTask[Sentence]):
             return predictions
 
         return predict
-
-    def run(self, job: Job, model: Model) -> list[Scores]:
-        """Trains on the job's language, and tests on all."""
-        predict = self.fit(job, model)
-        return [
-            Scores(language, self.ratios(sentences, predict(language, sentences)))
-            for language, sentences in self.test.items()
-        ]

@@ -34,19 +34,18 @@ class Tokenization(PlainTextTask):
         records = list(self.texts[job.language])
         tokenizer = model.tokenizer(job.language)
         pieces = make_pieces(records, tokenizer, min(self.config.max_length, model.max_length))
-        encoded = tokenizer(
-            records, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True, verbose=False
-        )
-        words_U, whole_U, tokens_U = np.zeros((3, len(records)))
+        ordinary = np.flatnonzero(pieces.starts_T >= 0)
+        text_T = np.repeat(pieces.text_P, pieces.lengths_P)[ordinary]
+        edges = np.searchsorted(text_T, np.arange(len(records) + 1))
+        words_U, whole_U = np.zeros((2, len(records)))
         for number, text in enumerate(records):
             words_C = words_of_characters(text)
-            starts_T, ends_T = np.array(encoded["offset_mapping"][number], np.int64).reshape(-1, 2).T
-            is_known_T = np.array(encoded["input_ids"][number]) != tokenizer.unk_token_id
+            tokens = ordinary[edges[number] : edges[number + 1]]
+            is_known_T = pieces.ids_T[tokens] != tokenizer.unk_token_id
             words_U[number] = words_C.max(initial=-1) + 1
-            tokens_U[number] = len(starts_T)
-            whole_U[number] = whole_words(words_C, starts_T, ends_T, is_known_T)
+            whole_U[number] = whole_words(words_C, pieces.starts_T[tokens], pieces.ends_T[tokens], is_known_T)
         ratios = {
-            "tokens_per_word": Ratio(tokens_U, words_U),
+            "tokens_per_word": Ratio(np.diff(edges).astype(float), words_U),
             "whole_words": Ratio(whole_U, words_U),
             "unknown_rate": Ratio(pieces.unknown_N.astype(float), pieces.characters_N.astype(float)),
         }

@@ -8,7 +8,7 @@ from seqeval.scheme import IOB2
 
 from schemas.errors import UserError
 from tests.support.labelled import NOUNS, evaluation, make_learner, run_task, tagged, write_tsv
-from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.formats.labelled_words import Sentence
 from trainer.evaluation.tasks.entities import EntityRecognition
 
 LABEL = st.sampled_from(["O", "B-PER", "I-PER", "B-LOC", "I-LOC"])

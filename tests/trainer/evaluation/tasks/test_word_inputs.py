@@ -5,8 +5,8 @@ from tokenizers import pre_tokenizers
 
 from tests.support import families, world
 from tests.support.labelled import evaluation, load_model, make_student
-from trainer.evaluation.formats.words import Sentence
-from trainer.evaluation.tasks.words import encode_sentences
+from trainer.evaluation.formats.labelled_words import Sentence
+from trainer.evaluation.tasks.word_inputs import encode_sentences
 
 
 def sentence(*words: str) -> Sentence:

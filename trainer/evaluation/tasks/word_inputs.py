@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerFast
 
-from trainer.evaluation.formats.words import Sentence
+from trainer.evaluation.formats.labelled_words import Sentence
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.forward import Inputs, encode, rows_of
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from schemas.errors import UserError
 from tests.support.paths import ROOT
-from trainer.evaluation.formats.words import read_sentences
+from trainer.evaluation.formats.labelled_words import read_sentences
 
 CONLLU = """\
 # sent_id = 1
