@@ -178,7 +178,7 @@ def _read_rows(predictions: str, columns: list[str]) -> tuple[list[dict], "np.nd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from schemas.manifest import open_predictions
+    from schemas.predictions import open_predictions
 
     opened = open_predictions(predictions)
     tables = [pq.read_table(file.url, columns=columns, partitioning=None) for file in opened.files]
@@ -293,7 +293,7 @@ def _in_subprocess(folder: Path, function: str, *arguments):
 
 def _pipeline(folder: Path, text: str, dtype: str) -> tuple[Figures, str]:
     """Figures of the pipeline's whole command over `text`, and its output folder."""
-    from schemas.manifest import open_predictions
+    from schemas.predictions import open_predictions
 
     name, output = f"{text}-{dtype}", str(folder / f"predictions-{text}-{dtype}")
     config = {

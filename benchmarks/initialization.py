@@ -22,7 +22,7 @@ from pathlib import Path
 
 import yaml
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from schemas.tables import format_table
 
 WAYS = {

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from pipeline.shard.parquet import encode_rows
 from schemas import SCHEMA_VERSION
+from schemas.footers import read_footer
 from schemas.manifest import (
     FileRecord,
     LanguageRecord,
@@ -14,7 +15,6 @@ from schemas.manifest import (
     Masking,
     TeacherRecord,
     VocabularyRecord,
-    read_footer,
     write_manifest,
 )
 from schemas.ragged import list_array

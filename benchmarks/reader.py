@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 
-from schemas.manifest import Predictions, open_predictions
+from schemas.predictions import Predictions, open_predictions
 
 BATCH_TOKENS = 8192
 COLUMNS = ["input_ids", "masked_positions", "labels", "label_logprobs", "topk_ids", "topk_logprobs"]

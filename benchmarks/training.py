@@ -83,7 +83,7 @@ def trainer_config(arguments: argparse.Namespace, output: str):
 
 def steps_of(config) -> Iterator:
     """The micro-batches of the trainer's steps."""
-    from schemas.manifest import open_predictions
+    from schemas.predictions import open_predictions
     from trainer.data.reader import Reader
 
     reader = Reader(open_predictions(*config.predictions), config.sampling, config.batch_tokens, config.seed)
@@ -120,7 +120,7 @@ def peer(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[floa
     from torch.nn import functional
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    from schemas.manifest import open_predictions
+    from schemas.predictions import open_predictions
     from trainer.student.model import build_student, student_config
 
     config = trainer_config(arguments, scratch)

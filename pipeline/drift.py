@@ -28,8 +28,9 @@ from schemas.cli import command_parser
 from schemas.corpus.files import find_files
 from schemas.corpus.records import Decompressor, plan_file, read_records
 from schemas.errors import UserError
-from schemas.manifest import DEFAULT_TOKENIZER, Predictions, open_predictions
+from schemas.manifest import DEFAULT_TOKENIZER
 from schemas.paths import check_output_file, path_option
+from schemas.predictions import Predictions, open_predictions
 from schemas.storage import join, write_bytes
 from schemas.tables import format_table
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary

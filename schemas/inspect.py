@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 import numpy as np
 
 from schemas.errors import UserError, printable
-from schemas.manifest import PredictionFile, Predictions
+from schemas.predictions import PredictionFile, Predictions
 from schemas.ragged import flatten
 from schemas.row_groups import RowGroupReader, read_row_groups
 from schemas.secrets import without_secrets

@@ -6,22 +6,16 @@
 import hashlib
 import json
 import re
-from dataclasses import dataclass
-from functools import cached_property
 from operator import not_
 from typing import Annotated
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-from fsspec.implementations.local import LocalFileSystem
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError, first_line
 from schemas.names import Name
-from schemas.rows import MASKED_KEY, ROW_SCHEMA
-from schemas.storage import filesystem, join, list_files, location, reaching, read_bytes, write_bytes
-from schemas.vocabulary import FIXED_COLUMNS, VOCABULARY_FILE, Vocabulary, read_vocabulary
+from schemas.storage import join, read_bytes, write_bytes
+from schemas.vocabulary import FIXED_COLUMNS
 
 MANIFEST_FILE = "_manifest.json"
 # Says which run the folder belongs to. Written when the run starts.
@@ -29,8 +23,6 @@ RUN_FILE = "_run.json"
 # Tokenizers with merged ids, in the Hugging Face layout: one for each teacher, and one for any text.
 TEACHER_TOKENIZERS = "_tokenizers/teachers"
 DEFAULT_TOKENIZER = "_tokenizers/default"
-_FOOTER_BYTES = 2**16
-
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -264,238 +256,3 @@ def read_manifest(folder: str) -> Manifest:
         fault = error.errors()[0]
         field = f"{'.'.join(map(str, fault['loc']))[:100]}: " if fault["loc"] else ""
         raise UserError(f"{url}: {field}{fault['msg'].removeprefix('Value error, ')}") from None
-
-
-@dataclass(frozen=True, eq=False)
-class PredictionFile:
-    """One Parquet file: where it is, and what the manifest says about it and about its folder."""
-
-    url: str
-    record: FileRecord
-    manifest: Manifest
-
-    @property
-    def top_k(self) -> int:
-        """Predictions for each masked position."""
-        return self.manifest.top_k
-
-    @property
-    def tail_samples(self) -> int:
-        """Samples of the tail at each masked position."""
-        return self.manifest.tail_samples
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Folders of predictions over one merged vocabulary, checked.
-
-    Attributes:
-      folders: as given.
-      manifests: of the folders, in the same order.
-      vocabulary: the largest one; it extends all the others, so that every id in every file is one of its ids.
-      newest: the folder from which the vocabulary was read.
-    """
-
-    folders: list[str]
-    manifests: list[Manifest]
-    vocabulary: Vocabulary
-    newest: str
-
-    @property
-    def top_k(self) -> int:
-        """Predictions for each masked position, the same in all folders."""
-        return self.manifests[0].top_k
-
-    @property
-    def max_length(self) -> int:
-        """The longest sequence, in tokens."""
-        return max(manifest.max_length for manifest in self.manifests)
-
-    @property
-    def language_names(self) -> list[str]:
-        """The languages that have rows, sorted."""
-        return sorted({file.record.language for file in self.files if file.record.rows})
-
-    @property
-    def teacher_names(self) -> list[str]:
-        """The teachers that have rows, sorted."""
-        return sorted({file.record.teacher for file in self.files if file.record.rows})
-
-    @cached_property
-    def files(self) -> list[PredictionFile]:
-        """All files, folder by folder."""
-        return [
-            PredictionFile(join(folder, file.path), file, manifest)
-            for folder, manifest in zip(self.folders, self.manifests, strict=True)
-            for file in manifest.files
-        ]
-
-    @property
-    def teachers(self) -> dict[str, TeacherRecord]:
-        """By name. The last folder wins, because it most likely says where a teacher is today."""
-        return {name: teacher for manifest in self.manifests for name, teacher in manifest.teachers.items()}
-
-    @property
-    def hub_models(self) -> set[str]:
-        """The teachers' models that came from the hub, as far as that is known."""
-        return {model for manifest in self.manifests for model in manifest.hub_models}
-
-    def teacher_of(self, language: str) -> str:
-        """The first teacher that teaches `language`."""
-        teachers = (item for manifest in self.manifests for item in manifest.teachers.items())
-        return next(name for name, teacher in teachers if language in teacher.languages)
-
-    @property
-    def sha256(self) -> str:
-        """The fingerprint of the content of all manifests."""
-        return hashlib.sha256("".join(manifest.sha256 for manifest in self.manifests).encode()).hexdigest()
-
-
-def open_predictions(*folders: str) -> Predictions:
-    """Opens folders of predictions, and checks them by themselves and against each other.
-
-    Raises:
-      UserError: a mismatch (both values are named), a folder given twice, a listed file that is missing, or storage that
-        does not answer.
-    """
-    spellings: dict[str, str] = {}
-    for folder in folders:
-        if first := spellings.get(location(folder)):
-            raise UserError(f"{first} and {folder}: a folder is given twice")
-        spellings[location(folder)] = folder
-    with reaching(", ".join(folders)):
-        manifests = [read_manifest(folder) for folder in folders]
-        vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
-        for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
-            _check_folder(folder, manifest, vocabulary)
-    newest = max(
-        range(len(folders)), key=lambda index: (len(vocabularies[index]), len(vocabularies[index].teacher_ids))
-    )
-    for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
-        if not vocabularies[newest].extends(vocabulary):
-            raise UserError(
-                f"{folder}: its vocabulary ({manifest.vocabulary.sha256}) is no part of that of {folders[newest]} "
-                f"({manifests[newest].vocabulary.sha256}); run the pipeline for the later one with "
-                "`extends: <the earlier folder>`"
-            )
-        if manifest.top_k != manifests[0].top_k:
-            raise UserError(
-                f"{folder}: top_k is {manifest.top_k}, but in {folders[0]} it is {manifests[0].top_k}; "
-                "folders that are read together need the same"
-            )
-        for name, teacher in manifest.teachers.items():
-            known = manifests[0].teachers.get(name, teacher)
-            if teacher.fingerprint != known.fingerprint:
-                raise UserError(
-                    f"{folder}: its teacher {name!r} is {teacher.fingerprint[:12]}, but in {folders[0]} it is "
-                    f"{known.fingerprint[:12]}; give different teachers different names"
-                )
-    return Predictions(list(folders), manifests, vocabularies[newest], folders[newest])
-
-
-def _check_folder(folder: str, manifest: Manifest, vocabulary: Vocabulary) -> None:
-    if vocabulary.sha256 != manifest.vocabulary.sha256:
-        raise UserError(
-            f"{join(folder, VOCABULARY_FILE)}: sha256 {vocabulary.sha256}, but the manifest says "
-            f"{manifest.vocabulary.sha256}; the vocabulary is from another run"
-        )
-    if fault := _fault(manifest, vocabulary):
-        raise UserError(f"{join(folder, MANIFEST_FILE)}: {fault}; rerun the pipeline that wrote it")
-    present = list_files(folder)
-    for file in manifest.files:
-        url = join(folder, file.path)
-        if file.path not in present:
-            raise UserError(f"{url}: listed in the manifest but missing; rerun the pipeline")
-        if present[file.path] != file.size:
-            raise UserError(
-                f"{url}: has {present[file.path]:,} bytes, but the manifest says {file.size:,}; "
-                "remove the file and rerun the pipeline"
-            )
-
-
-def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:
-    """What in the manifest does not fit the vocabulary; None if everything does."""
-    if manifest.vocabulary.size != len(vocabulary):
-        return f"vocabulary.size is {manifest.vocabulary.size}, but it has {len(vocabulary)} tokens"
-    if manifest.top_k > len(vocabulary):
-        return f"top_k is {manifest.top_k}, more than the {len(vocabulary)} tokens of the vocabulary"
-    for name, teacher in manifest.teachers.items():
-        if name not in vocabulary.teacher_ids:
-            return f"teachers.{name}: the vocabulary does not know it"
-        known = int((vocabulary.teacher_ids[name] >= 0).sum())
-        if known > teacher.vocabulary_size or (known < teacher.vocabulary_size and not manifest.trimmed):
-            return f"teachers.{name}: vocabulary_size is {teacher.vocabulary_size}, but the vocabulary has {known}"
-    return None
-
-
-class Footer:
-    """The end of a Parquet file of predictions.
-
-    Attributes:
-      metadata: parsed.
-      size: of the file, in bytes.
-      sha256: of the footer as written, which is the last bytes of the file.
-    """
-
-    def __init__(self, metadata: pq.FileMetaData, size: int, sha256: str):
-        self.metadata, self.size, self.sha256 = metadata, size, sha256
-
-    @cached_property
-    def row_groups(self) -> list[int]:
-        """Rows of each row group."""
-        return [self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups)]
-
-    @cached_property
-    def schema(self) -> pa.Schema:
-        """The columns."""
-        return self.metadata.schema.to_arrow_schema()
-
-    @cached_property
-    def tokens(self) -> list[int]:
-        """Tokens of each row group. (The values of a column, because no list of tokens is empty or null.)"""
-        column = ROW_SCHEMA.names.index("input_ids")
-        return [self.metadata.row_group(group).column(column).num_values for group in range(len(self.row_groups))]
-
-    @cached_property
-    def masked_positions(self) -> list[int]:
-        """Masked positions of each row group, as the footer says. ValueError or KeyError if it does not say."""
-        counts = json.loads(self.metadata.metadata[MASKED_KEY.encode()])
-        if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError(f"{MASKED_KEY} is no list of counts")
-        return counts
-
-    def values_of(self, group: int, column: str) -> set[str] | None:
-        """The least and the greatest value of a column of strings in a row group; None if they are unknown."""
-        statistics = self.metadata.row_group(group).column(ROW_SCHEMA.names.index(column)).statistics
-        return {statistics.min, statistics.max} if statistics and statistics.has_min_max else None
-
-
-def read_footer(url: str) -> Footer:
-    """The Parquet footer of `url`; UserError if the file is truncated or is not Parquet."""
-    try:
-        return load_footer(url)
-    except FileNotFoundError:
-        raise UserError(f"{url}: the file is not there; rerun the pipeline") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(
-            f"{url}: not a whole Parquet file ({first_line(error)}); remove it and rerun the pipeline"
-        ) from None
-
-
-def load_footer(url: str) -> Footer:
-    """The same, but raises what the filesystem and Arrow raise."""
-    fs, path = filesystem(url)
-    # No cache: it would fetch more, and that of gcsfs waits forever for the rest of a file that became shorter.
-    options = {} if isinstance(fs, LocalFileSystem) else {"cache_type": "none"}
-    with fs.open(path, "rb", **options) as file:
-        size = file.seek(0, 2)
-        # For most footers one request is enough.
-        length = min(size, _FOOTER_BYTES)
-        file.seek(size - length)
-        tail = file.read(length)
-        # The length of the footer and a magic number are the last 8 bytes.
-        needed = int.from_bytes(tail[-8:-4], "little") + 8
-        if length < needed <= size:
-            file.seek(size - needed)
-            tail = file.read(needed)
-    return Footer(pq.read_metadata(pa.BufferReader(tail)), size, hashlib.sha256(tail[-needed:]).hexdigest())

@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError, first_line
-from schemas.manifest import Footer, PredictionFile, load_footer
+from schemas.footers import Footer, load_footer
+from schemas.predictions import PredictionFile
 from schemas.rows import check_footer, row_schema
 from schemas.storage import filesystem, reaching
 from schemas.validation import Expected, find_fault

@@ -12,8 +12,8 @@ from schemas.cli import command_parser
 from schemas.config import OVERRIDES_HELP, load_config
 from schemas.errors import UserError
 from schemas.lock import owning
-from schemas.manifest import open_predictions
 from schemas.paths import path_option
+from schemas.predictions import open_predictions
 from trainer.artifacts.checkpoint import checkpoint_steps, load_state
 from trainer.artifacts.export import export_checkpoint
 from trainer.config import TrainerConfig

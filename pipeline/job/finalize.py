@@ -9,7 +9,8 @@ from pipeline.shard.parquet import Receipt, read_receipt
 from pipeline.shard.shard import Shard
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
-from schemas.manifest import AuditRecord, FileRecord, LanguageRecord, Manifest, Masking, read_footer
+from schemas.footers import read_footer
+from schemas.manifest import AuditRecord, FileRecord, LanguageRecord, Manifest, Masking
 from schemas.rows import check_footer
 from schemas.secrets import without_secrets
 from schemas.storage import join, list_files

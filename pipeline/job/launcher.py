@@ -39,8 +39,9 @@ from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
 from schemas.lock import owning
-from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, Predictions, open_predictions, write_manifest
+from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, write_manifest
 from schemas.paths import check_output_folder
+from schemas.predictions import Predictions, open_predictions
 from schemas.storage import filesystem, join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from pipeline.shard.parquet import read_receipt
 from pipeline.shard.shard import Shard
-from schemas.manifest import read_footer
+from schemas.footers import read_footer
 from schemas.storage import join, list_files
 
 _SECONDS = 1.0

@@ -20,8 +20,8 @@ from pipeline.trim.folders import format_report, trim
 from schemas.cli import command_parser
 from schemas.errors import UserError
 from schemas.lock import owning
-from schemas.manifest import open_predictions
 from schemas.paths import check_output_file, path_option
+from schemas.predictions import open_predictions
 from schemas.storage import write_bytes
 
 

@@ -19,18 +19,9 @@ from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
 from pipeline.trim.tokens import NO_KEYS, Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from schemas.errors import UserError
-from schemas.manifest import (
-    RUN_FILE,
-    FileRecord,
-    Manifest,
-    PredictionFile,
-    Predictions,
-    TeacherRecord,
-    VocabularyRecord,
-    open_predictions,
-    read_footer,
-    write_manifest,
-)
+from schemas.footers import read_footer
+from schemas.manifest import RUN_FILE, FileRecord, Manifest, TeacherRecord, VocabularyRecord, write_manifest
+from schemas.predictions import PredictionFile, Predictions, open_predictions
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_groups
 from schemas.rows import check_footer, row_schema

@@ -4,8 +4,8 @@ import argparse
 
 from schemas.cli import command_parser
 from schemas.inspect import inspect_row, summarize
-from schemas.manifest import open_predictions
 from schemas.paths import path_option
+from schemas.predictions import open_predictions
 from schemas.process import exit_code_of
 
 _LEGEND = """\

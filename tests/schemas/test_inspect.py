@@ -14,7 +14,8 @@ from pipeline.vocabulary.identity import Identity, display, parse
 from schemas.commands.inspect import main
 from schemas.errors import UserError
 from schemas.inspect import inspect_row, measure, summarize, surface
-from schemas.manifest import MANIFEST_FILE, open_predictions
+from schemas.manifest import MANIFEST_FILE
+from schemas.predictions import open_predictions
 from schemas.vocabulary import CONTINUATION, VOCABULARY_FILE, WORD
 from tests.support import world
 from tests.support.commands import run, run_python

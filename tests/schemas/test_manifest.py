@@ -6,7 +6,8 @@ import json
 import pytest
 
 from schemas.errors import UserError
-from schemas.manifest import MANIFEST_FILE, Manifest, open_predictions
+from schemas.manifest import MANIFEST_FILE, Manifest
+from schemas.predictions import open_predictions
 from schemas.storage import location
 
 

@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 import schemas.row_groups
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from schemas.row_groups import RowGroupReader, read_row_groups
 from schemas.rows import ROW_SCHEMA
 

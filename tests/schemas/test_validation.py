@@ -14,7 +14,8 @@ import pytest
 from pipeline.trim.folders import trim
 from schemas.errors import UserError, printable
 from schemas.inspect import inspect_row, summarize
-from schemas.manifest import MANIFEST_FILE, open_predictions
+from schemas.manifest import MANIFEST_FILE
+from schemas.predictions import open_predictions
 from tests.support.columns import read_columns
 from tests.support.damage import edit_manifest, mutations, rewrite
 

@@ -1,6 +1,6 @@
 """Row groups as the trainer holds them."""
 
-from schemas.manifest import PredictionFile
+from schemas.predictions import PredictionFile
 from schemas.row_groups import RowGroupReader
 from trainer.data.batches import Columns, columns_read
 

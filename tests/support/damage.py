@@ -14,7 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shard.parquet import encode_rows
-from schemas.manifest import MANIFEST_FILE, read_footer
+from schemas.footers import read_footer
+from schemas.manifest import MANIFEST_FILE
 from schemas.rows import RECEIPT_KEY, ROW_SCHEMA, RUN_KEY, row_schema
 from schemas.vocabulary import VOCABULARY_FILE
 

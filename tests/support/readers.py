@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from trainer.config import SamplingConfig
 from trainer.data.reader import Reader
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import world

@@ -13,7 +13,7 @@ import pytest
 from pipeline.trim.folders import trim
 from schemas.errors import UserError, printable
 from schemas.inspect import inspect_row, measure, summarize
-from schemas.manifest import Predictions, open_predictions
+from schemas.predictions import Predictions, open_predictions
 from schemas.row_groups import read_row_groups
 from tests.support import world
 from tests.support.broken_folders import break_folder

@@ -9,7 +9,8 @@ from transformers import AutoTokenizer, BertConfig
 from pipeline.student_tokenizers.store import read_tokenizer, write_tokenizer
 from pipeline.trim.folders import trim
 from schemas.errors import UserError
-from schemas.manifest import TEACHER_TOKENIZERS, open_predictions
+from schemas.manifest import TEACHER_TOKENIZERS
+from schemas.predictions import open_predictions
 from tests.support import world
 from trainer.artifacts.export import _copy
 from trainer.config import StudentConfig

@@ -10,7 +10,7 @@ import pytest
 from pipeline.config import PipelineConfig
 from pipeline.job.launcher import run_pipeline
 from schemas import storage
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support import gcs
 from tests.support.outputs import files, rows
 

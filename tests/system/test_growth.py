@@ -10,7 +10,8 @@ from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
-from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
+from schemas.predictions import open_predictions
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 from tests.support import world
 from tests.support.readers import reader, sequences, take

@@ -46,7 +46,7 @@ def test_any_fsspec_url(pipeline_settings, text, predictions):
     import fsspec
 
     from pipeline.job.launcher import run_pipeline
-    from schemas.manifest import open_predictions
+    from schemas.predictions import open_predictions
     from tests.support.readers import reader, take
 
     memory = fsspec.filesystem("memory")

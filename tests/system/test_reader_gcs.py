@@ -17,7 +17,7 @@ from benchmarks.made_up import make_predictions
 from pipeline.shard.parquet import encode_rows
 from schemas import storage
 from schemas.errors import UserError
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from schemas.row_groups import RowGroupReader
 from schemas.rows import RUN_KEY
 from tests.support import gcs

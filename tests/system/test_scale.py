@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.commands import SECONDS, wait_until
 from tests.support.training import (
     NEEDS_COMPILER,

@@ -14,7 +14,7 @@ import pipeline.trim.__main__
 import trainer.__main__
 import trainer.export
 from schemas.commands import inspect
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 
 SECRET = "tops3cretvalue"
 

@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from pipeline.drift import report
 from pipeline.trim.folders import trim
-from schemas.manifest import TEACHER_TOKENIZERS, open_predictions
+from schemas.manifest import TEACHER_TOKENIZERS
+from schemas.predictions import open_predictions
 from tests.support.readers import reader, take
 from tests.support.training import train, write_config
 from trainer.config import SamplingConfig

@@ -12,7 +12,8 @@ from transformers import AutoModelForMaskedLM
 from pipeline.trim.folders import trim
 from schemas.errors import UserError
 from schemas.inspect import inspect_row, summarize
-from schemas.manifest import MANIFEST_FILE, open_predictions
+from schemas.manifest import MANIFEST_FILE
+from schemas.predictions import open_predictions
 from schemas.row_groups import read_row_groups
 from schemas.rows import ROW_SCHEMA, row_schema
 from schemas.vocabulary import VOCABULARY_FILE

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, pipeline
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support import world
 from tests.support.commands import SECONDS, wait_until
 from tests.support.training import (

@@ -16,7 +16,8 @@ from pipeline.student_tokenizers.store import make_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA
 from pipeline.teachers.tokenizer import load_tokenizer
 from pipeline.vocabulary.merge import merge
-from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
+from schemas.predictions import open_predictions
 from tests.support import world
 from tests.support.commands import SECONDS, run
 from tests.support.paths import ROOT

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 import trainer.export
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.commands import call, run
 from tests.support.training import assert_same_weights
 from trainer.artifacts.checkpoint import checkpoint_steps

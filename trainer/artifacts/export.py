@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from schemas.errors import UserError, differences
-from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, Predictions
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
 from schemas.model_sizes import longest_sequence
+from schemas.predictions import Predictions
 from schemas.storage import join, temporary_folder, write_bytes
 from schemas.tokenizer_files import CONFIG_FILE, read_settings, read_tokenizer_files
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary

@@ -8,7 +8,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from schemas.errors import printable
-from schemas.manifest import Predictions, TeacherRecord
+from schemas.manifest import TeacherRecord
+from schemas.predictions import Predictions
 from trainer.artifacts.scores import LanguageScores
 from trainer.artifacts.teacher_cards import hub_ids, licence_of, shared_licence
 from trainer.config import TrainerConfig

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from schemas.manifest import PredictionFile
+from schemas.predictions import PredictionFile
 from schemas.ragged import batches_by_length, pad
 
 

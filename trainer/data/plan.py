@@ -13,7 +13,7 @@ from functools import lru_cache
 import numpy as np
 
 from schemas.errors import UserError
-from schemas.manifest import PredictionFile, Predictions
+from schemas.predictions import PredictionFile, Predictions
 from trainer.config import SamplingConfig
 
 # Number of a row group in its language's endless sequence, and the next row in it.

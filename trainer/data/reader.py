@@ -17,7 +17,7 @@ from functools import partial
 from typing import TypedDict
 
 from schemas.errors import UserError
-from schemas.manifest import Predictions
+from schemas.predictions import Predictions
 from schemas.row_groups import RowGroupReader
 from trainer.config import SamplingConfig
 from trainer.data.batches import Batch, Columns, Origins, Piece, columns_read, make_batches

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from schemas.errors import UserError
-from schemas.manifest import Predictions, open_predictions
+from schemas.predictions import Predictions, open_predictions
 from trainer.config import SamplingConfig, TrainerConfig
 from trainer.data.batches import Batch
 from trainer.data.reader import Reader, ReaderState

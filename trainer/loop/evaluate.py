@@ -8,7 +8,7 @@ from tabulate import tabulate
 from torch.distributed.fsdp import FSDPModule
 
 from schemas.errors import UserError
-from schemas.manifest import Predictions, open_predictions
+from schemas.predictions import Predictions, open_predictions
 from schemas.row_groups import read_row_groups
 from trainer.artifacts.scores import LanguageScores
 from trainer.data.batches import Batch, Columns, Piece, columns_read, make_batches

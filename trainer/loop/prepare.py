@@ -7,7 +7,7 @@ import torch
 
 from schemas.config import recorded
 from schemas.errors import UserError, printable
-from schemas.manifest import Predictions, open_predictions
+from schemas.predictions import Predictions, open_predictions
 from trainer.artifacts.checkpoint import latest_checkpoint, load_state
 from trainer.artifacts.checkpoint_state import CheckpointState
 from trainer.artifacts.early_stopping import EarlyStopping

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
-from schemas.manifest import Predictions
+from schemas.predictions import Predictions
 from trainer.artifacts.checkpoint import CheckpointWriter, latest_checkpoint, load_checkpoint, load_state
 from trainer.artifacts.checkpoint_state import CheckpointState
 from trainer.artifacts.early_stopping import EarlyStopping

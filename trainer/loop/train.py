@@ -13,7 +13,7 @@ import torch
 
 from schemas.errors import UserError, differences
 from schemas.lock import owning
-from schemas.manifest import Predictions
+from schemas.predictions import Predictions
 from schemas.process import deferring
 from schemas.storage import join, read_bytes, write_bytes
 from trainer.artifacts.checkpoint import CheckpointWriter, remove_partial

@@ -8,7 +8,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from schemas.errors import UserError, first_line
 from schemas.loading import weights_arguments
-from schemas.manifest import Predictions
+from schemas.predictions import Predictions
 from trainer.config import StudentConfig
 from trainer.student.encoder import copy_encoder
 from trainer.student.start import Start

@@ -6,7 +6,7 @@ import numpy as np
 from transformers.utils import cached_file
 
 from schemas.errors import UserError, first_line
-from schemas.manifest import Predictions
+from schemas.predictions import Predictions
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 from trainer.config import StudentConfig
 

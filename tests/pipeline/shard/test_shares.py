@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.config import PipelineConfig
 from pipeline.shard.shares import divide
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 
 NAMES = [f"t{number}" for number in range(6)]
 WEIGHTS = st.lists(st.floats(0.01, 1), min_size=2, max_size=6)

@@ -13,7 +13,8 @@ from transformers import AutoTokenizer
 
 from pipeline.trim.tokens import trim_rows, trim_vocabulary
 from schemas.errors import UserError
-from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS, open_predictions
+from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
+from schemas.predictions import open_predictions
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE
 from tests.support import world

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.shard.masking import example_keys
 from pipeline.trim.tokens import Usage, trim_rows, trim_vocabulary
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from schemas.rows import ROW_SCHEMA, row_schema
 
 

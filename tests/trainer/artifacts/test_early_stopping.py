@@ -8,7 +8,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.commands import SECONDS, wait_until
 from tests.support.scores import scores
 from tests.support.training import (

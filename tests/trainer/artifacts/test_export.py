@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from schemas.lock import LOCK_FILE, owning
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.training import assert_same_weights
 from trainer.artifacts.checkpoint import checkpoint_steps
 from trainer.artifacts.export import export_checkpoint, read_evaluation

@@ -8,7 +8,8 @@ import yaml
 from huggingface_hub import ModelCard
 
 from schemas.config import load_config
-from schemas.manifest import MixedModelRecord, Predictions, TeacherRecord, open_predictions
+from schemas.manifest import MixedModelRecord, TeacherRecord
+from schemas.predictions import Predictions, open_predictions
 from tests.support.training import write_config
 from trainer.artifacts.model_card import _cell, _text, model_card
 from trainer.config import TrainerConfig

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.columns import read_columns
 from tests.support.readers import reader, take
 from trainer.data.batches import Columns, Piece, make_batches

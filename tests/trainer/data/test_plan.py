@@ -6,7 +6,7 @@ from itertools import count, islice
 import numpy as np
 import pytest
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from trainer.config import SamplingConfig
 from trainer.data.plan import make_mixture, plan_pool
 

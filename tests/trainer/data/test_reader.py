@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from schemas.errors import UserError
-from schemas.manifest import open_predictions, read_manifest
+from schemas.manifest import read_manifest
+from schemas.predictions import open_predictions
 from tests.support.columns import read_columns
 from tests.support.readers import equal, reader, sequences, steps, take
 from trainer.data.reader import example_ids

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.config import load_config
 from schemas.errors import UserError
-from schemas.manifest import Predictions, open_predictions
+from schemas.predictions import Predictions, open_predictions
 from tests.support.readers import equal, reader, steps
 from tests.support.training import (
     CONSTANT,

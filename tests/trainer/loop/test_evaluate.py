@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 from transformers import AutoModelForMaskedLM
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support import world
 from tests.support.training import (
     train,

@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.tensor import DTensor
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.columns import read_columns
 from trainer.config import DistillationConfig, StudentConfig
 from trainer.data.batches import Batch, Piece, make_batches

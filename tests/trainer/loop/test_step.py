@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.readers import reader, take
 from trainer.config import DistillationConfig, OptimizerConfig
 from trainer.loop.step import apply_gradients, language_weights, make_optimizer, owned_tokens, position_weights

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.training import (
     train,
     write_config,

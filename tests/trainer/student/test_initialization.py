@@ -9,7 +9,7 @@ import torch
 import yaml
 from transformers import AutoModelForMaskedLM
 
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support import world
 from tests.support.students import SHAPE, tables
 from tests.support.training import assert_same_weights, train, write_config

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoConfig, AutoModelForMaskedLM
 
 from schemas.errors import UserError
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from tests.support.readers import reader, take
 from tests.support.training import (
     NEEDS_COMPILER,

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel
 
 from schemas.errors import UserError
-from schemas.manifest import open_predictions
+from schemas.predictions import open_predictions
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import world
 from tests.support.students import tables

@@ -1,0 +1,88 @@
+"""Footers of Parquet files of predictions: row groups and their counts, without the rows."""
+
+import hashlib
+import json
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from schemas.errors import UserError, first_line
+from schemas.rows import MASKED_KEY, ROW_SCHEMA
+from schemas.storage import filesystem
+
+_READ_AT_ONCE = 2**16
+
+
+class Footer:
+    """The end of a Parquet file of predictions.
+
+    Attributes:
+      metadata: parsed.
+      size: of the file, in bytes.
+      sha256: of the footer as written, which is the last bytes of the file.
+    """
+
+    def __init__(self, metadata: pq.FileMetaData, size: int, sha256: str):
+        self.metadata, self.size, self.sha256 = metadata, size, sha256
+
+    @cached_property
+    def row_groups(self) -> list[int]:
+        """Rows of each row group."""
+        return [self.metadata.row_group(group).num_rows for group in range(self.metadata.num_row_groups)]
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """The columns."""
+        return self.metadata.schema.to_arrow_schema()
+
+    @cached_property
+    def tokens(self) -> list[int]:
+        """Tokens of each row group. (The values of a column, because no list of tokens is empty or null.)"""
+        column = ROW_SCHEMA.names.index("input_ids")
+        return [self.metadata.row_group(group).column(column).num_values for group in range(len(self.row_groups))]
+
+    @cached_property
+    def masked_positions(self) -> list[int]:
+        """Masked positions of each row group, as the footer says. ValueError or KeyError if it does not say."""
+        counts = json.loads(self.metadata.metadata[MASKED_KEY.encode()])
+        if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+            raise ValueError(f"{MASKED_KEY} is no list of counts")
+        return counts
+
+    def values_of(self, group: int, column: str) -> set[str] | None:
+        """The least and the greatest value of a column of strings in a row group; None if they are unknown."""
+        statistics = self.metadata.row_group(group).column(ROW_SCHEMA.names.index(column)).statistics
+        return {statistics.min, statistics.max} if statistics and statistics.has_min_max else None
+
+
+def read_footer(url: str) -> Footer:
+    """The Parquet footer of `url`; UserError if the file is truncated or is not Parquet."""
+    try:
+        return load_footer(url)
+    except FileNotFoundError:
+        raise UserError(f"{url}: the file is not there; rerun the pipeline") from None
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"{url}: not a whole Parquet file ({first_line(error)}); remove it and rerun the pipeline"
+        ) from None
+
+
+def load_footer(url: str) -> Footer:
+    """The same, but raises what the filesystem and Arrow raise."""
+    fs, path = filesystem(url)
+    # No cache: it would fetch more, and that of gcsfs waits forever for the rest of a file that became shorter.
+    options = {} if isinstance(fs, LocalFileSystem) else {"cache_type": "none"}
+    with fs.open(path, "rb", **options) as file:
+        size = file.seek(0, 2)
+        # For most footers one request is enough.
+        length = min(size, _READ_AT_ONCE)
+        file.seek(size - length)
+        tail = file.read(length)
+        # The length of the footer and a magic number are the last 8 bytes.
+        needed = int.from_bytes(tail[-8:-4], "little") + 8
+        if length < needed <= size:
+            file.seek(size - needed)
+            tail = file.read(needed)
+    return Footer(pq.read_metadata(pa.BufferReader(tail)), size, hashlib.sha256(tail[-needed:]).hexdigest())
