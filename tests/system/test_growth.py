@@ -100,6 +100,26 @@ def test_a_twin_adds_a_teacher_but_no_token(run_pipeline, pipeline_settings, gro
     assert names == {"twin", *world.TEACHERS}
 
 
+def test_teachers_old_and_new_share_a_language(run_pipeline, pipeline_settings, grown, tmp_path):
+    """The new run divides the rows between them; its vocabulary is the grown one, and both folders are read together."""
+    earlier, later, _ = grown
+    settings = pipeline_settings(tmp_path)
+    shares = {"en-wordpiece": {"en": 0.6}, "hi-bpe": {"en": 0.4}}
+    teachers = {name: settings["teachers"][name] | {"languages": languages} for name, languages in shares.items()}
+    text = {"en": settings["text"]["en"]}
+    folder = run_pipeline(tmp_path / "shared", teachers=teachers, text=text, extends=str(earlier))
+    opened = open_predictions(str(earlier), str(folder))
+    assert opened.newest == str(folder)
+    assert opened.vocabulary.sha256 == read_vocabulary(str(later / VOCABULARY_FILE)).sha256
+    alone, shared = (
+        pd.read_parquet(one, filters=[("language", "==", "en")]).set_index("example_id") for one in (earlier, folder)
+    )
+    # Not 0.6 of the rows: the records of the other teacher become more tokens.
+    assert set(shared.teacher) == set(shares)
+    old = shared[shared.teacher == "en-wordpiece"]
+    pd.testing.assert_frame_equal(old, alone.loc[old.index, old.columns])
+
+
 def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, predictions, tmp_path):
     earlier, later, _ = grown
     settings = {"top_k": 4, "extends": str(earlier)}

@@ -20,7 +20,7 @@ from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import world
 from tests.support.damage import edit_manifest, rewrite
 from tests.support.outputs import rows, same
-from tests.support.training import train, train_student, write_config
+from tests.support.training import CONSTANT, assert_same_weights, train, train_student, write_config
 from trainer.config import SamplingConfig
 from trainer.data.reader import Reader
 
@@ -184,6 +184,23 @@ def test_a_student_is_trained_on_them(sampled, heldout, tmp_path):
     assert without.tail_ids_MS.shape == (len(without.labels_M), 0)
     for one in read:
         one.close()
+
+
+def test_stages_may_have_different_numbers_of_them(sampled, predictions, run_pipeline, tmp_path):
+    """And a run goes on within either; a stage without samples is refused."""
+    fewer = run_pipeline(tmp_path / "fewer", tail_samples=2)
+    settings = {"max_steps": 6, "save_steps": 1, "save_total_limit": 10, "optimizer": CONSTANT, "distillation": SAMPLED}
+    settings["stages"] = [{"until": 0.5}, {"predictions": str(fewer)}]
+    whole = train_student(tmp_path / "whole", sampled, **settings)
+    for step in (2, 3, 5):
+        output = tmp_path / str(step) / "student"
+        shutil.copytree(whole / "checkpoints" / f"{step:08d}", output / "checkpoints" / f"{step:08d}")
+        train_student(tmp_path / str(step), sampled, **settings)
+        assert_same_weights(whole, output)
+    settings["stages"][1] = {"predictions": str(predictions)}
+    done = train(write_config(tmp_path / "none", sampled, None, **settings))
+    assert done.returncode == 2
+    assert f"distillation.tail is sampled, but {predictions} was made with tail_samples: 0" in done.stderr
 
 
 def test_misuse_is_one_line(sampled, predictions, run_pipeline, pipeline_settings, text, tmp_path):
