@@ -4,7 +4,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from examples.claims.runs import DISTILLATION, ENCODER, Runs, Teacher
+from examples.claims.runs import DISTILLATION, ENCODER, TEACHER_STEPS, Runs, Teacher
 from examples.schedule import Step
 
 # The teachers of related and of unrelated languages, with their tokenizer families. The first gives students their encoder.
@@ -12,31 +12,30 @@ GROUPS = {
     "related": {"es": "wordpiece", "fr": "unigram", "it": "bpe"},
     "unrelated": {"en": "wordpiece", "zh": "unigram", "tl": "bpe"},
 }
-STEPS = 3000
+# A student of three languages reads each of them as often as its teacher did.
+STEPS = 3 * TEACHER_STEPS
 # Students of each group: where they start, and what they learn from.
 STUDENTS = ("start", "random", "mlm-start", "mlm-random")
 GOLD = {"kd_weight": 0}
 
-# Other teachers for French and Italian. `undertrained` is the teacher itself after half of its steps.
+# Other teachers for French and Italian. One more is the teacher itself after 1,000 of its steps.
 SMALL = {"num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 256}
-VARIANT_STEPS = 1500
 VARIANTS = {
     "fr": [
-        Teacher("fr-small", "unigram", ("fr/train",), steps=VARIANT_STEPS, encoder=SMALL),
-        Teacher("fr-other-tokenizer", "bpe", ("fr/train",), tokenizer_text=("zh/train",), steps=VARIANT_STEPS),
-        Teacher("fr-other-domain", "unigram", ("fr/interface",), steps=VARIANT_STEPS),
+        Teacher("fr-small", "unigram", ("fr/train",), encoder=SMALL),
+        Teacher("fr-other-tokenizer", "bpe", ("fr/train",), tokenizer_text=("zh/train",)),
+        Teacher("fr-other-domain", "unigram", ("fr/interface",)),
     ],
     "it": [
-        Teacher("it-small", "bpe", ("it/train",), steps=VARIANT_STEPS, encoder=SMALL),
+        Teacher("it-small", "bpe", ("it/train",), encoder=SMALL),
         Teacher(
             "it-other-tokenizer",
             "wordpiece",
             ("it/train",),
             tokenizer_text=("en/train",),
             vocabulary=1000,
-            steps=VARIANT_STEPS,
         ),
-        Teacher("it-other-domain", "bpe", ("it/interface",), steps=VARIANT_STEPS),
+        Teacher("it-other-domain", "bpe", ("it/interface",)),
     ],
 }
 # By language, the teachers of the student whose teachers overlap.
@@ -92,7 +91,7 @@ def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> 
     languages = list(families)
     for language, family in families.items():
         runs.teacher(Teacher(language, family, (f"{language}/train",)))
-        runs.further(language, STEPS)
+        runs.further(language)
     runs.capture(group, {language: [language] for language in languages}, kinds=("short", "long"))
     start, random = {"student": from_teachers(languages[0])}, {"student": bert(), "both_lengths": True}
     runs.student(f"{group}-start", group, STEPS, **start)

@@ -10,6 +10,7 @@ from statistics import mean
 import numpy as np
 
 from examples.claims.plan import GROUPS, SEVERAL, STEPS, STUDENTS, VARIANTS, ablations, pair, pairs, plan
+from examples.claims.runs import TEACHER_STEPS
 from examples.schedule import seconds_of
 from schemas.storage import write_bytes
 from schemas.tables import format_table
@@ -94,8 +95,9 @@ def _group_table(evaluated: Evaluated, group: str) -> list[str]:
     heads = ["start", "random", "MLM start", "MLM random", "teacher", "teacher further"]
     lines = [format_table(["language", "figure", *heads], rows, is_markdown=True), ""]
     lines.append(
-        f"*start*: the student from its teachers. *random*: from random weights. *MLM*: the same without teachers' predictions. "
-        f"*teacher further*: each teacher trained further on its text. All of them for {STEPS} steps."
+        f"*start*: the student from its teachers, {STEPS} steps. *random*: from random weights. *MLM*: the same without teachers' "
+        f"predictions. *teacher*: {TEACHER_STEPS} steps on its language. *teacher further*: as many more, so that it has read "
+        "each text of its language as often as its teacher and the student together."
     )
     return lines
 

@@ -35,6 +35,7 @@ HELDOUT_CHAPTERS = 15
 DISTILLATION = {"kd_weight": 0.5, "tail": "sampled"}
 # Of the rates tried (1e-3, 2e-3, 4e-3) the best for each: from random weights a model stays on word frequencies with more.
 RANDOM_RATE, TRAINED_RATE = 2e-3, 4e-3
+TEACHER_STEPS = 1500
 # All captures mask the same tokens of a text.
 SEEDS = {"short": 17, "long": 18, "heldout": 19}
 
@@ -55,7 +56,7 @@ class Teacher:
     text: tuple[str, ...]
     tokenizer_text: tuple[str, ...] = ()
     vocabulary: int = 4000
-    steps: int = 2000
+    steps: int = TEACHER_STEPS
     encoder: dict[str, Any] = field(default_factory=dict)
 
 
@@ -88,9 +89,9 @@ class Runs:
         config |= {"student": {"settings": settings}, "distillation": {"kd_weight": 0}, "save_total_limit": 10}
         return self._command("trainer", name, config, *(f"text-{name}-{kind}" for kind in LENGTHS))
 
-    def further(self, name: str, steps: int) -> str:
-        """Trains a teacher so many steps further, as `<name>-further`."""
-        config = self._training(f"teachers/{name}-further", f"masked/{name}", steps, TRAINED_RATE)
+    def further(self, name: str) -> str:
+        """Trains a teacher as many steps further, as `<name>-further`."""
+        config = self._training(f"teachers/{name}-further", f"masked/{name}", TEACHER_STEPS, TRAINED_RATE)
         start = {"start_from": self._path(f"teachers/{name}")}
         config |= {"student": start, "distillation": {"kd_weight": 0}, "seed": 1}
         return self._command("trainer", f"{name}-further", config, name)
@@ -159,7 +160,7 @@ class Runs:
         rate = TRAINED_RATE if "encoder_from" in student else RANDOM_RATE
         config = self._training(f"students/{name}", f"predictions/{capture}", steps, rate, both_lengths)
         config["student"] = student
-        config |= {"heldout": self._path(f"heldout/{capture}"), "eval_steps": 100, "distillation": DISTILLATION}
+        config |= {"heldout": self._path(f"heldout/{capture}"), "eval_steps": 150, "distillation": DISTILLATION}
         kinds = (*(LENGTHS if both_lengths else ("long",)), "heldout")
         needs = [f"{kind}-{capture}" for kind in kinds] + [f"long-{other}" for other in further]
         return self._command("trainer", name, config | settings, *needs)
