@@ -58,7 +58,7 @@ class Predictions:
     @property
     def language_names(self) -> list[str]:
         """The languages that have rows, sorted."""
-        return sorted({file.record.language for file in self.files if file.record.rows})
+        return list(self.files_by_language)
 
     @property
     def teacher_names(self) -> list[str]:
@@ -73,6 +73,18 @@ class Predictions:
             for folder, manifest in zip(self.folders, self.manifests, strict=True)
             for file in manifest.files
         ]
+
+    @cached_property
+    def files_by_language(self) -> dict[str, list[PredictionFile]]:
+        """The files of each language that has rows, by its name in order."""
+        by_language: dict[str, list[PredictionFile]] = {}
+        for file in self.files:
+            by_language.setdefault(file.record.language, []).append(file)
+        return {
+            language: files
+            for language, files in sorted(by_language.items())
+            if any(file.record.rows for file in files)
+        }
 
     @property
     def teachers(self) -> dict[str, TeacherRecord]:

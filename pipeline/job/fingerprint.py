@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 
 import torch
 from pydantic import BaseModel
@@ -20,7 +21,7 @@ from schemas.storage import create_bytes, join, list_files, read_bytes, write_by
 from schemas.vocabulary import Vocabulary
 
 
-class RunSpec(BaseModel):
+class RunSpec(BaseModel, frozen=True):
     """Everything that decides the rows. Two runs into one folder must agree on it.
 
     `settings` are the configuration's fields that matter, `text` the sha256 of each
@@ -32,7 +33,7 @@ class RunSpec(BaseModel):
     vocabulary: VocabularyRecord
     text: dict[str, dict[str, str]]
 
-    @property
+    @cached_property
     def sha256(self) -> str:
         """The run's fingerprint: the sha256 of all of it, whatever the order of a configuration's fields."""
         return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()

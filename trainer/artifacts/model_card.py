@@ -136,8 +136,8 @@ def _cell(record: TeacherRecord, field: str) -> str:
 
 def _data(predictions: Predictions) -> str:
     rows = []
-    for language in predictions.language_names:
-        records = [file.record for file in predictions.files if file.record.language == language]
+    for language, files in predictions.files_by_language.items():
+        records = [file.record for file in files]
         counts = (sum(getattr(r, field) for r in records) for field in ("rows", "tokens", "masked_positions"))
         rows.append([language, " ".join(sorted({r.teacher for r in records})), *(f"{count:,}" for count in counts)])
     return _table(["language", "teacher", "rows", "tokens", "masked positions"], rows)

@@ -98,7 +98,7 @@ class PoolPlan:
 def make_mixture(predictions: Predictions, sampling: SamplingConfig, seed: int, lanes: int) -> Mixture:
     """The languages that are wanted, drawn by p^alpha of their masked positions. UserError as `choose_languages`."""
     languages = choose_languages(predictions, sampling.languages)
-    files = [[file for file in predictions.files if file.record.language == name] for name in languages]
+    files = [predictions.files_by_language[name] for name in languages]
     rows = np.array([sum(file.record.rows for file in of_language) for of_language in files], float)
     positions = np.array([sum(file.record.masked_positions for file in of_language) for of_language in files], float)
     # Shares of positions, turned into shares of rows, which are what is drawn.
