@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from pipeline.shard.parquet import encode_rows
 from schemas import SCHEMA_VERSION
+from schemas.file_table import FileRecord, FileTable
 from schemas.footers import read_footer
 from schemas.manifest import (
-    FileRecord,
     LanguageRecord,
     Manifest,
     Masking,
@@ -59,6 +59,11 @@ def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: in
                 )
             )
     written = {name: sum(file.rows for file in files if file.language == name) for name in names}
+    make_manifest(folder, vocabulary, written, FileTable.of(files))
+
+
+def make_manifest(folder: str, vocabulary: Vocabulary, rows: dict[str, int], files: FileTable) -> None:
+    """Writes the manifest of made-up predictions of one teacher; `rows` are those of each language."""
     write_manifest(
         folder,
         Manifest(
@@ -73,15 +78,15 @@ def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: in
                     model="made up",
                     revision=None,
                     family="wordpiece",
-                    languages=names,
-                    vocabulary_size=vocabulary_size,
+                    languages=list(rows),
+                    vocabulary_size=len(vocabulary),
                     fingerprint="made up",
                 )
             },
-            vocabulary=VocabularyRecord(size=vocabulary_size, sha256=vocabulary.sha256),
+            vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
             languages=[
                 LanguageRecord(language=name, teacher="teacher", records=n, used=n, rejected={}, rows=n)
-                for name, n in written.items()
+                for name, n in rows.items()
             ],
             files=files,
         ),

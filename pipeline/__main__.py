@@ -116,7 +116,7 @@ def _run(path: str, overrides: list[str], beam_arguments: list[str]) -> None:
                     f"  {manifest.tail_samples} tail samples: cross-entropy of the teacher off by "
                     f"{audit.sampled_error:.3f} nats at a position, {audit.sampled_bias:+.4f} on average"
                 )
-    rows = sum(file.rows for file in manifest.files)
+    rows = sum(record.rows for record in manifest.languages)
     print(
         f"{without_secrets(config.output)}: {rows:,} rows in {len(manifest.files)} files, {manifest.vocabulary.size:,} merged tokens"
     )

@@ -1,19 +1,21 @@
 """The manifest: what a folder of predictions holds and how it was made.
 
-`_manifest.json` is written last. A folder without it is unfinished; in a folder with it, every listed file is complete.
+`_manifest.json` is written last, after the list of files (`schemas.file_table`). A folder without it is unfinished; in a folder
+with it, every listed file is complete.
 """
 
 import hashlib
 import json
-import re
 from operator import not_
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, computed_field, model_validator
 
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError, first_line
+from schemas.file_table import FILES_FILE, FileTable
 from schemas.names import Name
+from schemas.record import Count, Record
 from schemas.storage import join, read_bytes, write_bytes
 from schemas.vocabulary import FIXED_COLUMNS
 
@@ -24,22 +26,18 @@ RUN_FILE = "_run.json"
 TEACHER_TOKENIZERS = "_tokenizers/teachers"
 DEFAULT_TOKENIZER = "_tokenizers/default"
 
-Count = Annotated[int, Field(ge=0, lt=2**63)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-def _is_none(value: float | None) -> bool:
+def _is_none(value: object) -> bool:
     return value is None
 
 
-class _Record(BaseModel):
-    # A field that was added later has a default that is not written (`exclude_if`), so that the manifests and runs from
-    # before keep their sha256.
-    # A manifest may come from anywhere: values of other types are refused, not converted.
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+def _is_in_a_file(files: FileTable) -> bool:
+    return not files.is_inline
 
 
-class Masking(_Record):
+class Masking(Record):
     """How positions were chosen, and what stands there. Shares are between 0 and 1."""
 
     mlm_probability: Share
@@ -56,7 +54,7 @@ class Masking(_Record):
         return self
 
 
-class MixedModelRecord(_Record):
+class MixedModelRecord(Record):
     """A further model of a teacher, and its weight in the mean of the distributions."""
 
     model: str
@@ -64,7 +62,7 @@ class MixedModelRecord(_Record):
     weight: Share
 
 
-class TeacherRecord(_Record):
+class TeacherRecord(Record):
     """One teacher: where it was loaded from, and a fingerprint of exactly what was loaded.
 
     `mixed_with` are further models of the same vocabulary; the weight of `model` is what theirs leave of 1.
@@ -79,42 +77,14 @@ class TeacherRecord(_Record):
     fingerprint: str
 
 
-class VocabularyRecord(_Record):
+class VocabularyRecord(Record):
     """The merged vocabulary's size and sha256."""
 
     size: Count
     sha256: str
 
 
-class FileRecord(_Record):
-    """One Parquet file.
-
-    `path` is relative to the folder: `language/teacher/NUMBER.parquet`. `row_groups` has the number of rows of each row
-    group. `size` is in bytes. `footer_sha256` is over the last bytes of the file, from the footer on.
-    """
-
-    path: str
-    language: Name
-    teacher: Name
-    rows: Count
-    row_groups: list[Count]
-    tokens: Count
-    masked_positions: Count
-    size: Count
-    footer_sha256: str
-
-    @model_validator(mode="after")
-    def _adds_up(self):
-        if not re.fullmatch(rf"{re.escape(self.language)}/{re.escape(self.teacher)}/[0-9]{{1,18}}\.parquet", self.path):
-            raise ValueError(f"path {self.path!r} is not {self.language}/{self.teacher}/NUMBER.parquet")
-        if sum(self.row_groups) != self.rows:
-            raise ValueError(f"{self.path}: rows is {self.rows}, but its row groups have {sum(self.row_groups)}")
-        if self.masked_positions > self.tokens or self.rows > self.tokens:
-            raise ValueError(f"{self.path}: more rows or masked positions than tokens")
-        return self
-
-
-class AuditRecord(_Record):
+class AuditRecord(Record):
     """How the stored predictions of one teacher differ from its full distributions.
 
     A sample of the rows was predicted once more, one row at a time. Means over `positions`:
@@ -144,7 +114,7 @@ class AuditRecord(_Record):
     sampled_bias: float | None = Field(None, exclude_if=_is_none)
 
 
-class LanguageRecord(_Record):
+class LanguageRecord(Record):
     """What became of the text of one language, read by one teacher.
 
     `records` counts the records that were read. Each of them was either used (it is in one or more rows) or rejected.
@@ -157,7 +127,7 @@ class LanguageRecord(_Record):
     used: Count
     rejected: dict[str, Count]
     rows: Count
-    dtypes: list[str] = []
+    dtypes: list[str] = Field([])
     audit: AuditRecord | None = None
 
     @model_validator(mode="after")
@@ -167,7 +137,7 @@ class LanguageRecord(_Record):
         return self
 
 
-class Manifest(_Record):
+class Manifest(Record):
     """Everything a reader needs to trust a folder of predictions.
 
     `run_sha256` is the fingerprint of everything that decided the rows; the footer of every file has it too.
@@ -191,7 +161,13 @@ class Manifest(_Record):
     hub_models: list[str] = Field([], exclude_if=not_)
     vocabulary: VocabularyRecord
     languages: list[LanguageRecord]
-    files: list[FileRecord]
+    files: FileTable = Field(exclude_if=_is_in_a_file)
+
+    @computed_field(exclude_if=_is_none)
+    @property
+    def files_sha256(self) -> str | None:
+        """Of `_files.parquet`; None where the manifest lists the files itself."""
+        return None if self.files.is_inline else self.files.sha256
 
     @model_validator(mode="after")
     def _adds_up(self):
@@ -205,27 +181,27 @@ class Manifest(_Record):
         for language, teacher in rows:
             if teacher not in self.teachers or language not in self.teachers[teacher].languages:
                 raise ValueError(f"languages: no teacher {teacher!r} teaches {language}")
-        if len({file.path for file in self.files}) < len(self.files):
-            raise ValueError("files: a file is there twice")
-        for file in self.files:
-            pair = (file.language, file.teacher)
+        for pair, count in self.files.rows_by_pair().items():
             if pair not in rows:
-                raise ValueError(f"{file.path}: languages has no record of it")
-            rows[pair] -= file.rows
-            if file.tokens > file.rows * self.max_length:
-                raise ValueError(f"{file.path}: more tokens than its rows can have")
+                raise ValueError(f"files: languages has no record of {pair[0]} ({pair[1]})")
+            rows[pair] -= count
+        too_long_F = self.files.counts("tokens") > self.files.counts("rows") * self.max_length
+        if too_long_F.any():
+            raise ValueError(f"{self.files[int(too_long_F.argmax())].path}: more tokens than its rows can have")
         if wrong := [f"{language} ({teacher})" for (language, teacher), left in rows.items() if left]:
             raise ValueError(f"{wrong[0]}: rows are not those of its files")
         return self
 
     @property
     def sha256(self) -> str:
-        """The fingerprint of its whole content."""
+        """The fingerprint of its whole content, the list of files included."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Writes the manifest, which commits a finished folder."""
+    """Writes the list of files, and then the manifest, which commits a finished folder."""
+    if not manifest.files.is_inline:
+        write_bytes(join(folder, FILES_FILE), manifest.files.content)
     write_bytes(join(folder, MANIFEST_FILE), manifest.model_dump_json(indent=2).encode() + b"\n")
 
 
@@ -250,9 +226,27 @@ def read_manifest(folder: str) -> Manifest:
             f"{url}: schema version {str(version)[:50]}, but this program reads version {SCHEMA_VERSION}; "
             "rerun the pipeline into a new folder"
         )
+    if "files" not in content:
+        content["files"] = _read_files(folder, content.pop("files_sha256", None))
     try:
         return Manifest.model_validate(content)
     except ValidationError as error:
         fault = error.errors()[0]
         field = f"{'.'.join(map(str, fault['loc']))[:100]}: " if fault["loc"] else ""
         raise UserError(f"{url}: {field}{fault['msg'].removeprefix('Value error, ')}") from None
+
+
+def _read_files(folder: str, sha256: object) -> FileTable:
+    url = join(folder, FILES_FILE)
+    try:
+        files = FileTable.from_parquet(read_bytes(url))
+    except FileNotFoundError:
+        raise UserError(f"{url}: missing; rerun the pipeline, which writes it anew") from None
+    except ValueError as error:
+        raise UserError(f"{url}: {first_line(error)}; remove the manifest and rerun the pipeline") from None
+    if files.sha256 != sha256:
+        raise UserError(
+            f"{url}: sha256 {files.sha256}, but the manifest says {str(sha256)[:64]}; it is from another run: remove the manifest "
+            "and rerun the pipeline"
+        )
+    return files

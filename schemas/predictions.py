@@ -4,8 +4,11 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from schemas.errors import UserError
-from schemas.manifest import MANIFEST_FILE, FileRecord, Manifest, TeacherRecord, read_manifest
+from schemas.file_table import FileRecord
+from schemas.manifest import MANIFEST_FILE, Manifest, TeacherRecord, read_manifest
 from schemas.storage import join, list_files, location, reaching
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
@@ -33,6 +36,8 @@ class PredictionFile:
 class Predictions:
     """Folders of predictions over one merged vocabulary, checked.
 
+    Legend: F files, G row groups of all files, folder by folder.
+
     Attributes:
       folders: as given.
       manifests: of the folders, in the same order.
@@ -58,33 +63,61 @@ class Predictions:
     @property
     def language_names(self) -> list[str]:
         """The languages that have rows, sorted."""
-        return list(self.files_by_language)
+        return sorted({language for language, _ in self._pairs})
 
     @property
     def teacher_names(self) -> list[str]:
         """The teachers that have rows, sorted."""
-        return sorted({file.record.teacher for file in self.files if file.record.rows})
+        return sorted({teacher for _, teacher in self._pairs})
+
+    def teachers_of(self, language: str) -> list[str]:
+        """The teachers that have rows of `language`, sorted."""
+        return sorted({teacher for of_rows, teacher in self._pairs if of_rows == language})
 
     @cached_property
     def files(self) -> list[PredictionFile]:
-        """All files, folder by folder."""
+        """All files, folder by folder. Large runs have hundreds of thousands: `file` gives one of them."""
         return [
             PredictionFile(join(folder, file.path), file, manifest)
             for folder, manifest in zip(self.folders, self.manifests, strict=True)
             for file in manifest.files
         ]
 
+    def file(self, number: int) -> PredictionFile:
+        """One of the F files, numbered folder by folder."""
+        for folder, manifest in zip(self.folders, self.manifests, strict=True):
+            if number < len(manifest.files):
+                record = manifest.files[number]
+                return PredictionFile(join(folder, record.path), record, manifest)
+            number -= len(manifest.files)
+        raise IndexError("there is no such file")
+
+    def counts(self, column: str) -> np.ndarray:
+        """A column of numbers of the F files, int64 [F]."""
+        return np.concatenate([manifest.files.counts(column) for manifest in self.manifests])
+
+    def numbered_languages(self, languages: list[str]) -> np.ndarray:
+        """int64 [F]: the place of each file's language in `languages`, -1 where it is none of them."""
+        place_of = {language: place for place, language in enumerate(languages)}
+        parts = []
+        for manifest in self.manifests:
+            names, number_F = manifest.files.names("language")
+            parts.append(np.array([place_of.get(name, -1) for name in names], np.int64)[number_F])
+        return np.concatenate(parts)
+
     @cached_property
-    def files_by_language(self) -> dict[str, list[PredictionFile]]:
-        """The files of each language that has rows, by its name in order."""
-        by_language: dict[str, list[PredictionFile]] = {}
-        for file in self.files:
-            by_language.setdefault(file.record.language, []).append(file)
-        return {
-            language: files
-            for language, files in sorted(by_language.items())
-            if any(file.record.rows for file in files)
-        }
+    def row_groups(self) -> np.ndarray:
+        """int64 [G, 3]: of each row group the number of its file, its number there, and its rows."""
+        parts = [manifest.files.row_groups for manifest in self.manifests]
+        rows_G, groups_F = (np.concatenate(part) for part in zip(*parts, strict=True))
+        file_G = np.repeat(np.arange(len(groups_F)), groups_F)
+        group_G = np.arange(len(rows_G)) - (np.cumsum(groups_F) - groups_F)[file_G]
+        return np.stack([file_G, group_G, rows_G], 1)
+
+    @cached_property
+    def _pairs(self) -> set[tuple[str, str]]:
+        """The (language, teacher) that have rows."""
+        return {pair for manifest in self.manifests for pair, rows in manifest.files.rows_by_pair().items() if rows}
 
     @property
     def teachers(self) -> dict[str, TeacherRecord]:
@@ -158,15 +191,15 @@ def _check_folder(folder: str, manifest: Manifest, vocabulary: Vocabulary) -> No
     if fault := _fault(manifest, vocabulary):
         raise UserError(f"{join(folder, MANIFEST_FILE)}: {fault}; rerun the pipeline that wrote it")
     present = list_files(folder)
-    for file in manifest.files:
-        url = join(folder, file.path)
-        if file.path not in present:
-            raise UserError(f"{url}: listed in the manifest but missing; rerun the pipeline")
-        if present[file.path] != file.size:
-            raise UserError(
-                f"{url}: has {present[file.path]:,} bytes, but the manifest says {file.size:,}; "
-                "remove the file and rerun the pipeline"
-            )
+    for path, size in zip(manifest.files.strings("path"), manifest.files.counts("size").tolist(), strict=True):
+        if present.get(path) == size:
+            continue
+        if path not in present:
+            raise UserError(f"{join(folder, path)}: listed in the manifest but missing; rerun the pipeline")
+        raise UserError(
+            f"{join(folder, path)}: has {present[path]:,} bytes, but the manifest says {size:,}; "
+            "remove the file and rerun the pipeline"
+        )
 
 
 def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:

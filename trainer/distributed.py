@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -13,6 +15,8 @@ from torch.distributed.fsdp import fully_shard
 
 from schemas.errors import UserError, first_line
 from schemas.precision import STUDENT_INSTRUCTIONS
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,21 @@ class Runtime:
             values = [None] * self.world_size
             self._together(dist.all_gather_object, values, value)
         return values
+
+    def from_main(self, make: Callable[[], Value]) -> Value:
+        """What `make` gives in the main process, in all of them. UserError in all of them where it raises one."""
+        if self.world_size == 1:
+            return make()
+        given: list[Any] = [None]
+        if self.is_main:
+            try:
+                given = [make()]
+            except UserError as error:
+                given = [error]
+        self._together(partial(dist.broadcast_object_list, given, device=torch.device("cpu")))
+        if isinstance(given[0], UserError):
+            raise given[0]
+        return given[0]
 
     def agree(self, value: int, what: str) -> int:
         """`value`, where every process has the same. UserError where one differs."""

@@ -9,8 +9,9 @@ from pipeline.shard.parquet import Receipt, read_receipt
 from pipeline.shard.shard import Shard
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
+from schemas.file_table import FileRecord, FileTable
 from schemas.footers import read_footer
-from schemas.manifest import AuditRecord, FileRecord, LanguageRecord, Manifest, Masking
+from schemas.manifest import AuditRecord, LanguageRecord, Manifest, Masking
 from schemas.rows import check_footer
 from schemas.secrets import without_secrets
 from schemas.storage import join, list_files
@@ -78,7 +79,7 @@ def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) 
         hub_models=_hub_models(config),
         vocabulary=run.vocabulary,
         languages=languages,
-        files=list(files),
+        files=FileTable.of(files),
     )
 
 

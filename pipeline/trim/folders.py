@@ -19,8 +19,9 @@ from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
 from pipeline.trim.tokens import NO_KEYS, Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
 from schemas.errors import UserError
+from schemas.file_table import FileRecord, FileTable
 from schemas.footers import read_footer
-from schemas.manifest import RUN_FILE, FileRecord, Manifest, TeacherRecord, VocabularyRecord, write_manifest
+from schemas.manifest import RUN_FILE, Manifest, TeacherRecord, VocabularyRecord, write_manifest
 from schemas.predictions import PredictionFile, Predictions, open_predictions
 from schemas.ragged import flatten
 from schemas.row_groups import read_row_groups
@@ -145,7 +146,7 @@ def _join_manifests(predictions: Predictions) -> Manifest:
             "teachers": teachers,
             "hub_models": sorted(predictions.hub_models),
             "languages": [record for manifest in predictions.manifests for record in manifest.languages],
-            "files": [file.record for file in predictions.files],
+            "files": FileTable.of(file.record for file in predictions.files),
         }
     )
 
@@ -165,8 +166,8 @@ def _with_files(manifest: Manifest, vocabulary: Vocabulary, run_sha256: str, fil
         for record in manifest.languages
     ]
     record = VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256)
-    changes = {"vocabulary": record, "run_sha256": run_sha256, "trimmed": True, "files": files, "languages": languages}
-    return manifest.model_copy(update=changes)
+    changes = {"vocabulary": record, "run_sha256": run_sha256, "trimmed": True, "languages": languages}
+    return manifest.model_copy(update=changes | {"files": FileTable.of(files)})
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pyarrow as pa
 from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORD_END, WORDPIECE
 from pipeline.vocabulary.identity import FAMILIES, display
 from schemas import SCHEMA_VERSION
-from schemas.manifest import FileRecord, Manifest, Masking, TeacherRecord
+from schemas.file_table import FILE_SCHEMA, FileRecord
+from schemas.manifest import Manifest, Masking, TeacherRecord
 from schemas.rows import ROW_SCHEMA, footer, row_schema
 from schemas.vocabulary import CONTINUATION, FIXED_COLUMNS, LITERAL, SPECIAL_ROLES, WORD
 from tests.support.documents import table
@@ -45,9 +46,18 @@ def test_footer():
 
 def test_manifest():
     rows = {name: row["meaning"] for row in table(PARQUET, "field") for name in codes(row["field"])}
-    assert set(rows) == set(Manifest.model_fields)
-    for name, record in (("masking", Masking), ("teachers", TeacherRecord), ("files", FileRecord)):
+    assert set(rows) == Manifest.model_fields.keys() | Manifest.model_computed_fields.keys()
+    for name, record in (("masking", Masking), ("teachers", TeacherRecord)):
         assert set(codes(rows[name])) == set(record.model_fields), name
+
+
+def test_list_of_files():
+    names = {"string": pa.string(), "int64": pa.int64(), "list of int64": FILE_SCHEMA.field("row_groups").type}
+    described = {
+        name: names[row["type"]] for row in table(PARQUET, "column of files") for name in codes(row["column of files"])
+    }
+    assert described == {field.name: field.type for field in FILE_SCHEMA}
+    assert described.keys() == FileRecord.model_fields.keys()
 
 
 def test_vocabulary():

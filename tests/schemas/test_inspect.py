@@ -1,6 +1,5 @@
 """`python -m schemas inspect`, against pandas."""
 
-import json
 import re
 import shutil
 
@@ -14,17 +13,16 @@ from pipeline.vocabulary.identity import Identity, display, parse
 from schemas.commands.inspect import main
 from schemas.errors import UserError
 from schemas.inspect import inspect_row, measure, summarize, surface
-from schemas.manifest import MANIFEST_FILE
 from schemas.predictions import open_predictions
 from schemas.vocabulary import CONTINUATION, VOCABULARY_FILE, WORD
 from tests.support import world
 from tests.support.commands import run, run_python
-from tests.support.damage import edit_manifest, rewrite
+from tests.support.damage import edit_manifest, read_content, rewrite
 
 
 @pytest.fixture(scope="module")
 def manifest(predictions) -> dict:
-    return json.loads((predictions / MANIFEST_FILE).read_text())
+    return read_content(predictions)
 
 
 @pytest.fixture(scope="module")

@@ -2,13 +2,16 @@
 
 import hashlib
 import json
+import shutil
 
 import pytest
 
 from schemas.errors import UserError
-from schemas.manifest import MANIFEST_FILE, Manifest
+from schemas.file_table import FILES_FILE
+from schemas.manifest import MANIFEST_FILE, Manifest, write_manifest
 from schemas.predictions import open_predictions
 from schemas.storage import location
+from tests.support.damage import read_content
 
 
 @pytest.mark.parametrize("spelling", ["{0}/", "./{1}/", "../{2}/{1}", "link", "file://{0}", "link/."])
@@ -29,6 +32,7 @@ def test_urls_of_one_place():
 @pytest.mark.heavy
 def test_readers_refuse_a_mismatch_with_both_values(run_pipeline, tmp_path):
     folder = run_pipeline(tmp_path / "p", max_length=16)
+    path = open_predictions(str(folder)).files[0].record.path
     manifest = json.loads((folder / MANIFEST_FILE).read_text())
     right = manifest["vocabulary"]["sha256"]
 
@@ -42,8 +46,14 @@ def test_readers_refuse_a_mismatch_with_both_values(run_pipeline, tmp_path):
     with pytest.raises(UserError, match="99.*3"):
         open_predictions(str(folder))
     write()
-    (folder / manifest["files"][0]["path"]).unlink()
+    (folder / path).unlink()
     with pytest.raises(UserError, match="missing"):
+        open_predictions(str(folder))
+    write(files_sha256="f00")
+    with pytest.raises(UserError, match=f"{FILES_FILE}: sha256 .* manifest says f00; it is from another run"):
+        open_predictions(str(folder))
+    (folder / FILES_FILE).unlink()
+    with pytest.raises(UserError, match=f"{FILES_FILE}: missing"):
         open_predictions(str(folder))
     (folder / MANIFEST_FILE).unlink()
     with pytest.raises(UserError, match="not found"):
@@ -68,3 +78,19 @@ def test_fields_that_were_added_leave_earlier_fingerprints_as_they_were():
     assert manifest.sha256 == hashlib.sha256(EARLIER.encode()).hexdigest()
     # Once they say something they count.
     assert manifest.model_copy(update={"tail_samples": 1}).sha256 != manifest.sha256
+
+
+def test_a_manifest_that_lists_the_files_itself_is_read(predictions, tmp_path):
+    """As all were, once."""
+    copy = shutil.copytree(predictions, tmp_path / "copy")
+    content = read_content(copy)
+    del content["files_sha256"]
+    (copy / FILES_FILE).unlink()
+    (copy / MANIFEST_FILE).write_text(json.dumps(content))
+    old, new = (open_predictions(str(folder)) for folder in (copy, predictions))
+    assert [file.record for file in old.files] == [file.record for file in new.files]
+    assert "files" in old.manifests[0].model_dump() and "files" not in new.manifests[0].model_dump()
+    # And written as it was.
+    write_manifest(str(copy), old.manifests[0])
+    assert not (copy / FILES_FILE).exists()
+    assert json.loads((copy / MANIFEST_FILE).read_text())["files"] == content["files"]

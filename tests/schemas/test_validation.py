@@ -17,7 +17,7 @@ from schemas.inspect import inspect_row, summarize
 from schemas.manifest import MANIFEST_FILE
 from schemas.predictions import open_predictions
 from tests.support.columns import read_columns
-from tests.support.damage import edit_manifest, mutations, rewrite
+from tests.support.damage import edit_manifest, mutations, read_content, rewrite
 
 COUNT = 62
 
@@ -90,11 +90,15 @@ def test_the_example_is_named(predictions, tmp_path):
     read_columns(file, 0, 8)
 
 
-def test_whatever_stands_in_a_manifest_is_one_line(predictions, tmp_path):
+@pytest.mark.parametrize("is_inline", [True, False])
+def test_whatever_stands_in_a_manifest_is_one_line(predictions, is_inline, tmp_path):
     """Every value of the manifest replaced by odd ones: refused, or of no consequence."""
     content = json.loads((predictions / MANIFEST_FILE).read_text())
     copy = shutil.copytree(predictions, tmp_path / "copy")
-    content["files"] = content["files"][:1]
+    if is_inline:
+        # As manifests were before the files had a list of their own.
+        del content["files_sha256"]
+        content["files"] = read_content(predictions)["files"][:1]
     odd = [None, True, -1, 2**70, 1.5, float("nan"), float("inf"), "x", "\ud800", "../x", [], {}, [[]], {"x": {}}]
     source = random.Random(0)
 

@@ -4,6 +4,7 @@
 agree with the damaged file, so that only the values themselves tell.
 """
 
+import hashlib
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.shard.parquet import encode_rows
+from schemas.file_table import FILE_SCHEMA, FILES_FILE
 from schemas.footers import read_footer
 from schemas.manifest import MANIFEST_FILE
 from schemas.rows import RECEIPT_KEY, ROW_SCHEMA, RUN_KEY, row_schema
@@ -22,11 +24,25 @@ from schemas.vocabulary import VOCABULARY_FILE
 Damage = Callable[[Path], None]
 
 
-def edit_manifest(folder: Path, change: Callable[[dict], None]) -> None:
-    """Applies `change` to the manifest's JSON in place."""
+def read_content(folder: Path) -> dict:
+    """The manifest's JSON, with the list of `files` in it."""
     content = json.loads((folder / MANIFEST_FILE).read_text())
+    return content | {"files": pq.read_table(folder / FILES_FILE).to_pylist()}
+
+
+def write_content(folder: Path, content: dict) -> None:
+    """Writes what `read_content` gave, changed: the list of files, and the manifest, sealed with its sha256."""
+    pq.write_table(pa.Table.from_pylist(content["files"], FILE_SCHEMA), folder / FILES_FILE)
+    seal = {"files_sha256": hashlib.sha256((folder / FILES_FILE).read_bytes()).hexdigest()}
+    rest = {name: value for name, value in content.items() if name != "files"}
+    (folder / MANIFEST_FILE).write_text(json.dumps(rest | seal))
+
+
+def edit_manifest(folder: Path, change: Callable[[dict], None]) -> None:
+    """Applies `change` to the manifest's content in place."""
+    content = read_content(folder)
     change(content)
-    (folder / MANIFEST_FILE).write_text(json.dumps(content))
+    write_content(folder, content)
 
 
 def rewrite(folder: Path, path: str, table: pa.Table | None = None, **columns) -> None:
@@ -36,7 +52,7 @@ def rewrite(folder: Path, path: str, table: pa.Table | None = None, **columns) -
       table: written as it is, whatever its schema.
       columns: lists of lists, or Arrow arrays, by name.
     """
-    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    manifest = read_content(folder)
     record = next(record for record in manifest["files"] if record["path"] == path)
     old = pq.ParquetFile(folder / path).read()
     metadata = old.schema.metadata
@@ -72,7 +88,7 @@ def reseal(folder: Path, path: str) -> None:
 
 def mutations(folder: Path, seed: int, count: int) -> Iterator[tuple[str, Damage]]:
     """`count` mutations of predictions with K > 0: a description, and a function that damages a copy of `folder`."""
-    manifest = json.loads((folder / MANIFEST_FILE).read_text())
+    manifest = read_content(folder)
     kinds = [*_VALUES, *_SEALED, *_MANIFEST]
     for number in range(count):
         source = random.Random(f"{seed} {number}")
@@ -200,11 +216,11 @@ def _other_run(folder: Path, path: str, source: random.Random) -> None:
 
 def _valid_values(folder: Path, path: str, source: random.Random) -> None:
     """Other rows that are possible, but are not those that the manifest lists."""
-    before = (folder / MANIFEST_FILE).read_text()
+    before = read_content(folder)
     ids = pq.ParquetFile(folder / path).read()["input_ids"].to_pylist()
     ids[0] = ids[0][::-1] if ids[0] != ids[0][::-1] else [ids[0][0]] * len(ids[0])
     rewrite(folder, path, input_ids=ids)
-    (folder / MANIFEST_FILE).write_text(before)
+    write_content(folder, before)
 
 
 def _truncate(folder: Path, path: str, source: random.Random) -> None:

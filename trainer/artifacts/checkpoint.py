@@ -14,15 +14,16 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch.distributed.tensor import DTensor, distribute_tensor
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 
 from schemas.errors import UserError, first_line
 from schemas.storage import write_bytes
@@ -107,9 +108,10 @@ def load_state(output: str, step: int) -> CheckpointState:
 def load_weights(output: str, step: int, model: torch.nn.Module) -> None:
     """Loads a checkpoint's weights into `model`. UserError where it cannot be read, or lacks one."""
     targets = _unique(model)
-    weights = _read_tensors(_folder(output, step) / _WEIGHTS, {name: target.shape for name, target in targets.items()})
-    for name, target in targets.items():
-        target.copy_(_local_part(weights[name], target))
+    shapes = {name: target.shape for name, target in targets.items()}
+    with _open_tensors(_folder(output, step) / _WEIGHTS, shapes) as file:
+        for name, target in targets.items():
+            target.copy_(_local_part(file, name, target))
 
 
 def load_checkpoint(output: str, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -121,12 +123,12 @@ def load_checkpoint(output: str, step: int, model: torch.nn.Module, optimizer: t
         for name, parameter in trained.items()
         for field in (_STEP_COUNT, *_MOMENTS)
     }
-    tensors = _read_tensors(_folder(output, step) / _OPTIMIZER, shapes)
-    for name, parameter in trained.items():
-        of_parameter = optimizer.state[parameter]
-        of_parameter[_STEP_COUNT] = tensors[f"{name}/{_STEP_COUNT}"].to(parameter.device)
-        for field in _MOMENTS:
-            of_parameter[field] = _local_part(tensors[f"{name}/{field}"], parameter).to(parameter.device)
+    with _open_tensors(_folder(output, step) / _OPTIMIZER, shapes) as file:
+        for name, parameter in trained.items():
+            of_parameter = optimizer.state[parameter]
+            of_parameter[_STEP_COUNT] = file.get_tensor(f"{name}/{_STEP_COUNT}").to(parameter.device)
+            for field in _MOMENTS:
+                of_parameter[field] = _local_part(file, f"{name}/{field}", parameter).to(parameter.device)
 
 
 def _write(
@@ -177,21 +179,30 @@ def _flush(path: Path) -> None:
 
 
 def _read(path: Path, load: Callable[[Path], Content]) -> Content:
-    try:
+    with _readable(path):
         return load(path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """UserError where a file cannot be read, or does not have what is looked for."""
+    try:
+        yield
     except (OSError, ValueError, SafetensorError) as error:
         raise _unusable(path, f"cannot be read ({type(error).__name__}: {first_line(error)})") from None
 
 
-def _read_tensors(path: Path, shapes: dict[str, torch.Size]) -> dict[str, torch.Tensor]:
-    """The tensors of a file. UserError where it cannot be read, or does not have those of `shapes`."""
-    tensors = _read(path, load_file)
-    for name, shape in shapes.items():
-        if name not in tensors:
-            raise _unusable(path, f"lacks the tensor {name}")
-        if tensors[name].shape != shape:
-            raise _unusable(path, f"its tensor {name} is {list(tensors[name].shape)}, not {list(shape)}")
-    return tensors
+@contextmanager
+def _open_tensors(path: Path, shapes: dict[str, torch.Size]) -> Iterator[Any]:
+    """A file of tensors, none of which is read yet. UserError where it cannot be read, or does not have those of `shapes`."""
+    with _readable(path), safe_open(path, "pt") as file:
+        names = set(file.keys())
+        for name, shape in shapes.items():
+            if name not in names:
+                raise _unusable(path, f"lacks the tensor {name}")
+            if (there := file.get_slice(name).get_shape()) != list(shape):
+                raise _unusable(path, f"its tensor {name} is {there}, not {list(shape)}")
+        yield file
 
 
 def _unusable(path: Path, why: str) -> UserError:
@@ -227,9 +238,19 @@ def _copies(tensors: dict[str, torch.Tensor], wanted: bool) -> dict[str, torch.T
     return copies
 
 
-def _local_part(whole: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """This process's part of `whole` where `target` is shared out over the processes (FSDP), else all of it."""
+def _local_part(file: Any, name: str, target: torch.Tensor) -> torch.Tensor:
+    """A tensor of a file; where `target` is shared out over the processes (FSDP), only this process's part is read."""
     if not isinstance(target, DTensor):
-        return whole
-    # Every process has read all of it: nothing needs to be sent.
-    return distribute_tensor(whole.to(target.device), target.device_mesh, target.placements, src_data_rank=None)
+        return file.get_tensor(name)
+    # FSDP shares out rows as `torch.chunk` does. Of a tensor with few rows the last processes have nothing.
+    local, rows, mesh = target.to_local(), len(target), target.device_mesh
+    start = mesh.get_local_rank() * -(-rows // mesh.size())
+    part = file.get_slice(name)[start : start + len(local)] if len(local) else torch.empty_like(local)
+    return DTensor.from_local(
+        part.to(local.device),
+        mesh,
+        target.placements,
+        run_check=False,
+        shape=target.shape,
+        stride=target.stride(),
+    )

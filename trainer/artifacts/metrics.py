@@ -26,6 +26,8 @@ METRICS_FILE = "metrics.jsonl"
 _BY_LANGUAGE = ("mlm", "kd", "kl", "accuracy", "teacher_agreement")
 # Seconds between progress lines. A log file keeps all of them, so there they are rarer.
 _SECONDS_ON_A_TERMINAL, _SECONDS_IN_A_LOG = 0.1, 10
+# Languages in a progress line. Of more, only so many of those with the highest loss are named.
+_MOST_SHOWN, _WORST = 10, 5
 
 
 class Metrics:
@@ -112,10 +114,7 @@ class Metrics:
         self._outputs.draw(
             step, figures | scalars | {f"distillation_weight/{name}": by_language[name] for name in train}
         )
-        shown = [
-            f"{name} {row['mlm']:.2f}" + (f"/{row['kd']:.2f}" if "kd" in row else "") for name, row in train.items()
-        ]
-        self._bar.set_postfix_str(f"{', '.join(shown)}, {tokens / seconds / 1000:.1f}k tokens/s", refresh=False)
+        self._bar.set_postfix_str(f"{summary(train)}, {tokens / seconds / 1000:.1f}k tokens/s", refresh=False)
 
     def log_evaluation(self, step: int, heldout_sha256: str, scores: dict[str, LanguageScores], seconds: float) -> None:
         """Writes an evaluation's scores; the `seconds` that it took do not count as training time."""
@@ -138,6 +137,21 @@ class Metrics:
         if self._runtime.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def summary(train: dict[str, dict[str, float]]) -> str:
+    """The losses (MLM, and KD where there is one) of each language, or of many languages their means and the worst of them."""
+
+    def losses(name: str, rows: list[dict[str, float]]) -> str:
+        means = [sum(row[key] for row in rows) / len(rows) for key in ("mlm", "kd") if key in rows[0]]
+        return f"{name} {'/'.join(f'{loss:.2f}' for loss in means)}"
+
+    if len(train) <= _MOST_SHOWN:
+        return ", ".join(losses(name, [row]) for name, row in train.items())
+    worst = sorted(train, key=lambda name: -train[name]["mlm"])[:_WORST]
+    return f"{losses(f'{len(train)} languages', list(train.values()))}, worst " + ", ".join(
+        losses(name, [train[name]]) for name in worst
+    )
 
 
 class _Outputs:

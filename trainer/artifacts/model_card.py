@@ -136,10 +136,12 @@ def _cell(record: TeacherRecord, field: str) -> str:
 
 def _data(predictions: Predictions) -> str:
     rows = []
-    for language, files in predictions.files_by_language.items():
-        records = [file.record for file in files]
-        counts = (sum(getattr(r, field) for r in records) for field in ("rows", "tokens", "masked_positions"))
-        rows.append([language, " ".join(sorted({r.teacher for r in records})), *(f"{count:,}" for count in counts)])
+    languages = predictions.language_names
+    place_F = predictions.numbered_languages(languages)
+    columns = [predictions.counts(name) for name in ("rows", "tokens", "masked_positions")]
+    for place, language in enumerate(languages):
+        counts = (int(column_F[place_F == place].sum()) for column_F in columns)
+        rows.append([language, " ".join(predictions.teachers_of(language)), *(f"{count:,}" for count in counts)])
     return _table(["language", "teacher", "rows", "tokens", "masked positions"], rows)
 
 

@@ -6,48 +6,49 @@ languages by p^alpha: the next rows of each language in that lane.
 """
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
 from schemas.errors import UserError
-from schemas.predictions import PredictionFile, Predictions
+from schemas.predictions import Predictions
 from trainer.config import SamplingConfig
 
 # Number of a row group in its language's endless sequence, and the next row in it.
 Position = tuple[int, int]
 
 
-@dataclass(frozen=True)
-class RowGroup:
-    """One row group of one file."""
+class RowGroup(NamedTuple):
+    """One row group: the number of its file (`Predictions.file`), its number there, and its rows."""
 
-    file: PredictionFile
+    file: int
     group: int
-
-    @property
-    def rows(self) -> int:
-        """How many rows it has."""
-        return self.file.record.row_groups[self.group]
+    rows: int
 
 
 class RowGroupSequence:
-    """The endless sequence of one language's row groups."""
+    """The endless sequence of one language's row groups.
 
-    def __init__(self, groups: Sequence[RowGroup], language: str, seed: int):
-        self._groups = groups
+    Args:
+      groups_G3: integers [G, 3], the fields of `RowGroup`.
+    """
+
+    def __init__(self, groups_G3: np.ndarray, language: str, seed: int):
+        self._groups_G3 = groups_G3
         self._seed = [seed, zlib.crc32(language.encode())]
         # Lanes read side by side, so that at most two epochs are in use.
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def __getitem__(self, number: int) -> RowGroup:
-        epoch, index = divmod(number, len(self._groups))
-        return self._groups[self._order(epoch)[index]]
+        epoch, index = divmod(number, len(self._groups_G3))
+        return RowGroup(*self._groups_G3[self._order(epoch)[index]].tolist())
 
     def _permutation(self, epoch: int) -> np.ndarray:
-        return np.random.default_rng([*self._seed, epoch]).permutation(len(self._groups))
+        return np.random.default_rng([*self._seed, epoch]).permutation(len(self._groups_G3))
 
 
 @dataclass(frozen=True)
@@ -98,15 +99,17 @@ class PoolPlan:
 def make_mixture(predictions: Predictions, sampling: SamplingConfig, seed: int, lanes: int) -> Mixture:
     """The languages that are wanted, drawn by p^alpha of their masked positions. UserError as `choose_languages`."""
     languages = choose_languages(predictions, sampling.languages)
-    files = [predictions.files_by_language[name] for name in languages]
-    rows = np.array([sum(file.record.rows for file in of_language) for of_language in files], float)
-    positions = np.array([sum(file.record.masked_positions for file in of_language) for of_language in files], float)
+    language_F = predictions.numbered_languages(languages)
+    rows, positions = (
+        np.bincount(language_F + 1, predictions.counts(column), len(languages) + 1)[1:]
+        for column in ("rows", "masked_positions")
+    )
     # Shares of positions, turned into shares of rows, which are what is drawn.
     shares = positions**sampling.alpha * rows / positions
     return Mixture(
         languages={
-            name: RowGroupSequence(_row_groups(of_language), name, seed)
-            for name, of_language in zip(languages, files, strict=True)
+            name: RowGroupSequence(groups_G3, name, seed)
+            for name, groups_G3 in zip(languages, _row_groups(predictions, language_F, len(languages)), strict=True)
         },
         row_shares=shares / shares.sum(),
         pool_rows=sampling.shuffle_rows,
@@ -139,9 +142,14 @@ def _take(mixture: Mixture, language: str, count: int, position: Position) -> tu
     return pieces, (number, row)
 
 
-def _row_groups(files: Sequence[PredictionFile]) -> list[RowGroup]:
-    """Those of the files that have rows."""
-    return [RowGroup(file, group) for file in files for group, rows in enumerate(file.record.row_groups) if rows]
+def _row_groups(predictions: Predictions, language_F: np.ndarray, languages: int) -> list[np.ndarray]:
+    """By language integers [G, 3], the fields of `RowGroup` of those that have rows, in the order of the files."""
+    groups_G3 = predictions.row_groups
+    file_G, _, rows_G = groups_G3.T
+    language_G = np.where(rows_G > 0, language_F[file_G], -1)
+    order = np.argsort(language_G, kind="stable")
+    edges = np.searchsorted(language_G[order], np.arange(languages + 1))
+    return [groups_G3[order[start:end]] for start, end in pairwise(edges)]
 
 
 def choose_languages(predictions: Predictions, wanted: list[str] | None) -> list[str]:

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypedDict
 
 from schemas.errors import UserError
@@ -72,7 +72,9 @@ class Reader:
         self.local_lanes = local_lanes
         top_k = predictions.top_k if top_k is None else top_k
         pad_id = predictions.vocabulary.id_of("pad")
-        self._runner = _PlanRunner(self.languages, self.teachers, top_k, tail_samples, batch_tokens, pad_id, threads)
+        self._runner = _PlanRunner(
+            predictions, self.languages, self.teachers, top_k, tail_samples, batch_tokens, pad_id, threads
+        )
         ahead = -(-threads // len(local_lanes))
         self._buffers = {lane: _ShuffleBuffer(mixture, lane, self._runner, ahead) for lane in local_lanes}
 
@@ -170,6 +172,7 @@ class _PlanRunner:
 
     def __init__(
         self,
+        predictions: Predictions,
         languages: list[str],
         teachers: list[str],
         top_k: int,
@@ -178,6 +181,8 @@ class _PlanRunner:
         pad_id: int,
         threads: int,
     ):
+        # A file has several row groups, which are not read one after the other.
+        self._file = lru_cache(maxsize=4096)(predictions.file)
         self._languages = languages
         self._teachers = teachers
         self._top_k = top_k
@@ -209,24 +214,26 @@ class _PlanRunner:
         if self._failure:
             raise self._failure
         try:
-            rows = self._row_groups.read(row_group.file, row_group.group)
+            rows = self._row_groups.read(self._file(row_group.file), row_group.group)
             return Columns.of(rows, self._top_k, self._tail_samples)
         except UserError as error:
             self._failure = error
             raise
 
     def _collate(self, plan: PoolPlan, columns: Sequence[Future[Columns]]) -> list[Batch]:
-        pieces = [
-            Piece(
-                columns=future.result(),
-                rows=piece.rows,
-                language=self._languages.index(piece.language),
-                teacher=self._teachers.index(piece.row_group.file.record.teacher),
-                file=piece.row_group.file,
-                group=piece.row_group.group,
+        pieces = []
+        for piece, future in zip(plan.pieces, columns, strict=True):
+            file = self._file(piece.row_group.file)
+            pieces.append(
+                Piece(
+                    columns=future.result(),
+                    rows=piece.rows,
+                    language=self._languages.index(piece.language),
+                    teacher=self._teachers.index(file.record.teacher),
+                    file=file,
+                    group=piece.row_group.group,
+                )
             )
-            for piece, future in zip(plan.pieces, columns, strict=True)
-        ]
         return make_batches(pieces, self._batch_tokens, self._pad_id, plan.random)
 
 

@@ -1,7 +1,6 @@
 """How well the student, and the teacher before it, predict held-out masked tokens."""
 
 from collections.abc import Iterator
-from itertools import islice
 
 import torch
 from tabulate import tabulate
@@ -9,7 +8,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from schemas.errors import UserError
 from schemas.predictions import Predictions, open_predictions
-from schemas.row_groups import read_row_groups
+from schemas.row_groups import RowGroupReader
 from trainer.artifacts.scores import LanguageScores
 from trainer.data.batches import Batch, Columns, Piece, columns_read, make_batches
 from trainer.distributed import Runtime
@@ -36,19 +35,17 @@ def evaluate(
 ) -> dict[str, LanguageScores]:
     """The scores of each language. The teacher's are computed from the rows.
 
-    The processes take turns at the batches, and all of them get the result.
+    The processes share out the row groups, and all of them get the result.
     """
     languages = heldout.language_names
     top_k = heldout.top_k
     sums = torch.zeros(len(languages), 6, dtype=torch.float64)
     student.eval()
-    batches = _batches(heldout, languages, batch_tokens)
-    while step := list(islice(batches, runtime.world_size)):
-        # With FSDP the student runs in all processes or in none: at the end some repeat the last batch, uncounted.
-        batch = step[min(runtime.rank, len(step) - 1)].to(runtime.device)
+    for batch, is_counted in _in_step(heldout, languages, batch_tokens, runtime):
+        batch = batch.to(runtime.device)
         with runtime.autocast():
             losses = student(batch, torch.zeros(len(batch.labels_M), device=runtime.device))
-        if runtime.rank >= len(step):
+        if not is_counted:
             continue
         parts = [torch.ones_like(losses.mlm_M), losses.correct_M, losses.mlm_M]
         if top_k:
@@ -68,13 +65,36 @@ def evaluate(
     return scores
 
 
-def _batches(heldout: Predictions, languages: list[str], batch_tokens: int) -> Iterator[Batch]:
+def _in_step(
+    heldout: Predictions, languages: list[str], batch_tokens: int, runtime: Runtime
+) -> Iterator[tuple[Batch, bool]]:
+    """This process's batches, as many for each process: one that has none left repeats its last one, which does not count.
+
+    With FSDP the student runs in all processes or in none.
+    """
+    batches = _batches(heldout, languages, batch_tokens, runtime.rank, runtime.world_size)
+    # Where there are fewer row groups than processes.
+    batch = None
+    while True:
+        following = next(batches, None)
+        if not runtime.all_reduce(torch.tensor(following is not None, dtype=torch.int64)):
+            return
+        batch = following or batch or next(_batches(heldout, languages, batch_tokens, 0, 1))
+        yield batch, following is not None
+
+
+def _batches(
+    heldout: Predictions, languages: list[str], batch_tokens: int, rank: int, world_size: int
+) -> Iterator[Batch]:
+    """The batches of every `world_size`-th row group, beginning with number `rank`."""
     pad_id = heldout.vocabulary.id_of("pad")
-    for file in heldout.files:
-        for group, rows in enumerate(read_row_groups(file, columns_read(heldout.top_k))):
-            columns = Columns.of(rows, heldout.top_k)
-            piece = Piece(columns, slice(0, len(columns)), languages.index(file.record.language), 0, file, group)
-            yield from make_batches([piece], batch_tokens, pad_id)
+    reader = RowGroupReader(columns_read(heldout.top_k))
+    filled = heldout.row_groups[heldout.row_groups[:, 2] > 0]
+    for number, group, _ in filled[rank::world_size].tolist():
+        file = heldout.file(number)
+        columns = Columns.of(reader.read(file, group), heldout.top_k)
+        piece = Piece(columns, slice(0, len(columns)), languages.index(file.record.language), 0, file, group)
+        yield from make_batches([piece], batch_tokens, pad_id)
 
 
 def format_scores(scores: dict[str, LanguageScores]) -> str:

@@ -39,8 +39,7 @@ def prepare(config: TrainerConfig, runtime: Runtime) -> TrainState:
     Raises:
       UserError: the configuration does not fit the predictions, or the output folder is of another run.
     """
-    predictions = open_predictions(*config.predictions)
-    stages = open_stages(config, predictions)
+    predictions, stages, heldout = runtime.from_main(lambda: _open(config))
     step = latest_checkpoint(config.output)
     checkpoint = load_state(config.output, step) if step else None
     micro_batches = _micro_batches(config, checkpoint, runtime)
@@ -53,7 +52,6 @@ def prepare(config: TrainerConfig, runtime: Runtime) -> TrainState:
     run_spec = _run_spec(config, predictions, stages, micro_batches, runtime.dtype)
     if checkpoint:
         check_continuation(config, checkpoint.step, checkpoint.run_spec, run_spec)
-    heldout = open_heldout(config.heldout, predictions) if config.heldout else None
     read = [stage.predictions for stage in stages] + ([heldout] if heldout else [])
     longest = max(of.max_length for of in read)
     student, configuration = _student(config, predictions, checkpoint, start, longest)
@@ -73,6 +71,13 @@ def prepare(config: TrainerConfig, runtime: Runtime) -> TrainState:
         run_spec=run_spec,
         early_stopping=EarlyStopping(heldout.sha256 if heldout else None),
     )
+
+
+def _open(config: TrainerConfig) -> tuple[Predictions, list[Stage], Predictions | None]:
+    """The predictions of the run and of its stages, and the held-out ones, if any. UserError where they do not fit."""
+    predictions = open_predictions(*config.predictions)
+    stages = open_stages(config, predictions)
+    return predictions, stages, open_heldout(config.heldout, predictions) if config.heldout else None
 
 
 def _micro_batches(config: TrainerConfig, checkpoint: CheckpointState | None, runtime: Runtime) -> int:

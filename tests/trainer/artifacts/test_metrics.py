@@ -12,7 +12,7 @@ from tests.support.training import (
     launch,
     write_config,
 )
-from trainer.artifacts.metrics import Metrics
+from trainer.artifacts.metrics import Metrics, summary
 from trainer.config import TrainerConfig
 from trainer.distributed import Runtime
 
@@ -40,6 +40,16 @@ def test_a_log_has_few_lines_of_progress(tmp_path, capsys):
 
 
 @pytest.mark.heavy
+def test_a_progress_line_of_many_languages_names_the_worst():
+    few = {"en": {"mlm": 2.0, "kd": 1.0, "accuracy": 0.5}, "de": {"mlm": 3.0, "kd": 2.0, "accuracy": 0.4}}
+    assert summary(few) == "en 2.00/1.00, de 3.00/2.00"
+    assert summary({name: {"mlm": row["mlm"]} for name, row in few.items()}) == "en 2.00, de 3.00"
+    many = {f"l{number}": {"mlm": number / 100, "kd": 1.0} for number in range(200)}
+    assert summary(many) == (
+        "200 languages 0.99/1.00, worst l199 1.99/1.00, l198 1.98/1.00, l197 1.97/1.00, l196 1.96/1.00, l195 1.95/1.00"
+    )
+
+
 def test_weights_and_biases(predictions, heldout, tmp_path):
     """The real package, offline: it records the figures; a run that goes on is the same run."""
     changes = {"max_steps": 20, "wandb_project": "merge", "eval_steps": 20}

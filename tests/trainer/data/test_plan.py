@@ -31,7 +31,7 @@ def planned(opened, sampling: SamplingConfig, lane: int, lanes: int, pools: int)
     for number in range(pools):
         plan = plan_pool(mixture, lane, number, positions)
         positions = plan.positions
-        pieces = [(p.row_group.file.url, p.row_group.group, p.rows) for p in plan.pieces]
+        pieces = [(opened.files[p.row_group.file].url, p.row_group.group, p.rows) for p in plan.pieces]
         result.append([(url, group, row) for url, group, rows in pieces for row in range(rows.start, rows.stop)])
     return result
 

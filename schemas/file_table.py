@@ -1,0 +1,200 @@
+"""The Parquet files of a folder, as columns: a large run has hundreds of thousands of them.
+
+They are listed in `_files.parquet`, beside the manifest. Manifests from before there was such a file list them themselves.
+
+Legend: F files, G row groups of all files, in order.
+"""
+
+import hashlib
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Self, overload
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pydantic import GetCoreSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+from schemas.errors import first_line
+from schemas.names import Name, is_name
+from schemas.ragged import flatten
+from schemas.record import Count, Record
+
+FILES_FILE = "_files.parquet"
+FILE_SCHEMA = pa.schema(
+    [
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("language", pa.string(), nullable=False),
+        pa.field("teacher", pa.string(), nullable=False),
+        pa.field("rows", pa.int64(), nullable=False),
+        pa.field("row_groups", pa.list_(pa.field("element", pa.int64(), nullable=False)), nullable=False),
+        pa.field("tokens", pa.int64(), nullable=False),
+        pa.field("masked_positions", pa.int64(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("footer_sha256", pa.string(), nullable=False),
+    ]
+)
+_NUMBER = r"/[0-9]{1,18}\.parquet$"
+
+
+class FileRecord(Record):
+    """One Parquet file.
+
+    `path` is relative to the folder: `language/teacher/NUMBER.parquet`. `row_groups` has the number of rows of each row
+    group. `size` is in bytes. `footer_sha256` is over the last bytes of the file, from the footer on.
+    """
+
+    path: str
+    language: Name
+    teacher: Name
+    rows: Count
+    row_groups: list[Count]
+    tokens: Count
+    masked_positions: Count
+    size: Count
+    footer_sha256: str
+
+
+class FileTable(Sequence[FileRecord]):
+    """The files of a folder, in the manifest's order; their columns are those of `FileRecord`.
+
+    Args:
+      table: with the columns `FILE_SCHEMA`.
+      is_inline: whether the manifest lists them itself.
+
+    Raises:
+      ValueError: names the file whose record contradicts itself.
+    """
+
+    def __init__(self, table: pa.Table, is_inline: bool = False):
+        self._table = table.combine_chunks()
+        self.is_inline = is_inline
+        self._check()
+
+    @classmethod
+    def of(cls, records: Iterable[FileRecord], is_inline: bool = False) -> Self:
+        """A table of records."""
+        rows = [record.model_dump() for record in records]
+        return cls(pa.Table.from_pylist(rows, FILE_SCHEMA), is_inline)
+
+    @classmethod
+    def from_parquet(cls, content: bytes) -> Self:
+        """A table from the content of `_files.parquet`. ValueError for anything else."""
+        try:
+            table = pq.read_table(pa.BufferReader(content), memory_map=False)
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"not a whole Parquet file ({first_line(error)})") from None
+        if not table.schema.equals(FILE_SCHEMA):
+            raise ValueError("its columns are not those of a list of files")
+        files = cls(table)
+        # Not to be written anew, because another version of Arrow may write it otherwise.
+        files.content = content
+        return files
+
+    @cached_property
+    def content(self) -> bytes:
+        """The content of `_files.parquet`."""
+        stream = io.BytesIO()
+        pq.write_table(self._table, stream, compression="zstd")
+        return stream.getvalue()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the content of `_files.parquet`."""
+        return hashlib.sha256(self.content).hexdigest()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FileTable) and self._table.equals(other._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+    @overload
+    def __getitem__(self, index: int) -> FileRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[FileRecord]: ...
+    def __getitem__(self, index: int | slice) -> FileRecord | list[FileRecord]:
+        if isinstance(index, slice):
+            return [self[number] for number in range(*index.indices(len(self)))]
+        (row,) = self._table.slice(range(len(self))[index], 1).to_pylist()
+        return FileRecord.model_construct(**row)
+
+    def __iter__(self) -> Iterator[FileRecord]:
+        for batch in self._table.to_batches(max_chunksize=4096):
+            for row in batch.to_pylist():
+                yield FileRecord.model_construct(**row)
+
+    def strings(self, column: str) -> list[str]:
+        """A column of strings: [F]."""
+        return self._table[column].to_pylist()
+
+    def names(self, column: str) -> tuple[list[str], np.ndarray]:
+        """The different values of `language` or `teacher`, and for each file the index of its own, int32 [F]."""
+        encoded = pa.concat_arrays([pa.array([], pa.string()), *self._table[column].chunks]).dictionary_encode()
+        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+
+    def counts(self, column: str) -> np.ndarray:
+        """A column of numbers: int64 [F]."""
+        return self._table[column].to_numpy()
+
+    @cached_property
+    def row_groups(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of each row group, int64 [G], and how many row groups each file has, int64 [F]."""
+        rows_G, _, groups_F = flatten(self._table["row_groups"])
+        return rows_G, groups_F
+
+    def rows_by_pair(self) -> dict[tuple[str, str], int]:
+        """Rows of each language and teacher, in the order in which they come first."""
+        summed = self._table.select(["language", "teacher", "rows"]).group_by(
+            ["language", "teacher"], use_threads=False
+        )
+        columns = summed.aggregate([("rows", "sum")]).to_pydict()
+        return dict(zip(zip(columns["language"], columns["teacher"], strict=True), columns["rows_sum"], strict=True))
+
+    def _check(self) -> None:
+        if null := [name for name in FILE_SCHEMA.names if self._table[name].null_count]:
+            raise ValueError(f"files: {null[0]} is null")
+        for column in ("language", "teacher"):
+            if wrong := [name for name in self.names(column)[0] if not is_name(name)]:
+                raise ValueError(f"files: {wrong[0][:100]!r} cannot be the name of a {column}")
+        rows_G, groups_F = self.row_groups
+        rows, tokens, masked = (self.counts(name) for name in ("rows", "tokens", "masked_positions"))
+        summed = np.zeros(len(self), np.int64)
+        np.add.at(summed, np.repeat(np.arange(len(self)), groups_F), rows_G)
+        folder = pc.binary_join_element_wise(self._table["language"], self._table["teacher"], "/")
+        is_path = pc.and_(
+            pc.match_substring_regex(self._table["path"], _NUMBER),
+            pc.equal(pc.replace_substring_regex(self._table["path"], _NUMBER, ""), folder),
+        ).to_numpy()
+        is_negative = (
+            np.minimum.reduce([self.counts(name) for name in ("rows", "tokens", "masked_positions", "size")]) < 0
+        )
+        np.logical_or.at(is_negative, np.repeat(np.arange(len(self)), groups_F), rows_G < 0)
+        for is_wrong, what in (
+            (~is_path, "is not language/teacher/NUMBER.parquet"),
+            (is_negative, "a count is negative"),
+            (summed != rows, "rows is not what its row groups have"),
+            ((masked > tokens) | (rows > tokens), "more rows or masked positions than tokens"),
+        ):
+            if is_wrong.any():
+                raise ValueError(f"files: {self[int(is_wrong.argmax())].path}: {what}")
+        if pc.count_distinct(self._table["path"]).as_py() < len(self):
+            raise ValueError("files: a file is there twice")
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Of a field of a manifest: such a table, or the list that a manifest has itself."""
+
+        def validate(value: Any, records: core_schema.ValidatorFunctionWrapHandler) -> "FileTable":
+            return value if isinstance(value, FileTable) else cls.of(records(value), is_inline=True)
+
+        return core_schema.no_info_wrap_validator_function(
+            validate,
+            handler.generate_schema(list[FileRecord]),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda table: [record.model_dump() for record in table]
+            ),
+        )
