@@ -37,7 +37,8 @@ FILE_SCHEMA = pa.schema(
         pa.field("footer_sha256", pa.string(), nullable=False),
     ]
 )
-_NUMBER = r"/[0-9]{1,18}\.parquet$"
+_NUMBER = r"/([0-9]{1,18})\.parquet$"
+_NO_NAMES = pa.array([], pa.string()).dictionary_encode()
 
 
 class FileRecord(Record):
@@ -70,7 +71,7 @@ class FileTable(Sequence[FileRecord]):
     """
 
     def __init__(self, table: pa.Table, is_inline: bool = False):
-        self._table = table.combine_chunks()
+        self._table = table
         self.is_inline = is_inline
         self._check()
 
@@ -84,7 +85,9 @@ class FileTable(Sequence[FileRecord]):
     def from_parquet(cls, content: bytes) -> Self:
         """A table from the content of `_files.parquet`. ValueError for anything else."""
         try:
-            table = pq.read_table(pa.BufferReader(content), memory_map=False)
+            file = pq.ParquetFile(pa.BufferReader(content))
+            groups = [file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups)]
+            table = pa.concat_tables([file.schema_arrow.empty_table(), *groups])
         except (OSError, pa.ArrowException) as error:
             raise ValueError(f"not a whole Parquet file ({first_line(error)})") from None
         if not table.schema.equals(FILE_SCHEMA):
@@ -98,7 +101,10 @@ class FileTable(Sequence[FileRecord]):
     def content(self) -> bytes:
         """The content of `_files.parquet`."""
         stream = io.BytesIO()
-        pq.write_table(self._table, stream, compression="zstd")
+        # In small row groups, so that reading takes little more memory than the table.
+        pq.write_table(
+            self._table, stream, row_group_size=2**14, compression="zstd", use_dictionary=["language", "teacher"]
+        )
         return stream.getvalue()
 
     @cached_property
@@ -133,8 +139,9 @@ class FileTable(Sequence[FileRecord]):
 
     def names(self, column: str) -> tuple[list[str], np.ndarray]:
         """The different values of `language` or `teacher`, and for each file the index of its own, int32 [F]."""
-        encoded = pa.concat_arrays([pa.array([], pa.string()), *self._table[column].chunks]).dictionary_encode()
-        return encoded.dictionary.to_pylist(), encoded.indices.to_numpy()
+        encoded = pa.chunked_array(self._table[column].dictionary_encode().chunks or [_NO_NAMES]).unify_dictionaries()
+        indices = [chunk.indices.to_numpy() for chunk in encoded.chunks]
+        return encoded.chunk(0).dictionary.to_pylist(), np.concatenate(indices)
 
     def counts(self, column: str) -> np.ndarray:
         """A column of numbers: int64 [F]."""
@@ -161,27 +168,30 @@ class FileTable(Sequence[FileRecord]):
             if wrong := [name for name in self.names(column)[0] if not is_name(name)]:
                 raise ValueError(f"files: {wrong[0][:100]!r} cannot be the name of a {column}")
         rows_G, groups_F = self.row_groups
-        rows, tokens, masked = (self.counts(name) for name in ("rows", "tokens", "masked_positions"))
-        summed = np.zeros(len(self), np.int64)
-        np.add.at(summed, np.repeat(np.arange(len(self)), groups_F), rows_G)
+        rows, tokens, masked, sizes = (self.counts(name) for name in ("rows", "tokens", "masked_positions", "size"))
+        ends_F = np.cumsum(groups_F)
+        sums_G = np.append(0, np.cumsum(rows_G))
         folder = pc.binary_join_element_wise(self._table["language"], self._table["teacher"], "/")
         is_path = pc.and_(
             pc.match_substring_regex(self._table["path"], _NUMBER),
             pc.equal(pc.replace_substring_regex(self._table["path"], _NUMBER, ""), folder),
         ).to_numpy()
-        is_negative = (
-            np.minimum.reduce([self.counts(name) for name in ("rows", "tokens", "masked_positions", "size")]) < 0
-        )
-        np.logical_or.at(is_negative, np.repeat(np.arange(len(self)), groups_F), rows_G < 0)
+        is_negative = np.minimum.reduce([rows, tokens, masked, sizes]) < 0
+        is_negative[np.searchsorted(ends_F, np.flatnonzero(rows_G < 0), "right")] = True
         for is_wrong, what in (
             (~is_path, "is not language/teacher/NUMBER.parquet"),
             (is_negative, "a count is negative"),
-            (summed != rows, "rows is not what its row groups have"),
+            (sums_G[ends_F] - sums_G[ends_F - groups_F] != rows, "rows is not what its row groups have"),
             ((masked > tokens) | (rows > tokens), "more rows or masked positions than tokens"),
         ):
             if is_wrong.any():
                 raise ValueError(f"files: {self[int(is_wrong.argmax())].path}: {what}")
-        if pc.count_distinct(self._table["path"]).as_py() < len(self):
+        number_F = pc.cast(
+            pc.replace_substring_regex(self._table["path"], f"^.*{_NUMBER}", r"\1"), pa.int64()
+        ).to_numpy()
+        of_file = [number_F, *(self.names(column)[1] for column in ("language", "teacher"))]
+        sorted_3F = np.stack(of_file)[:, np.lexsort(of_file)]
+        if (sorted_3F[:, 1:] == sorted_3F[:, :-1]).all(0).any():
             raise ValueError("files: a file is there twice")
 
     @classmethod
