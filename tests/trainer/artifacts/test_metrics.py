@@ -39,7 +39,6 @@ def test_a_log_has_few_lines_of_progress(tmp_path, capsys):
     assert "100/100" in progress and progress.count("step/s") <= 2
 
 
-@pytest.mark.heavy
 def test_a_progress_line_of_many_languages_names_the_worst():
     few = {"en": {"mlm": 2.0, "kd": 1.0, "accuracy": 0.5}, "de": {"mlm": 3.0, "kd": 2.0, "accuracy": 0.4}}
     assert summary(few) == "en 2.00/1.00, de 3.00/2.00"
@@ -50,6 +49,7 @@ def test_a_progress_line_of_many_languages_names_the_worst():
     )
 
 
+@pytest.mark.heavy
 def test_weights_and_biases(predictions, heldout, tmp_path):
     """The real package, offline: it records the figures; a run that goes on is the same run."""
     changes = {"max_steps": 20, "wandb_project": "merge", "eval_steps": 20}
