@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from schemas.file_table import FILES_FILE
 from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, TEACHER_TOKENIZERS
 from schemas.rows import ROW_SCHEMA
 from schemas.vocabulary import VOCABULARY_FILE
@@ -35,6 +36,11 @@ def break_folder(folder: Path, other: Path, source: random.Random) -> str:
 
 def _rows_file(folder: Path, source: random.Random) -> Path:
     return source.choice(sorted(folder.glob("*/*/*.parquet")))
+
+
+def _files(folder: Path, source: random.Random) -> list[Path]:
+    """A file of rows, and those that say what there is."""
+    return [_rows_file(folder, source), *(folder / name for name in (VOCABULARY_FILE, FILES_FILE, MANIFEST_FILE))]
 
 
 def _rewrite(path: Path, change: Callable[[pa.Table], pa.Table], **options) -> None:
@@ -173,7 +179,7 @@ def _footer_words(folder: Path, _: Path, source: random.Random) -> str:
 
 
 def _bit(folder: Path, _: Path, source: random.Random) -> str:
-    path = source.choice([_rows_file(folder, source), folder / VOCABULARY_FILE, folder / MANIFEST_FILE])
+    path = source.choice(_files(folder, source))
     content = bytearray(path.read_bytes())
     place = source.randrange(len(content))
     content[place] ^= 1 << source.randrange(8)
@@ -202,7 +208,7 @@ def _block(folder: Path, _: Path, source: random.Random) -> str:
 
 
 def _length(folder: Path, _: Path, source: random.Random) -> str:
-    files = [_rows_file(folder, source), folder / VOCABULARY_FILE, folder / MANIFEST_FILE]
+    files = _files(folder, source)
     path = source.choice([*files, folder / DEFAULT_TOKENIZER / "tokenizer.json"])
     content = path.read_bytes()
     path.write_bytes(source.choice([b"", content[:-1], content[: source.randrange(len(content))], content + b"\0" * 9]))
@@ -211,7 +217,7 @@ def _length(folder: Path, _: Path, source: random.Random) -> str:
 
 def _missing(folder: Path, _: Path, source: random.Random) -> str:
     teacher = source.choice(sorted((folder / TEACHER_TOKENIZERS).iterdir()))
-    files = [_rows_file(folder, source), folder / VOCABULARY_FILE, folder / MANIFEST_FILE]
+    files = _files(folder, source)
     path = source.choice([*files, teacher / "tokenizer.json", teacher / "tokenizer_config.json"])
     path.unlink()
     return path.name
