@@ -51,7 +51,7 @@ fuzz: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/python -m examples.demo
 
-# The paper's claims at a small scale: about an hour and a half on two cores.
+# The paper's claims at a small scale: about two hours on two cores.
 claims: $(VENV)/.installed
 	$(BIN)/python -m examples.claims
 
