@@ -163,7 +163,7 @@ class Manifest(Record):
     languages: list[LanguageRecord]
     files: FileTable = Field(exclude_if=_is_in_a_file)
 
-    @computed_field(exclude_if=_is_none)
+    @computed_field(exclude_if=_is_none)  # type: ignore[prop-decorator]
     @property
     def files_sha256(self) -> str | None:
         """Of `_files.parquet`; None where the manifest lists the files itself."""
