@@ -1,6 +1,6 @@
 """`python -m benchmarks.scale`: what grows with the size of a run, beside a run of a tenth of it.
 
-  trainer  from the configuration to the first plan: opening predictions (the list of files, the folder's listing) and
+  trainer  from the configuration to the reader: opening predictions (the list of files, the folder's listing) and
            making a reader, in a process of its own. The files are empty ones of the right size; no row is read.
 
 Times are processor seconds of the process, memory is what it takes beyond its imports.

@@ -241,7 +241,7 @@ def _read_files(folder: str, sha256: object) -> FileTable:
     try:
         files = FileTable.from_parquet(read_bytes(url))
     except FileNotFoundError:
-        raise UserError(f"{url}: missing; rerun the pipeline, which writes it anew") from None
+        raise UserError(f"{url}: missing; remove the manifest and rerun the pipeline, which writes both anew") from None
     except ValueError as error:
         raise UserError(f"{url}: {first_line(error)}; remove the manifest and rerun the pipeline") from None
     if files.sha256 != sha256:
