@@ -9,14 +9,13 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, Self, overload
+from typing import Annotated, Any, Self, overload
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pydantic import GetCoreSchemaHandler
-from pydantic_core import CoreSchema, core_schema
+from pydantic import GetCoreSchemaHandler, PlainSerializer, ValidatorFunctionWrapHandler, WrapValidator
 
 from schemas.errors import first_line
 from schemas.names import Name, is_name
@@ -195,16 +194,13 @@ class FileTable(Sequence[FileRecord]):
             raise ValueError("files: a file is there twice")
 
     @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
         """Of a field of a manifest: such a table, or the list that a manifest has itself."""
 
-        def validate(value: Any, records: core_schema.ValidatorFunctionWrapHandler) -> "FileTable":
+        def validate(value: Any, records: ValidatorFunctionWrapHandler) -> "FileTable":
             return value if isinstance(value, FileTable) else cls.of(records(value), is_inline=True)
 
-        return core_schema.no_info_wrap_validator_function(
-            validate,
-            handler.generate_schema(list[FileRecord]),
-            serialization=core_schema.plain_serializer_function_ser_schema(
-                lambda table: [record.model_dump() for record in table]
-            ),
-        )
+        def dump(table: "FileTable") -> list[dict[str, Any]]:
+            return [record.model_dump() for record in table]
+
+        return handler.generate_schema(Annotated[list[FileRecord], WrapValidator(validate), PlainSerializer(dump)])

@@ -117,7 +117,8 @@ def test_teachers_old_and_new_share_a_language(run_pipeline, pipeline_settings, 
     # Not 0.6 of the rows: the records of the other teacher become more tokens.
     assert set(shared.teacher) == set(shares)
     old = shared[shared.teacher == "en-wordpiece"]
-    pd.testing.assert_frame_equal(old, alone.loc[old.index, old.columns])
+    # Other records share a batch with these, so their logits may differ in the last bits, and a float16 by one step.
+    pd.testing.assert_frame_equal(old, alone.loc[old.index, old.columns], rtol=2**-10)
 
 
 def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, predictions, tmp_path):
