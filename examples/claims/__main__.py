@@ -7,10 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from examples.claims.corpora import EDITIONS, make_tags, make_text
+from examples.claims.corpora import make_tags, make_text
 from examples.claims.plan import plan
 from examples.claims.report import write_claims
-from examples.demo.labels import make_labels
 from examples.schedule import run_steps
 
 ROOT = Path("claims")
@@ -20,7 +19,6 @@ def main() -> None:
     """Runs every step, and writes `claims/report.md`."""
     started = time.monotonic()
     make_text(ROOT)
-    make_labels(ROOT, EDITIONS)
     has_tags = make_tags(ROOT)
     run_steps(plan(ROOT, has_tags), ROOT, processes=2)
     write_claims(ROOT, has_tags)

@@ -4,6 +4,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+from examples.claims.corpora import TREEBANKS
 from examples.claims.runs import DISTILLATION, ENCODER, TEACHER_STEPS, Runs, Teacher
 from examples.schedule import Step
 
@@ -40,6 +41,8 @@ VARIANTS = {
 }
 # By language, the teachers of the student whose teachers overlap.
 SEVERAL = {"es": ["multi-es-fr-en"], "fr": ["multi-es-fr-en", "multi-fr-en"], "en": ["multi-fr-en", "en"]}
+# Held-out chapters behind the figures of claims 1 and 3.
+QUALITY_CHAPTERS = 25
 PAIR_STEPS = 500
 PAIR_CHAPTERS = 400
 ABLATION_STEPS = 500
@@ -75,7 +78,7 @@ def plan(root: Path, has_tags: bool) -> list[Step]:
     """All steps.
 
     Args:
-      has_tags: whether there are words with parts of speech in `root/labels`.
+      has_tags: whether there are words with parts of speech in `root/labels`, of the languages of `TREEBANKS`.
     """
     runs = Runs(root)
     for group, families in GROUPS.items():
@@ -107,10 +110,9 @@ def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> 
         f"{language}-further": {"model": f"teachers/{language}-further", "languages": [language]}
         for language in languages
     }
-    tasks = {"text": runs.heldout_text(languages, 10), "classification": runs.labelled("", languages)}
-    tagged = [language for language in languages if language in ("en", "es", "fr")]
+    tasks = {"text": runs.heldout_text(languages, QUALITY_CHAPTERS)}
     if has_tags:
-        tasks["tagging"] = runs.labelled("tags-", tagged)
+        tasks["tagging"] = runs.tags([language for language in languages if language in TREEBANKS])
     runs.evaluation(group, models, **tasks, seeds=[0, 1, 2])
 
 
@@ -153,10 +155,11 @@ def _several_teachers(runs: Runs, has_tags: bool) -> None:
     for teacher in dict.fromkeys(name for names in SEVERAL.values() for name in names):
         languages = [language for language, names in SEVERAL.items() if teacher in names]
         models[teacher] = {"model": f"teachers/{teacher}", "languages": languages}
-    runs.evaluation("several", models, text=runs.heldout_text(list(SEVERAL), 10))
+    runs.evaluation("several", models, text=runs.heldout_text(list(SEVERAL), QUALITY_CHAPTERS))
     if has_tags:
-        student = {"student": {"model": "students/several-start"}}
-        runs.evaluation("transfer", student, tagging=runs.labelled("tags-", list(SEVERAL)), seeds=[0, 1, 2])
+        taggers: dict[str, dict[str, Any]] = {"student": models["student"]}
+        taggers |= {name: {"model": f"teachers/{name}", "languages": [name]} for name in SEVERAL}
+        runs.evaluation("transfer", taggers, tagging=runs.tags(list(SEVERAL)), seeds=[0, 1, 2])
 
 
 def _ablations(runs: Runs) -> None:
@@ -189,7 +192,7 @@ def ablations() -> dict[str, tuple[str, dict[str, Any]]]:
         "samples-32": ("ablation-samples-32", {}),
         "lambda-0": ("pair-base", distillation(kd_weight=0)),
         "lambda-0.2": ("pair-base", distillation(kd_weight=0.2)),
-        "lambda-0.8": ("pair-base", distillation(kd_weight=0.8)),
+        "lambda-0.5": ("pair-base", distillation(kd_weight=0.5)),
         "lambda-1": ("pair-base", distillation(kd_weight=1)),
         "lambda-1-to-0": ("pair-base", distillation(kd_weight=1, final_kd_weight=0)),
         "tail-bucket": ("pair-base", distillation(tail="bucket")),

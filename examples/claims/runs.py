@@ -26,13 +26,15 @@ ENCODER = {
     "attn_implementation": "eager",
 }
 LENGTHS = {"short": 16, "long": 32}
-SHORT_SHARE = 0.5
+# Of the steps of a model that starts from random weights, those on short sequences.
+TEACHERS_SHORT_SHARE, STUDENTS_SHORT_SHARE = 1 / 2, 1 / 3
 # The model type whose users use a tokenizer family.
 MODEL_TYPES = {"wordpiece": "bert", "unigram": "xlm-roberta", "bpe": "roberta"}
 # All held-out targets are masked, so that none can be copied from the input.
 HELDOUT_MASKING = {"mlm_probability": 0.25, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
 HELDOUT_CHAPTERS = 15
-DISTILLATION = {"kd_weight": 0.5, "tail": "sampled"}
+# Of the weights tried (see the ablations) the best after few steps.
+DISTILLATION = {"kd_weight": 0.8, "tail": "sampled"}
 # Of the rates tried (1e-3, 2e-3, 4e-3) the best for each: from random weights a model stays on word frequencies with more.
 RANDOM_RATE, TRAINED_RATE = 2e-3, 4e-3
 TEACHER_STEPS = 1500
@@ -85,7 +87,7 @@ class Runs:
             }
             self._command("pipeline", f"text-{name}-{kind}", masked, f"tokenizer-{name}")
         settings = {"model_type": MODEL_TYPES[teacher.family], **ENCODER, **teacher.encoder}
-        config = self._training(f"teachers/{name}", f"masked/{name}", teacher.steps, RANDOM_RATE, both_lengths=True)
+        config = self._training(f"teachers/{name}", f"masked/{name}", teacher.steps, RANDOM_RATE, TEACHERS_SHORT_SHARE)
         config |= {"student": {"settings": settings}, "distillation": {"kd_weight": 0}, "save_total_limit": 10}
         return self._command("trainer", name, config, *(f"text-{name}-{kind}" for kind in LENGTHS))
 
@@ -158,7 +160,8 @@ class Runs:
           settings: replace whole sections of the configuration.
         """
         rate = TRAINED_RATE if "encoder_from" in student else RANDOM_RATE
-        config = self._training(f"students/{name}", f"predictions/{capture}", steps, rate, both_lengths)
+        short_share = STUDENTS_SHORT_SHARE if both_lengths else 0
+        config = self._training(f"students/{name}", f"predictions/{capture}", steps, rate, short_share)
         config["student"] = student
         config |= {"heldout": self._path(f"heldout/{capture}"), "eval_steps": 150, "distillation": DISTILLATION}
         kinds = (*(LENGTHS if both_lengths else ("long",)), "heldout")
@@ -171,7 +174,7 @@ class Runs:
             "output": self._path(f"evaluation/{name}"),
             "models": {name: model | {"model": self._path(model["model"])} for name, model in models.items()},
             "max_length": LENGTHS["long"],
-            "fine_tuning": {"learning_rate": 5e-4, "epochs": 3, "max_length": LENGTHS["long"]},
+            "fine_tuning": {"learning_rate": 1e-3, "epochs": 10, "max_length": LENGTHS["long"]},
         } | tasks
         needs = [Path(model["model"]).name for model in models.values()]
         return self._command("trainer.evaluation", f"evaluation-{name}", config, *needs)
@@ -187,15 +190,15 @@ class Runs:
             for language in languages
         }
 
-    def labelled(self, task: str, languages: list[str]) -> dict[str, Any]:
-        """The section of a labelled task, below `root/labels`."""
+    def tags(self, languages: list[str]) -> dict[str, Any]:
+        """The `tagging` section of an evaluation."""
         return {
-            language: {split: self._path(f"labels/{language}/{task}{split}.tsv") for split in ("train", "test")}
+            language: {split: self._path(f"labels/{language}/tags-{split}.tsv") for split in ("train", "test")}
             for language in languages
         }
 
     def _training(
-        self, output: str, predictions: str, steps: int, learning_rate: float, both_lengths: bool = False
+        self, output: str, predictions: str, steps: int, learning_rate: float, short_share: float = 0
     ) -> dict[str, Any]:
         config: dict[str, Any] = {
             "output": self._path(output),
@@ -206,8 +209,8 @@ class Runs:
             "save_steps": 500,
             "precision": "float32",
         }
-        if both_lengths:
-            config["stages"] = [{"until": SHORT_SHARE, "predictions": self._path(f"{predictions}-short")}, {}]
+        if short_share:
+            config["stages"] = [{"until": short_share, "predictions": self._path(f"{predictions}-short")}, {}]
         return config
 
     def _path(self, path: str) -> str:
