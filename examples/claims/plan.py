@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from examples.claims.corpora import TREEBANKS
-from examples.claims.runs import DISTILLATION, ENCODER, TEACHER_STEPS, Runs, Teacher
+from examples.claims.runs import ANNEALED, DISTILLATION, ENCODER, TEACHER_STEPS, Runs, Teacher
 from examples.schedule import Step
 
 # The teachers of related and of unrelated languages, with their tokenizer families. The first gives students their encoder.
@@ -97,8 +97,8 @@ def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> 
         runs.further(language)
     runs.capture(group, {language: [language] for language in languages}, kinds=("short", "long"))
     start, random = {"student": from_teachers(languages[0])}, {"student": bert(), "both_lengths": True}
-    runs.student(f"{group}-start", group, STEPS, **start)
-    runs.student(f"{group}-random", group, STEPS, **random)
+    runs.student(f"{group}-start", group, STEPS, **start, distillation=ANNEALED)
+    runs.student(f"{group}-random", group, STEPS, **random, distillation=ANNEALED)
     runs.student(f"{group}-mlm-start", group, STEPS, **start, distillation=GOLD)
     runs.student(f"{group}-mlm-random", group, STEPS, **random, distillation=GOLD)
     models: dict[str, dict[str, Any]] = {
@@ -150,7 +150,7 @@ def _several_teachers(runs: Runs, has_tags: bool) -> None:
     runs.teacher(Teacher("multi-es-fr-en", "wordpiece", ("es-fr-en/train",), vocabulary=6000))
     runs.teacher(Teacher("multi-fr-en", "unigram", ("fr-en/train",), vocabulary=5000))
     runs.capture("several", SEVERAL)
-    runs.student("several-start", "several", STEPS, student=from_teachers("multi-es-fr-en"))
+    runs.student("several-start", "several", STEPS, student=from_teachers("multi-es-fr-en"), distillation=ANNEALED)
     models: dict[str, dict[str, Any]] = {"student": {"model": "students/several-start"}}
     for teacher in dict.fromkeys(name for names in SEVERAL.values() for name in names):
         languages = [language for language, names in SEVERAL.items() if teacher in names]

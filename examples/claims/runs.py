@@ -33,8 +33,10 @@ MODEL_TYPES = {"wordpiece": "bert", "unigram": "xlm-roberta", "bpe": "roberta"}
 # All held-out targets are masked, so that none can be copied from the input.
 HELDOUT_MASKING = {"mlm_probability": 0.25, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
 HELDOUT_CHAPTERS = 15
-# Of the weights tried (see the ablations) the best after few steps.
+# Of the weights tried (see the ablations) the best after few steps. Students that train long leave their teachers behind, and
+# so listen to them less and less.
 DISTILLATION = {"kd_weight": 0.8, "tail": "sampled"}
+ANNEALED = {**DISTILLATION, "final_kd_weight": 0.2}
 # Of the rates tried (1e-3, 2e-3, 4e-3) the best for each: from random weights a model stays on word frequencies with more.
 RANDOM_RATE, TRAINED_RATE = 2e-3, 4e-3
 TEACHER_STEPS = 1500
