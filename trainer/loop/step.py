@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 from torch.optim.lr_scheduler import LRScheduler
 from transformers import get_scheduler
@@ -179,11 +180,21 @@ def accumulate_gradients(
         yield batch, losses
 
 
-def _without_averaging(parallel: nn.Module) -> AbstractContextManager:
+@contextmanager
+def _without_averaging(parallel: nn.Module) -> Iterator[None]:
     """Gradients are added up; the last micro-batch's backward pass averages their sum over the processes."""
     if isinstance(parallel, nn.parallel.DistributedDataParallel):
-        return parallel.no_sync()
-    return nullcontext()
+        with parallel.no_sync():
+            yield
+    elif isinstance(parallel, FSDPModule):
+        # Until then each process holds the sum of its own gradients whole.
+        parallel.set_requires_gradient_sync(False)
+        try:
+            yield
+        finally:
+            parallel.set_requires_gradient_sync(True)
+    else:
+        yield
 
 
 def apply_gradients(

@@ -21,8 +21,9 @@ import torch
 
 from trainer.loss.objective import Objective, sparse_losses
 
-# How many float32 logits a chunk has: 2^26 are 256 MiB. Smaller chunks read the weights more often.
-_CHUNK_LOGITS = 2**26
+# How many float32 logits a chunk has, by device: 2^26 are 256 MiB. Smaller chunks read the weights more often, and add to
+# their gradient, which on a GPU takes longer than the products.
+_CHUNK_LOGITS = {"cpu": 2**26, "other": 2**29}
 # How many float32 logits stay in a core's cache while they are turned into probabilities.
 _CACHED_LOGITS = 2**19
 # How many tokens the matrix products take at a time: on a CPU so few that their result is still in the cache when it is
@@ -133,7 +134,8 @@ class _ChunkedLoss(torch.autograd.Function):
             grad_hidden_MH = torch.zeros_like(hidden_MH) if with_gradient else None
             grad_weight_VH = torch.zeros_like(weight_VH, dtype=accum_dtype) if with_gradient else None
             grad_bias_V = torch.zeros_like(bias) if with_gradient else None
-            chunk = max(1, min(len(hidden_MH), _CHUNK_LOGITS // len(weight_VH)))
+            most = _CHUNK_LOGITS["cpu" if device == "cpu" else "other"]
+            chunk = max(1, min(len(hidden_MH), most // len(weight_VH)))
             # Allocated once: fresh memory for every chunk would take as long as filling it.
             buffer_CV = hidden_MH.new_empty((chunk, len(weight_VH)), dtype=accum_dtype)
             parts = []

@@ -34,7 +34,7 @@ def draw(logprobs: torch.Tensor, topk: torch.Tensor, samples: int, seed: int = 2
 @pytest.mark.parametrize("by_teacher", [False, True])
 def test_value_and_gradients_are_those_of_the_formula(monkeypatch, chunk_logits, by_teacher):
     """Over the whole [M, V] matrix, with tokens drawn twice and samples that were trimmed away."""
-    monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", chunk_logits)
+    monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", {"cpu": chunk_logits})
     positions = 6
     logprobs, topk = teacher(positions)
     tail_ids = draw(logprobs, topk, S)

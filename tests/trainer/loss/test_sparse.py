@@ -59,7 +59,7 @@ def assert_same_gradients(ours, theirs):
 @pytest.mark.parametrize("lam", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize(("chunk_logits", "tile"), [(1, V), (3 * V, 16), (2**24, 1)])
 def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_logits, tile):
-    monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", chunk_logits)
+    monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", {"cpu": chunk_logits})
     monkeypatch.setattr(trainer.loss.sparse, "_CACHED_LOGITS", 2 * V)
     monkeypatch.setattr(trainer.loss.sparse, "_TILE", tile)
     ours, theirs = problem(), problem()
