@@ -166,7 +166,9 @@ class Forward:
 
     def _output(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray):
         mask = {}
-        if not self.padding_reaches:
+        # Without padding there is nothing to hide, and without a mask attention is faster, and transformers does not make
+        # the host wait while it looks whether the mask hides anything.
+        if not (self.padding_reaches or attention_mask_BL.all()):
             mask["attention_mask"] = torch.from_numpy(attention_mask_BL.astype(np.int64)).to(self._device)
         return self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device), **mask)
 

@@ -5,10 +5,12 @@ Legend: B batch, L padded length, M masked positions, K top-k, S tail samples, V
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +31,9 @@ from schemas.ragged import batches_by_length, pad, ranges
 # By device: padded tokens a batch, and logits held at once, [M, V].
 _BATCH_TOKENS = {"cpu": 2048, "other": 16384}
 _LOGITS = {"cpu": 2**26, "other": 2**29}
+# Batches that a GPU is given beyond the one whose results are waited for.
+_AHEAD = 2
+Batch = TypeVar("Batch")
 
 
 class NotFinite(Exception):
@@ -37,6 +42,10 @@ class NotFinite(Exception):
     def __init__(self, target: int):
         super().__init__(target)
         self.target = target
+
+
+# Waits for the predictions of a batch.
+Fetch = Callable[[], "Predictions"]
 
 
 def _no_uniforms(index_M: np.ndarray) -> np.ndarray:
@@ -158,18 +167,22 @@ class Predictor:
             np.empty((len(targets), tail_samples), np.int32),
         )
 
-        def run(batch: np.ndarray) -> int:
+        def launch(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray, Fetch]:
             ids_BL, attention_mask_BL = pad(input_ids[ranges(starts[batch], lengths[batch])], lengths[batch], self._pad)
             index_M = ranges(first[batch], counts[batch])
             row_M = np.repeat(np.arange(len(batch)), counts[batch])
             column_M = targets[index_M] - np.repeat(starts[batch], counts[batch])
-            of_batch = self._predict_batch(
+            fetch = self._predict_batch(
                 ids_BL,
                 attention_mask_BL,
                 row_M * ids_BL.shape[1] + column_M,
                 labels[index_M],
                 tail_uniforms(index_M),
             )
+            return batch, index_M, fetch
+
+        def collect(batch: np.ndarray, index_M: np.ndarray, fetch: Fetch) -> int:
+            of_batch = fetch()
             finite = np.isfinite(of_batch.label_logprobs) & np.isfinite(of_batch.topk_logprobs).all(1)
             if not finite.all():
                 raise NotFinite(int(index_M[~finite][0]))
@@ -179,9 +192,14 @@ class Predictor:
 
         batches = self._batches(lengths, counts, batch_tokens)
         # The longest batches first, so that no thread is left with much at the end.
+        in_order = list(reversed(batches))
         with _one_thread(self._device), ThreadPoolExecutor(self._threads) as pool:
             try:
-                for tokens in pool.map(run, reversed(batches)):
+                if self._device_kind == "cpu":
+                    done = pool.map(lambda batch: collect(*launch(batch)), in_order)
+                else:
+                    done = _pipelined(launch, collect, in_order)
+                for tokens in done:
                     progress(tokens)
             except BaseException:
                 pool.shutdown(cancel_futures=True)
@@ -203,7 +221,7 @@ class Predictor:
         ]
 
     @torch.inference_mode()
-    def _predict_batch(self, ids_BL, attention_mask_BL, rows_M, labels_M, uniforms_MS) -> Predictions:
+    def _predict_batch(self, ids_BL, attention_mask_BL, rows_M, labels_M, uniforms_MS) -> Fetch:
         logits_MV = self._forward.logits(ids_BL, attention_mask_BL, rows_M)
         normalizer_M = log_normalizer(logits_MV)
         labels_M = torch.from_numpy(labels_M.astype(np.int64)).to(self._device)
@@ -216,8 +234,7 @@ class Predictor:
         if uniforms_MS.shape[1]:
             tail_ids_MS = sample_tail(logits_MV, ids_MK, torch.from_numpy(uniforms_MS).to(self._device))
         # float16 keeps the order: rounding is monotone.
-        results = label_M, ids_MK.int(), logprobs_MK.half(), tail_ids_MS.int()
-        return Predictions(*(part.cpu().numpy() for part in results))
+        return _start_copy([label_M, ids_MK.int(), logprobs_MK.half(), tail_ids_MS.int()])
 
     @torch.inference_mode()
     def log_distributions(self, input_ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -242,6 +259,36 @@ class Predictor:
             counts.append(counter.get_total_flops())
         encoder, head = counts[0], counts[1] - counts[0]
         return round(encoder * lengths.sum() / length + head * masked)
+
+
+def _start_copy(results: list[torch.Tensor]) -> Fetch:
+    """Copies the fields of `Predictions` to the host, while the device goes on."""
+    if results[0].device.type != "cuda":
+        return lambda: Predictions(*(part.cpu().numpy() for part in results))
+    copies = [
+        torch.empty(part.shape, dtype=part.dtype, pin_memory=True).copy_(part, non_blocking=True) for part in results
+    ]
+    is_copied = torch.cuda.Event()
+    is_copied.record(torch.cuda.current_stream(results[0].device))
+
+    def fetch() -> Predictions:
+        is_copied.synchronize()
+        return Predictions(*(copy.numpy() for copy in copies))
+
+    return fetch
+
+
+def _pipelined(
+    launch: Callable[[Batch], tuple], collect: Callable[..., int], batches: Sequence[Batch]
+) -> Iterator[int]:
+    """What `collect` gives for each batch, in order; by then the next ones are launched, so that the device never waits."""
+    launched: deque[tuple] = deque()
+    for batch in batches:
+        launched.append(launch(batch))
+        if len(launched) > _AHEAD:
+            yield collect(*launched.popleft())
+    while launched:
+        yield collect(*launched.popleft())
 
 
 def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: torch.device, max_length: int) -> Forward:

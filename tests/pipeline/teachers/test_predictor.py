@@ -195,6 +195,31 @@ def test_threads_give_the_same_bits():
         assert (other.tail_ids == results[0].tail_ids).all()
 
 
+def test_batches_that_are_launched_ahead_give_the_same_bits(monkeypatch):
+    """As for a GPU, whose results are fetched while it works on the next batches."""
+    ids, lengths, targets, labels = ragged(40)
+    predictor = Predictor(tiny("bert"), Tokenizer(), FLOAT32, TOP_K)
+    expected = predictor.predict(ids, lengths, targets, labels, 64)
+    monkeypatch.setattr(predictor, "_device_kind", "other")
+    done = []
+    found = predictor.predict(ids, lengths, targets, labels, 64, done.append)
+    assert len(done) > 10 and sum(done) == lengths.sum()
+    for name in ("label_logprobs", "topk_ids", "topk_logprobs"):
+        assert (getattr(found, name) == getattr(expected, name)).all()
+
+
+def test_rows_without_padding_have_no_mask(monkeypatch):
+    model = tiny("bert")
+    predictor = Predictor(model, Tokenizer(), FLOAT32, TOP_K)
+    masks = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda **given: masks.append("attention_mask" in given) or forward(**given))
+    ids = np.arange(5, 45, dtype=np.int32)
+    for lengths, has_mask in (([20, 20], False), ([15, 25], True)):
+        predictor.predict(ids, np.array(lengths), np.array([3, 30]), ids[[3, 30]])
+        assert masks.pop() == has_mask and not masks
+
+
 @pytest.fixture
 def without_collector():
     """What is not freed by its last reference stays."""
