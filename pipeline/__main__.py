@@ -13,6 +13,7 @@ from pipeline.config import PipelineConfig
 from schemas.cli import command_parser
 from schemas.config import OVERRIDES_HELP, describe_fields, load_config
 from schemas.errors import UserError
+from schemas.manifest import Manifest
 from schemas.secrets import without_secrets
 
 
@@ -37,12 +38,22 @@ def main(arguments: list[str], prog: str = "python -m pipeline") -> int:
         metavar="RATE",
         help="for --dry-run: teraFLOP/s that all workers sustain together; default as measured on this machine",
     )
+    parser.add_argument(
+        "--part",
+        metavar="I/N",
+        help="without Beam: work on the I-th of N parts, 1 to N, each a call of its own on any machine that sees the text and "
+        "the output",
+    )
+    parser.add_argument("--finish", action="store_true", help="after all parts: write tokenizers and manifest")
     parser.usage = (
-        f"{prog} CONFIG.yaml [KEY=VALUE ...] [--dry-run [--teraflops RATE]] [Beam options, e.g. --runner=...]"
+        f"{prog} CONFIG.yaml [KEY=VALUE ...] [--dry-run [--teraflops RATE] | --part I/N | --finish] "
+        "[Beam options, e.g. --runner=...]"
     )
     options, rest = parser.parse_known_args(arguments)
     overrides, beam_arguments = _split(rest)
     _show_logs()
+    if options.part is not None or options.finish:
+        return exit_code_of(lambda: _run_part(options, overrides, beam_arguments))
     if options.dry_run:
         return exit_code_of(lambda: _dry_run(options.config, overrides, beam_arguments, options.teraflops))
     return exit_code_of(lambda: _run(options.config, overrides, beam_arguments))
@@ -99,6 +110,38 @@ def _run(path: str, overrides: list[str], beam_arguments: list[str]) -> None:
             f"{without_secrets(config.output)}: the job's template is written; run it, then this command again to finish"
         )
         return
+    _describe(config, manifest)
+
+
+def _run_part(options: argparse.Namespace, overrides: list[str], beam_arguments: list[str]) -> None:
+    if beam_arguments:
+        raise UserError(f"{beam_arguments[0]}: no option of a run in parts (see --help)")
+    if options.dry_run or (options.part is not None and options.finish):
+        raise UserError("--dry-run, --part and --finish are three different calls; give one of them")
+    number, count = _part(options.part) if options.part is not None else (0, 0)
+    config = _load(options.config, overrides)
+    from pipeline.job.launcher import finish_run, run_part
+
+    if options.finish:
+        _describe(config, finish_run(config))
+        return
+    units = run_part(config, number, count)
+    print(
+        f"{without_secrets(config.output)}: part {number} of {count} is done, {units:,} units of work; "
+        "after all parts, run this command with --finish"
+    )
+
+
+def _part(value: str) -> tuple[int, int]:
+    """The two numbers of `--part I/N`. UserError for anything else."""
+    number, separator, count = value.partition("/")
+    if not (separator and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(f"--part {value}: expected I/N with I from 1 to N, such as 2/8")
+    return int(number), int(count)
+
+
+def _describe(config: PipelineConfig, manifest: Manifest) -> None:
+    """Prints what a run gave."""
     for record in manifest.languages:
         rejected = sum(record.rejected.values())
         print(

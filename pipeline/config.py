@@ -80,12 +80,30 @@ class TeacherConfig(Config):
     )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
 
+    min_ram: Unrecorded[str | None] = Field(
+        None,
+        pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$",
+        description="memory that a worker of this teacher needs, such as 16GB, for runners that choose machines by it",
+    )
+    accelerator: Unrecorded[str | None] = Field(
+        None,
+        min_length=1,
+        description="accelerator of this teacher's workers in Dataflow's words, such as "
+        "`type:nvidia-l4;count:1;install-nvidia-driver`",
+    )
+
     @field_validator("mixed_with")
     @classmethod
     def _weights_leave_a_rest(cls, mixed_with: list[MixedModel]) -> list[MixedModel]:
         if (total := math.fsum(part.weight for part in mixed_with)) >= 1:
             raise ValueError(f"the weights sum to {total:g}, which leaves nothing for `model`; they sum to less than 1")
         return mixed_with
+
+    @property
+    def resource_hints(self) -> dict[str, str]:
+        """What Beam is told of the workers that it needs."""
+        hints = {"min_ram": self.min_ram, "accelerator": self.accelerator}
+        return {name: hint for name, hint in hints.items() if hint}
 
     @property
     def parts(self) -> "list[TeacherConfig]":
@@ -210,7 +228,7 @@ class PipelineConfig(Config):
     )
     teachers_in_memory: Unrecorded[int] = Field(1, ge=1, description="teacher models that a process holds at a time")
     shard_bytes: int = Field(
-        4 * 2**20, ge=1, description="text bytes in a shard: the unit of work, of retry and of one Parquet file"
+        4 * 2**20, ge=1, description="text bytes in a shard: one Parquet file, and what is lost when a worker dies"
     )
     row_group_rows: int = Field(2048, ge=1, description="rows in a Parquet row group: the trainer's unit of reading")
 

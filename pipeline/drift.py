@@ -14,7 +14,6 @@ if __name__ == "__main__":
 import json
 import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -26,7 +25,8 @@ from pipeline.student_tokenizers.word_counts import tokens_of_spans
 from pipeline.vocabulary.identity import HAN
 from schemas.cli import command_parser
 from schemas.corpus.files import find_files
-from schemas.corpus.records import Decompressor, plan_file, read_records
+from schemas.corpus.ranges import TextRange
+from schemas.corpus.records import read_records
 from schemas.errors import UserError
 from schemas.manifest import DEFAULT_TOKENIZER
 from schemas.paths import check_output_file, path_option
@@ -35,7 +35,7 @@ from schemas.storage import join, write_bytes
 from schemas.tables import format_table
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
-_READ_BYTES, _LINES = 2**24, 512
+_LINES = 512
 # What stands between spaces; each Chinese character is a word of its own.
 RUNNING_WORD = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
 
@@ -152,12 +152,8 @@ def format_report(figures: dict) -> str:
 
 
 def _lines(language: str, patterns: list[str]) -> Iterator[str]:
-    with ThreadPoolExecutor() as pool:
-        for file in find_files(language, patterns):
-            decompressor = Decompressor()
-            for part in plan_file(file, _READ_BYTES, pool).ranges:
-                records = read_records(part, decompressor=decompressor)
-                yield from (record.text for record in records if not record.fault)
+    for file in find_files(language, patterns):
+        yield from (record.text for record in read_records(TextRange.whole(file)) if not record.fault)
 
 
 def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:

@@ -21,6 +21,10 @@ class UserError(Exception):
     """
 
 
+class ExhaustedError(UserError):
+    """Memory or a disk is used up, or the output cannot be written: whatever the input, nothing will work until that is mended."""
+
+
 def printable(text: str) -> str:
     """`text` on one line, safe to show in a terminal wherever it came from: whatever is not plain text is escaped."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
@@ -35,7 +39,7 @@ def naming_exhaustion() -> Iterator[None]:
         raise
     except Exception as error:
         if message := _memory(error) or _disk(error):
-            raise UserError(message) from None
+            raise ExhaustedError(message) from None
         raise
 
 
@@ -76,7 +80,7 @@ def first_line(error: BaseException) -> str:
       UserError: memory was used up, so that what was being read or made is not at fault.
     """
     if message := _memory(error):
-        raise UserError(message) from None
+        raise ExhaustedError(message) from None
     return _quoted(error)
 
 

@@ -27,6 +27,11 @@ class Footer:
     def __init__(self, metadata: pq.FileMetaData, size: int, sha256: str):
         self.metadata, self.size, self.sha256 = metadata, size, sha256
 
+    @classmethod
+    def of(cls, end: bytes, size: int) -> "Footer":
+        """From the last bytes of a file, or all of them. Raises what Arrow raises."""
+        return cls(pq.read_metadata(pa.BufferReader(end)), size, hashlib.sha256(end[-_length(end) :]).hexdigest())
+
     @cached_property
     def row_groups(self) -> list[int]:
         """Rows of each row group."""
@@ -80,9 +85,13 @@ def load_footer(url: str) -> Footer:
         length = min(size, _READ_AT_ONCE)
         file.seek(size - length)
         tail = file.read(length)
-        # The length of the footer and a magic number are the last 8 bytes.
-        needed = int.from_bytes(tail[-8:-4], "little") + 8
+        needed = _length(tail)
         if length < needed <= size:
             file.seek(size - needed)
             tail = file.read(needed)
-    return Footer(pq.read_metadata(pa.BufferReader(tail)), size, hashlib.sha256(tail[-needed:]).hexdigest())
+    return Footer.of(tail, size)
+
+
+def _length(end: bytes) -> int:
+    """How long the footer is, with its length and a magic number, which are the last 8 bytes."""
+    return int.from_bytes(end[-8:-4], "little") + 8

@@ -55,6 +55,47 @@ def owning(output: str) -> Iterator[None]:
 
 
 @contextmanager
+def sharing(output: str) -> Iterator[None]:
+    """Like `owning`, but for processes that write different files of the folder at the same time; nothing is removed.
+
+    A folder is shared or owned, not both. On a filesystem without locks nobody can tell, and it is shared.
+
+    Raises:
+      UserError: the folder cannot be written, or another process owns it.
+    """
+    fs, path = filesystem(output)
+    if not isinstance(fs, LocalFileSystem):
+        yield
+        return
+    check_output_folder(output)
+    make_folder(path)
+    file = Path(path) / LOCK_FILE
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise UserError(_refusal(output, _read(file))) from None
+        except OSError as error:
+            if error.errno not in _UNSUPPORTED:
+                os.close(descriptor)
+                raise UserError(f"{output}: cannot be locked ({error.strerror}); choose another output") from None
+            break
+        if _is_at(file, descriptor):
+            break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        # Whoever is the last removes it.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.unlink()
+        os.close(descriptor)
+
+
+@contextmanager
 def _locked(folder: Path, output: str) -> Iterator[None]:
     path = folder / LOCK_FILE
     while True:

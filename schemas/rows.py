@@ -5,6 +5,8 @@ Legend: L length of the sequence, M masked positions, K top-k, S tail samples.
 | column             | Arrow type      | shape | meaning                                        |
 | ------------------ | --------------- | ----- | ---------------------------------------------- |
 | `example_id`       | string          |       | `language:teacher:source:record:segment:copy`  |
+|                    |                 |       | (record: the byte where it starts in its file, |
+|                    |                 |       | uncompressed, or its row in a Parquet file)    |
 | `language`         | string          |       | as in the pipeline's configuration             |
 | `teacher`          | string          |       | as in the pipeline's configuration             |
 | `input_ids`        | list<int32>     | [L]   | merged ids after masking, with the teacher's   |

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from schemas.errors import UserError, first_line
+from schemas.errors import ExhaustedError, UserError, first_line
 from schemas.paths import local_path
 from schemas.secrets import without_secrets
 
@@ -52,7 +52,7 @@ def reaching(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not _is_out_of_reach(error):
+        if not is_out_of_reach(error):
             raise
         raise UserError(
             f"{what} is out of reach ({type(error).__name__}: {first_line(error)}); "
@@ -60,7 +60,8 @@ def reaching(what: str) -> Iterator[None]:
         ) from None
 
 
-def _is_out_of_reach(error: Exception) -> bool:
+def is_out_of_reach(error: Exception) -> bool:
+    """Whether an exception of a filesystem means that it, or a file there, cannot be reached."""
     # By the name of the module, so that a run on local files does not have to import these packages.
     package = type(error).__module__.partition(".")[0]
     return (
@@ -108,6 +109,20 @@ def _list_local(root: str) -> dict[str, int]:
                     with contextlib.suppress(FileNotFoundError):
                         sizes[path] = entry.stat().st_size
     return dict(sorted(sizes.items()))
+
+
+def exists(url: str) -> bool:
+    """Whether there is a file at `url` now."""
+    fs, path = filesystem(url)
+    fs.invalidate_cache(path)
+    return fs.exists(path)
+
+
+def remove_file(url: str) -> None:
+    """Removes the file at `url`, if there is one."""
+    fs, path = filesystem(url)
+    with contextlib.suppress(FileNotFoundError):
+        fs.rm_file(path)
 
 
 def read_bytes(url: str) -> bytes:
@@ -214,5 +229,7 @@ def _temporary(path: str, content: bytes) -> str:
     except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); make room, or choose another output") from None
+        raise ExhaustedError(
+            f"{path}: cannot be written ({error.strerror}); make room, or choose another output"
+        ) from None
     return temporary

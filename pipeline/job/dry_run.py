@@ -6,14 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import PipelineConfig
-from pipeline.job.sampling import sample_records
 from pipeline.shard.parquet import encode_rows
 from pipeline.shard.process import ShardProcessor
 from pipeline.shard.sequences import Sequences, make_sequences
 from pipeline.shard.shard import Shard
 from pipeline.teachers.loading import Teacher
 from pipeline.teachers.tokenizer import TeacherTokenizer
+from pipeline.text.sampling import sample_records
+from pipeline.text.units import TeacherText
 from schemas.errors import UserError
 from schemas.tables import format_table
 
@@ -43,34 +43,35 @@ class Estimate:
     seconds: float
 
 
-def check_sample(shards: Sequence[Shard], tokenizer: TeacherTokenizer, config: PipelineConfig) -> None:
+def check_sample(text: TeacherText, tokenizer: TeacherTokenizer) -> None:
     """UserError where more of a sample is rejected than `max_rejected` allows, before any teacher runs."""
-    sample = sample_records(shards, _SAMPLE_BYTES)
+    config = text.config
+    sample = sample_records(text.corpus, _SAMPLE_BYTES, config.max_record_bytes)
     total, rejected = len(sample.records), len(make_sequences(sample.records, tokenizer, config).rejects)
     if total >= _SAMPLE_RECORDS and rejected > config.max_rejected * total:
         raise UserError(
-            f"text.{shards[0].language}: {rejected:,} of a sample of {total:,} records would be rejected, more than "
+            f"text.{text.language}: {rejected:,} of a sample of {total:,} records would be rejected, more than "
             f"max_rejected ({config.max_rejected}); mend the text, lower min_length, or raise max_rejected"
         )
 
 
-def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) -> Estimate:
-    """Tokenizes a sample of one language's shards, predicts a part of it, and scales both up.
+def estimate(text: TeacherText, teacher: Teacher) -> Estimate:
+    """Tokenizes a sample of what a teacher reads of a language, predicts a part of it, and scales both up.
 
     The scale is that of the records and, because the sample cuts long records, of their bytes.
     """
-    sample = sample_records(shards, _SAMPLE_BYTES)
+    config = text.config
+    sample = sample_records(text.corpus, _SAMPLE_BYTES, config.max_record_bytes)
     _, sequences, rejects = make_sequences(sample.records, teacher.tokenizer, config)
-    first = shards[0]
-    records = sum(shard.part.records for shard in shards) * first.max_records // first.total
-    if first.share:
-        records = round(records * first.share.size)
+    total = sample.total if text.max_records is None else min(text.max_records, sample.total)
+    records = round(total * text.share.size) if text.share else total
     rejected = round(len(rejects) * records / max(1, len(sample.records)))
     scale = records / max(1, len(sample.records)) * sample.whole_bytes / max(1, sample.bytes)
     part = _subsample(sequences, _SAMPLE_TOKENS)
     if not len(part):
-        return Estimate(first.language, first.teacher, records, rejected, 0, 0, 0, 0.0, 0.0)
+        return Estimate(text.language, text.teacher, records, rejected, 0, 0, 0, 0.0, 0.0)
 
+    first = Shard(text.language, text.teacher, 0, 0, [])
     processor = ShardProcessor(config, teacher, run_sha256="")
     if teacher.predictor:  # The first batches are slow, so they are not timed.
         processor.make_rows(first, _subsample(part, 1))
@@ -85,8 +86,8 @@ def estimate(shards: Sequence[Shard], teacher: Teacher, config: PipelineConfig) 
     content = encode_rows(table, config.top_k, "", "", "{}", config.row_group_rows, tail_samples=config.tail_samples)
     grown = len(sequences.tokens.ids_T) / len(tokens.ids_T) * scale
     return Estimate(
-        language=first.language,
-        teacher=first.teacher,
+        language=text.language,
+        teacher=text.teacher,
         records=records,
         rejected=rejected,
         rows=round(len(sequences) * copies * scale),

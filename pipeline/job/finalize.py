@@ -1,64 +1,120 @@
-"""Finishing a run: the manifest, made from the footers of the shards' files."""
+"""Finishing a run: the manifest, made from the tables of its units."""
 
+import json
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import RunSpec
-from pipeline.shard.parquet import Receipt, read_receipt
-from pipeline.shard.shard import Shard
+from pipeline.shard.parquet import Receipt
+from pipeline.shard.written import UNIT_SCHEMA, read_unit_table
+from pipeline.text.units import FAILED_FOLDER, UNITS_FOLDER, Unit
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
-from schemas.file_table import FileRecord, FileTable
-from schemas.footers import read_footer
+from schemas.file_table import FILE_SCHEMA, FileTable
 from schemas.manifest import AuditRecord, LanguageRecord, Manifest, Masking
-from schemas.rows import check_footer
 from schemas.secrets import without_secrets
-from schemas.storage import join, list_files
+from schemas.storage import join, list_files, read_bytes, remove_file
+
+_SHOWN = 3
 
 
-def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) -> Manifest:
-    """Builds the manifest from the footers of all shards' files.
+@dataclass(frozen=True)
+class Finished:
+    """The tables of units that are done, in the order of the units."""
 
-    Raises:
-      UserError: a file that is missing, truncated or of another run, or too many
-        records of a language were rejected.
+    tables: dict[Unit, pa.Table]
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All shards (`UNIT_SCHEMA`)."""
+        return pa.concat_tables([UNIT_SCHEMA.empty_table(), *self.tables.values()]).combine_chunks()
+
+
+def list_output(output: str) -> dict[str, int]:
+    """The sizes of all files below the output folder, by path, but no unit's table that is newer than the other files.
+
+    A listing takes a while, in which other processes may write a unit's shards and then its table: the table alone would
+    look as if its shards were lost.
     """
-    present = list_files(config.output)
+    tables = list_files(join(output, UNITS_FOLDER))
+    prefix = f"{UNITS_FOLDER}/"
+    return {
+        path: size
+        for path, size in list_files(output).items()
+        if not path.startswith(prefix) or path.removeprefix(prefix) in tables
+    }
 
-    def read(shard: Shard) -> tuple[FileRecord, Receipt]:
-        url = join(config.output, shard.path)
-        if shard.path not in present:
-            raise UserError(f"{url}: was not written; rerun the same command to write what is missing")
-        footer = read_footer(url)
-        check_footer(
-            url,
-            footer.metadata.metadata,
-            config.top_k,
-            run.vocabulary.sha256,
-            run.sha256,
-            tail_samples=config.tail_samples,
-        )
-        receipt = read_receipt(url, footer.metadata)
-        file = FileRecord(
-            path=shard.path,
-            language=shard.language,
-            teacher=shard.teacher,
-            rows=receipt.rows,
-            row_groups=footer.row_groups,
-            tokens=receipt.tokens,
-            masked_positions=receipt.masked_positions,
-            size=footer.size,
-            footer_sha256=footer.sha256,
-        )
-        return file, receipt
+
+def read_finished(output: str, units: Iterable[Unit], present: dict[str, int]) -> Finished:
+    """The units that are done, all of whose files are there as they were written.
+
+    Args:
+      present: as `list_output` gives it.
+    """
+
+    def read(unit: Unit) -> tuple[Unit, pa.Table | None]:
+        try:
+            return unit, read_unit_table(read_bytes(join(output, unit.path)))
+        except FileNotFoundError:
+            return unit, None
 
     with ThreadPoolExecutor() as pool:
-        files, receipts = zip(*pool.map(read, shards), strict=True)
-    groups: dict[tuple[str, str], list[Receipt]] = {}
-    for file, receipt in zip(files, receipts, strict=True):
-        groups.setdefault((file.language, file.teacher), []).append(receipt)
-    languages = [_language_record(*key, group, config.tail_samples > 0) for key, group in groups.items()]
+        found = dict(pool.map(read, [unit for unit in units if unit.path in present]))
+    return Finished({unit: table for unit, table in found.items() if table is not None and _is_there(table, present)})
+
+
+def remove_unfinished(output: str, units: Iterable[Unit], finished: Finished, present: dict[str, int]) -> list[Unit]:
+    """The units that are to be done, whose tables, if some of their files are lost, and notes of failures are removed."""
+    missing = [unit for unit in units if unit not in finished.tables]
+    for unit in missing:
+        for path in (unit.path, unit.failed_path):
+            if path in present:
+                remove_file(join(output, path))
+    return missing
+
+
+def _is_there(table: pa.Table, present: dict[str, int]) -> bool:
+    sizes = [present.get(path) for path in table["path"].to_pylist()]
+    return sizes == table["size"].to_pylist()
+
+
+def check_finished(output: str, units: list[Unit], finished: Finished, present: dict[str, int], mend: str) -> None:
+    """UserError where units are missing: because shards of them failed, or because nobody has worked on them.
+
+    Args:
+      mend: what to do about it.
+    """
+    missing = [unit for unit in units if unit not in finished.tables]
+    if not missing:
+        return
+    failed = [unit for unit in missing if unit.failed_path in present]
+    if not failed:
+        raise UserError(
+            f"{output}: {len(missing):,} of {len(units):,} units of work are not done, the first of them "
+            f"{missing[0].path}; {mend}"
+        )
+    errors = {unit: json.loads(read_bytes(join(output, unit.failed_path))) for unit in failed[:_SHOWN]}
+    more = f"; and in {len(failed) - _SHOWN:,} more units, see {join(output, FAILED_FOLDER)}" * (len(failed) > _SHOWN)
+    listed = "; ".join(dict.fromkeys(message for messages in errors.values() for message in messages[:1]))
+    raise UserError(f"{listed}{more}. What is done is kept: mend this, then {mend}")
+
+
+def make_manifest(config: PipelineConfig, run: RunSpec, finished: Finished) -> Manifest:
+    """The manifest of a run whose units are all done. UserError where too many records of a language were rejected."""
+    table = finished.table
+    languages = [
+        record
+        for name, teacher in config.teachers.items()
+        for language in teacher.languages
+        if (record := _language_record(language, name, table, config.tail_samples > 0))
+    ]
     for record in languages:
         _check_rejects(record, config)
     masking = config.masking
@@ -79,7 +135,7 @@ def collect_manifest(config: PipelineConfig, run: RunSpec, shards: list[Shard]) 
         hub_models=_hub_models(config),
         vocabulary=run.vocabulary,
         languages=languages,
-        files=FileTable.of(files),
+        files=FileTable(table.select(FILE_SCHEMA.names)),
     )
 
 
@@ -89,7 +145,9 @@ def _hub_models(config: PipelineConfig) -> list[str]:
     return [without_secrets(model) for model in models if not Path(model).is_dir()]
 
 
-def _language_record(language: str, teacher: str, receipts: list[Receipt], sampled: bool) -> LanguageRecord:
+def _language_record(language: str, teacher: str, table: pa.Table, sampled: bool) -> LanguageRecord:
+    of_pair = pc.and_(pc.equal(table["language"], language), pc.equal(table["teacher"], teacher))
+    receipts = [Receipt.model_validate_json(receipt) for receipt in table["receipt"].filter(of_pair).to_pylist()]
     reasons = sorted({reason for receipt in receipts for reason in receipt.rejected})
     return LanguageRecord(
         language=language,

@@ -8,11 +8,13 @@ import torch
 from pydantic import BaseModel
 
 from pipeline.config import PipelineConfig, TeacherConfig
-from pipeline.job.plan import TextPlan, divide_languages
 from pipeline.teachers.mixture import mixture_fingerprint
 from pipeline.teachers.model import check_model, load_model, teacher_fingerprint
 from pipeline.teachers.predictor import try_forward
 from pipeline.teachers.tokenizer import TeacherTokenizer
+from pipeline.text.corpus import Corpus
+from pipeline.text.listing import content_digest, names_digest
+from pipeline.text.units import divide_language
 from schemas.config import recorded
 from schemas.errors import UserError, differences
 from schemas.manifest import MANIFEST_FILE, RUN_FILE, MixedModelRecord, TeacherRecord, VocabularyRecord
@@ -21,26 +23,37 @@ from schemas.storage import create_bytes, join, list_files, read_bytes, write_by
 from schemas.vocabulary import Vocabulary
 
 
+class TextRecord(BaseModel, frozen=True):
+    """The text of a language: sha256 of its files' names and sizes, and of the fingerprints of their content."""
+
+    files: str
+    content: str
+
+
 class RunSpec(BaseModel, frozen=True):
     """Everything that decides the rows. Two runs into one folder must agree on it.
 
-    `settings` are the configuration's fields that matter, `text` the sha256 of each
-    language's files.
+    `settings` are the configuration's fields that matter, `text` says which the files of each language are.
     """
 
     settings: dict
     teachers: dict[str, TeacherRecord]
     vocabulary: VocabularyRecord
-    text: dict[str, dict[str, str]]
+    text: dict[str, TextRecord]
 
     @cached_property
     def sha256(self) -> str:
-        """The run's fingerprint: the sha256 of all of it, whatever the order of a configuration's fields."""
-        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()
+        """The run's fingerprint: the sha256 of all of it, whatever the order of a configuration's fields.
+
+        Without the fingerprints of the text's content, because each storage has its own: so a text gives the same bytes
+        wherever it is.
+        """
+        content = self.model_dump(mode="json", exclude={"text": {"__all__": {"content"}}})
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def describe_run(
-    config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, text: TextPlan
+    config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, corpora: dict[str, Corpus]
 ) -> RunSpec:
     """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers.model`."""
     teachers = {name: _describe_teacher(name, config, tokenizers[name]) for name in config.teachers}
@@ -50,16 +63,21 @@ def describe_run(
         language: part.model_dump(mode="json", exclude={"files"}) for language, part in config.text.items()
     }
     # Nothing where no language is divided, so that the runs of others stay what they are.
-    if divided := divide_languages(config):
+    divided = {language: divide_language(config, language) for language in config.text}
+    if any(divided.values()):
         settings["shares"] = {
             language: {name: [share.low, share.high] for name, share in shares.items()}
             for language, shares in divided.items()
+            if shares
         }
     return RunSpec(
         settings=settings,
         teachers=teachers,
         vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
-        text={language: {source: plan.sha256 for source, plan in plans.items()} for language, plans in text.items()},
+        text={
+            language: TextRecord(files=names_digest(corpus.files), content=content_digest(corpus))
+            for language, corpus in corpora.items()
+        },
     )
 
 

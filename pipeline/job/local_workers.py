@@ -70,7 +70,7 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
 
 
 def _describe(code: int) -> str:
-    # As text, like other errors of workers (`pipeline.job.launcher.process`).
+    # As text, like other errors of workers (`pipeline.job.beam_job.process`).
     if code >= 0:
         return f"UserError: a worker process ended (exit code {code}); what it printed above says why"
     return (

@@ -1,65 +1,88 @@
 """Progress bars over the languages' text, whatever the runner."""
 
+import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
 
+import pyarrow as pa
 from tqdm import tqdm
 
-from pipeline.shard.parquet import read_receipt
-from pipeline.shard.shard import Shard
-from schemas.footers import read_footer
-from schemas.storage import join, list_files
+from pipeline.shard.parquet import Receipt
+from pipeline.shard.written import read_unit_table
+from pipeline.text.units import UNITS_FOLDER, Unit
+from schemas.storage import join, list_files, read_bytes
+
+_log = logging.getLogger(__name__)
 
 _SECONDS = 1.0
+# The share of the time that the launcher may spend looking for finished units.
+_MOST_LOOKING = 0.05
+# More languages than this have one bar in common.
+_MOST_BARS = 12
 
 
-class Predicted(NamedTuple):
-    """How much of a shard is predicted: tokens done, tokens in all, rows in all."""
-
-    done: int
-    tokens: int
-    rows: int
-
-
-class ShardProgress:
-    """How much of each shard that is not finished one process has predicted, by the path of the shard's file.
+class UnitProgress:
+    """How far one process is with the units that it has not finished.
 
     Its threads write it. The bars can read it only where the workers are threads of the launcher's own process.
     """
 
     def __init__(self) -> None:
-        self._predicted: dict[str, Predicted] = {}
+        self._units: dict[Unit, Counter[str]] = {}
+        self._shares: dict[Unit, Counter[str]] = {}
 
-    def note(self, path: str, done: int, tokens: int, rows: int) -> None:
-        """Says how far a shard is."""
-        self._predicted[path] = Predicted(done, tokens, rows)
+    def add(self, unit: Unit, receipt: Receipt, text_bytes: int) -> None:
+        """Counts a shard that is written."""
+        self._shares.pop(unit, None)
+        self._units[unit] = self._units.get(unit, Counter()) + _counts(receipt, text_bytes)
 
-    def forget(self, path: str) -> None:
-        """Leaves out a shard whose file is written."""
-        self._predicted.pop(path, None)
+    def note(self, unit: Unit, text_bytes: int, done: int, tokens: int, rows: int) -> None:
+        """Says how far a shard is: tokens done, tokens in all, rows in all."""
+        share = done / tokens
+        self._shares[unit] = Counter(bytes=int(text_bytes * share), rows=int(rows * share), tokens=done)
 
-    def items(self) -> list[tuple[str, Predicted]]:
-        """How far each shard is."""
-        return list(self._predicted.items())
+    def forget(self, unit: Unit) -> None:
+        """Leaves out a unit that is finished or given up."""
+        self._units.pop(unit, None)
+        self._shares.pop(unit, None)
+
+    def counts(self) -> list[tuple[Unit, Counter[str]]]:
+        """What is done of each unit: bytes of text, rows, tokens and rejected records."""
+        units = self._units.keys() | self._shares.keys()
+        return [(unit, self._units.get(unit, Counter()) + self._shares.get(unit, Counter())) for unit in list(units)]
+
+
+def _counts(receipt: Receipt, text_bytes: int) -> Counter[str]:
+    rejected = sum(receipt.rejected.values())
+    return Counter(bytes=text_bytes, rows=receipt.rows, tokens=receipt.tokens, rejected=rejected)
 
 
 @contextmanager
-def run_progress(output: str, shards: list[Shard], progress: ShardProgress) -> Iterator[None]:
+def run_progress(output: str, sizes: dict[Unit, int], progress: UnitProgress) -> Iterator[None]:
     """Shows, for each language, text bytes done with rows, rows/s, tokens/s, rejected and time left.
 
-    It watches the output folder and reads new files' receipts, so it needs nothing from workers in other processes.
-    What `progress` says of unfinished shards is added.
+    It looks for the tables of finished units in the output folder, so it needs nothing from workers in other processes.
+    What `progress` says of unfinished units is added.
+
+    Args:
+      sizes: bytes of text of the units that are to be done.
     """
-    bars = _Bars(output, shards, progress)
+    bars = _Bars(output, sizes, progress)
     stop = threading.Event()
+
+    def update(is_last: bool = False) -> None:
+        # A storage that does not answer at the moment is no reason to end the run.
+        try:
+            bars.update(is_last)
+        except Exception as error:
+            _log.debug("no progress can be shown: %s", error)
 
     def watch() -> None:
         while not stop.wait(_SECONDS):
-            bars.update()
+            update()
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
@@ -68,32 +91,45 @@ def run_progress(output: str, shards: list[Shard], progress: ShardProgress) -> I
     finally:
         stop.set()
         watcher.join()
-        bars.update()
+        update(is_last=True)
         bars.close()
 
 
 class _Bars:
-    """A bar for each language."""
+    """A bar for each language, or one for all where there are many."""
 
-    def __init__(self, output: str, shards: list[Shard], progress: ShardProgress):
+    def __init__(self, output: str, sizes: dict[Unit, int], progress: UnitProgress):
         self._output = output
         self._progress = progress
-        self._pending = {shard.path: shard for shard in shards}
+        self._pending = {unit.path: unit for unit in sizes}
+        self._sizes = sizes
+        languages = {unit.language for unit in sizes}
+        self._title = f"{len(languages)} languages" if len(languages) > _MOST_BARS else None
         totals: Counter[str] = Counter()
-        for shard in shards:
-            totals[shard.language] += shard.part.size
+        for unit, size in sizes.items():
+            totals[self._title or unit.language] += size
         self._bars = {
-            language: tqdm(total=total, desc=language, unit="B", unit_scale=True, position=line)
-            for line, (language, total) in enumerate(totals.items())
+            title: tqdm(total=total, desc=title, unit="B", unit_scale=True, position=line)
+            for line, (title, total) in enumerate(totals.items())
         }
-        self._counts: dict[str, Counter[str]] = {language: Counter() for language in self._bars}
-        self._started = time.monotonic()
+        self._done: dict[str, Counter[str]] = {title: Counter() for title in self._bars}
+        self._started = self._looked = time.monotonic()
+        self._pause = 0.0
 
-    def update(self) -> None:
-        self._count_new_files()
+    def update(self, is_last: bool = False) -> None:
+        started = time.monotonic()
+        if is_last or started - self._looked >= self._pause:
+            self._count_finished()
+            self._looked = time.monotonic()
+            self._pause = (self._looked - started) / _MOST_LOOKING
+        counts = {title: Counter(done) for title, done in self._done.items()}
+        for unit, count in self._progress.counts():
+            if unit.path in self._pending:
+                count["bytes"] = min(count["bytes"], self._sizes[unit])
+                counts[self._title or unit.language].update(count)
         seconds = time.monotonic() - self._started
-        for language, bar in self._bars.items():
-            count = self._counts[language] + self._unfinished(language)
+        for title, bar in self._bars.items():
+            count = counts[title]
             bar.set_postfix_str(
                 f"{count['rows']:,} rows, {count['rows'] / seconds:,.0f} rows/s, "
                 f"{count['tokens'] / seconds:,.0f} tokens/s, "
@@ -107,26 +143,17 @@ class _Bars:
         for bar in self._bars.values():
             bar.close()
 
-    def _count_new_files(self) -> None:
-        for path in self._pending.keys() & list_files(self._output):
-            shard = self._pending.pop(path)
-            self._progress.forget(path)
-            url = join(self._output, path)
-            receipt = read_receipt(url, read_footer(url).metadata)
-            self._counts[shard.language].update(
-                bytes=shard.part.size,
-                rows=receipt.rows,
-                tokens=receipt.tokens,
-                rejected=sum(receipt.rejected.values()),
-            )
+    def _count_finished(self) -> None:
+        there = list_files(join(self._output, UNITS_FOLDER))
+        for path in [path for path in self._pending if path.removeprefix(f"{UNITS_FOLDER}/") in there]:
+            unit = self._pending.pop(path)
+            table = read_unit_table(read_bytes(join(self._output, path)))
+            done = self._done[self._title or unit.language]
+            done.update(_sums(table))
+            done["bytes"] += self._sizes[unit]
 
-    def _unfinished(self, language: str) -> Counter[str]:
-        count: Counter[str] = Counter()
-        for path, predicted in self._progress.items():
-            shard = self._pending.get(path)
-            if shard and shard.language == language:
-                share = predicted.done / predicted.tokens
-                count.update(
-                    bytes=int(shard.part.size * share), rows=int(predicted.rows * share), tokens=predicted.done
-                )
-        return count
+
+def _sums(table: pa.Table | None) -> Counter[str]:
+    """Rows, tokens and rejected records of a finished unit."""
+    receipts: Sequence[str] = table["receipt"].to_pylist() if table is not None else []
+    return sum((_counts(Receipt.model_validate_json(receipt), 0) for receipt in receipts), Counter())

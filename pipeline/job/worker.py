@@ -1,6 +1,8 @@
 """What a worker process does: the Beam step, and what the threads of a process share."""
 
+import json
 import threading
+from collections.abc import Iterator
 from functools import cached_property, partial
 
 import apache_beam as beam
@@ -9,27 +11,34 @@ from apache_beam.utils.shared import Shared
 
 from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import RunSpec
-from pipeline.job.progress import ShardProgress
+from pipeline.job.progress import UnitProgress
 from pipeline.shard.parquet import Receipt
 from pipeline.shard.process import ShardProcessor
 from pipeline.shard.shard import Shard
+from pipeline.shard.written import Written, unit_table
 from pipeline.teachers.cache import TeacherCache
 from pipeline.teachers.loading import Teacher, load_teacher
-from schemas.corpus.records import Decompressor
-from schemas.errors import naming_exhaustion
-from schemas.storage import join
+from pipeline.text.listing import read_corpus
+from pipeline.text.units import TeacherText, Unit
+from schemas.corpus.files import ChangedFileError
+from schemas.errors import ExhaustedError, UserError, naming_exhaustion
+from schemas.secrets import without_secrets
+from schemas.storage import exists, join, remove_file, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 METRICS = "mergedistill"
 # While one shard is predicted, the text of another is read and the file of a third is written.
-_SHARDS_AT_A_TIME = 3
+UNITS_AT_A_TIME = 3
+# A process that sets aside so many shards one after the other has another fault than that of a few texts.
+_MOST_FAILED = 8
 
 
 class WorkerProcess:
-    """What one process needs to turn shards into files, whatever number of its threads do so.
+    """What one process needs to turn units of work into files, whatever number of its threads do so.
 
     Attributes:
-      progress: how far its shards are.
+      progress: how far its units are.
+      texts: what is read, by language and teacher; what is not there comes from the listing in the output folder.
     """
 
     def __init__(
@@ -40,24 +49,85 @@ class WorkerProcess:
         self._teacher_fingerprints = teacher_fingerprints
         self._threads = threads
         self._teachers = TeacherCache(config.teachers_in_memory)
-        self._shards = threading.BoundedSemaphore(_SHARDS_AT_A_TIME)
-        self.progress = ShardProgress()
+        self._at_a_time = threading.BoundedSemaphore(UNITS_AT_A_TIME)
+        self._failed_in_a_row = 0
+        self.texts: dict[tuple[str, str], TeacherText] = {}
+        self.progress = UnitProgress()
 
-    def process(self, shard: Shard, decompressor: Decompressor) -> Receipt:
-        """Writes the file of a shard.
+    def process(self, unit: Unit) -> Iterator[Receipt]:
+        """Writes the files of a unit that are not there, and then its table. Gives the receipt of each new one.
 
-        Args:
-          decompressor: of the thread, as in `read_records`.
+        A shard that fails is set aside, with its error, and the unit has no table.
 
         Raises:
-          UserError: as in `ShardProcessor.process`, or memory or a disk is used up.
+          UserError: shard after shard fails, the teacher is not the one that the run began with, or memory or a disk is
+            used up.
         """
-        with naming_exhaustion(), self._shards, self._teachers.use(shard.teacher, self._load) as teacher:
-            processor = ShardProcessor(self._config, teacher, self._run_sha256)
-            return processor.process(shard, partial(self.progress.note, shard.path), decompressor)
+        with naming_exhaustion():
+            # Where the runner tries a unit again whose end it was not told of.
+            if exists(join(self._config.output, unit.path)):
+                return
+            with self._teachers.use(unit.teacher, self._load) as teacher, self._at_a_time:
+                yield from self._process(unit, teacher)
+
+    def _process(self, unit: Unit, teacher: Teacher) -> Iterator[Receipt]:
+        processor = ShardProcessor(self._config, teacher, self._run_sha256)
+        note = partial(self.progress.note, unit, self._config.shard_bytes)
+        shards = self._text(unit).shards(unit.number)
+        there: list[Written] = []
+        made: list[str] = []
+        errors: list[str] = []
+        is_hopeless = False
+        while not is_hopeless:
+            try:
+                if not (shard := next(shards, None)):
+                    break
+                if not (written := self._find(shard)):
+                    written = processor.process(shard, note)
+                    made.append(shard.path)
+                    self._failed_in_a_row = 0
+                    yield written.receipt
+                self.progress.add(unit, written.receipt, self._config.shard_bytes)
+                there.append(written)
+            except ExhaustedError:
+                raise
+            except UserError as error:
+                errors.append(without_secrets(str(error)))
+                self._failed_in_a_row += 1
+                is_hopeless = self._failed_in_a_row >= _MOST_FAILED
+                if isinstance(error, ChangedFileError):
+                    # Nobody knows whether these are from before the change.
+                    for path in made:
+                        remove_file(join(self._config.output, path))
+            # Not kept while the next one is read.
+            shard = None
+        if errors:
+            write_bytes(join(self._config.output, unit.failed_path), json.dumps(errors).encode() + b"\n")
+        else:
+            write_bytes(join(self._config.output, unit.path), unit_table(there))
+        self.progress.forget(unit)
+        if is_hopeless:
+            raise UserError(errors[-1])
+
+    def _text(self, unit: Unit) -> TeacherText:
+        pair = unit.language, unit.teacher
+        if pair not in self.texts:
+            self.texts[pair] = TeacherText.of(*pair, read_corpus(self._config, unit.language), self._config)
+        return self.texts[pair]
+
+    def _find(self, shard: Shard) -> Written | None:
+        return Written.find(
+            shard,
+            join(self._config.output, shard.path),
+            self._config.top_k,
+            self._vocabulary.sha256,
+            self._run_sha256,
+            self._config.tail_samples,
+        )
 
     def _load(self, name: str) -> Teacher:
         """Loads a teacher. UserError where it is not the one that the run began with."""
+        Metrics.counter(METRICS, "teacher_loads").inc()
         return load_teacher(name, self._config, self._vocabulary, self._threads, self._teacher_fingerprints[name])
 
     @cached_property
@@ -65,8 +135,15 @@ class WorkerProcess:
         return read_vocabulary(join(self._config.output, VOCABULARY_FILE))
 
 
-class PredictShards(beam.DoFn):
-    """Runs a lot of shards in order, and counts what `Receipt` holds as Beam metrics.
+def make_worker(config: PipelineConfig, run: RunSpec, threads: int | None) -> WorkerProcess:
+    """What works on the units of a run; `threads` as in `WorkerProcess`."""
+    return WorkerProcess(
+        config, run.sha256, {name: teacher.fingerprint for name, teacher in run.teachers.items()}, threads
+    )
+
+
+class PredictUnits(beam.DoFn):
+    """Works on units, and counts what `Receipt` holds as Beam metrics.
 
     Beam makes an instance for each thread. A teacher is too large to be held by each of them, so the instances of a
     process have one `WorkerProcess`. That they find it needs something process-wide: Beam's own `Shared`, which lets
@@ -74,8 +151,7 @@ class PredictShards(beam.DoFn):
     """
 
     def __init__(self, config: PipelineConfig, run: RunSpec, threads: int | None):
-        teacher_fingerprints = {name: teacher.fingerprint for name, teacher in run.teachers.items()}
-        self._make_worker = partial(WorkerProcess, config, run.sha256, teacher_fingerprints, threads)
+        self._make_worker = partial(make_worker, config, run, threads)
         self._shared = Shared()
 
     def worker(self) -> WorkerProcess:
@@ -85,12 +161,12 @@ class PredictShards(beam.DoFn):
     def setup(self) -> None:
         """Called by Beam for each instance, which serves one thread at a time."""
         self._worker = self.worker()
-        self._decompressor = Decompressor()
 
-    def process(self, lot: list[Shard]) -> None:
-        """Writes the shards' files; emits nothing."""
-        for shard in lot:
-            _count(shard.language, self._worker.process(shard, self._decompressor))
+    def process(self, element: tuple[str, str, int]) -> None:
+        """Writes the files of a unit, which comes as a plain tuple; emits nothing."""
+        unit = Unit(*element)
+        for receipt in self._worker.process(unit):
+            _count(unit.language, receipt)
 
 
 def _count(language: str, receipt: Receipt) -> None:

@@ -1,7 +1,7 @@
-"""What happens inside a shard: read, tokenize, mask, predict, encode.
+"""What happens inside a shard: tokenize, mask, predict, encode.
 
 It depends on the shard and the settings alone. So memory is bounded by `shard_bytes` on every runner, a shard gives
-the same rows wherever and however often it runs, and a rerun skips the shards that are already written.
+the same rows wherever and however often it runs.
 
 Legend: N examples (a sequence is one example for each of its copies), T tokens of all examples, M masked positions,
 K top-k, S tail samples.
@@ -21,10 +21,11 @@ from pipeline.shard.parquet import AuditSums, Receipt, encode_rows
 from pipeline.shard.sequences import Reject, Sequences, make_sequences
 from pipeline.shard.shard import Shard
 from pipeline.shard.tail_uniforms import tail_uniforms
+from pipeline.shard.written import Written
 from pipeline.teachers.loading import Teacher
 from pipeline.teachers.predictor import NotFinite, Predictions
-from schemas.corpus.records import Decompressor
 from schemas.errors import UserError
+from schemas.footers import Footer
 from schemas.ragged import list_array
 from schemas.rows import row_schema
 from schemas.storage import join, write_bytes
@@ -80,25 +81,20 @@ class ShardProcessor:
     teacher: Teacher
     run_sha256: str
 
-    def process(
-        self, shard: Shard, progress: Progress = _no_progress, decompressor: Decompressor | None = None
-    ) -> Receipt:
-        """Reads a shard's text and commits its rejects and then its Parquet file.
+    def process(self, shard: Shard, progress: Progress = _no_progress) -> Written:
+        """Commits a shard's rejects and then its Parquet file.
 
         Args:
           progress: called while predicting with (tokens done, tokens in all, rows in all).
-          decompressor: as in `read_records`.
 
         Raises:
-          UserError: as in `read_records`, or the teacher gave a NaN or infinity (names the example).
+          UserError: the tokenizer fails on the text, or the teacher gave a NaN or infinity (names the example).
         """
-        records = shard.read(decompressor)
-        tokenized = make_sequences(records, self.teacher.tokenizer, self.config)
+        tokenized = make_sequences(shard.records, self.teacher.tokenizer, self.config)
         rows = self.make_rows(shard, tokenized.sequences, progress)
         receipt = self._receipt(shard, tokenized.records, tokenized.rejects, rows)
         self._write_rejects(shard, tokenized.rejects)
-        self._write_rows(shard, rows, receipt)
-        return receipt
+        return self._write_rows(shard, rows, receipt)
 
     def make_rows(self, shard: Shard, sequences: Sequences, progress: Progress = _no_progress) -> pa.Table:
         """The rows (`schemas.rows`) of a shard's sequences: all in order, then again for each further copy.
@@ -112,9 +108,11 @@ class ShardProcessor:
     def _mask(self, shard: Shard, sequences: Sequences) -> Examples:
         copies = self.config.masking.copies
         example_ids = [
-            f"{shard.language}:{shard.teacher}:{shard.part.file.source}:{record}:{number}:{copy}"
+            f"{shard.language}:{shard.teacher}:{source}:{record}:{number}:{copy}"
             for copy in range(copies)
-            for record, number in zip(sequences.record_N.tolist(), sequences.number_N.tolist(), strict=True)
+            for source, record, number in zip(
+                sequences.sources, sequences.record_N.tolist(), sequences.number_N.tolist(), strict=True
+            )
         ]
         tokenizer = self.teacher.tokenizer
         vocabulary = MaskingVocabulary(tokenizer.special_ids, tokenizer.ordinary_ids, tokenizer.roles["mask"])
@@ -206,13 +204,10 @@ class ShardProcessor:
 
     def _write_rejects(self, shard: Shard, rejects: list[Reject]) -> None:
         if rejects:
-            lines = [
-                json.dumps({"source": shard.part.file.source, "record": record, "reason": reason}) + "\n"
-                for record, reason in rejects
-            ]
+            lines = [json.dumps(reject._asdict()) + "\n" for reject in rejects]
             write_bytes(join(self.config.output, shard.rejects_path), "".join(lines).encode())
 
-    def _write_rows(self, shard: Shard, rows: pa.Table, receipt: Receipt) -> None:
+    def _write_rows(self, shard: Shard, rows: pa.Table, receipt: Receipt) -> Written:
         content = encode_rows(
             rows,
             self.config.top_k,
@@ -223,3 +218,4 @@ class ShardProcessor:
             tail_samples=self.config.tail_samples,
         )
         write_bytes(join(self.config.output, shard.path), content)
+        return Written.of(shard, Footer.of(content, len(content)), receipt)

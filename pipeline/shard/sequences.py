@@ -33,11 +33,13 @@ class Sequences:
 
     Attributes:
       tokens: their tokens, special tokens included.
-      record_N: int64, the number of the (first) record in its file.
+      sources: of the (first) record of each, the file that it is from, N strings.
+      record_N: int64, its number in that file.
       number_N: int64, the number of the (first) segment within that record.
     """
 
     tokens: FlatTokens
+    sources: list[str]
     record_N: np.ndarray
     number_N: np.ndarray
 
@@ -46,18 +48,20 @@ class Sequences:
 
     def take(self, chosen: np.ndarray) -> "Sequences":
         """The sequences with the indices `chosen`, in that order."""
-        return Sequences(self.tokens.take(chosen), self.record_N[chosen], self.number_N[chosen])
+        sources = [self.sources[index] for index in chosen.tolist()]
+        return Sequences(self.tokens.take(chosen), sources, self.record_N[chosen], self.number_N[chosen])
 
 
 class Reject(NamedTuple):
-    """A record that cannot be used: its number in its file, and why."""
+    """A record that cannot be used: its file, its number there, and why."""
 
+    source: str
     record: int
     reason: str
 
 
 class Tokenized(NamedTuple):
-    """What became of `records` records: sequences of those that can be used, and the others, ascending."""
+    """What became of `records` records: sequences of those that can be used, and the others, in the order of the text."""
 
     records: int
     sequences: Sequences
@@ -70,17 +74,9 @@ def make_sequences(records: Iterable[Record], tokenizer: TeacherTokenizer, confi
     Equal lengths, so that no record ends in a stub of a few tokens. Segments of special (for example unknown) tokens
     alone have nothing to mask and are left out. With `packing` consecutive segments share a sequence while they fit.
     """
-    rejects: list[Reject] = []
-    numbers: list[int] = []
-    texts: list[str] = []
-    for record in records:
-        if record.fault:
-            rejects.append(Reject(record.number, record.fault))
-        else:
-            numbers.append(record.number)
-            texts.append(record.text)
-
-    tokens = _tokenize(texts, tokenizer, config.masking.whole_words)
+    records = list(records)
+    readable = [record for record in records if not record.fault]
+    tokens = _tokenize([record.text for record in readable], tokenizer, config.masking.whole_words)
     # Ordinary tokens before each token, and in all: the difference of two says how many stand between.
     ordinary = np.concatenate([[0], np.cumsum(~np.isin(tokens.ids_T, tokenizer.special_ids))])
     start_R, length_R = tokens.starts_N, tokens.lengths_N
@@ -92,16 +88,19 @@ def make_sequences(records: Iterable[Record], tokenizer: TeacherTokenizer, confi
 
     count = len(segments.length_S)
     segment_N = _pack(segments.length_S, room, len(tokenizer.suffix)) if config.packing else np.arange(count)
+    record_N = segments.record_S[segment_N].tolist()
     sequences = Sequences(
         tokens=_frame(tokens, segments, segment_N, tokenizer),
-        record_N=np.asarray(numbers, np.int64)[segments.record_S[segment_N]],
+        sources=[readable[index].source for index in record_N],
+        record_N=np.fromiter((readable[index].number for index in record_N), np.int64, len(record_N)),
         number_N=segments.number_S[segment_N],
     )
-    rejects += [
-        Reject(numbers[index], NO_TARGET if is_long_enough_R[index] else TOO_SHORT)
-        for index in np.flatnonzero(~is_usable_R).tolist()
+    faults = iter(np.where(is_usable_R, "", np.where(is_long_enough_R, NO_TARGET, TOO_SHORT)).tolist())
+    reasons = [record.fault or next(faults) for record in records]
+    rejects = [
+        Reject(record.source, record.number, reason) for record, reason in zip(records, reasons, strict=True) if reason
     ]
-    return Tokenized(int(is_usable_R.sum()) + len(rejects), sequences, sorted(rejects))
+    return Tokenized(len(records), sequences, rejects)
 
 
 def _tokenize(texts: Sequence[str], tokenizer: TeacherTokenizer, with_words: bool) -> FlatTokens:

@@ -39,8 +39,8 @@ WORDS_SCHEMA = pa.schema(
         ("ids", pa.list_(pa.int32())),
     ]
 )
-# Bytes of text that are sampled for each language and teacher.
-SAMPLE_BYTES = 2**22
+# Bytes of text that are sampled for each language and teacher, and for all together.
+SAMPLE_BYTES, MOST_SAMPLE_BYTES = 2**22, 2**26
 _LINES = 1024
 _BETWEEN_SPACES = re.compile(r"\S+")
 

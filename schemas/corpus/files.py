@@ -5,6 +5,8 @@ import os
 import posixpath
 import re
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -16,6 +18,9 @@ from schemas.storage import filesystem, join
 # The suffix of a compressed file, and Arrow's name for the codec.
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
+# What storages call that which changes with a file, and the checksum of its content.
+_VERSIONS = ("generation", "ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
+_CHECKSUMS = ("crc32c", "md5Hash", "ETag")
 
 
 @dataclass(frozen=True)
@@ -27,11 +32,18 @@ class TextFile:
       source: its name in example ids, the path below the folder that the pattern names,
         so that moving the corpus keeps the ids.
       field: where JSON lines and Parquet files hold the text.
+      size: its bytes when it was found.
+      version: what its storage tells it by, which another file in its place would not have: a generation, an entity
+        tag, or a time of change.
+      checksum: what the storage says of its content, if it says anything.
     """
 
     url: str
     source: str
     field: str = "text"
+    size: int = 0
+    version: str = ""
+    checksum: str = ""
 
     @property
     def codec(self) -> str | None:
@@ -85,7 +97,8 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
                 continue
             seen.add(real_url)
             source = posixpath.relpath(match, base)
-            file = TextFile(url, source if is_local else without_query_values(source), field)
+            source = source if is_local else without_query_values(source)
+            file = TextFile(url, source, field, *_facts(fs, match, matches[match]))
             if file.source in files:
                 raise UserError(
                     f"text.{language}: {files[file.source].shown} and {file.shown} are both called {file.source!r} "
@@ -95,18 +108,57 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
     return [files[source] for source in sorted(files)]
 
 
-def _matches(fs: AbstractFileSystem, path: str) -> tuple[str, list[str]]:
-    """The folder that a pattern names, and the paths of the files that the pattern matches."""
+class ChangedFileError(UserError):
+    """A file is not the one that was found when the run began."""
+
+
+def check_unchanged(file: TextFile) -> None:
+    """ChangedFileError where another file is now in the place of the one that was found, or none. Without a version, nothing."""
+    if not file.version:
+        return
+    fs, path = filesystem(file.url)
+    # A listing that was kept would say what was there before.
+    fs.invalidate_cache(path)
+    try:
+        unchanged = _facts(fs, path)[:2] == (file.size, file.version)
+    except FileNotFoundError:
+        unchanged = False
+    if not unchanged:
+        raise ChangedFileError(f"{file.shown}: changed since the run began; start again with a new output")
+
+
+def _facts(fs: AbstractFileSystem, path: str, info: dict[str, Any] | None = None) -> tuple[int, str, str]:
+    """Size, version and checksum of a file. UserError where its storage does not know the size."""
+    if isinstance(fs, LocalFileSystem):
+        status = os.stat(path)
+        return status.st_size, str(status.st_mtime_ns), ""
+    # The listings of some servers do not have it.
+    info = info if info and info.get("size") is not None else fs.info(path)
+    if info.get("size") is None:
+        raise UserError(f"{without_secrets(fs.unstrip_protocol(path))}: its server does not say its size; download it")
+    known = [_plain(info[key]) for key in _VERSIONS if info.get(key)]
+    checksums = [f"{key} {info[key]}" for key in _CHECKSUMS if info.get(key)]
+    return info["size"], known[0] if known else "", checksums[0] if checksums else ""
+
+
+def _plain(version: Any) -> str:
+    """A version as text: a time is written one way by a filesystem's listing, and another way by what it says of a file."""
+    return str(version.timestamp() if isinstance(version, datetime) else version)
+
+
+def _matches(fs: AbstractFileSystem, path: str) -> tuple[str, dict[str, dict[str, Any] | None]]:
+    """The folder that a pattern names, and the files that the pattern matches: their paths, and what a listing says of them."""
     is_local = isinstance(fs, LocalFileSystem)
     if glob.has_magic(path) and not fs.exists(path):
         base, rest = _without_magic(path, is_local)
-        infos = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
+        found = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
         # Not fs.isfile, which is also False where it could not ask.
-        paths = [match for match, info in infos.items() if info["type"] == "file" or os.path.isfile(match)]
+        infos = {match: info for match, info in found.items() if info["type"] == "file" or os.path.isfile(match)}
     else:
         base = path if fs.isdir(path) else posixpath.dirname(path)
-        paths = _walk(path) if is_local and base == path else fs.find(path)
-    return base, [match for match in paths if match == path or not _is_hidden(posixpath.relpath(match, base))]
+        infos = dict.fromkeys(_walk(path)) if is_local and base == path else fs.find(path, detail=True)
+    shown = [match for match in infos if match == path or not _is_hidden(posixpath.relpath(match, base))]
+    return base, {match: infos[match] for match in shown}
 
 
 def _without_magic(path: str, is_local: bool) -> tuple[str, str]:

@@ -50,7 +50,7 @@ def parse(monkeypatch):
         command = importlib.import_module(module)
         to_beam: list[str] = []
         monkeypatch.setattr(command, "exit_code_of", lambda work: work() or 0)
-        for name in ("_run", "_dry_run", "_export"):
+        for name in ("_run", "_run_part", "_dry_run", "_export"):
             monkeypatch.setattr(command, name, lambda *taken: to_beam.extend(taken[2:3]), raising=False)
         assert command.main(arguments) == 0
         return to_beam[0] if module == "pipeline.__main__" else []
@@ -71,7 +71,7 @@ def test_commands_parse(where, name, arguments, parse):
     if module.startswith(("examples.", "benchmarks.")):
         return  # These take no arguments, or parse them where they need them.
     if to_beam := parse(module, arguments):
-        from pipeline.job.launcher import beam_options
+        from pipeline.job.beam_job import beam_options
 
         beam_options(to_beam)
 

@@ -12,7 +12,7 @@ import pytest
 
 from schemas import lock
 from schemas.errors import UserError
-from schemas.lock import LEASE_FILE, LOCK_FILE, owning
+from schemas.lock import LEASE_FILE, LOCK_FILE, owning, sharing
 from schemas.storage import write_bytes
 from tests.support.commands import run_python
 
@@ -139,3 +139,17 @@ def test_a_half_written_claim_is_no_claim(run_pipeline, predictions, tmp_path, m
     (tmp_path / "p" / "_run.json").write_bytes(whole[:100])
     run_pipeline(tmp_path / "p")
     assert (tmp_path / "p" / "_run.json").read_bytes() == whole
+
+
+def test_a_folder_is_shared_or_owned(tmp_path):
+    """Locks belong to descriptors, so one process can stand for several."""
+    output = str(tmp_path / "out")
+    with sharing(output), sharing(output):
+        with pytest.raises(UserError, match="out: is being written by another process"), owning(output):
+            pass
+    assert not (tmp_path / "out" / ".lock").exists()
+    with owning(output):
+        with pytest.raises(UserError, match="out: is being written by process"), sharing(output):
+            pass
+    with sharing(output):
+        pass

@@ -1,37 +1,45 @@
-"""Text files as the pipeline plans and reads them."""
+"""Text files as the pipeline finds, cuts and reads them."""
 
 import bz2
 import gzip
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import accumulate, pairwise
+from pathlib import Path
 
 import pyarrow as pa
 
-from pipeline.shard.shard import Shard
-from pipeline.shard.shares import ShareInterval
-from schemas.corpus.files import TextFile
-from schemas.corpus.records import FilePlan, plan_file, read_records
+from pipeline.text.corpus import Corpus
+from schemas.corpus.files import TextFile, find_files
+from schemas.corpus.ranges import Record, TextRange
+from schemas.corpus.records import read_records
 
 # Two members, as `cat a.gz b.gz` makes them: a reader must not stop after the first.
 COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": partial(pa.Codec("zstd").compress, asbytes=True)}
 
 
-def plan(path, shard_bytes: int, field: str = "text") -> FilePlan:
-    with ThreadPoolExecutor(2) as pool:
-        return plan_file(TextFile(str(path), path.name, field), shard_bytes, pool)
+def text_file(path: Path, field: str = "text") -> TextFile:
+    """One file, as it is found."""
+    (file,) = find_files("en", [str(path)], field)
+    return file
 
 
-def records(file: FilePlan) -> list[tuple[int, str, str]]:
-    return [tuple(record) for part in file.ranges for record in read_records(part)]
+def cut(file: TextFile, size: int) -> list[TextRange]:
+    """A file in ranges of `size` bytes; a compressed one as a whole."""
+    edges = [0, file.size] if file.codec else [*range(0, file.size, size), file.size]
+    return [TextRange(file, start, end) for start, end in pairwise(edges)]
 
 
-def make_shards(
-    path, shard_bytes: int, max_records: int | None = None, share: ShareInterval | None = None
-) -> list[Shard]:
-    """The shards of one file, of which `max_records` records are read; default all."""
-    parts = plan(path, shard_bytes).ranges
-    total = sum(part.records for part in parts)
-    return [
-        Shard("en", "bert", index, part, part.first_record, max_records or total, total, 0, 2**20, share)
-        for index, part in enumerate(parts)
-    ]
+def records(path: Path, size: int, field: str = "text", **limits) -> list[Record]:
+    """The records of a file that is read in ranges of `size` bytes."""
+    return [record for part in cut(text_file(path, field), size) for record in read_records(part, **limits)]
+
+
+def corpus_of(path: Path, shard_bytes: int) -> Corpus:
+    """The corpus of a file, or of a folder."""
+    return Corpus.of(find_files("en", [str(path)]), shard_bytes)
+
+
+def line_places(content: bytes) -> dict[int, int]:
+    """The number of each line, by the byte where it starts."""
+    starts = accumulate((len(line) for line in content.splitlines(keepends=True)), initial=0)
+    return {start: number for number, start in enumerate(starts)}

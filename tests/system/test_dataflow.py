@@ -12,7 +12,7 @@ from apache_beam.internal import pickler
 from apache_beam.portability.api import beam_runner_api_pb2 as beam_api
 
 from pipeline.__main__ import main
-from pipeline.job.worker import PredictShards
+from pipeline.job.worker import PredictUnits
 from schemas.storage import list_files, read_bytes, write_bytes
 from tests.support import gcs
 
@@ -60,7 +60,9 @@ def test_the_command_says_that_it_wrote_a_template_and_stops(written):
     assert "template is written" in written.printed
     ours = {name.removeprefix("out/") for name in written.objects if name.startswith("out/")}
     tokenizers = {name for name in ours if name.startswith("_tokenizers/")}
-    assert tokenizers and ours - tokenizers == {"_run.json", "_vocabulary.parquet", "_words.parquet"}
+    assert tokenizers and ours - tokenizers == {
+        "_run.json", "_vocabulary.parquet", "_words.parquet", *(f"_text/{name}.parquet" for name in ("en", "hi", "ru"))
+    }  # fmt: skip
 
 
 def test_the_job_asks_for_the_image_the_accelerator_and_one_process(written):
@@ -83,9 +85,10 @@ def test_workers_install_nothing(written):
 def test_the_graph_is_ours(written):
     components = written.pipeline.components
     steps = {step.unique_name: step for step in components.transforms.values()}
-    assert {"Describe shards", "Spread over workers", "Predict and write"} <= steps.keys()
-    step = steps["Predict and write"]
+    teachers = ("en-wordpiece", "ru-unigram", "hi-bpe")
+    assert {f"{part} {name}" for part in ("Units of", "Predict with") for name in teachers} <= steps.keys()
+    step = steps["Predict with en-wordpiece"]
     docker = beam_api.DockerPayload.FromString(components.environments[step.environment_id].payload)
     assert docker.container_image == IMAGE
     function = pickler.loads(beam_api.ParDoPayload.FromString(step.spec.payload).do_fn.payload)[0]
-    assert isinstance(function, PredictShards)
+    assert isinstance(function, PredictUnits)

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from pipeline.job.launcher import threads_a_process
+from pipeline.job.beam_job import threads_a_process
 from tests.support.commands import run
 from tests.support.outputs import files
 
@@ -38,18 +38,17 @@ def test_metrics_have_the_names_and_counts_of_the_manifest(predictions, pipeline
     import apache_beam as beam
 
     from pipeline.config import PipelineConfig
-    from pipeline.job.launcher import prepare
-    from pipeline.job.plan import deal
-    from pipeline.job.worker import METRICS, PredictShards
+    from pipeline.job.launcher import begin
+    from pipeline.job.prepare import prepare
+    from pipeline.job.worker import METRICS, PredictUnits
     from schemas.manifest import read_manifest
-    from schemas.storage import join
-    from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
     prepared = prepare(config)
-    write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
+    begin(config, prepared)
     job = beam.Pipeline()
-    _ = job | beam.Create(deal(prepared.shards)) | beam.ParDo(PredictShards(config, prepared.run, None))
+    units = [tuple(unit) for unit in prepared.units]
+    _ = job | beam.Create(units) | beam.ParDo(PredictUnits(config, prepared.run, None))
     result = job.run()
     result.wait_until_finish()
     found = {
@@ -68,7 +67,7 @@ def test_metrics_have_the_names_and_counts_of_the_manifest(predictions, pipeline
 
 
 def test_local_processes_share_the_cores(monkeypatch):
-    from pipeline.job.launcher import beam_options
+    from pipeline.job.beam_job import beam_options
 
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert threads_a_process(beam_options(RUNNERS["processes"])) == 4

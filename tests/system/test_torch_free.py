@@ -38,10 +38,13 @@ def test_planning(pipeline_settings, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p")))
     code = f"""
 from pipeline.config import PipelineConfig
-from pipeline.job.plan import plan_shards, plan_text
+from pipeline.job.tasks import in_threads
+from pipeline.text.survey import find_text, survey_text
+from pipeline.text.units import TeacherText
 from schemas.config import load_config
 config = load_config({str(tmp_path / "c.yaml")!r}, PipelineConfig)
-print(len(plan_shards(config, plan_text(config))))
+corpora = survey_text(config, find_text(config), in_threads)
+print(sum(len(TeacherText.of(name, "t", corpus, config).units) for name, corpus in corpora.items()))
 """
     assert int(run(code)) > 3
 

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import claim_output, describe_run
-from pipeline.job.launcher import prepare
+from pipeline.job.prepare import prepare
 from schemas.config import recorded
 from schemas.errors import UserError
 from tests.support.outputs import files

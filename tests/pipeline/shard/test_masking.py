@@ -1,5 +1,7 @@
 """Masking: its statistics, and that a row's mask depends on nothing but the row."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from pipeline.shard.flat_tokens import FlatTokens
 from pipeline.shard.masking import MaskingVocabulary, example_key, mask_tokens, uniform
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import outputs, world
+from tests.support.text_files import line_places
 
 SPECIAL = np.array([0, 1, 2, 3, 4], np.int32)
 ORDINARY = np.arange(5, 50, dtype=np.int32)
@@ -142,9 +145,10 @@ def test_whole_words_are_masked_whole(english, short_lines, teachers, teacher):
     folder = english([path], teacher=teacher, masking=masking, min_length=1)
     own = pd.read_parquet(folder / VOCABULARY_FILE)[teacher]
     tokenizer = AutoTokenizer.from_pretrained(teachers / teacher)
+    places = line_places(Path(path).read_bytes())
     sizes = []
     for row in outputs.rows(folder).itertuples():
-        encoding = tokenizer(lines[int(row.example_id.split(":")[3])], add_special_tokens=False)
+        encoding = tokenizer(lines[places[int(row.example_id.split(":")[3])]], add_special_tokens=False)
         if len(encoding["input_ids"]) > world.MAX_LENGTH - 2:
             continue
         assert own[row.labels].tolist() == [encoding["input_ids"][p - 1] for p in row.masked_positions]

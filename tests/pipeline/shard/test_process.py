@@ -11,7 +11,7 @@ from tests.support.teachers import broken_teacher
 
 
 @pytest.mark.heavy
-def test_a_teacher_gone_wrong_stops_the_run_with_one_line(pipeline_settings, teachers, tmp_path):
+def test_a_teacher_gone_wrong_ends_the_run_with_one_line_and_the_others_are_kept(pipeline_settings, teachers, tmp_path):
     from pipeline.job.launcher import run_pipeline
 
     settings = pipeline_settings(tmp_path / "p")
@@ -21,6 +21,11 @@ def test_a_teacher_gone_wrong_stops_the_run_with_one_line(pipeline_settings, tea
     ):
         run_pipeline(PipelineConfig.model_validate(settings), [])
     assert not (tmp_path / "p" / "_manifest.json").exists()
+    done = {
+        path.relative_to(tmp_path / "p" / "_units").parts[0] for path in (tmp_path / "p" / "_units").rglob("*.arrow")
+    }
+    assert done == {"hi", "ru"}
+    assert {path.suffix for path in (tmp_path / "p" / "_failed" / "en").rglob("*.*")} == {".json"}
 
 
 def test_unusable_lines_are_set_aside_and_counted(pipeline_settings, teachers, tmp_path):
@@ -45,11 +50,12 @@ def test_unusable_lines_are_set_aside_and_counted(pipeline_settings, teachers, t
     assert record.rejected == {"empty": 2, "invalid UTF-8": 1, "nothing to mask": 1, "too short": 1}
     (path,) = (tmp_path / "p" / "_rejects").rglob("*.jsonl")
     rejects = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [(reject["record"], reject["reason"]) for reject in rejects] == [
+    starts = [sum(len(line) + 1 for line in lines[:number]) for number in range(len(lines))]
+    assert [(starts.index(reject["record"]), reject["reason"]) for reject in rejects] == [
         (1, "empty"), (2, "invalid UTF-8"), (3, "empty"), (4, "too short"), (6, "nothing to mask"),
     ]  # fmt: skip
     assert {reject["source"] for reject in rejects} == {"en.txt"}
-    assert {example_id.split(":")[3] for example_id in rows(tmp_path / "p").example_id} == {"0", "5"}
+    assert {example_id.split(":")[3] for example_id in rows(tmp_path / "p").example_id} == {"0", str(starts[5])}
 
 
 @pytest.mark.heavy

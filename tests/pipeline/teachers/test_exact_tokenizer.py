@@ -174,7 +174,7 @@ def test_an_expression_without_end_is_one_line(files, tmp_path):
     write(tmp_path, files["wordpiece"] | {"tokenizer.json": state})
     config = PipelineConfig(output="x", teachers={"t": {"model": str(tmp_path), "languages": ["x"]}}, text={"x": ["x"]})
     with pytest.raises(UserError, match="its tokenizer fails on the text: .*retry-limit"):
-        make_sequences([Record(0, "word " * 40 + "!")], load(tmp_path), config)
+        make_sequences([Record("a.txt", 0, "word " * 40 + "!")], load(tmp_path), config)
 
 
 @pytest.mark.parametrize(

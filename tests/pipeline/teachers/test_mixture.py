@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
 from pipeline.config import PipelineConfig, TeacherConfig
-from pipeline.job.launcher import dry_run, prepare, run_pipeline
+from pipeline.job.launcher import dry_run, run_pipeline
+from pipeline.job.prepare import prepare
 from pipeline.teachers.mixture import add_distribution, mixture_fingerprint
 from pipeline.teachers.predictor import Predictor
 from schemas.errors import UserError

@@ -9,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from schemas.corpus.records import check_beginning
 from schemas.errors import UserError
-from tests.support.text_files import COMPRESS, plan, records
+from tests.support.text_files import COMPRESS, records, text_file
 
 RUSSIAN = "река помнит учитель, мой дом и море пишет песню\n" * 40
 JAPANESE = "これは日本語のテキストです。カタカナもあります\n" * 40
@@ -45,7 +46,7 @@ def test_other_encodings_are_named(tmp_path, text, encoding, named, suffix):
     path = tmp_path / f"a.txt{suffix}"
     path.write_bytes(COMPRESS[suffix](content) if suffix else content)
     with pytest.raises(UserError, match=f"looks like {named}, not UTF-8; convert it, e.g. `iconv -f {named} -t UTF-8"):
-        plan(path, 100)
+        check_beginning(text_file(path))
 
 
 def _binary(kind: str, folder) -> bytes:
@@ -81,27 +82,27 @@ def _binary(kind: str, folder) -> bytes:
 )
 def test_pluses_in_ascii_are_not_taken_for_utf7(tmp_path, line):
     (tmp_path / "a.txt").write_text(f"{line}\n" * 40)
-    assert [text for _, text, _ in records(plan(tmp_path / "a.txt", 100))] == [line] * 40
+    assert [record.text for record in records(tmp_path / "a.txt", 100)] == [line] * 40
 
 
 @pytest.mark.parametrize("kind", ["zip", "SQLite", "gzip", "Parquet", "PDF", "binary"])
 def test_files_that_are_no_text_are_named(tmp_path, kind):
     (tmp_path / "a.txt").write_bytes(_binary(kind, tmp_path))
     with pytest.raises(UserError, match=f"a.txt: looks like .*{kind}"):
-        plan(tmp_path / "a.txt", 100)
+        check_beginning(text_file(tmp_path / "a.txt"))
 
 
 def test_single_bad_lines_and_nul_bytes_are_only_rejected(tmp_path):
     lines = [b"the river"] * 90 + [b"caf\xe9"] * 10 + ["река \0 море 我".encode()] * 20
     (tmp_path / "a.txt").write_bytes(b"\n".join(lines))
-    faults = [fault for _, _, fault in records(plan(tmp_path / "a.txt", 64))]
+    faults = [record.fault for record in records(tmp_path / "a.txt", 64)]
     assert faults == [""] * 90 + ["invalid UTF-8"] * 10 + [""] * 20
 
 
 @pytest.mark.parametrize("lines", [[b"x" * 70_000, "我".encode() * 30_000], ["é".encode() * 40_000]])
 def test_a_head_that_ends_within_a_character(tmp_path, lines):
     (tmp_path / "a.txt").write_bytes(b"\n".join(b"a" + line for line in lines))
-    assert [fault for _, _, fault in records(plan(tmp_path / "a.txt", 1000))] == [""] * len(lines)
+    assert [record.fault for record in records(tmp_path / "a.txt", 1000)] == [""] * len(lines)
 
 
 @pytest.mark.parametrize("shard_bytes", [1, 2, 3, 4, 100])
@@ -111,14 +112,17 @@ def test_a_byte_order_mark_is_dropped(tmp_path, name, shard_bytes):
     content = b"\xef\xbb\xbf" + "\n".join(lines).encode()
     suffix = name[name.rindex(".") :].lower()
     (tmp_path / name).write_bytes(COMPRESS[suffix](content) if suffix in COMPRESS else content)
-    assert records(plan(tmp_path / name, shard_bytes)) == [(0, "one", ""), (1, "two", "")]
+    assert [(record.text, record.fault) for record in records(tmp_path / name, shard_bytes)] == [
+        ("one", ""),
+        ("two", ""),
+    ]
 
 
 @pytest.mark.parametrize("content", ['[{"text": "one"}]', '[\n {"text": "one"}\n]'])
 def test_a_json_array_is_refused(tmp_path, content):
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(UserError, match=r"a.json: is one JSON array, .*`jq -c"):
-        plan(tmp_path / "a.json", 100)
+        check_beginning(text_file(tmp_path / "a.json"))
 
 
 TEXTS = ["one", None, "три", "one", ""]
@@ -139,16 +143,16 @@ def test_parquet_strings_of_every_kind(tmp_path, kind, stores_schema):
         column = pa.array(values, kind)
     path = tmp_path / "A.Parquet"
     pq.write_table(pa.table({"n": range(5), "text": column}), path, row_group_size=3, store_schema=stores_schema)
-    expected = [(n, text or "", "" if text else "empty") for n, text in enumerate(TEXTS)]
-    assert records(plan(path, 1)) == records(plan(path, 100)) == expected
+    expected = [("A.Parquet", n, text or "", "" if text else "empty") for n, text in enumerate(TEXTS)]
+    assert records(path, 1) == records(path, 100) == expected
 
 
 def test_a_parquet_column_named_twice_or_nested_is_refused(tmp_path):
     column = pa.array(["one"])
     pq.write_table(pa.Table.from_arrays([column, column], names=["text", "text"]), tmp_path / "a.parquet")
     with pytest.raises(UserError, match="has 2 columns called 'text'"):
-        plan(tmp_path / "a.parquet", 100)
+        check_beginning(text_file(tmp_path / "a.parquet"))
     pq.write_table(pa.table({"text": [{"a": "one"}], "b": [["one"]]}), tmp_path / "b.parquet")
     for field in ("text", "b"):
         with pytest.raises(UserError, match=f"'{field}' is a column of .*, not of strings"):
-            plan(tmp_path / "b.parquet", 100, field)
+            check_beginning(text_file(tmp_path / "b.parquet", field))

@@ -1,14 +1,14 @@
 """Which files a pattern names, whatever is in their names."""
 
 import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import fsspec
 import pytest
 
 from schemas.corpus.files import TextFile, find_files
-from schemas.corpus.records import plan_file, read_records
+from schemas.corpus.ranges import TextRange
+from schemas.corpus.records import read_records
 from schemas.errors import UserError
 
 
@@ -29,17 +29,13 @@ def test_a_name_that_exists_is_taken_literally(tmp_path, name):
         assert sources(folder) == sources(folder / "*.txt") == [base]
     found = find_files("en", [f"file://{tmp_path}/{name}"])
     assert [file.url for file in found] == [str(tmp_path / name)]
-    with ThreadPoolExecutor() as pool:
-        parts = plan_file(found[0], 10, pool).ranges
-    assert [record.text for part in parts for record in read_records(part)] == ["one"]
+    assert [record.text for record in read_records(TextRange.whole(found[0]))] == ["one"]
 
 
 def test_colons_in_a_name_on_another_filesystem_are_no_chain():
     fsspec.filesystem("memory").pipe_file("/colons/a::b.txt", b"one\n")
     (file,) = find_files("en", ["memory://colons"])
-    with ThreadPoolExecutor() as pool:
-        (part,) = plan_file(file, 10, pool).ranges
-    assert [record.text for record in read_records(part)] == ["one"]
+    assert [record.text for record in read_records(TextRange.whole(file))] == ["one"]
 
 
 def test_one_file_is_taken_once_however_it_is_spelt(tmp_path, monkeypatch):

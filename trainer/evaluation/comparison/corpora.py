@@ -17,6 +17,4 @@ def count_bytes(corpora: Mapping[str, TextConfig]) -> dict[str, int]:
         texts = {language: open_text(language, corpus) for language, corpus in corpora.items()}
     except UserError as error:
         raise UserError(f"comparison.corpora: {error}") from None
-    return {
-        language: sum(part.size for part in text.parts) * text.records // text.total for language, text in texts.items()
-    }
+    return {language: text.bytes * text.records // text.total for language, text in texts.items()}

@@ -4,14 +4,17 @@ import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 from schemas.corpus.config import TextConfig
-from schemas.corpus.files import find_files
-from schemas.corpus.records import Decompressor, TextRange, plan_file, read_records
+from schemas.corpus.files import TextFile, find_files
+from schemas.corpus.ranges import TextRange
+from schemas.corpus.records import are_taken, read_records
+from schemas.corpus.survey import survey_file
 from schemas.errors import UserError
 
-# What is planned at a time. Records are read one by one.
-_RANGE_BYTES = 2**22
+# Read at a time.
+_RECORDS = 64
 
 
 @dataclass(frozen=True)
@@ -19,27 +22,29 @@ class LanguageText:
     """The text of one language: at least one record.
 
     Attributes:
-      parts: ranges of its files, in order.
+      files: in order.
       records: how many are read, evenly spread over the `total` that there are.
-      sha256: over the content that is read and the choice of records.
+      bytes: of all records, uncompressed.
+      sha256: over the fingerprints of the files and the choice of records.
     """
 
-    parts: list[TextRange]
+    files: list[TextFile]
     records: int
     total: int
+    bytes: int
     sha256: str
 
     def __iter__(self) -> Iterator[str]:
-        """The records in order, without those that are empty or cannot be read, one in memory at a time."""
-        decompressor = Decompressor()
+        """The records in order, without those that are empty or cannot be read, a few in memory at a time."""
         number = 0
-        for part in self.parts:
-            for record in read_records(part, decompressor=decompressor):
-                # The records that the pipeline reads with the same `max_records`.
-                is_read = (number + 1) * self.records // self.total > number * self.records // self.total
-                number += 1
-                if is_read and not record.fault:
-                    yield record.text
+        for file in self.files:
+            records = read_records(TextRange.whole(file))
+            while batch := list(islice(records, _RECORDS)):
+                taken = are_taken(number, len(batch), self.records, self.total)
+                yield from (
+                    record.text for record, is_taken in zip(batch, taken, strict=True) if is_taken and not record.fault
+                )
+                number += len(batch)
 
 
 def open_text(language: str, config: TextConfig) -> LanguageText:
@@ -50,12 +55,12 @@ def open_text(language: str, config: TextConfig) -> LanguageText:
     """
     files = find_files(language, config.files, config.field)
     with ThreadPoolExecutor() as pool:
-        plans = [plan_file(file, _RANGE_BYTES, pool) for file in files]
-    parts = [part for plan in plans for part in plan.ranges]
-    total = sum(part.records for part in parts)
+        surveys = list(pool.map(lambda file: survey_file(file, [TextRange.whole(file)]), files))
+    total = sum(survey.counts[0] for survey in surveys)
     records = min(config.max_records or total, total)
-    content = [*(plan.sha256 for plan in plans), config.field, str(records)]
-    text = LanguageText(parts, records, total, hashlib.sha256("\n".join(content).encode()).hexdigest())
+    content = [*(survey.fingerprint for survey in surveys), config.field, str(records)]
+    size = sum(survey.bytes for survey in surveys)
+    text = LanguageText(files, records, total, size, hashlib.sha256("\n".join(content).encode()).hexdigest())
     if next(iter(text), None) is None:
         raise UserError(f"text.{language}: its files hold no text to read; give files with a line of text at least")
     return text

@@ -6,7 +6,9 @@ import json
 import pytest
 
 from pipeline.config import PipelineConfig
-from pipeline.job.plan import plan_shards, plan_text
+from pipeline.job.tasks import in_threads
+from pipeline.text.survey import find_text, survey_text
+from pipeline.text.units import TeacherText
 from schemas.corpus.config import TextConfig
 from schemas.errors import UserError
 from trainer.evaluation.formats.text import open_text
@@ -26,8 +28,9 @@ def folder(tmp_path):
 def test_records_are_those_of_the_pipeline(folder, max_records):
     section = {"files": [str(folder)], "max_records": max_records}
     config = PipelineConfig(output="out", text={"x": section}, teachers={"t": {"model": "m", "languages": ["x"]}})
-    shards = plan_shards(config, plan_text(config))
-    expected = [record.text for shard in shards for record in shard.read() if not record.fault]
+    text = TeacherText.of("x", "t", survey_text(config, find_text(config), in_threads)["x"], config)
+    shards = [shard for unit in text.units for shard in text.shards(unit.number)]
+    expected = [record.text for shard in shards for record in shard.records if not record.fault]
     assert list(open_text("x", TextConfig(**section))) == expected
 
 

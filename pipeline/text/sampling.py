@@ -1,0 +1,104 @@
+"""A small, evenly spread part of a language's text."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.text.corpus import Corpus
+from schemas.corpus.parquet import rows_of
+from schemas.corpus.ranges import Record, TextRange
+from schemas.corpus.records import read_records
+
+_PLACES = 64
+# Places that are read at a time: most of the time is that of a storage's answers.
+_AT_A_TIME = 16
+# Of compressed text nobody knows how much there is before it is unpacked.
+_USUAL_RATIO = 3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Records, some of them cut.
+
+    Attributes:
+      bytes: of their text.
+      whole_bytes: that these records have uncut.
+      total: how many records the whole text has, counted or, where it was not read, estimated.
+    """
+
+    records: list[Record]
+    bytes: int
+    whole_bytes: int
+    total: int
+
+
+def sample_records(corpus: Corpus, size: int, max_record_bytes: int, window: int = 2) -> Sample:
+    """Records from up to 64 evenly spread places, about `size` bytes of text in all.
+
+    At each place only `window` times its part of the sample is looked at, and more where long records leave the sample half
+    empty. Compressed and Parquet files are only read from their beginnings. A record may be a whole book, so it is cut where
+    the sample is full.
+    """
+    share = -(-size // _PLACES)
+    edges = np.unique(np.linspace(0, corpus.size, _PLACES + 1).round().astype(np.int64)).tolist()
+    # A text that is smaller than the sample is one place.
+    edges = edges if corpus.size > size else [0, corpus.size]
+    share = share if corpus.size > size else size
+    with ThreadPoolExecutor(_AT_A_TIME) as pool:
+        found = pool.map(
+            lambda ends: _at(corpus, ends[0], ends[1], share, len(edges) - 1, window, max_record_bytes), pairwise(edges)
+        )
+        places = list(found)
+    sampled = [record for place in places for record in place.records]
+    read = sum(place.read for place in places)
+    taken = sum(len(record.text.encode()) for record in sampled)
+    if 2 * taken < min(size, corpus.size) and window * share < max(high - low for low, high in pairwise(edges)):
+        return sample_records(corpus, size, max_record_bytes, 8 * window)
+    total = corpus.records if corpus.records is not None else round(len(sampled) * corpus.size / max(1, read))
+    return Sample(sampled, taken, sum(place.whole_bytes for place in places), total)
+
+
+class _Place(NamedTuple):
+    """Records of one place, the bytes that they have uncut, and how many bytes of files they were found in."""
+
+    records: list[Record]
+    whole_bytes: int
+    read: int
+
+
+def _at(corpus: Corpus, low: int, high: int, share: int, places: int, window: int, max_record_bytes: int) -> _Place:
+    sampled: list[Record] = []
+    whole = read = taken = 0
+    for part in corpus.interval(low, high):
+        if part.file.codec or part.file.is_parquet:
+            # It stands for all places that it lies in.
+            most = share * max(1, round(part.file.size * places / corpus.size))
+        else:
+            most, part = share, replace(part, end=min(part.end, part.start + window * share))
+        first = None
+        for record in read_records(part, max_record_bytes):
+            # From the first record on, because what lies before it is the end of another one.
+            first = record.number if first is None else first
+            if taken >= most:
+                read += _bytes_before(part, record.number) - _bytes_before(part, first)
+                break
+            text = record.text[: max(1, most - taken)]
+            sampled.append(record._replace(text=text))
+            whole += len(record.text.encode())
+            taken += len(text.encode()) + 1
+        else:
+            read += part.size
+        if taken >= most:
+            break
+    return _Place(sampled, whole, read)
+
+
+def _bytes_before(part: TextRange, number: int) -> int:
+    """About how many bytes of a range lie before the record with this number."""
+    if part.file.is_parquet:
+        first, end, _ = rows_of(part)
+        return round((number - first) / max(1, end - first) * part.size)
+    return number // _USUAL_RATIO if part.file.codec else number - part.start

@@ -1,0 +1,80 @@
+"""What is read of the text before a run, and what is known already."""
+
+import gzip
+
+import fsspec
+import pytest
+
+from pipeline.config import PipelineConfig
+from pipeline.job.tasks import in_threads
+from pipeline.text.listing import read_corpus, write_corpus
+from pipeline.text.survey import FileTask, find_text, survey_text
+from schemas.errors import UserError
+
+
+def configuration(tmp_path, files: str, **text) -> PipelineConfig:
+    teachers = {"t": {"model": "m", "languages": ["en"]}}
+    return PipelineConfig(output=str(tmp_path / "p"), teachers=teachers, text={"en": {"files": [files]} | text})
+
+
+def find(config: PipelineConfig) -> tuple:
+    """The corpus, and the sources of files that were read whole and looked at."""
+    tasks: list[FileTask] = []
+
+    def run(given: list[FileTask]):
+        tasks.extend(given)
+        return in_threads(given)
+
+    corpus = survey_text(config, find_text(config), run)["en"]
+    write_corpus(config, "en", corpus)
+    whole, looked_at = ([task.file.source for task in tasks if (task.parts is None) == kind] for kind in (False, True))
+    return corpus, whole, looked_at
+
+
+def test_local_files_are_read_once(tmp_path):
+    for name in ("a.txt", "b.txt"):
+        (tmp_path / name).write_text(f"one {name}\n")
+    config = configuration(tmp_path, str(tmp_path / "*.txt"))
+    corpus, whole, _ = find(config)
+    assert whole == ["a.txt", "b.txt"] and corpus.records == 2
+    assert find(config) == (corpus, [], [])
+    assert read_corpus(config, "en").fingerprints == corpus.fingerprints
+    (tmp_path / "b.txt").write_text("two b.txt\n")
+    changed, whole, _ = find(config)
+    assert whole == ["b.txt"] and changed.fingerprints[0] == corpus.fingerprints[0] != changed.fingerprints[1]
+
+
+def test_files_that_were_found_before_are_counted_when_that_is_needed(tmp_path):
+    (tmp_path / "a.txt").write_text("one\ntwo\n")
+    find(configuration(tmp_path, str(tmp_path / "a.txt")))
+    (tmp_path / "b.txt").write_text("three\n")
+    corpus, whole, _ = find(configuration(tmp_path, str(tmp_path / "*.txt"), max_records=2))
+    # The ranges of the first depend on all.
+    assert whole == ["a.txt", "b.txt"] and corpus.records == 3
+
+
+def test_of_other_storages_only_a_few_beginnings_are_read(tmp_path):
+    memory = fsspec.filesystem("memory")
+    for number in range(100):
+        memory.pipe_file(f"/surveyed/{number:03d}.txt", b"one\ntwo\n")
+    config = configuration(tmp_path, "memory://surveyed")
+    corpus, whole, looked_at = find(config)
+    assert whole == [] and len(looked_at) == 64 and corpus.records is None and corpus.counts is None
+    counted, whole, _ = find(configuration(tmp_path, "memory://surveyed", max_records=10))
+    assert len(whole) == 100 and counted.records == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.txt", b"", "text.en: its files are empty"),
+        ("a.txt", "текст".encode("utf-16"), "a.txt: looks like UTF-16"),
+        ("a.gz", gzip.compress(b"one\n" * 5000, mtime=0)[:-9], "a.gz: cannot be read"),
+        ("a.parquet", b"PAR1", "a.parquet: cannot be read"),
+    ],
+    ids=["empty", "UTF-16", "truncated", "no Parquet"],
+)
+def test_a_file_that_is_no_text_is_named(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        find(configuration(tmp_path, str(tmp_path / name)))
