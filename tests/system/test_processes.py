@@ -63,7 +63,7 @@ def test_a_signal_ends_the_run_and_its_workers(pipeline_settings, tmp_path):
     for number, process in runs.items():
         wait_until(lambda number=number: len(workers_of(tmp_path / f"t{number}")) == 2, process)
         process.send_signal(number)
-        errors = process.communicate(timeout=10)[1]
+        errors = process.communicate(timeout=SECONDS)[1]
         assert process.returncode == codes[number] and "Traceback" not in errors, errors
         # Beam may say in a worker, at its last, that the connection is gone.
         assert errors.splitlines().count("stopped; run the same command again to go on") == 1, errors
