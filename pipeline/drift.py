@@ -15,13 +15,16 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 
 import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from pipeline.engine.tasks import RunTasks, in_threads, runner_of
 from pipeline.student_tokenizers.store import read_tokenizer, read_tokenizers
 from pipeline.student_tokenizers.word_counts import tokens_of_spans
+from pipeline.text.corpus import Corpus
 from pipeline.vocabulary.identity import HAN
 from schemas.cli import command_parser
 from schemas.corpus.files import find_files
@@ -33,9 +36,11 @@ from schemas.paths import check_output_file, path_option
 from schemas.predictions import Predictions, open_predictions
 from schemas.storage import join, write_bytes
 from schemas.tables import format_table
-from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
+from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 _LINES = 512
+# What is read at a time, at least.
+_PART_BYTES = 2**22
 # What stands between spaces; each Chinese character is a word of its own.
 RUNNING_WORD = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
 
@@ -45,7 +50,7 @@ class Drift:
     """The default tokenizer beside that of a language's teacher, on the same text.
 
     Attributes:
-      words: running words (`RUNNING_WORD`).
+      words: running words (`RUNNING_WORD`), at least one.
       identical: the share of these words that both segment into the same merged ids.
       teacher_fertility, default_fertility: tokens per word.
       teacher_unknown, default_unknown: the share of tokens that are unknown.
@@ -59,11 +64,20 @@ class Drift:
     teacher_unknown: float
     default_unknown: float
 
+    @classmethod
+    def of(cls, teacher: str, counts: np.ndarray) -> "Drift":
+        """From the counts of all the text (`count_words`)."""
+        words, identical, tokens, unknown = counts[0], counts[1], counts[2:4], counts[4:]
+        return cls(teacher, int(words), identical / words, *(tokens / words).tolist(), *(unknown / tokens).tolist())
 
-def measure_drift(
-    teacher: str, of_teacher: PreTrainedTokenizerFast, default: PreTrainedTokenizerFast, lines: Iterator[str]
-) -> Drift:
-    """Drift on `lines`. Both tokenizers give merged ids."""
+
+def count_words(
+    of_teacher: PreTrainedTokenizerFast, default: PreTrainedTokenizerFast, lines: Iterator[str]
+) -> np.ndarray:
+    """int64 [6] of `lines`: words, those that both segment alike, and tokens and unknown tokens of each.
+
+    Both tokenizers give merged ids.
+    """
     words = identical = 0
     tokens, unknown = np.zeros(2, np.int64), np.zeros(2, np.int64)
     pair = (of_teacher, default)
@@ -78,9 +92,36 @@ def measure_drift(
             unknown += [
                 encoding.ids.count(tokenizer.unk_token_id) for tokenizer, encoding in zip(pair, both, strict=True)
             ]
-    if not words:
-        raise UserError(f"the text for teacher {teacher!r} has no words")
-    return Drift(teacher, words, identical / words, *(tokens / words).tolist(), *(unknown / tokens).tolist())
+    return np.array([words, identical, *tokens, *unknown])
+
+
+@dataclass(frozen=True)
+class CountTask:
+    """Counts the words of a part of the text of `teacher`, by the tokenizers of a folder of predictions.
+
+    Attributes:
+      run_sha256: of the folder's run. A process reads its tokenizers once.
+    """
+
+    folder: str
+    run_sha256: str
+    teacher: str
+    part: TextRange
+
+    def __call__(self) -> bytes:
+        """`count_words`, as JSON."""
+        lines = (record.text for record in read_records(self.part) if not record.fault)
+        return json.dumps(
+            count_words(*_tokenizers(self.folder, self.run_sha256, self.teacher), lines).tolist()
+        ).encode()
+
+
+@lru_cache
+def _tokenizers(folder: str, run_sha256: str, teacher: str) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
+    """A teacher's and the default one, by merged ids."""
+    vocabulary = read_vocabulary(join(folder, VOCABULARY_FILE))
+    default = read_tokenizer(join(folder, DEFAULT_TOKENIZER), len(vocabulary))
+    return read_tokenizers(folder, vocabulary)[teacher], default
 
 
 def overlaps(vocabulary: Vocabulary) -> dict[str, dict[str, int]]:
@@ -100,18 +141,28 @@ def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedToke
     return len(union)
 
 
-def report(predictions: Predictions, text: dict[str, list[str]]) -> dict:
-    """The whole report as JSON values: `languages`, `overlap` and `tokens`."""
-    tokenizers = read_tokenizers(predictions.newest, predictions.vocabulary)
-    default = read_tokenizer(join(predictions.newest, DEFAULT_TOKENIZER), len(predictions.vocabulary))
-    vocabulary = predictions.vocabulary
-    languages = {}
-    for language, patterns in text.items():
-        teacher = predictions.teacher_of(language)
-        lines = tqdm(_lines(language, patterns), desc=language, unit=" lines", leave=False)
-        languages[language] = asdict(measure_drift(teacher, tokenizers[teacher], default, iter(lines)))
+def report(predictions: Predictions, text: dict[str, list[str]], run_tasks: RunTasks = in_threads) -> dict:
+    """The whole report as JSON values: `languages`, `overlap` and `tokens`. UserError where a language has no words."""
+    vocabulary, folder = predictions.vocabulary, predictions.newest
+    tokenizers = read_tokenizers(folder, vocabulary)
+    run_sha256 = predictions.manifests[predictions.folders.index(folder)].run_sha256
+    of_language = {language: _parts(language, patterns) for language, patterns in text.items()}
+    tasks = [
+        (language, CountTask(folder, run_sha256, predictions.teacher_of(language), part))
+        for language, parts in of_language.items()
+        for part in parts
+    ]
+    counts = {language: np.zeros(6, np.int64) for language in text}
+    results = tqdm(run_tasks([task for _, task in tasks]), "reading text", len(tasks), unit=" parts", leave=False)
+    for (language, _), result in zip(tasks, results, strict=True):
+        counts[language] += json.loads(result)
+    for language, of_all in counts.items():
+        if not of_all[0]:
+            raise UserError(f"--text {language}: its files have no words")
     return {
-        "languages": languages,
+        "languages": {
+            language: asdict(Drift.of(predictions.teacher_of(language), of_all)) for language, of_all in counts.items()
+        },
         "overlap": overlaps(vocabulary),
         "tokens": {
             "merged": len(vocabulary),
@@ -151,12 +202,12 @@ def format_report(figures: dict) -> str:
     )
 
 
-def _lines(language: str, patterns: list[str]) -> Iterator[str]:
-    for file in find_files(language, patterns):
-        yield from (record.text for record in read_records(TextRange.whole(file)) if not record.fault)
+def _parts(language: str, patterns: list[str]) -> list[TextRange]:
+    corpus = Corpus.of(find_files(language, patterns), _PART_BYTES)
+    return [part for index in range(len(corpus.files)) for part in corpus.ranges(index)]
 
 
-def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
+def _run(folders: list[str], pairs: list[str], json_url: str | None, beam_arguments: list[str]) -> None:
     if json_url is not None:
         json_url = path_option(json_url, "--json")
         check_output_file(json_url)
@@ -176,7 +227,7 @@ def _run(folders: list[str], pairs: list[str], json_url: str | None) -> None:
                 "for the languages of a folder that this one extends, give that folder too"
             )
         text.setdefault(language, []).append(path_option(pattern, "--text"))
-    figures = report(predictions, text)
+    figures = report(predictions, text, runner_of(beam_arguments, predictions.newest))
     print(format_report(figures))
     if json_url:
         write_bytes(json_url, json.dumps(figures, indent=2).encode() + b"\n")
@@ -187,7 +238,8 @@ def main(arguments: list[str], prog: str = "python -m pipeline.drift") -> int:
     parser = command_parser(
         prog,
         "Compare the default tokenizer of a folder of predictions with each language's own: words "
-        "segmented identically, tokens a word, unknown tokens; and how much of their vocabularies the teachers share.",
+        "segmented identically, tokens a word, unknown tokens; and how much of their vocabularies the teachers share. "
+        "Beam options (--NAME=VALUE, such as --runner=...) make its workers read the text.",
     )
     parser.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="what the pipeline wrote; with it, what it extends"
@@ -200,5 +252,5 @@ def main(arguments: list[str], prog: str = "python -m pipeline.drift") -> int:
         help="held-out text; may be given many times",
     )
     parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
-    options = parser.parse_args(arguments)
-    return exit_code_of(lambda: _run(options.folders, options.text, options.json))
+    options, beam_arguments = parser.parse_known_args(arguments)
+    return exit_code_of(lambda: _run(options.folders, options.text, options.json, beam_arguments))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from benchmarks.scale.text import FILE_BYTES, configuration
 from pipeline.config import PipelineConfig
+from pipeline.engine.tasks import in_threads
 from pipeline.job.finalize import make_manifest, read_finished
 from pipeline.job.fingerprint import RunSpec
-from pipeline.job.tasks import in_threads
 from pipeline.shard.parquet import AuditSums, Receipt
 from pipeline.shard.written import Written, unit_table
 from pipeline.text.survey import find_text, survey_text

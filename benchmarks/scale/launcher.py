@@ -7,9 +7,9 @@ import apache_beam as beam
 
 from benchmarks.scale.memory import megabytes
 from benchmarks.scale.text import MadeUpText, configuration
+from pipeline.engine.tasks import in_threads
 from pipeline.job.beam_job import build
 from pipeline.job.fingerprint import RunSpec, TextRecord
-from pipeline.job.tasks import in_threads
 from pipeline.job.worker import PredictUnits
 from pipeline.text.listing import content_digest, names_digest, write_corpus
 from pipeline.text.sampling import sample_records

@@ -1,5 +1,4 @@
 """The whole run: plan, check, hand the units of work to Beam's workers, show progress, commit the manifest.
 
-The only package that imports Beam, and the top floor: it may import all others, and only `pipeline.__main__` imports
-it. Tests are in `tests/pipeline/job` and `tests/system`.
+The top floor: it may import all others, and only `pipeline.__main__` imports it. Tests are in `tests/pipeline/job` and `tests/system`.
 """

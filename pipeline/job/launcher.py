@@ -10,13 +10,15 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.config import PipelineConfig
-from pipeline.job.beam_job import beam_options, is_dataflow, process, threads_a_process, writes_template
+from pipeline.engine.options import beam_options, is_dataflow, threads_a_process, writes_template
+from pipeline.engine.tasks import in_threads
+from pipeline.engine.workers import task_runner
+from pipeline.job.beam_job import process
 from pipeline.job.dry_run import Estimate, estimate
 from pipeline.job.finalize import check_finished, list_output, make_manifest, read_finished, remove_unfinished
 from pipeline.job.fingerprint import check_output, claim_output
 from pipeline.job.prepare import Prepared, prepare
 from pipeline.job.progress import run_progress
-from pipeline.job.tasks import in_threads, task_runner
 from pipeline.job.worker import UNITS_AT_A_TIME, PredictUnits, make_worker
 from pipeline.student_tokenizers.store import write_tokenizers
 from pipeline.student_tokenizers.word_counts import SAMPLE_BYTES

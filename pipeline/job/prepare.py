@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipeline.config import PipelineConfig
+from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.job.dry_run import check_sample
 from pipeline.job.fingerprint import RunSpec, describe_run
-from pipeline.job.tasks import in_threads
 from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers
 from pipeline.student_tokenizers.word_counts import (
@@ -22,7 +22,7 @@ from pipeline.teachers.mixture import check_mixture
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.text.corpus import Corpus
 from pipeline.text.sampling import sample_records
-from pipeline.text.survey import RunTasks, find_text, survey_text
+from pipeline.text.survey import find_text, survey_text
 from pipeline.text.units import TeacherText, Unit
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError

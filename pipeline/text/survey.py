@@ -4,12 +4,15 @@ Storages keep checksums of what they hold. Local files have none, so they are re
 rerun reads only those that have changed. Records are counted where `max_records` asks for a part of them.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 
 import numpy as np
+from tqdm import tqdm
 
 from pipeline.config import PipelineConfig
+from pipeline.engine.tasks import RunTasks
 from pipeline.text.corpus import Corpus
 from pipeline.text.listing import read_corpus
 from schemas.corpus.files import TextFile, find_files
@@ -20,30 +23,21 @@ from schemas.errors import UserError
 
 # Files of a language whose beginning is looked at where nobody reads them whole before the run.
 MOST_CHECKED = 64
+# What takes less shows no progress.
+_SECONDS = 5
 
 
 @dataclass(frozen=True)
 class FileTask:
-    """A file to read whole, or only to look at.
-
-    Attributes:
-      parts: ranges whose records are counted; None where only the beginning is looked at.
-    """
+    """A file to read whole; the records of each of `parts` are counted."""
 
     language: str
     file: TextFile
-    parts: list[TextRange] | None
+    parts: list[TextRange]
 
-    def run(self) -> Survey | None:
-        """What was learnt; UserError as in `survey_file`."""
-        if self.parts is None:
-            check_beginning(self.file)
-            return None
-        return survey_file(self.file, self.parts)
-
-
-# Runs tasks, wherever, and gives their results in order.
-RunTasks = Callable[[list[FileTask]], Iterable[Survey | None]]
+    def __call__(self) -> bytes:
+        """What was learnt, as JSON; UserError as in `survey_file`."""
+        return json.dumps(asdict(survey_file(self.file, self.parts))).encode()
 
 
 def find_text(config: PipelineConfig) -> dict[str, Corpus]:
@@ -61,10 +55,15 @@ def find_text(config: PipelineConfig) -> dict[str, Corpus]:
 def survey_text(config: PipelineConfig, corpora: dict[str, Corpus], run_tasks: RunTasks) -> dict[str, Corpus]:
     """The same with what has to be known of each file. UserError where a file cannot be read, or is no text."""
     known = {language: _known(config, language, corpus) for language, corpus in corpora.items()}
-    tasks = [task for language, corpus in corpora.items() for task in _tasks(config, language, corpus, known[language])]
-    for task, survey in zip(tasks, run_tasks(tasks), strict=True):
-        if survey:
-            known[task.language][task.file.source] = survey
+    tasks = []
+    for language, corpus in corpora.items():
+        of_language = _tasks(config, language, corpus, known[language])
+        read = {task.file for task in of_language}
+        _look_at([file for file in corpus.files if file not in read and not is_local(file)])
+        tasks += of_language
+    surveys = tqdm(run_tasks(tasks), "reading text", len(tasks), unit=" files", leave=False, delay=_SECONDS)
+    for task, survey in zip(tasks, surveys, strict=True):
+        known[task.language][task.file.source] = Survey(**json.loads(survey))
     return {language: _surveyed(config, language, corpus, known[language]) for language, corpus in corpora.items()}
 
 
@@ -86,17 +85,20 @@ def _known(config: PipelineConfig, language: str, corpus: Corpus) -> dict[str, S
 
 def _tasks(config: PipelineConfig, language: str, corpus: Corpus, known: dict[str, Survey]) -> list[FileTask]:
     counted = config.text[language].max_records is not None
-    tasks: list[FileTask] = []
-    unread: list[TextFile] = []
+    tasks = []
     for index, file in enumerate(corpus.files):
-        parts = corpus.ranges(index)
         survey = known.get(file.source)
         if survey is None or (counted and not survey.counts):
-            tasks.append(FileTask(language, file, parts))
-        elif not is_local(file):
-            unread.append(file)
-    chosen = np.unique(np.linspace(0, len(unread) - 1, min(MOST_CHECKED, len(unread))).round().astype(int))
-    return tasks + [FileTask(language, unread[index], None) for index in chosen.tolist()]
+            tasks.append(FileTask(language, file, corpus.ranges(index)))
+    return tasks
+
+
+def _look_at(files: list[TextFile]) -> None:
+    """Looks at the beginnings of some of the files, here. UserError where one is no text."""
+    chosen = np.unique(np.linspace(0, len(files) - 1, min(MOST_CHECKED, len(files))).round().astype(int))
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(check_beginning, [files[index] for index in chosen.tolist()]):
+            pass
 
 
 def _surveyed(config: PipelineConfig, language: str, corpus: Corpus, surveys: dict[str, Survey]) -> Corpus:

@@ -16,6 +16,7 @@ import argparse
 import json
 import os
 
+from pipeline.engine.tasks import runner_of
 from pipeline.trim.folders import format_report, trim
 from schemas.cli import command_parser
 from schemas.errors import UserError
@@ -31,7 +32,7 @@ def _positive(value: str) -> int:
     return int(value)
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace, beam_arguments: list[str]) -> None:
     options.folders = [path_option(folder, "FOLDER") for folder in options.folders]
     for name in ("output", "vocabulary_from", "json"):
         if (value := getattr(options, name)) is not None:
@@ -41,9 +42,14 @@ def _run(options: argparse.Namespace) -> None:
     sources = [os.path.normpath(folder) for folder in [*options.folders, options.vocabulary_from] if folder]
     if os.path.normpath(options.output) in sources:
         raise UserError(f"--output {options.output}: is one of the folders to read; choose another")
+    run_tasks = runner_of(beam_arguments, options.output)
     with owning(options.output):
         report = trim(
-            open_predictions(*options.folders), options.output, options.vocabulary_from, options.min_predicted
+            open_predictions(*options.folders),
+            options.output,
+            options.vocabulary_from,
+            options.min_predicted,
+            run_tasks,
         )
     print(format_report(report, options.hidden_size))
     if options.json:
@@ -55,7 +61,8 @@ def main(arguments: list[str], prog: str = "python -m pipeline.trim") -> int:
     parser = command_parser(
         prog,
         "Write predictions over a smaller merged vocabulary, without the tokens that the corpora neither "
-        "emit nor predict. Predictions outside it count as tail mass.",
+        "emit nor predict. Predictions outside it count as tail mass. Beam options (--NAME=VALUE, such as --runner=...) make "
+        "its workers count and write.",
     )
     parser.add_argument(
         "folders", nargs="+", metavar="FOLDER", help="what the pipeline wrote; with it, what it extends"
@@ -75,5 +82,5 @@ def main(arguments: list[str], prog: str = "python -m pipeline.trim") -> int:
         "--hidden-size", type=_positive, default=768, metavar="H", help="the student's, for the report (768)"
     )
     parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
-    options = parser.parse_args(arguments)
-    return exit_code_of(lambda: _run(options))
+    options, beam_arguments = parser.parse_known_args(arguments)
+    return exit_code_of(lambda: _run(options, beam_arguments))

@@ -1,41 +1,37 @@
-"""Folders of predictions over a smaller vocabulary: counted, rewritten file by file, and reported on."""
+"""Folders of predictions over a smaller vocabulary: counted, rewritten a few files at a time, and reported on."""
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.shard.masking import example_keys
-from pipeline.shard.parquet import Receipt, encode_rows, read_receipt
+from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
-from pipeline.trim.tokens import NO_KEYS, Usage, count_usage, kept_tokens, trim_rows, trim_vocabulary, trim_words
+from pipeline.trim.tasks import RECORDS, CountTask, TrimTask
+from pipeline.trim.tokens import Usage, kept_tokens, tokens_within, trim_vocabulary, trim_words
 from schemas.errors import UserError
 from schemas.file_table import FileRecord, FileTable
-from schemas.footers import read_footer
 from schemas.manifest import RUN_FILE, Manifest, TeacherRecord, VocabularyRecord, write_manifest
-from schemas.predictions import PredictionFile, Predictions, open_predictions
-from schemas.ragged import flatten
-from schemas.row_groups import read_row_groups
-from schemas.rows import check_footer, row_schema
-from schemas.storage import join, list_files, write_bytes
-from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
+from schemas.predictions import Predictions, open_predictions
+from schemas.storage import join, list_files
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary, write_vocabulary
 
-Result = TypeVar("Result")
-# Files read or written at once.
-_THREADS = 4
+# Tasks, at most: enough for many workers, and so few that their counts, of all tokens each, are soon added up.
+_TASKS = 256
 
 
 def trim(
-    predictions: Predictions, output: str, vocabulary_from: str | None = None, min_predicted: int = 1
+    predictions: Predictions,
+    output: str,
+    vocabulary_from: str | None = None,
+    min_predicted: int = 1,
+    run_tasks: RunTasks = in_threads,
 ) -> dict[str, Any]:
     """Writes `predictions` to the folder `output` over a smaller vocabulary; returns the report as JSON values.
 
@@ -43,6 +39,7 @@ def trim(
 
     Args:
       vocabulary_from: a trimmed folder whose vocabulary and tokenizers to use, for example for held-out text.
+      run_tasks: counts tokens and writes files.
 
     Raises:
       UserError: `output` holds other files, `vocabulary_from` is over another vocabulary, or two of
@@ -52,28 +49,56 @@ def trim(
     vocabulary = predictions.vocabulary
     target = open_predictions(vocabulary_from) if vocabulary_from else None
     kept = _tokens_of(target, vocabulary) if target else None
-    tokenizers = read_tokenizers(predictions.newest, vocabulary)
-    usage = _count_all(predictions)
-    if kept is None:
-        kept = kept_tokens(usage, vocabulary, tokenizers, min_predicted)
-    trimmed, table = trim_vocabulary(vocabulary, kept)
     present = list_files(output)
     if RUN_FILE in present:
         raise UserError(f"{output}: holds a run of the pipeline; choose another output")
+    tokenizers = read_tokenizers(predictions.newest, vocabulary)
+    usage = _count(predictions, run_tasks)
+    if kept is None:
+        kept = kept_tokens(usage, vocabulary, tokenizers, min_predicted)
+    trimmed, table = trim_vocabulary(vocabulary, kept)
+    if VOCABULARY_FILE in present and read_vocabulary(join(output, VOCABULARY_FILE)).sha256 != trimmed.sha256:
+        raise UserError(f"{output}: holds predictions over another vocabulary; choose another output")
     student_tokenizers = _trim_tokenizers(predictions, tokenizers, trimmed, table, target)
-    run_sha256 = _run_of(predictions, trimmed)
-    trimmer = _FileTrimmer(output, list_files(output).keys(), trimmed, table, run_sha256)
-    records = list(_in_parallel(predictions.files, "writing", trimmer.trim))
+    # Workers read it there.
     write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
+    run_sha256 = _run_of(predictions, trimmed)
+    records = _write(predictions, output, run_sha256, run_tasks)
     write_tokenizers(output, student_tokenizers)
     write_manifest(output, _with_files(manifest, trimmed, run_sha256, records))
     return _report(usage, kept, trimmed)
 
 
-def _count_all(predictions: Predictions) -> Usage:
+def _count(predictions: Predictions, run_tasks: RunTasks) -> Usage:
     size = len(predictions.vocabulary)
+    tasks = [CountTask(*files) for files in _shares(predictions)]
     nothing = Usage(np.zeros(size, np.int64), np.zeros(size, np.int64))
-    return sum(_in_parallel(predictions.files, "counting", lambda file: count_usage(_read(file), size)), nothing)
+    return sum(map(Usage.from_bytes, _with_progress(predictions, tasks, "counting", run_tasks)), nothing)
+
+
+def _write(predictions: Predictions, output: str, run_sha256: str, run_tasks: RunTasks) -> list[FileRecord]:
+    tasks = [TrimTask(*files, output, run_sha256) for files in _shares(predictions)]
+    results = _with_progress(predictions, tasks, "writing", run_tasks)
+    return [record for result in results for record in RECORDS.validate_json(result)]
+
+
+def _shares(predictions: Predictions) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, int]]:
+    """The fields of `FileTask` for a share of the files after the other."""
+    folders, runs = tuple(predictions.folders), tuple(manifest.run_sha256 for manifest in predictions.manifests)
+    count = sum(len(manifest.files) for manifest in predictions.manifests)
+    size = -(-count // _TASKS) or 1
+    return ((folders, runs, start, min(start + size, count)) for start in range(0, count, size))
+
+
+def _with_progress(
+    predictions: Predictions, tasks: Sequence[CountTask] | Sequence[TrimTask], what: str, run_tasks: RunTasks
+) -> Iterator[bytes]:
+    """The results of tasks, with progress in rows."""
+    rows_F = predictions.counts("rows")
+    with tqdm(total=int(rows_F.sum()), desc=what, unit="row") as bar:
+        for task, result in zip(tasks, run_tasks(tasks), strict=True):
+            bar.update(int(rows_F[task.start : task.stop].sum()))
+            yield result
 
 
 def _trim_tokenizers(
@@ -170,101 +195,9 @@ def _with_files(manifest: Manifest, vocabulary: Vocabulary, run_sha256: str, fil
     return manifest.model_copy(update=changes | {"files": FileTable.of(files)})
 
 
-@dataclass(frozen=True)
-class _FileTrimmer:
-    """Writes files over a trimmed vocabulary into the folder `output`, where the files `present` are already.
-
-    `table` maps merged ids to trimmed ids (`trim_vocabulary`).
-    """
-
-    output: str
-    present: Collection[str]
-    vocabulary: Vocabulary
-    table: np.ndarray
-    run_sha256: str
-
-    def trim(self, file: PredictionFile) -> FileRecord:
-        """Writes one file, unless it is there; returns its record."""
-        url = join(self.output, file.record.path)
-        source = read_receipt(file.url, read_footer(file.url).metadata)
-        if file.record.path not in self.present:
-            write_bytes(url, self._content(file, source))
-        footer = read_footer(url)
-        check_footer(
-            url,
-            footer.metadata.metadata,
-            file.top_k,
-            self.vocabulary.sha256,
-            self.run_sha256,
-            tail_samples=file.tail_samples,
-        )
-        receipt = read_receipt(url, footer.metadata)
-        if (receipt.records, receipt.used) != (source.records, source.used):
-            raise UserError(f"{url}: was trimmed from another run; remove it, or choose another output")
-        return file.record.model_copy(
-            update={
-                "rows": receipt.rows,
-                "row_groups": footer.row_groups,
-                "tokens": receipt.tokens,
-                "masked_positions": receipt.masked_positions,
-                "size": footer.size,
-                "footer_sha256": footer.sha256,
-            }
-        )
-
-    def _content(self, file: PredictionFile, source: Receipt) -> bytes:
-        # Where there is no unknown token, inputs that are left out are masked.
-        unknown = self.vocabulary.id_of("unknown" if "unknown" in self.vocabulary.roles else "mask")
-        rows = _read(file)
-        keys_N = self._keys(rows, file.manifest.seed) if file.tail_samples else NO_KEYS
-        rows = trim_rows(rows, self.table, unknown, file.top_k, file.tail_samples, keys_N)
-        receipt = source.model_copy(
-            update={
-                "rows": len(rows),
-                "tokens": len(flatten(rows["input_ids"])[0]),
-                "masked_positions": len(flatten(rows["labels"])[0]),
-            }
-        )
-        return encode_rows(
-            rows,
-            file.top_k,
-            self.vocabulary.sha256,
-            self.run_sha256,
-            receipt.model_dump_json(),
-            max([1, *file.record.row_groups]),
-            tail_samples=file.tail_samples,
-        )
-
-    def _keys(self, rows: pa.Table, seed: int) -> np.ndarray:
-        """uint64 [N]: other keys than those of the ids alone, with which the samples of the tail were drawn."""
-        return example_keys(
-            seed, [f"{example_id}:{self.vocabulary.sha256}" for example_id in rows["example_id"].to_pylist()]
-        )
-
-
 def _tokens_of(target: Predictions, vocabulary: Vocabulary) -> np.ndarray:
     """bool [V]: the tokens of `vocabulary` that the trimmed vocabulary of `target` has."""
-    wanted = set(zip(target.vocabulary.roles, target.vocabulary.tokens, strict=True))
-    kept = np.array([written in wanted for written in zip(vocabulary.roles, vocabulary.tokens, strict=True)])
+    kept = tokens_within(vocabulary, target.vocabulary)
     if trim_vocabulary(vocabulary, kept)[0].sha256 != target.vocabulary.sha256:
         raise UserError(f"{target.newest}: its vocabulary is no part of this one; it was trimmed from another")
     return kept
-
-
-def _read(file: PredictionFile) -> pa.Table:
-    """All rows of a file, with all columns, so that a fault is found before anything is written."""
-    groups = [rows.replace_schema_metadata() for rows in read_row_groups(file)]
-    return pa.concat_tables([row_schema(file.tail_samples).empty_table(), *groups])
-
-
-def _in_parallel(files: list[PredictionFile], what: str, work: Callable[[PredictionFile], Result]) -> Iterator[Result]:
-    """The result of `work` for each file, several at a time, with progress in rows."""
-    pool = ThreadPoolExecutor(_THREADS)
-    try:
-        with tqdm(total=sum(file.record.rows for file in files), desc=what, unit="row") as bar:
-            for file, result in zip(files, pool.map(work, files), strict=True):
-                bar.update(file.record.rows)
-                yield result
-    finally:
-        # After an error or Ctrl-C nothing more is started.
-        pool.shutdown(cancel_futures=True)

@@ -32,6 +32,20 @@ class Usage:
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(self.emitted + other.emitted, self.predicted + other.predicted)
 
+    def to_bytes(self) -> bytes:
+        """Both counts as a compressed Arrow stream."""
+        table = pa.table({"emitted": self.emitted, "predicted": self.predicted})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
+            stream.write_table(table)
+        return sink.getvalue().to_pybytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Usage":
+        """What `to_bytes` gave."""
+        table = pa.ipc.open_stream(content).read_all()
+        return cls(table["emitted"].to_numpy(), table["predicted"].to_numpy())
+
 
 def count_usage(rows: pa.Table, size: int) -> Usage:
     """Counts the tokens of `rows` (`schemas.rows`). A replaced token counts as the token that it replaced."""
@@ -74,6 +88,12 @@ def kept_tokens(
             if kept[ids[merged_piece(model, left, right)]]:
                 kept[[ids[left], ids[right]]] = True
     return kept
+
+
+def tokens_within(vocabulary: Vocabulary, smaller: Vocabulary) -> np.ndarray:
+    """bool [V]: the tokens of `vocabulary` that `smaller` has."""
+    wanted = set(zip(smaller.roles, smaller.tokens, strict=True))
+    return np.array([written in wanted for written in zip(vocabulary.roles, vocabulary.tokens, strict=True)])
 
 
 def trim_vocabulary(vocabulary: Vocabulary, kept: np.ndarray) -> tuple[Vocabulary, np.ndarray]:

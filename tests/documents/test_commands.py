@@ -71,7 +71,7 @@ def test_commands_parse(where, name, arguments, parse):
     if module.startswith(("examples.", "benchmarks.")):
         return  # These take no arguments, or parse them where they need them.
     if to_beam := parse(module, arguments):
-        from pipeline.job.beam_job import beam_options
+        from pipeline.engine.options import beam_options
 
         beam_options(to_beam)
 

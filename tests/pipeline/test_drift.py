@@ -45,6 +45,20 @@ def test_report(predictions, text, tmp_path):
 
 
 @pytest.mark.heavy
+def test_the_workers_of_a_runner_say_the_same(predictions, text, tmp_path):
+    lines = (text / "en.heldout.txt").read_text().splitlines(keepends=True)
+    # Large enough to be read in parts.
+    (tmp_path / "en.txt").write_text("".join(lines * (2**23 // sum(map(len, lines)))))
+    arguments = (predictions, "--text", f"en={tmp_path / 'en.txt'}")
+    options = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
+    before = sorted(predictions.rglob("*"))
+    here, there = run("pipeline.drift", *arguments), run("pipeline.drift", *arguments, *options)
+    assert there.returncode == 0, there.stderr
+    assert here.stdout == there.stdout
+    assert sorted(path for path in predictions.rglob("*") if path.is_file()) == [p for p in before if p.is_file()]
+
+
+@pytest.mark.heavy
 def test_the_union_by_string_is_that_of_identity_string(predictions, run_pipeline, tmp_path):
     by_string = read_vocabulary(str(run_pipeline(tmp_path / "s", token_identity="string", top_k=0) / VOCABULARY_FILE))
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))

@@ -1,20 +1,22 @@
-"""Dataflow as far as it goes without Google: the job's template, written through the command line into an emulator."""
+"""Dataflow as far as it goes without Google: the job's template, written into an emulator by what a Flex Template calls."""
 
+import importlib.util
 import io
 import json
 import posixpath
-from contextlib import redirect_stdout
-from types import SimpleNamespace
+import re
+from contextlib import redirect_stderr, redirect_stdout
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import yaml
 from apache_beam.internal import pickler
 from apache_beam.portability.api import beam_runner_api_pb2 as beam_api
 
-from pipeline.__main__ import main
 from pipeline.job.worker import PredictUnits
 from schemas.storage import list_files, read_bytes, write_bytes
 from tests.support import gcs
+from tests.support.paths import ROOT
 
 BUCKET = f"gs://{gcs.BUCKET}"
 IMAGE = "example.com/mergedistill-pipeline:1"
@@ -34,25 +36,36 @@ OPTIONS = [
 ]
 
 
+def flex_template() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("flex_template", ROOT / "docker" / "flex_template.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 @pytest.fixture(scope="module")
 def written(text, pipeline_settings, tmp_path_factory) -> SimpleNamespace:
     """The job's JSON, its pipeline, the names of all objects in the bucket, and what was printed."""
     settings = pipeline_settings(f"{BUCKET}/out")
     settings["text"] = {language: [f"{BUCKET}/text/{language}.txt"] for language in settings["text"]}
-    config = tmp_path_factory.mktemp("dataflow") / "predictions.yaml"
-    config.write_text(yaml.safe_dump(settings))
     printed = io.StringIO()
     with gcs.bucket(), pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
         # Else Beam, in spite of --no_auth, looks for credentials for twenty seconds.
         patch.setattr("apache_beam.io.gcp.gcsio.auth.get_service_credentials", lambda _: None)
         for language, (url,) in settings["text"].items():
             write_bytes(url, (text / f"{language}.txt").read_bytes())
-        assert main([str(config), *OPTIONS]) == 0
+        write_bytes(f"{BUCKET}/predictions.yaml", yaml.safe_dump(settings).encode())
+        assert flex_template().launch([f"--config={BUCKET}/predictions.yaml", "--overrides=seed=3", *OPTIONS]) == 0
         job = json.loads(read_bytes(f"{BUCKET}/template.json"))
         options = job["environment"]["sdkPipelineOptions"]["options"]
         pipeline = beam_api.Pipeline.FromString(read_bytes(options["pipelineUrl"]))
         return SimpleNamespace(
-            job=job, options=options, pipeline=pipeline, objects=list_files(BUCKET), printed=printed.getvalue()
+            job=job,
+            options=options,
+            pipeline=pipeline,
+            objects=list_files(BUCKET),
+            run=read_bytes(f"{BUCKET}/out/_run.json"),
+            printed=printed.getvalue(),
         )
 
 
@@ -71,6 +84,27 @@ def test_the_job_asks_for_the_image_the_accelerator_and_one_process(written):
     assert {image["containerImage"] for image in pool["sdkHarnessContainerImages"]} == {IMAGE}
     assert written.options["dataflow_service_options"] == [ACCELERATOR]
     assert {ONE_PROCESS, "use_runner_v2"} <= set(environment["experiments"])
+
+
+def test_the_overrides_count(written):
+    assert json.loads(written.run)["settings"]["seed"] == 3
+
+
+def test_the_parameters_are_options_of_the_command():
+    parameters = {
+        parameter["name"]: parameter
+        for parameter in json.loads((ROOT / "docker" / "flex_template.json").read_text())["parameters"]
+    }
+    assert set(parameters) - {"config", "overrides"} == {
+        "sdk_container_image", "sdk_location", "dataflow_service_options", "experiments"
+    }  # fmt: skip
+    assert all(any(option.startswith(f"--{name}=") for option in OPTIONS) for name in parameters if "_" in name)
+    (pattern,) = parameters["config"]["regexes"]
+    assert re.match(pattern, "gs://bucket/folder/predictions.yaml") and not re.match(pattern, "predictions.yaml")
+    errors = io.StringIO()
+    with redirect_stderr(errors):
+        assert flex_template().launch(["--config=no/such.yaml"]) == 2
+    assert "no/such.yaml" in errors.getvalue() and "Traceback" not in errors.getvalue()
 
 
 def test_workers_install_nothing(written):

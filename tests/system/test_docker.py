@@ -72,6 +72,14 @@ def test_versions_are_pinned_once(stage):
     assert not (stage == "trainer" and "apache-beam" in listed)
 
 
+def test_the_launchers_image_is_that_of_the_workers():
+    lines = instructions("launcher")
+    assert [text for name, text in lines if name == "FROM"] == ["${LAUNCHER_BASE} AS launcher", "${PIPELINE_IMAGE}"]
+    copied = [text.split()[0] for name, text in lines if name == "COPY" and not text.startswith("--from")]
+    assert copied == ["docker/flex_template.py"] and (ROOT / copied[0]).exists()
+    assert ("ENV", "FLEX_TEMPLATE_PYTHON_PY_FILE=/app/flex_template.py") in lines
+
+
 def test_base_images_are_pinned():
     pinned = {dict(instructions(stage))["FROM"] for stage in ("pipeline", "trainer")}
     assert all(re.fullmatch(r"[\w./-]+:[\w.-]*\d+\.\d+\.\d+[\w.-]*", image) for image in pinned)

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from pipeline.job.beam_job import threads_a_process
+from pipeline.engine.options import threads_a_process
 from tests.support.commands import run
 from tests.support.outputs import files
 
@@ -67,7 +67,7 @@ def test_metrics_have_the_names_and_counts_of_the_manifest(predictions, pipeline
 
 
 def test_local_processes_share_the_cores(monkeypatch):
-    from pipeline.job.beam_job import beam_options
+    from pipeline.engine.options import beam_options
 
     monkeypatch.setattr("os.cpu_count", lambda: 8)
     assert threads_a_process(beam_options(RUNNERS["processes"])) == 4

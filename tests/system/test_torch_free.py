@@ -38,7 +38,7 @@ def test_planning(pipeline_settings, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p")))
     code = f"""
 from pipeline.config import PipelineConfig
-from pipeline.job.tasks import in_threads
+from pipeline.engine.tasks import in_threads
 from pipeline.text.survey import find_text, survey_text
 from pipeline.text.units import TeacherText
 from schemas.config import load_config

@@ -1,14 +1,17 @@
 """What is read of the text before a run, and what is known already."""
 
 import gzip
+from unittest.mock import patch
 
 import fsspec
 import pytest
 
 from pipeline.config import PipelineConfig
-from pipeline.job.tasks import in_threads
+from pipeline.engine.tasks import in_threads
 from pipeline.text.listing import read_corpus, write_corpus
 from pipeline.text.survey import FileTask, find_text, survey_text
+from schemas.corpus.files import TextFile
+from schemas.corpus.records import check_beginning
 from schemas.errors import UserError
 
 
@@ -19,15 +22,20 @@ def configuration(tmp_path, files: str, **text) -> PipelineConfig:
 
 def find(config: PipelineConfig) -> tuple:
     """The corpus, and the sources of files that were read whole and looked at."""
-    tasks: list[FileTask] = []
+    whole: list[str] = []
+    looked_at: list[str] = []
 
-    def run(given: list[FileTask]):
-        tasks.extend(given)
-        return in_threads(given)
+    def run(tasks: list[FileTask]):
+        whole.extend(task.file.source for task in tasks)
+        return in_threads(tasks)
 
-    corpus = survey_text(config, find_text(config), run)["en"]
+    def look(file: TextFile) -> None:
+        looked_at.append(file.source)
+        check_beginning(file)
+
+    with patch("pipeline.text.survey.check_beginning", look):
+        corpus = survey_text(config, find_text(config), run)["en"]
     write_corpus(config, "en", corpus)
-    whole, looked_at = ([task.file.source for task in tasks if (task.parts is None) == kind] for kind in (False, True))
     return corpus, whole, looked_at
 
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import PipelineConfig
-from pipeline.job.tasks import in_threads
+from pipeline.engine.tasks import in_threads
 from pipeline.text import corpus as corpus_module
 from pipeline.text.survey import find_text, survey_text
 from pipeline.text.units import TeacherText, Unit

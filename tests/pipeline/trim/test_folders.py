@@ -242,8 +242,25 @@ def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_pat
         ((predictions, predictions, "--output", tmp_path / "x"), "a folder is given twice"),
         ((predictions, heldout, "--output", tmp_path / "x"), "is in more than one of"),
         ((heldout, "--output", trimmed[0], "--vocabulary-from", like), "mergedistill.run is"),
-        ((predictions, "--output", trimmed[0], "--min-predicted", "1000000"), "mergedistill.vocabulary_sha256 is"),
+        (
+            (predictions, "--output", trimmed[0], "--min-predicted", "1000000"),
+            "holds predictions over another vocabulary",
+        ),
     ]:
         done = run_trim(*arguments)
         assert done.returncode == 2 and message in done.stderr, done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_the_workers_of_a_runner_write_the_same(predictions, trimmed, tmp_path):
+    # An embedded job server with workers in threads, none of them this command's.
+    options = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
+    done = run("pipeline.trim", predictions, "--output", tmp_path / "t", *options)
+    assert done.returncode == 0, done.stderr
+    files = {p.relative_to(tmp_path / "t"): p.read_bytes() for p in (tmp_path / "t").rglob("*") if p.is_file()}
+    assert files == {p.relative_to(trimmed[0]): p.read_bytes() for p in trimmed[0].rglob("*") if p.is_file()}
+
+
+def test_an_unknown_option_is_no_option_of_beam(predictions, tmp_path):
+    done = run_trim(predictions, "--output", tmp_path / "t", "--min-predcted=3")
+    assert done.returncode == 2 and "--min-predcted=3: no option of this command" in done.stderr

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from pipeline.config import PipelineConfig
-from pipeline.job.tasks import in_threads
+from pipeline.engine.tasks import in_threads
 from pipeline.text.survey import find_text, survey_text
 from pipeline.text.units import TeacherText
 from schemas.corpus.config import TextConfig

@@ -1,0 +1,54 @@
+"""Tasks on the workers of a Beam runner. Their results come by way of files in the output folder."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import apache_beam as beam
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from pipeline.engine.options import is_local, writes_template
+from pipeline.engine.tasks import RunTasks, Task, in_threads
+from schemas.errors import UserError
+from schemas.secrets import without_secrets
+from schemas.storage import join, list_files, read_bytes, remove_file, write_bytes
+
+_ERROR = ".error"
+
+
+def task_runner(options: PipelineOptions, output: str) -> RunTasks:
+    """What runs tasks: the runner's workers, or threads where the runner is local, or only writes a template.
+
+    `output` is a folder that the workers reach.
+    """
+    if is_local(options) or writes_template(options):
+        return in_threads
+    return partial(_on_workers, options=options, output=output)
+
+
+def _on_workers(tasks: Sequence[Task], options: PipelineOptions, output: str) -> Iterator[bytes]:
+    """The results of tasks, in order. UserError where a task raised one."""
+    if not tasks:
+        return
+    folder = join(output, f"_tasks-{uuid.uuid4().hex}")
+    named = [(f"{number:06d}", task) for number, task in enumerate(tasks)]
+    try:
+        with beam.Pipeline(options=options) as job:
+            _ = job | "Tasks" >> beam.Create(named) | "Run" >> beam.MapTuple(partial(_run_to, folder))
+        for name in sorted(list_files(folder)):
+            if name.endswith(_ERROR):
+                raise UserError(read_bytes(join(folder, name)).decode())
+        for name, _ in named:
+            yield read_bytes(join(folder, name))
+    finally:
+        for name in list_files(folder):
+            remove_file(join(folder, name))
+
+
+def _run_to(folder: str, name: str, task: Task) -> None:
+    try:
+        content = task()
+    except UserError as error:
+        # Not raised, because the runner would try again what fails again.
+        name, content = name + _ERROR, without_secrets(str(error)).encode()
+    write_bytes(join(folder, name), content)
