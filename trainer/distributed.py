@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
 from schemas.errors import UserError, first_line
 from schemas.precision import STUDENT_INSTRUCTIONS
@@ -104,9 +104,10 @@ class Runtime:
             return nn.parallel.DistributedDataParallel(module.to(self.device), device_ids=devices)
         # `fully_shard` moves what it shares out, so that no GPU ever holds all of it.
         mesh = init_device_mesh(self.device.type, (self.world_size,))
-        for layer in fsdp_layers:
-            fully_shard(layer, mesh=mesh)
-        fully_shard(module, mesh=mesh)
+        # Weights travel as the products take them; gradients are added up in float32.
+        policy = MixedPrecisionPolicy(param_dtype=self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        for part in (*fsdp_layers, module):
+            fully_shard(part, mesh=mesh, mp_policy=policy)
         return module
 
 

@@ -29,6 +29,8 @@ MEASURED = [
     # As much as 64 KiB of each of 64 files.
     ("launcher", "launcher: MiB of a language's text that are read", 4),
     ("launcher", "launcher: MB of the job's graph", 10),
+    # Where every unit of work finds another teacher in its worker.
+    ("launcher", "launcher: loads of a teacher a shard, at most", 0.07),
     ("finished", "resume: processor seconds", 30),
     ("finished", "manifest: processor milliseconds a shard", 0.1),
     ("trainer", "trainer's start: processor seconds", 5),

@@ -6,7 +6,7 @@ from pathlib import Path
 import apache_beam as beam
 
 from benchmarks.scale.memory import megabytes
-from benchmarks.scale.text import MadeUpText, configuration
+from benchmarks.scale.text import FILE_BYTES, MadeUpText, configuration
 from pipeline.engine.tasks import in_threads
 from pipeline.job.beam_job import build
 from pipeline.job.fingerprint import RunSpec, TextRecord
@@ -45,11 +45,13 @@ def measure(folder: Path, files: int, shards: int, languages: int) -> dict[str, 
     for language, corpus in corpora.items():
         write_corpus(config, language, corpus)
     job = beam.Pipeline()
-    build(job, [unit for text in texts for unit in text.units], config, PredictUnits(config, run, None))
+    units = [unit for text in texts for unit in text.units]
+    build(job, units, config, PredictUnits(config, run, None))
     graph = job.to_runner_api().ByteSize()
     return {
         "launcher: processor seconds": time.process_time() - started,
         "launcher: MB": megabytes() - before,
         "launcher: MiB of a language's text that are read": MadeUpText.given / languages / 2**20,
         "launcher: MB of the job's graph": graph / 1e6,
+        "launcher: loads of a teacher a shard, at most": len(units) / (files * FILE_BYTES / config.shard_bytes),
     }

@@ -48,6 +48,16 @@ def test_sharded_training_is_that_of_one_process(whole, sharded):
     assert list(ours) == [4, 8, 12] and theirs == pytest.approx(ours, rel=1e-4)
 
 
+def test_sharded_training_in_bfloat16(predictions, heldout, tmp_path):
+    """Weights travel in bfloat16. What they are rounded to before a norm differs, and nothing else."""
+    changes = CHANGES | {"precision": "bfloat16"}
+    assert train(write_config(tmp_path / "one", predictions, heldout, **changes)).returncode == 0
+    done = launch_two(write_config(tmp_path / "two", predictions, heldout, fsdp=True, **changes))
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (heldout_nll(tmp_path / name / "student") for name in ("one", "two"))
+    assert theirs == pytest.approx(ours, rel=1e-3)
+
+
 def test_a_sharded_run_is_resumed_bit_for_bit(sharded, predictions, heldout, tmp_path):
     config = write_config(tmp_path, predictions, heldout, fsdp=True, **CHANGES)
     shutil.copytree(sharded / "checkpoints", tmp_path / "student" / "checkpoints")

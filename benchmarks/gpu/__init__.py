@@ -1,0 +1,1 @@
+"""Capture and training on a GPU: `python -m benchmarks.gpu`."""
