@@ -104,8 +104,10 @@ class Runtime:
             return nn.parallel.DistributedDataParallel(module.to(self.device), device_ids=devices)
         # `fully_shard` moves what it shares out, so that no GPU ever holds all of it.
         mesh = init_device_mesh(self.device.type, (self.world_size,))
-        # Weights travel as the products take them; gradients are added up in float32.
-        policy = MixedPrecisionPolicy(param_dtype=self.dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        policy = MixedPrecisionPolicy()
+        if self.dtype == torch.bfloat16:
+            # Weights travel as the products take them; gradients are added up in float32.
+            policy = MixedPrecisionPolicy(self.dtype, torch.float32, cast_forward_inputs=False)
         for part in (*fsdp_layers, module):
             fully_shard(part, mesh=mesh, mp_policy=policy)
         return module

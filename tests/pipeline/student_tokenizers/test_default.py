@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from pipeline.config import TeacherConfig
-from pipeline.drift import measure_drift
+from pipeline.drift import Drift, count_words
 from pipeline.student_tokenizers.default import _scores, _segmentations
 from pipeline.student_tokenizers.store import write_tokenizer
 from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA, tokens_of_spans
@@ -69,7 +69,7 @@ def test_words_are_mostly_segmented_as_by_their_teacher(real):
     """
     default, teachers, _, heldout = real
     for language, lines in heldout.items():
-        found = measure_drift(language, teachers[language], default, iter(lines))
+        found = Drift.of(language, count_words(teachers[language], default, iter(lines)))
         assert found.identical > 0.75 and 0.9 < found.default_fertility / found.teacher_fertility < 1.1, found
 
 
@@ -91,7 +91,7 @@ def test_the_bar(tmp_path, families):
         train[language] = [line for number, line in enumerate(lines) if number // 25 % 10]
     default, teachers, _ = fitted(train, make_teachers(tmp_path, train, families, size=8000))
     for language, lines in heldout.items():
-        found = measure_drift(language, teachers[language], default, iter(lines))
+        found = Drift.of(language, count_words(teachers[language], default, iter(lines)))
         print(found)
         assert found.identical >= 0.9 and abs(found.default_fertility / found.teacher_fertility - 1) <= 0.05
         assert found.default_unknown * found.default_fertility <= found.teacher_unknown * found.teacher_fertility

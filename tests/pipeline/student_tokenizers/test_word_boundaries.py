@@ -1,6 +1,6 @@
 """Where the default tokenizer cuts words, by its teachers' habits."""
 
-from pipeline.drift import measure_drift
+from pipeline.drift import Drift, count_words
 from tests.support import realtext
 from tests.support.teachers import fitted, make_teachers
 
@@ -23,5 +23,5 @@ def test_chinese_among_berts_alone(tmp_path):
         assert default(line)["input_ids"].count(default.unk_token_id) <= remapped["zh_Hans"](line)["input_ids"].count(
             default.unk_token_id
         ), line
-    found = measure_drift("zh_Hans", remapped["zh_Hans"], default, iter(text["zh_Hans"]))
+    found = Drift.of("zh_Hans", count_words(remapped["zh_Hans"], default, iter(text["zh_Hans"])))
     assert found.identical > 0.9, found
