@@ -2,6 +2,7 @@
 
 import multiprocessing.process
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -12,6 +13,9 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 # Before torch is imported, and for the processes that tests start. Where processes share cores, OpenMP's threads wait
 # for each other by spinning, which is ten times slower.
 os.environ["OMP_NUM_THREADS"] = "1"
+# A shell starts jobs in the background with Ctrl-C ignored, and the commands that tests start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from pipeline.config import PipelineConfig
 from tests.support import world
