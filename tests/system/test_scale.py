@@ -49,7 +49,7 @@ def test_sharded_training_is_that_of_one_process(whole, sharded):
 
 
 def test_sharded_training_in_bfloat16(predictions, heldout, tmp_path):
-    """Weights travel in bfloat16. What they are rounded to before a norm differs, and nothing else."""
+    """Weights travel in bfloat16, and gradients are rounded to it before they are added up."""
     changes = CHANGES | {"precision": "bfloat16"}
     assert train(write_config(tmp_path / "one", predictions, heldout, **changes)).returncode == 0
     done = launch_two(write_config(tmp_path / "two", predictions, heldout, fsdp=True, **changes))
