@@ -6,6 +6,8 @@ FROM python:3.11.14-slim-bookworm
 # Dependencies before code, so that a code change rebuilds only the last layers. The versions are those of
 # requirements.txt. torch from PyPI includes the CUDA libraries.
 WORKDIR /app
+# For `torch_compile`.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
 COPY requirements.txt docker/trainer.txt ./
 # A constraint may not name extras.
 RUN sed -i "s/\[.*\]//" requirements.txt \

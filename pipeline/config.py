@@ -79,6 +79,11 @@ class TeacherConfig(Config):
         "is several times faster, and moves log-probabilities by about 0.05 nats",
     )
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
+    torch_compile: bool = Field(
+        False,
+        description="torch.compile for the pass over the model's logits, which then reads them once; it needs a C compiler, "
+        "on a CPU one of C++",
+    )
 
     min_ram: Unrecorded[str | None] = Field(
         None,

@@ -247,7 +247,8 @@ class TrainerConfig(Config):
         False, description="layers keep their inputs only and compute the rest again for the gradient: slower, leaner"
     )
     torch_compile: bool = Field(
-        False, description="torch.compile for the student's layers; on a CPU it needs a C++ compiler"
+        False,
+        description="torch.compile for the student's layers and the loss; it needs a C compiler, on a CPU one of C++",
     )
     max_skipped_steps: Unrecorded[int] = Field(
         10, ge=0, description="steps whose gradient is NaN or infinite are skipped; more of them stop the run"

@@ -23,7 +23,8 @@ from pipeline.teachers.mixture import Mixture
 from pipeline.teachers.model import longest_exact_sequence
 from pipeline.teachers.tail import sample_tail
 from pipeline.teachers.tokenizer import TeacherTokenizer
-from pipeline.teachers.top_k import log_normalizer, top_k
+from pipeline.teachers.top_k import normalizer_and_top_k
+from schemas.compilers import check_compiler
 from schemas.errors import UserError, first_line
 from schemas.precision import TEACHER_INSTRUCTIONS
 from schemas.ragged import batches_by_length, pad, ranges
@@ -88,9 +89,12 @@ class Predictor:
     ):
         """`mixed_with` are the models of `config.mixed_with`."""
         device = choose_device(config.device)
+        if config.torch_compile:
+            check_compiler(device.type)
         self.dtype = choose_dtype(config.dtype, device)
         self._device = device
         self._device_kind = "cpu" if device.type == "cpu" else "other"
+        self._compiled = config.torch_compile
         self._top_k = top_k
         self._pad = tokenizer.pad_id
         # As Modules, because the type of PreTrainedModel.to is lost in its decorator.
@@ -223,12 +227,10 @@ class Predictor:
     @torch.inference_mode()
     def _predict_batch(self, ids_BL, attention_mask_BL, rows_M, labels_M, uniforms_MS) -> Fetch:
         logits_MV = self._forward.logits(ids_BL, attention_mask_BL, rows_M)
-        normalizer_M = log_normalizer(logits_MV)
         labels_M = torch.from_numpy(labels_M.astype(np.int64)).to(self._device)
-        label_M = logits_MV.gather(1, labels_M[:, None])[:, 0].float() - normalizer_M
-        if len(self._nameless):
-            logits_MV[:, self._nameless] = -torch.inf
-        top_MK, ids_MK = top_k(logits_MV, self._top_k)
+        label_M = logits_MV.gather(1, labels_M[:, None])[:, 0].float()
+        normalizer_M, top_MK, ids_MK = normalizer_and_top_k(logits_MV, self._top_k, self._nameless, self._compiled)
+        label_M -= normalizer_M
         logprobs_MK = top_MK.float() - normalizer_M[:, None]
         tail_ids_MS = ids_MK[:, :0]
         if uniforms_MS.shape[1]:

@@ -1,41 +1,84 @@
-"""The most probable tokens and the normaliser of many rows of logits, in little memory traffic.
+"""The most probable tokens and the normaliser of many rows of logits, in one pass over them.
 
-Legend: M rows, V vocabulary, K top-k. Both are exact: only the order of summation differs
-from `logsumexp`, and only the choice among equal logits from `topk`.
+The vocabulary is cut into blocks. The pass keeps of each block its largest logit and the log of its sum of exponentials:
+the normaliser is a sum over the second, and the top-k lie in the blocks where the first are largest. Both are exact: only
+the order of summation differs from `logsumexp`, and only the choice among equal logits from `topk`.
+
+Legend: M rows, V vocabulary, B blocks, W logits of a block, K top-k.
 """
+
+from functools import cache
 
 import torch
 
 # Logits that are worked on at a time: what fits a CPU's second-level cache, and enough to keep a GPU busy.
 _CHUNK = {"cpu": 2**19, "other": 2**28}
-# The vocabulary is searched in blocks of this many logits.
 _BLOCK = 128
 
 
 def log_normalizer(logits_MV: torch.Tensor) -> torch.Tensor:
     """float32 [M]: the log of the sum of exponentials, by float32 sums whatever the logits' dtype."""
-    chunk = _CHUNK["cpu" if logits_MV.device.type == "cpu" else "other"]
-    parts = []
-    for part in logits_MV.split(max(1, chunk // logits_MV.shape[1])):
-        highest = part.amax(-1, keepdim=True).float()
-        shifted = part.float() if part.dtype != torch.float32 else part.clone()
-        parts.append(shifted.sub_(highest).exp_().sum(-1).log_().add_(highest[:, 0]))
-    return torch.cat(parts)
+    return _pass(logits_MV, compiled=False)[0]
 
 
-def top_k(logits_MV: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The K largest logits of each row, descending, and int64 ids: both [M, K].
+def normalizer_and_top_k(
+    logits_MV: torch.Tensor, k: int, outside: torch.Tensor, compiled: bool = False
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The log normalizer, float32 [M]; the K largest logits of each row, descending; and their int64 ids, both [M, K].
 
-    They lie in the K blocks with the largest maxima, so that only those are sorted.
+    Args:
+      outside: int64, ids that count in the normaliser but are not among the top-k. Their logits are set to -inf.
+      compiled: makes one kernel of the pass by torch.compile, which reads the logits once. The sums are added up in
+        another order.
     """
-    rows, vocabulary = logits_MV.shape
-    blocks = vocabulary // _BLOCK
+    normalizer_M, largest_MB = _pass(logits_MV, compiled)
+    if len(outside):
+        logits_MV[:, outside] = -torch.inf
+        changed = (outside[outside < largest_MB.shape[1] * _BLOCK] // _BLOCK).unique()
+        largest_MB[:, changed] = _blocks(logits_MV)[:, changed].amax(-1)
+    return normalizer_M, *_top_k(logits_MV, largest_MB, k)
+
+
+def _blocks(logits_MV: torch.Tensor) -> torch.Tensor:
+    """[M, B, W], without what is left over at the end."""
+    count = logits_MV.shape[1] // _BLOCK
+    return logits_MV[:, : count * _BLOCK].unflatten(1, (count, _BLOCK))
+
+
+def _pass(logits_MV: torch.Tensor, compiled: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """(the log normalizer, float32 [M]; the largest logit of each block [M, B])."""
+    chunk = _CHUNK["cpu" if logits_MV.device.type == "cpu" else "other"]
+    summarize = _as_one_kernel() if compiled else _summarize
+    normalizers, largest = [], []
+    for part_CV in logits_MV.split(max(1, chunk // logits_MV.shape[1])):
+        largest_CB, log_sums_CB = summarize(_blocks(part_CV))
+        rest_CR = part_CV[:, largest_CB.shape[1] * _BLOCK :].float()
+        normalizers.append(torch.cat([log_sums_CB, rest_CR], 1).logsumexp(1))
+        largest.append(largest_CB)
+    return torch.cat(normalizers), torch.cat(largest)
+
+
+def _summarize(logits_CBW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(the largest logit, the log of the sum of exponentials in float32) of each block."""
+    largest_CB = logits_CBW.amax(-1)
+    # A block may hold nothing but -inf.
+    shift_CB = largest_CB.float().clamp(min=torch.finfo(torch.float32).min)
+    return largest_CB, (logits_CBW.float() - shift_CB[..., None]).exp_().sum(-1).log_().add_(shift_CB)
+
+
+@cache
+def _as_one_kernel():
+    return torch.compile(_summarize, dynamic=True)
+
+
+def _top_k(logits_MV: torch.Tensor, largest_MB: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The K largest logits and their ids: they lie in the K blocks with the largest maxima, so that only those are sorted."""
+    rows, blocks = largest_MB.shape
     if blocks <= k:
         return logits_MV.topk(k, dim=-1)
-    body = blocks * _BLOCK
-    _, best_MK = logits_MV[:, :body].view(rows, blocks, _BLOCK).amax(-1).topk(k, dim=-1)
+    best_MK = largest_MB.topk(k, dim=-1).indices
     inside = torch.arange(_BLOCK, device=logits_MV.device)
-    rest = torch.arange(body, vocabulary, device=logits_MV.device).expand(rows, -1)
+    rest = torch.arange(blocks * _BLOCK, logits_MV.shape[1], device=logits_MV.device).expand(rows, -1)
     candidates = torch.cat([(best_MK[:, :, None] * _BLOCK + inside).flatten(1), rest], 1)
     values_MK, places_MK = logits_MV.gather(1, candidates).topk(k, dim=-1)
     return values_MK, candidates.gather(1, places_MK)

@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 
+from schemas.compilers import check_compiler
 from schemas.config import recorded
 from schemas.errors import UserError, printable
 from schemas.predictions import Predictions, open_predictions
@@ -39,6 +40,8 @@ def prepare(config: TrainerConfig, runtime: Runtime) -> TrainState:
     Raises:
       UserError: the configuration does not fit the predictions, or the output folder is of another run.
     """
+    if config.torch_compile:
+        check_compiler(runtime.device.type)
     predictions, stages, heldout = runtime.from_main(lambda: _open(config))
     step = latest_checkpoint(config.output)
     checkpoint = load_state(config.output, step) if step else None
@@ -146,8 +149,7 @@ def _student(
     if config.gradient_checkpointing:
         student.checkpoint_gradients()
     if config.torch_compile:
-        for layer in student.layers():
-            layer.compile(dynamic=True)
+        student.compile_kernels()
     return student, configuration
 
 

@@ -6,13 +6,14 @@ K top-k, S tail samples, J = 1 + K + S columns (the label, the top-k, the sample
 The objective (`trainer.loss.objective`) is a function of a few numbers at each position: the student's log-probabilities
 s_J at the label, the top-k and the samples, and its normaliser a, unless it is normalised over the whole vocabulary at
 temperature 1. So `distillation_loss` goes over chunks of positions, lets autograd differentiate that small function,
-g_J = dL/ds_J and g_a = dL/da, and turns the chunk's softmax p into the gradient in place:
+g_J = dL/ds_J and g_a = dL/da, and replaces the chunk's logits z by their gradient:
 
     dL/dz_v = sum_{j = v} g_j + g_a w_v - p_v (sum_j g_j + g_a / u)
-    w_v = da/ds_v = [v in O] exp(s_v / u - a) / u
+    p_v = exp(s_v),  w_v = da/ds_v = [v in O] exp(s_v / u - a) / u
 
-Peak memory is one float32 [C, V] chunk, a second one where `w` is needed, and the gradients. On a CPU it takes less time
-than the dense computation (`python -m benchmarks.loss`).
+So there are two passes over a chunk: one for the normalisers, one for the gradient. Peak memory is one [C, V] chunk in the
+dtype of the matrix products, and the gradients. On a CPU it takes less time than the dense computation
+(`python -m benchmarks.loss`).
 """
 
 from dataclasses import dataclass
@@ -20,15 +21,13 @@ from dataclasses import dataclass
 import torch
 
 from trainer.loss.objective import Objective, sparse_losses
+from trainer.loss.passes import Passes
 
-# How many float32 logits a chunk has, by device: 2^26 are 256 MiB. Smaller chunks read the weights more often, and add to
-# their gradient, which on a GPU takes longer than the products.
+# How many logits a chunk has, by device: 2^26 in float32 are 256 MiB. Smaller chunks read the weights more often, and add
+# to their gradient, which on a GPU takes longer than the products.
 _CHUNK_LOGITS = {"cpu": 2**26, "other": 2**29}
-# How many float32 logits stay in a core's cache while they are turned into probabilities.
-_CACHED_LOGITS = 2**19
-# How many tokens the matrix products take at a time: on a CPU so few that their result is still in the cache when it is
-# cast or added, on a GPU so many that the kernels take longer than their launch.
-_TILE, _GPU_TILE = 2**12, 2**16
+# How many tokens the matrix products take at a time on a CPU: so few that what is cast is still in the cache.
+_TILE = 2**12
 
 
 @dataclass(frozen=True)
@@ -75,6 +74,7 @@ def distillation_loss(
     objective: Objective = Objective(),  # noqa: B008, it is frozen
     ownership: Ownership | None = None,
     tail_ids_MS: torch.Tensor | None = None,
+    compiled: bool = False,
 ) -> Losses:
     """sum_m lambda_m kd_m + (1 - lambda_m) mlm_m, in nats.
 
@@ -88,9 +88,12 @@ def distillation_loss(
       ownership: normalises the student over its teacher's tokens in kd. mlm is always over the whole merged vocabulary,
         over which the finished student predicts.
       tail_ids_MS: integers, merged ids of the samples of the tail, which `sampled` needs; -1 for one outside the vocabulary.
+      compiled: makes one kernel of each pass over the logits by torch.compile, which moves much less memory on a GPU. The
+        sums are added up in another order.
 
-    Under autocast the matrix products run in its dtype and the rest in float32; otherwise everything runs in the dtype of
-    `hidden_MH`. Gradients are computed in the forward pass, so a second backward pass through the same result is refused.
+    Under autocast the matrix products run in its dtype and their results are kept in it; the rest is float32. Otherwise
+    everything runs in the dtype of `hidden_MH`. Gradients are computed in the forward pass, so a second backward pass
+    through the same result is refused.
     """
     return Losses(
         *_ChunkedLoss.apply(
@@ -106,6 +109,7 @@ def distillation_loss(
             ),
             objective,
             ownership,
+            compiled,
             torch.is_grad_enabled(),
         )
     )
@@ -115,7 +119,7 @@ class _ChunkedLoss(torch.autograd.Function):
     """Gradients are computed in the forward pass, chunk by chunk, and only scaled in the backward pass."""
 
     @staticmethod
-    def forward(ctx, hidden_MH, weight_VH, bias_V, targets, objective, ownership, with_gradient):
+    def forward(ctx, hidden_MH, weight_VH, bias_V, targets, objective, ownership, compiled, with_gradient):
         labels_M, topk_ids_MK, topk_logprobs_MK, tail_ids_MS, lambda_M = targets
         top_k = topk_ids_MK.shape[1]
         device = hidden_MH.device.type
@@ -129,7 +133,7 @@ class _ChunkedLoss(torch.autograd.Function):
         with torch.autocast(device, enabled=False):
             # A GPU has room for a copy in `compute_dtype`; a CPU casts tile by tile, which takes less time than the product.
             weight_VH = weight_VH.to(compute_dtype) if device != "cpu" else weight_VH
-            tiles = _slices(len(weight_VH), _TILE if device == "cpu" else _GPU_TILE)
+            tiles = _slices(len(weight_VH), _TILE if device == "cpu" else len(weight_VH))
             bias = bias_V.to(accum_dtype)
             grad_hidden_MH = torch.zeros_like(hidden_MH) if with_gradient else None
             grad_weight_VH = torch.zeros_like(weight_VH, dtype=accum_dtype) if with_gradient else None
@@ -137,47 +141,44 @@ class _ChunkedLoss(torch.autograd.Function):
             most = _CHUNK_LOGITS["cpu" if device == "cpu" else "other"]
             chunk = max(1, min(len(hidden_MH), most // len(weight_VH)))
             # Allocated once: fresh memory for every chunk would take as long as filling it.
-            buffer_CV = hidden_MH.new_empty((chunk, len(weight_VH)), dtype=accum_dtype)
+            buffer_CV = hidden_MH.new_empty((chunk, len(weight_VH)), dtype=compute_dtype)
+            owned_TV = None if ownership is None else ownership.owned_TV
+            teacher_M = torch.zeros_like(labels_M) if ownership is None else ownership.teacher_M
+            passes = Passes(bias, 1 / objective.student_temperature, owned_TV, compiled)
             parts = []
             for part in _slices(len(hidden_MH), chunk):
                 rows_CH, columns_CJ = hidden_MH[part].to(compute_dtype), columns_MJ[part]
-                logits_CV = buffer_CV[: len(rows_CH)]
+                products_CV = buffer_CV[: len(rows_CH)]
                 for tile in tiles:
-                    torch.add(rows_CH @ weight_VH[tile].to(compute_dtype).T, bias[tile], out=logits_CV[:, tile])
-                gathered_CJ = logits_CV.gather(1, columns_CJ)
-                top_C, log_normaliser_C = _softmax_(logits_CV)
-                probabilities_CV = logits_CV  # `_softmax_` works in place
+                    torch.mm(rows_CH, weight_VH[tile].to(compute_dtype).T, out=products_CV[:, tile])
+                largest_C1, log_normaliser_C1, part_C1 = passes.normalisers(products_CV, teacher_M[part])
+                logits_CJ = products_CV.gather(1, columns_CJ) + bias[columns_CJ]
 
-                student_CJ = gathered_CJ - log_normaliser_C[:, None]
-                normaliser_C, slope_CV = _normaliser(probabilities_CV, objective, ownership, part)
+                student_CJ = logits_CJ - log_normaliser_C1
                 with torch.set_grad_enabled(with_gradient):
                     student_CJ.requires_grad_(with_gradient)
-                    normaliser_C.requires_grad_(with_gradient and slope_CV is not None)
-                    compared_CJ = student_CJ[:, 1:] / objective.student_temperature - normaliser_C[:, None]
+                    part_C1.requires_grad_(with_gradient)
+                    compared_CJ = student_CJ[:, 1:] / objective.student_temperature - part_C1
                     compared_CK, compared_CS = compared_CJ[:, :top_k], compared_CJ[:, top_k:]
                     compared_CS = compared_CS.masked_fill(outside_MS[part], -torch.inf)
                     mlm_C, kd_C = sparse_losses(student_CJ[:, 0], compared_CK, teacher_MK[part], objective, compared_CS)
                     total = (lambda_M[part] * kd_C + (1 - lambda_M[part]) * mlm_C).sum()
                 kl_C = sparse_losses(student_CJ[:, 0], student_CJ[:, 1 : 1 + top_k], teacher_MK[part], Objective())[1]
-                guesses_C2 = gathered_CJ[:, :2] == top_C[:, None]
+                guesses_C2 = logits_CJ[:, :2] == largest_C1
                 parts.append([x.detach() for x in (mlm_C, kd_C, kl_C, guesses_C2[:, 0], guesses_C2[:, -1])])
                 if not with_gradient:
                     continue
 
-                if slope_CV is None:
-                    (grad_student_CJ,) = torch.autograd.grad(total, student_CJ)
-                    grad_CV = probabilities_CV.mul_(-grad_student_CJ.sum(1, keepdim=True))
-                else:
-                    grad_student_CJ, grad_normaliser_C = torch.autograd.grad(total, [student_CJ, normaliser_C])
-                    through_C = grad_student_CJ.sum(1) + grad_normaliser_C / objective.student_temperature
-                    grad_CV = probabilities_CV.mul_(-through_C[:, None])
-                    grad_CV.addcmul_(slope_CV, grad_normaliser_C[:, None])
-                grad_CV.scatter_add_(1, columns_CJ, grad_student_CJ)
-                grad_bias_V += grad_CV.sum(0)
+                grads = torch.autograd.grad(total, [student_CJ, part_C1], materialize_grads=True)
+                grad_student_CJ, grad_part_C1 = grads
+                passes.gradient_(
+                    products_CV, teacher_M[part], columns_CJ, grad_student_CJ, log_normaliser_C1, part_C1, grad_part_C1
+                )
+                grad_CV = products_CV
+                grad_bias_V += grad_CV.sum(0, dtype=accum_dtype)
                 for tile in tiles:
-                    grad_CT = grad_CV[:, tile].to(compute_dtype)
-                    grad_hidden_MH[part] += grad_CT @ weight_VH[tile].to(compute_dtype)
-                    grad_weight_VH[tile] += grad_CT.T @ rows_CH
+                    _add_product_(grad_hidden_MH[part], grad_CV[:, tile], weight_VH[tile].to(compute_dtype))
+                    _add_product_(grad_weight_VH[tile], grad_CV[:, tile].T, rows_CH)
         mlm_M, kd_M, kl_M, correct_M, agrees_M = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.mark_non_differentiable(mlm_M, kd_M, kl_M, correct_M, agrees_M)
         # Not by `save_for_backward`, because these are scaled in place, without a second copy.
@@ -191,36 +192,18 @@ class _ChunkedLoss(torch.autograd.Function):
         if ctx.gradients is None:
             raise RuntimeError("distillation_loss: a second backward pass; its gradients are made once")
         gradients, ctx.gradients = ctx.gradients, None
-        return (*(gradient.mul_(grad_total) for gradient in gradients), *[None] * 4)
+        return (*(gradient.mul_(grad_total) for gradient in gradients), *[None] * 5)
 
 
 def _slices(length: int, size: int) -> list[slice]:
     return [slice(start, start + size) for start in range(0, length, size)]
 
 
-def _softmax_(logits_CV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Turns logits into probabilities in place; gives each row's (largest logit, log normaliser)."""
-    on_cpu = logits_CV.device.type == "cpu"
-    top, log_normaliser = [], []
-    # A few rows at a time, so that every pass over them finds them in the cache.
-    for rows in logits_CV.split(max(1, _CACHED_LOGITS // logits_CV.shape[1]) if on_cpu else len(logits_CV)):
-        largest = rows.amax(1, keepdim=True)
-        total = rows.sub_(largest).exp_().sum(1, keepdim=True)
-        rows.div_(total)
-        top.append(largest[:, 0])
-        log_normaliser.append((largest + total.log())[:, 0])
-    return torch.cat(top), torch.cat(log_normaliser)
-
-
-def _normaliser(
-    probabilities_CV: torch.Tensor, objective: Objective, ownership: Ownership | None, part: slice
-) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """(a_C, w_CV) of the formulas; (zeros, None) if the softmax is the normaliser already."""
-    inverse = 1 / objective.student_temperature
-    if ownership is None and inverse == 1:
-        return probabilities_CV.new_zeros(len(probabilities_CV)), None
-    powers_CV = probabilities_CV.pow(inverse) if inverse != 1 else probabilities_CV.clone()
-    if ownership is not None:
-        powers_CV.mul_(ownership.owned_TV[ownership.teacher_M[part]])
-    sums_C = powers_CV.sum(1)
-    return sums_C.log(), powers_CV.mul_((inverse / sums_C)[:, None])
+def _add_product_(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
+    """total += left @ right, added up in the dtype of the total; without a copy of the product where torch can do that."""
+    if left.dtype == total.dtype:
+        total.addmm_(left, right)
+    elif left.device.type == "cuda":
+        torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
+    else:
+        total += left @ right

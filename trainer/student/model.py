@@ -178,6 +178,7 @@ class DistilledStudent(nn.Module):
         super().__init__()
         self.model = model
         self._rows_M: torch.Tensor | None = None
+        self._compiled = False
         model.base_model.register_forward_hook(self._keep_rows)
         projection = model.get_output_embeddings()
         if not isinstance(projection, nn.Linear):
@@ -214,6 +215,12 @@ class DistilledStudent(nn.Module):
             raise UserError(f"gradient_checkpointing: {type(self.model).__name__} has none; leave it out")
         self.model.activation_checkpointing_enable({"use_reentrant": False})
 
+    def compile_kernels(self) -> None:
+        """Compiles the layers, and the loss's passes over the logits, by torch.compile."""
+        for layer in self.layers():
+            layer.compile(dynamic=True)
+        self._compiled = True
+
     def _hidden(
         self, input_ids_BL: torch.Tensor, attention_mask_BL: torch.Tensor | None, rows_M: torch.Tensor
     ) -> torch.Tensor:
@@ -248,4 +255,5 @@ class DistilledStudent(nn.Module):
             objective,
             ownership,
             batch.tail_ids_MS,
+            self._compiled,
         )

@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModelForMaskedLM
 
 from pipeline.config import TeacherConfig
 from pipeline.teachers.predictor import NotFinite, Predictor
+from tests.support.training import NEEDS_COMPILER
 
 TOP_K = 5
 FLOAT32 = TeacherConfig(model="t", languages=["en"], dtype="float32")
@@ -27,9 +28,9 @@ class Tokenizer:
     ordinary_ids = np.arange(5, 90, dtype=np.int32)
 
 
-def tiny(model_type: str):
+def tiny(model_type: str, vocabulary: int = 100):
     settings = {
-        "vocab_size": 100, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+        "vocab_size": vocabulary, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
         "max_position_embeddings": 40, "pad_token_id": 1, "initializer_range": 0.5, "embedding_size": 16,
     }  # fmt: skip
     if model_type == "distilbert":
@@ -82,6 +83,19 @@ def test_predictions_are_the_full_forwards(model_type):
     gap = (top[:, :-1] - top[:, 1:]).min(1).values > 1e-3
     assert gap.float().mean() > 0.5
     assert (found.topk_ids[gap] == top_ids[gap].numpy()).all()
+
+
+@pytest.mark.heavy
+@NEEDS_COMPILER
+def test_a_compiled_pass_predicts_the_same():
+    """In several threads, which compile it once."""
+    model, arguments = tiny("bert", 300), ragged(40)
+    plain = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(*arguments, batch_tokens=64)
+    config = FLOAT32.model_copy(update={"torch_compile": True})
+    compiled = Predictor(model, Tokenizer, config, TOP_K, threads=3).predict(*arguments, batch_tokens=64)
+    np.testing.assert_allclose(compiled.label_logprobs, plain.label_logprobs, atol=2e-6)
+    np.testing.assert_allclose(compiled.topk_logprobs, plain.topk_logprobs, rtol=2**-10)
+    assert (compiled.topk_ids == plain.topk_ids).all()
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 64, 400])

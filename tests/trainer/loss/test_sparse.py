@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch.nn import functional
 
+import trainer.loss.passes
 import trainer.loss.sparse
+from tests.support.training import NEEDS_COMPILER
 from trainer.loss.objective import TAILS, Objective
 from trainer.loss.sparse import Ownership, distillation_loss
 
@@ -45,9 +47,9 @@ def dense(hidden, weight, bias, labels, ids, logprobs, lam, tail, temperature=1.
     return (lam * temperature**2 * kd + (1 - lam) * mlm).sum()
 
 
-def losses_of(parameters, labels, ids, logprobs, lam, tail="bucket", temperature=1.0, ownership=None):
+def losses_of(parameters, labels, ids, logprobs, lam, tail="bucket", temperature=1.0, ownership=None, **more):
     lam = lam if torch.is_tensor(lam) else torch.full((M,), lam, dtype=torch.float64)
-    return distillation_loss(*parameters, labels, ids, logprobs, lam, Objective(tail, temperature), ownership)
+    return distillation_loss(*parameters, labels, ids, logprobs, lam, Objective(tail, temperature), ownership, **more)
 
 
 def assert_same_gradients(ours, theirs):
@@ -60,7 +62,7 @@ def assert_same_gradients(ours, theirs):
 @pytest.mark.parametrize(("chunk_logits", "tile"), [(1, V), (3 * V, 16), (2**24, 1)])
 def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_logits, tile):
     monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", {"cpu": chunk_logits})
-    monkeypatch.setattr(trainer.loss.sparse, "_CACHED_LOGITS", 2 * V)
+    monkeypatch.setattr(trainer.loss.passes, "_CACHED_LOGITS", 2 * V)
     monkeypatch.setattr(trainer.loss.sparse, "_TILE", tile)
     ours, theirs = problem(), problem()
     found = losses_of(ours[:3], *ours[3:], lam, tail).total
@@ -247,6 +249,41 @@ def test_it_is_within_the_precision_of_float64(dtype, rounding, times):
     for mine, reference in zip(ours[:3], theirs[:3], strict=True):
         scale = reference.grad.abs().max()
         torch.testing.assert_close(mine.grad.double() / scale, reference.grad / scale, rtol=0, atol=times * rounding)
+
+
+def test_a_token_in_several_columns_has_the_sum_of_their_gradients():
+    """The label is the first guess at all positions; in bfloat16 too, where the sum is rounded once."""
+    ours, theirs = problem(torch.float32), problem()
+    for inputs in (ours, theirs):
+        inputs[3].copy_(inputs[4][:, 0])
+    with torch.autocast("cpu", torch.bfloat16):
+        losses_of(ours[:3], *ours[3:], 0.5).total.backward()
+    dense(*theirs, 0.5, "bucket").backward()
+    for mine, reference in zip(ours[:3], theirs[:3], strict=True):
+        scale = reference.grad.abs().max()
+        torch.testing.assert_close(mine.grad.double() / scale, reference.grad / scale, rtol=0, atol=8 * 2**-8)
+
+
+@pytest.mark.heavy
+@NEEDS_COMPILER
+@pytest.mark.parametrize(
+    ("tail", "temperature", "own_part"), [("bucket", 1.0, False), ("renormalize", 2.0, False), ("bucket", 1.0, True)]
+)
+def test_compiled_passes_compute_the_same(monkeypatch, tail, temperature, own_part):
+    """In chunks of two sizes."""
+    monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", {"cpu": 5 * V})
+    torch._dynamo.reset()
+    plain, compiled = problem(), problem()
+    owned_TV = torch.ones(1, V, dtype=torch.bool)
+    owned_TV[0, sorted({*range(V)} - {*plain[3].tolist(), *plain[4].flatten().tolist()})] = False
+    ownership = Ownership(owned_TV, torch.zeros(M, dtype=torch.long)) if own_part else None
+    totals = []
+    for inputs, is_compiled in ((plain, False), (compiled, True)):
+        losses = losses_of(inputs[:3], *inputs[3:], 0.5, tail, temperature, ownership, compiled=is_compiled)
+        losses.total.backward()
+        totals.append(losses.total)
+    torch.testing.assert_close(totals[1], totals[0])
+    assert_same_gradients(compiled[:3], plain[:3])
 
 
 def test_evaluation_makes_no_gradients():

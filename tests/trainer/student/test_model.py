@@ -181,14 +181,13 @@ def test_the_layers_are_the_encoders(model_type, predictions):
 
 @pytest.mark.heavy
 @NEEDS_COMPILER
-def test_compiled_layers_compute_the_same(predictions):
+def test_compiled_kernels_compute_the_same(predictions):
     """Losses and gradients, for batches of several shapes, without compiling anew for each."""
     plain, compiled = (small_student(predictions, model_type="bert").train() for _ in range(2))
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
     counters.clear()
-    for layer in compiled.layers():
-        layer.compile(dynamic=True)
+    compiled.compile_kernels()
     batches = take(reader(predictions), 6)
     assert len({batch.input_ids_BL.shape for batch in batches}) > 3
     for batch in batches:
@@ -196,4 +195,5 @@ def test_compiled_layers_compute_the_same(predictions):
             student(batch, torch.full((len(batch.labels_M),), 0.5)).total.backward()
     for (name, ours), theirs in zip(plain.named_parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(theirs.grad, ours.grad, rtol=1e-3, atol=1e-3, msg=name)
-    assert 0 < counters["stats"]["unique_graphs"] <= 2
+    # Two of the layers and two of the loss.
+    assert 0 < counters["stats"]["unique_graphs"] <= 4
