@@ -2,6 +2,8 @@
 
 import tempfile
 from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,19 +56,23 @@ def ways(text: Text, shape: dict[str, int], device: torch.device) -> dict[str, C
     vocabulary = shape["vocab_size"]
     torch.manual_seed(0)
     model = BertForMaskedLM(BertConfig(**shape, max_position_embeddings=512)).eval()
+    same = deepcopy(model)
     with tempfile.TemporaryDirectory() as folder:
         words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(vocabulary - 5))]
         BertTokenizer({word: number for number, word in enumerate(words)}).save_pretrained(Path(folder, "teacher"))
         config = TeacherConfig(model=str(Path(folder, "teacher")), languages=["en"], dtype="bfloat16")
-        predictor = Predictor(model, load_tokenizer("teacher", config), config, TOP_K, max_length=MAX_LENGTH)
+        tokenizer = load_tokenizer("teacher", config)
+    predictor = Predictor(model, tokenizer, config, TOP_K, max_length=MAX_LENGTH)
+    with_compiled_pass = config.model_copy(update={"torch_compile": True})
+    compiled = Predictor(same, tokenizer, with_compiled_pass, TOP_K, max_length=MAX_LENGTH)
     rows = np.arange(len(text.lengths))
     counts = np.bincount(np.searchsorted(np.cumsum(text.lengths), text.targets, "right"), minlength=len(rows))
     batch_tokens = 16384 if device.type == "cuda" else 2048
     sorted_batches = text.batches(batches_by_length(text.lengths, rows, batch_tokens, counts, 2**30), device)
     plain_batches = text.batches(np.array_split(rows, -(-len(rows) // _PLAIN_ROWS)), torch.device("cpu"))
 
-    def ours() -> object:
-        return predictor.predict(text.input_ids, text.lengths, text.targets, text.labels)
+    def ours(by: Predictor) -> object:
+        return by.predict(text.input_ids, text.lengths, text.targets, text.labels)
 
     @torch.inference_mode()
     def bare() -> None:
@@ -81,4 +87,9 @@ def ways(text: Text, shape: dict[str, int], device: torch.device) -> dict[str, C
             top = logits_BLV.log_softmax(-1).topk(TOP_K)
             top.values.float().cpu(), top.indices.cpu()
 
-    return {"plain transformers": plain, "bare model": bare, "ours": ours}
+    return {
+        "plain transformers": plain,
+        "bare model": bare,
+        "ours": partial(ours, predictor),
+        "ours, compiled": partial(ours, compiled),
+    }

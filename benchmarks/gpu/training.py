@@ -15,6 +15,7 @@ from trainer.data.reader import Reader
 from trainer.student.model import DistilledStudent, build_student, student_config
 
 _LAMBDA = 0.5
+Loss = Callable[[DistilledStudent, Batch], torch.Tensor]
 
 
 def ways(
@@ -22,8 +23,8 @@ def ways(
 ) -> tuple[dict[str, Callable[[], object]], int]:
     """(the ways to take a step, tokens of a step): the same batch, forward, backward and AdamW.
 
-    `encoder alone` has no vocabulary at all: what the other ways take beyond it is the loss. Liger and cut-cross-entropy
-    compute the loss of the gold labels only.
+    "ours, compiled" is with `torch_compile`. "encoder alone" has no vocabulary at all: what the other ways take beyond it is
+    the loss. Liger and cut-cross-entropy compute the loss of the gold labels only.
     """
     with tempfile.TemporaryDirectory() as folder:
         make_predictions(folder, vocabulary, max(256, batch_tokens // 4), 1)
@@ -31,10 +32,12 @@ def ways(
         batch = next(iter(Reader(predictions, SamplingConfig(), batch_tokens, 0)))[0].to(device)
         settings = StudentConfig(settings={"model_type": "bert", **shape})
         config = student_config(settings, predictions.vocabulary, predictions.max_length)
-    student = DistilledStudent(build_student(config, 0)).to(device)
-    optimizer = torch.optim.AdamW(student.parameters(), fused=True)
+    students = [DistilledStudent(build_student(config, 0)).to(device) for _ in range(2)]
+    plain, compiled = ((student, torch.optim.AdamW(student.parameters(), fused=True)) for student in students)
+    students[1].compile_kernels()
 
-    def step(loss: Callable[[DistilledStudent, Batch], torch.Tensor]) -> None:
+    def step(trained: tuple[DistilledStudent, torch.optim.Optimizer], loss: Loss) -> None:
+        student, optimizer = trained
         with torch.autocast(device.type, torch.bfloat16):
             total = loss(student, batch)
         total.backward()
@@ -42,12 +45,13 @@ def ways(
         optimizer.zero_grad()
 
     losses = {"encoder alone": _nothing, "plain transformers": _dense, "Liger": _liger, "cut-cross-entropy": _cut}
-    return {name: partial(step, loss) for name, loss in {**losses, "ours": _ours}.items()}, batch.tokens
+    steps = {name: partial(step, plain, loss) for name, loss in {**losses, "ours": _ours}.items()}
+    return steps | {"ours, compiled": partial(step, compiled, _ours)}, batch.tokens
 
 
 def _hidden(student: DistilledStudent, batch: Batch) -> torch.Tensor:
     is_padded = batch.tokens < batch.input_ids_BL.numel()
-    return student._hidden(batch.input_ids_BL, batch.attention_mask_BL if is_padded else None, batch.rows_M)
+    return student.hidden(batch.input_ids_BL, batch.attention_mask_BL if is_padded else None, batch.rows_M)
 
 
 def _nothing(student: DistilledStudent, batch: Batch) -> torch.Tensor:

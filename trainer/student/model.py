@@ -196,7 +196,7 @@ class DistilledStudent(nn.Module):
         """Runs the model on a few tokens; gives the parameters that its output depends on."""
         ids = torch.zeros(1, min(16, longest_sequence(self.model.config)), dtype=torch.int32)
         try:
-            hidden = self._hidden(ids, None, torch.tensor([1]))
+            hidden = self.hidden(ids, None, torch.tensor([1]))
         except Exception as error:
             raise _unfit(self.model, first_line(error)) from None
         if hidden.shape != (1, (width := self.model.get_output_embeddings().in_features)):
@@ -221,7 +221,7 @@ class DistilledStudent(nn.Module):
             layer.compile(dynamic=True)
         self._compiled = True
 
-    def _hidden(
+    def hidden(
         self, input_ids_BL: torch.Tensor, attention_mask_BL: torch.Tensor | None, rows_M: torch.Tensor
     ) -> torch.Tensor:
         """[M, H]: what the vocabulary projection is applied to, at the masked positions."""
@@ -241,7 +241,7 @@ class DistilledStudent(nn.Module):
     ) -> Losses:
         """The batch's summed losses (`trainer.loss.sparse`)."""
         is_masked = self._masks_always or batch.tokens < batch.input_ids_BL.numel()
-        hidden_MH = self._hidden(batch.input_ids_BL, batch.attention_mask_BL if is_masked else None, batch.rows_M)
+        hidden_MH = self.hidden(batch.input_ids_BL, batch.attention_mask_BL if is_masked else None, batch.rows_M)
         projection = self.model.get_output_embeddings()
         bias_V = projection.bias
         return distillation_loss(
