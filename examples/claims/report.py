@@ -2,60 +2,18 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 from statistics import mean
 
-import numpy as np
-
 from examples.claims.corpora import TREEBANKS
+from examples.claims.evaluated import Claim, Evaluated
 from examples.claims.plan import GROUPS, SEVERAL, STEPS, STUDENTS, VARIANTS, ablations, pair, pairs, plan
 from examples.claims.runs import TEACHER_STEPS
+from examples.claims.transfer import transfer_claims, transfer_table
 from examples.schedule import seconds_of
 from schemas.storage import write_bytes
 from schemas.tables import format_table
 from trainer.evaluation.statistics import paired
-from trainer.evaluation.tasks.task import Ratio
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One claim. `shown` is None where it could not be tried."""
-
-    text: str
-    asked: str
-    measured: str
-    shown: bool | None
-
-
-class Evaluated:
-    """What an evaluation found, by task, model and language."""
-
-    def __init__(self, root: Path, name: str):
-        self._folder = root / "evaluation" / name
-        report = json.loads((self._folder / "report.json").read_text())
-        self._results = report["results"]
-        self.encoder_parameters = {cost["model"]: cost["encoder_parameters"] for cost in report["costs"]}
-
-    def result(self, task: str, metric: str, model: str, language: str, trained_on: str | None = None) -> dict:
-        """One result, with its interval."""
-        for result in self._results:
-            key = (result["task"], result["metric"], result["model"], result["language"], result["trained_on"])
-            if key == (task, metric, model, language, trained_on):
-                return result
-        raise KeyError(f"{task} {metric} of {model} in {language}, trained on {trained_on}")
-
-    def bits(self, model: str, language: str) -> Ratio:
-        """Bits and characters of each record."""
-        path = self._folder / "scores" / "likelihood" / model / f"{language}.json"
-        (scores,) = json.loads(path.read_text())["scores"]
-        ratio = scores["ratios"]["bits_per_character"]
-        return Ratio(np.array(ratio["numerators"]), np.array(ratio["denominators"]))
-
-    def value(self, task: str, metric: str, model: str, language: str, trained_on: str | None = None) -> float:
-        """One figure."""
-        return self.result(task, metric, model, language, trained_on)["value"]
 
 
 def write_claims(root: Path, has_tags: bool) -> None:
@@ -67,7 +25,11 @@ def write_claims(root: Path, has_tags: bool) -> None:
         parts += [f"## Teachers of {group} languages", "", *_group_table(evaluated, group), ""]
         claims += _quality(evaluated, group, has_tags)
         claims += _steps(root, group)
-    claims += _transfer(root) if has_tags else [Claim("5: transfer of tags", "", "no annotations here", None)]
+    if has_tags:
+        parts += ["## Tags of one language, tested in another", "", *transfer_table(root), ""]
+        claims += transfer_claims(root)
+    else:
+        claims.append(Claim("5: transfer of tags", "", "no annotations here", None))
     parts += ["## Two multilingual teachers and a specialised one", ""]
     claims += _several(root, parts)
     parts += ["", "## Students that differ in one language's teacher", ""]
@@ -200,48 +162,6 @@ def _curve(run: Path) -> list[tuple[int, float]]:
 def _first(curve: Iterable[tuple[int, float]], loss: float) -> int | None:
     """The first step of a curve with such a loss or a lower one."""
     return next((step for step, value in curve if value <= loss), None)
-
-
-def _transfer(root: Path) -> list[Claim]:
-    """Claim 5: tags learned in one language, tested in another."""
-    claims = []
-    for title, evaluation, student, languages in (
-        ("related: the start student", "related", "start", ["es", "fr"]),
-        ("several teachers: the student", "transfer", "student", list(SEVERAL)),
-    ):
-        evaluated = Evaluated(root, evaluation)
-        crossings = list(permutations(languages, 2))
-        of_student = [evaluated.value("tagging", "accuracy", student, target, source) for source, target in crossings]
-        of_teacher = [evaluated.value("tagging", "accuracy", source, target, source) for source, target in crossings]
-        claims.append(
-            Claim(
-                f"5, {title} with tags of one language, tested in another",
-                "ahead of each monolingual teacher",
-                ", ".join(
-                    f"{source}→{target} {ours:.3f} / {theirs:.3f}"
-                    for (source, target), ours, theirs in zip(crossings, of_student, of_teacher, strict=True)
-                ),
-                all(ours > theirs for ours, theirs in zip(of_student, of_teacher, strict=True)),
-            )
-        )
-
-    # Of the student of all three languages.
-    def share(source: str, target: str) -> float:
-        crossed = evaluated.value("tagging", "accuracy", "student", target, source)
-        return crossed / evaluated.value("tagging", "accuracy", "student", target, target)
-
-    shares = {crossing: share(*crossing) for crossing in crossings}
-    related = mean(value for crossing, value in shares.items() if "en" not in crossing)
-    other = mean(value for crossing, value in shares.items() if "en" in crossing)
-    claims.append(
-        Claim(
-            "5: tagging crosses between Spanish and French better than between either and English (one student)",
-            "a larger share of the accuracy that training in the tested language gives",
-            f"{related:.3f} beside {other:.3f}",
-            related > other,
-        )
-    )
-    return claims
 
 
 def _several(root: Path, parts: list[str]) -> list[Claim]:

@@ -9,12 +9,14 @@ import pytest
 from examples.claims import methods
 from examples.claims.corpora import read_interface
 from examples.claims.plan import ablations, pairs, plan
+from examples.claims.transfer import lookup_accuracy
 from examples.demo.__main__ import steps as demo_steps
 from examples.schedule import Step
 from pipeline.config import PipelineConfig
 from schemas.config import load_config
 from trainer.config import TrainerConfig
 from trainer.evaluation.config import EvaluationConfig
+from trainer.evaluation.formats.labelled_words import Sentence
 
 MODELS = {"pipeline": PipelineConfig, "trainer": TrainerConfig, "trainer.evaluation": EvaluationConfig}
 
@@ -46,6 +48,17 @@ def test_the_methods(tmp_path, monkeypatch):
     done = [Step(name, ("-c", "")) for name in ("en", "zh", "tl")]
     check([*runs.steps, *done])
     assert {f"{name}-{seed}" for name in names for seed in methods.SEEDS} <= {step.name for step in runs.steps}
+
+
+def test_looking_tags_up():
+    """A known word has its own commonest tag, another one the commonest of all."""
+
+    def sentence(*words: str) -> Sentence:
+        pairs = [word.split("/") for word in words]
+        return Sentence([word for word, _ in pairs], [tag for _, tag in pairs], "f", [0] * len(pairs))
+
+    train = [sentence("a/DET", "a/DET", "a/NOUN", "b/NOUN", "c/NOUN")]
+    assert lookup_accuracy(train, [sentence("a/DET", "b/VERB", "new/NOUN", "new/DET")]) == 2 / 4
 
 
 def test_texts_of_an_interface(tmp_path):

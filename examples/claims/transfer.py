@@ -1,0 +1,100 @@
+"""Claim 5: models that are fine-tuned on one language's tags, tested in another language."""
+
+from collections import Counter, defaultdict
+from itertools import permutations
+from pathlib import Path
+from statistics import mean
+
+from examples.claims.corpora import TREEBANKS
+from examples.claims.evaluated import Claim, Evaluated
+from examples.claims.plan import GROUPS, SEVERAL, STUDENTS
+from schemas.tables import format_table
+from trainer.evaluation.formats.labelled_words import Sentence, read_sentences
+
+RELATED = [language for language in GROUPS["related"] if language in TREEBANKS]
+
+
+def transfer_claims(root: Path) -> list[Claim]:
+    """Students beside the monolingual teachers, and related languages beside the others."""
+    related, several = Evaluated(root, "related"), Evaluated(root, "transfer")
+    claims = [
+        _ahead("related: the start student", related, "start", RELATED),
+        _ahead("related: the random student", related, "random", RELATED),
+        _ahead("several teachers: the student", several, "student", list(SEVERAL)),
+    ]
+
+    def share(source: str, target: str) -> float:
+        return _accuracy(several, "student", source, target) / _accuracy(several, "student", target, target)
+
+    shares = {crossing: share(*crossing) for crossing in permutations(SEVERAL, 2)}
+    near = mean(value for crossing, value in shares.items() if "en" not in crossing)
+    far = mean(value for crossing, value in shares.items() if "en" in crossing)
+    claims.append(
+        Claim(
+            "5: tagging crosses between Spanish and French better than between either and English (one student)",
+            "a larger share of the accuracy that training in the tested language gives",
+            f"{near:.3f} beside {far:.3f}",
+            near > far,
+        )
+    )
+    return claims
+
+
+def transfer_table(root: Path) -> list[str]:
+    """The accuracy of all models, and of looking words up."""
+    related, several = Evaluated(root, "related"), Evaluated(root, "transfer")
+    words = {
+        (language, split): read_sentences([str(root / "labels" / language / f"tags-{split}.tsv")])
+        for language in SEVERAL
+        for split in ("train", "test")
+    }
+    rows = []
+    for source, target in permutations(SEVERAL, 2):
+        is_related = {source, target} <= set(RELATED)
+        accuracies = [_accuracy(related, name, source, target) if is_related else None for name in STUDENTS]
+        accuracies += [_accuracy(several, name, source, target) for name in ("student", source)]
+        accuracies.append(lookup_accuracy(words[source, "train"], words[target, "test"]))
+        rows.append([f"{source}→{target}", *("-" if value is None else f"{value:.3f}" for value in accuracies)])
+    heads = ["start", "random", "MLM start", "MLM random", "several teachers", "teacher", "lookup"]
+    return [
+        format_table(["tags", *heads], rows, is_markdown=True),
+        "",
+        "*several teachers*: the student of overlapping teachers. *teacher*: of the language of the tags. *lookup*: no model; "
+        "a word has the tag that it most often has where it was trained, another word the commonest tag there.",
+    ]
+
+
+def lookup_accuracy(train: list[Sentence], test: list[Sentence]) -> float:
+    """The share of words whose tag is the most frequent one of the same word in `train`; of all words for one not there."""
+    of_word: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for sentence in train:
+        for word, tag in zip(sentence.words, sentence.labels, strict=True):
+            of_word[word][tag] += 1
+    of_all = sum(of_word.values(), Counter[str]())
+    guesses = [
+        (of_word.get(word, of_all).most_common(1)[0][0], tag)
+        for sentence in test
+        for word, tag in zip(sentence.words, sentence.labels, strict=True)
+    ]
+    return mean(guess == tag for guess, tag in guesses)
+
+
+def _ahead(title: str, evaluated: Evaluated, student: str, languages: list[str]) -> Claim:
+    crossings = list(permutations(languages, 2))
+    compared = [
+        (_accuracy(evaluated, student, source, target), _accuracy(evaluated, source, source, target))
+        for source, target in crossings
+    ]
+    return Claim(
+        f"5, {title} with tags of one language, tested in another",
+        "ahead of each monolingual teacher",
+        ", ".join(
+            f"{source}→{target} {ours:.3f} / {theirs:.3f}"
+            for (source, target), (ours, theirs) in zip(crossings, compared, strict=True)
+        ),
+        all(ours > theirs for ours, theirs in compared),
+    )
+
+
+def _accuracy(evaluated: Evaluated, model: str, source: str, target: str) -> float:
+    return evaluated.value("tagging", "accuracy", model, target, source)
