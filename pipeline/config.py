@@ -81,8 +81,8 @@ class TeacherConfig(Config):
     device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
     torch_compile: bool = Field(
         False,
-        description="torch.compile for the pass over the model's logits, which then reads them once; it needs a C compiler, "
-        "on a CPU one of C++",
+        description="torch.compile for the pass over the logits, which then reads them once; it needs a C compiler, on a CPU "
+        "one of C++. What is compiled may round differently in another process on a GPU, so the same bytes are not promised",
     )
 
     min_ram: Unrecorded[str | None] = Field(

@@ -55,7 +55,7 @@ def main() -> None:
     print(f"training: steps of {tokens:,} tokens, V {options.vocabulary:,}")
     print(_table(figures, tokens, best))
     loss = 1 - figures["encoder alone"].seconds / figures["ours"].seconds
-    print(f"\nthe loss takes {loss:.0%} of our step\n{GOALS}")
+    print(f"\nthe loss takes {loss:.0%} of our step, not compiled\n{GOALS}")
 
 
 def _measure(ways: dict, counted: str, device: torch.device, repeats: int) -> dict[str, Figures]:

@@ -1,6 +1,7 @@
 """Claim 5: models that are fine-tuned on one language's tags, tested in another language."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from statistics import mean
@@ -67,16 +68,15 @@ def transfer_table(root: Path) -> list[str]:
 def lookup_accuracy(train: list[Sentence], test: list[Sentence]) -> float:
     """The share of words whose tag is the most frequent one of the same word in `train`; of all words for one not there."""
     of_word: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    for sentence in train:
-        for word, tag in zip(sentence.words, sentence.labels, strict=True):
-            of_word[word][tag] += 1
+    for word, tag in _tagged(train):
+        of_word[word][tag] += 1
     of_all = sum(of_word.values(), Counter[str]())
-    guesses = [
-        (of_word.get(word, of_all).most_common(1)[0][0], tag)
-        for sentence in test
-        for word, tag in zip(sentence.words, sentence.labels, strict=True)
-    ]
-    return mean(guess == tag for guess, tag in guesses)
+    return mean(of_word.get(word, of_all).most_common(1)[0][0] == tag for word, tag in _tagged(test))
+
+
+def _tagged(sentences: list[Sentence]) -> Iterator[tuple[str, str]]:
+    for sentence in sentences:
+        yield from ((word, tag) for word, tag in zip(sentence.words, sentence.labels, strict=True) if tag is not None)
 
 
 def _ahead(title: str, evaluated: Evaluated, student: str, languages: list[str]) -> Claim:

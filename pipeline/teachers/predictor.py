@@ -23,7 +23,7 @@ from pipeline.teachers.mixture import Mixture
 from pipeline.teachers.model import longest_exact_sequence
 from pipeline.teachers.tail import sample_tail
 from pipeline.teachers.tokenizer import TeacherTokenizer
-from pipeline.teachers.top_k import normalizer_and_top_k
+from pipeline.teachers.top_k import TopK
 from schemas.compilers import check_compiler
 from schemas.errors import UserError, first_line
 from schemas.precision import TEACHER_INSTRUCTIONS
@@ -94,7 +94,6 @@ class Predictor:
         self.dtype = choose_dtype(config.dtype, device)
         self._device = device
         self._device_kind = "cpu" if device.type == "cpu" else "other"
-        self._compiled = config.torch_compile
         self._top_k = top_k
         self._pad = tokenizer.pad_id
         # As Modules, because the type of PreTrainedModel.to is lost in its decorator.
@@ -120,7 +119,8 @@ class Predictor:
         # never among the top-k, nor drawn from the tail. So their mass, which a trained model makes tiny, is part of the
         # tail's, and the samples hand it to the tail's tokens in proportion to their probabilities.
         tokens = np.fromiter(tokenizer.tokens, np.int64)
-        self._nameless = torch.from_numpy(np.setdiff1d(np.arange(self._forward.vocabulary), tokens)).to(device)
+        nameless = torch.from_numpy(np.setdiff1d(np.arange(self._forward.vocabulary), tokens)).to(device)
+        self._most_probable = TopK(top_k, nameless, config.torch_compile)
 
     def _warn(self, where: str) -> None:
         """Warns where the model cannot be run in the cheapest way."""
@@ -229,7 +229,7 @@ class Predictor:
         logits_MV = self._forward.logits(ids_BL, attention_mask_BL, rows_M)
         labels_M = torch.from_numpy(labels_M.astype(np.int64)).to(self._device)
         label_M = logits_MV.gather(1, labels_M[:, None])[:, 0].float()
-        normalizer_M, top_MK, ids_MK = normalizer_and_top_k(logits_MV, self._top_k, self._nameless, self._compiled)
+        normalizer_M, top_MK, ids_MK = self._most_probable(logits_MV)
         label_M -= normalizer_M
         logprobs_MK = top_MK.float() - normalizer_M[:, None]
         tail_ids_MS = ids_MK[:, :0]

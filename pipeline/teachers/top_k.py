@@ -21,22 +21,35 @@ def log_normalizer(logits_MV: torch.Tensor) -> torch.Tensor:
     return _pass(logits_MV, compiled=False)[0]
 
 
-def normalizer_and_top_k(
-    logits_MV: torch.Tensor, k: int, outside: torch.Tensor, compiled: bool = False
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The log normalizer, float32 [M]; the K largest logits of each row, descending; and their int64 ids, both [M, K].
+class TopK:
+    """The K most probable tokens and the normaliser.
 
     Args:
-      outside: int64, ids that count in the normaliser but are not among the top-k. Their logits are set to -inf.
+      outside: int64, ids that count in the normaliser but are not among the top-k.
       compiled: makes one kernel of the pass by torch.compile, which reads the logits once. The sums are added up in
         another order.
     """
-    normalizer_M, largest_MB = _pass(logits_MV, compiled)
-    if len(outside):
-        logits_MV[:, outside] = -torch.inf
-        changed = (outside[outside < largest_MB.shape[1] * _BLOCK] // _BLOCK).unique()
-        largest_MB[:, changed] = _blocks(logits_MV)[:, changed].amax(-1)
-    return normalizer_M, *_top_k(logits_MV, largest_MB, k)
+
+    def __init__(self, k: int, outside: torch.Tensor, compiled: bool = False):
+        self._k = k
+        self._outside = outside
+        # Here and not at each call, which would wait for the device.
+        self._blocks_outside = (outside // _BLOCK).unique()
+        self._compiled = compiled
+
+    def __call__(self, logits_MV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The log normalizer, float32 [M]; the K largest logits of each row, descending; their int64 ids: both [M, K].
+
+        Sets the logits outside to -inf.
+        """
+        normalizer_M, largest_MB = _pass(logits_MV, self._compiled)
+        if len(self._outside):
+            logits_MV[:, self._outside] = -torch.inf
+            # The last ids may lie behind the last block.
+            changed = self._blocks_outside.clamp(max=largest_MB.shape[1] - 1)
+            if largest_MB.shape[1]:
+                largest_MB[:, changed] = _blocks(logits_MV)[:, changed].amax(-1)
+        return normalizer_M, *_top_k(logits_MV, largest_MB, self._k)
 
 
 def _blocks(logits_MV: torch.Tensor) -> torch.Tensor:
@@ -48,26 +61,27 @@ def _blocks(logits_MV: torch.Tensor) -> torch.Tensor:
 def _pass(logits_MV: torch.Tensor, compiled: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """(the log normalizer, float32 [M]; the largest logit of each block [M, B])."""
     chunk = _CHUNK["cpu" if logits_MV.device.type == "cpu" else "other"]
-    summarize = _as_one_kernel() if compiled else _summarize
+    summarize = _compiled_summarize() if compiled else _summarize
     normalizers, largest = [], []
     for part_CV in logits_MV.split(max(1, chunk // logits_MV.shape[1])):
-        largest_CB, log_sums_CB = summarize(_blocks(part_CV))
+        largest_CB, log_sums_CB = summarize(part_CV)
         rest_CR = part_CV[:, largest_CB.shape[1] * _BLOCK :].float()
         normalizers.append(torch.cat([log_sums_CB, rest_CR], 1).logsumexp(1))
         largest.append(largest_CB)
     return torch.cat(normalizers), torch.cat(largest)
 
 
-def _summarize(logits_CBW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def _summarize(logits_CV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(the largest logit, the log of the sum of exponentials in float32) of each block."""
-    largest_CB = logits_CBW.amax(-1)
+    blocks_CBW = _blocks(logits_CV)
+    largest_CB = blocks_CBW.amax(-1)
     # A block may hold nothing but -inf.
     shift_CB = largest_CB.float().clamp(min=torch.finfo(torch.float32).min)
-    return largest_CB, (logits_CBW.float() - shift_CB[..., None]).exp_().sum(-1).log_().add_(shift_CB)
+    return largest_CB, (blocks_CBW - shift_CB[..., None]).exp_().sum(-1).log_().add_(shift_CB)
 
 
 @cache
-def _as_one_kernel():
+def _compiled_summarize():
     return torch.compile(_summarize, dynamic=True)
 
 

@@ -12,7 +12,7 @@ g_J = dL/ds_J and g_a = dL/da, and replaces the chunk's logits z by their gradie
     p_v = exp(s_v),  w_v = da/ds_v = [v in O] exp(s_v / u - a) / u
 
 So there are two passes over a chunk: one for the normalisers, one for the gradient. Peak memory is one [C, V] chunk in the
-dtype of the matrix products, and the gradients. On a CPU it takes less time than the dense computation
+dtype of the matrix products, what a pass holds of a few rows, and the gradients. On a CPU it takes less time than the dense computation
 (`python -m benchmarks.loss`).
 """
 
@@ -88,7 +88,7 @@ def distillation_loss(
       ownership: normalises the student over its teacher's tokens in kd. mlm is always over the whole merged vocabulary,
         over which the finished student predicts.
       tail_ids_MS: integers, merged ids of the samples of the tail, which `sampled` needs; -1 for one outside the vocabulary.
-      compiled: makes one kernel of each pass over the logits by torch.compile, which moves much less memory on a GPU. The
+      compiled: makes kernels of the passes over the logits by torch.compile, which move much less memory on a GPU. The
         sums are added up in another order.
 
     Under autocast the matrix products run in its dtype and their results are kept in it; the rest is float32. Otherwise
@@ -141,10 +141,12 @@ class _ChunkedLoss(torch.autograd.Function):
             most = _CHUNK_LOGITS["cpu" if device == "cpu" else "other"]
             chunk = max(1, min(len(hidden_MH), most // len(weight_VH)))
             # Allocated once: fresh memory for every chunk would take as long as filling it.
-            buffer_CV = hidden_MH.new_empty((chunk, len(weight_VH)), dtype=compute_dtype)
+            # Rows begin at multiples of 64 numbers, because matrix products of a GPU need more time elsewhere.
+            width = -(-len(weight_VH) // 64) * 64
+            buffer_CV = hidden_MH.new_empty((chunk, width), dtype=compute_dtype)[:, : len(weight_VH)]
             owned_TV = None if ownership is None else ownership.owned_TV
             teacher_M = torch.zeros_like(labels_M) if ownership is None else ownership.teacher_M
-            passes = Passes(bias, 1 / objective.student_temperature, owned_TV, compiled)
+            passes = Passes(bias, objective.student_temperature, owned_TV, compiled)
             parts = []
             for part in _slices(len(hidden_MH), chunk):
                 rows_CH, columns_CJ = hidden_MH[part].to(compute_dtype), columns_MJ[part]
@@ -175,8 +177,8 @@ class _ChunkedLoss(torch.autograd.Function):
                     products_CV, teacher_M[part], columns_CJ, grad_student_CJ, log_normaliser_C1, part_C1, grad_part_C1
                 )
                 grad_CV = products_CV
-                grad_bias_V += grad_CV.sum(0, dtype=accum_dtype)
                 for tile in tiles:
+                    grad_bias_V[tile] += grad_CV[:, tile].sum(0, dtype=accum_dtype)
                     _add_product_(grad_hidden_MH[part], grad_CV[:, tile], weight_VH[tile].to(compute_dtype))
                     _add_product_(grad_weight_VH[tile], grad_CV[:, tile].T, rows_CH)
         mlm_M, kd_M, kl_M, correct_M, agrees_M = (torch.cat(column) for column in zip(*parts, strict=True))
@@ -203,7 +205,7 @@ def _add_product_(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) 
     """total += left @ right, added up in the dtype of the total; without a copy of the product where torch can do that."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
-    elif left.device.type == "cuda":
+    elif left.device.type == "cuda" and total.dtype == torch.float32:
         torch.addmm(total, left, right, out_dtype=total.dtype, out=total)
     else:
         total += left @ right

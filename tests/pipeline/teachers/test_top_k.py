@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from pipeline.teachers.top_k import log_normalizer, normalizer_and_top_k
+from pipeline.teachers.top_k import TopK, log_normalizer
 from tests.support.training import NEEDS_COMPILER
 
 NOTHING = torch.empty(0, dtype=torch.int64)
@@ -19,7 +19,7 @@ def assert_torchs_own(logits: torch.Tensor, outside: torch.Tensor = NOTHING, com
     exact = logits.double().logsumexp(-1)
     inside = logits.clone()
     inside[:, outside] = -torch.inf
-    normalizer, values, ids = normalizer_and_top_k(logits, 8, outside, compiled)
+    normalizer, values, ids = TopK(8, outside, compiled)(logits)
     torch.testing.assert_close(normalizer.double(), exact, rtol=0, atol=2e-6 * float(exact.abs().max()))
     assert torch.equal(values, inside.topk(8).values)
     assert torch.equal(inside.gather(1, ids), values) and all(len(set(row)) == 8 for row in ids.tolist())
@@ -29,7 +29,7 @@ def assert_torchs_own(logits: torch.Tensor, outside: torch.Tensor = NOTHING, com
 @pytest.mark.parametrize(("rows", "vocabulary"), [(1, 9), (3, 1000), (7, 5003), (2, 700_001)])
 def test_top_k_and_normalizer_are_torchs_own(rows, vocabulary, dtype):
     logits = random_logits(rows, vocabulary, dtype)
-    assert torch.equal(log_normalizer(logits), normalizer_and_top_k(logits.clone(), 8, NOTHING)[0])
+    assert torch.equal(log_normalizer(logits), TopK(8, NOTHING)(logits.clone())[0])
     below = logits.clone()
     below[0, 3] = -torch.inf
     assert_torchs_own(logits)
@@ -56,7 +56,7 @@ def test_logits_that_are_never_predicted(lowest):
 def test_what_is_not_finite_shows_in_the_normalizer(fault):
     logits = random_logits(2, 5003, torch.float32)
     logits[1, 700] = fault
-    assert normalizer_and_top_k(logits, 8, NOTHING)[0].isfinite().tolist() == [True, False]
+    assert TopK(8, NOTHING)(logits)[0].isfinite().tolist() == [True, False]
 
 
 @pytest.mark.heavy
