@@ -40,7 +40,7 @@ CAPTURES = {
 RANDOM = (
     "student.encoder_from=null",
     "student.embeddings_from_teachers=false",
-    "stages=[{until: 0.5, predictions: demo/predictions-short}, {}]",
+    "stages=[{until: 0.3, predictions: demo/predictions-short}, {}]",
     # With larger steps it stays on word frequencies.
     "optimizer.learning_rate=1.0e-3",
 )

@@ -35,7 +35,7 @@ def write_report(root: Path) -> None:
             "",
             "Masked tokens of held-out books: accuracy of the first guess, and mean negative log-likelihood in nats. The",
             "*student* starts from its teachers, *random start* is the paper's way. *MLM-only* students see no predictions of",
-            "teachers. *Teacher further* is the teacher trained on, for as many steps as the student.",
+            "teachers. *Teacher further* is the teacher trained on, for as many steps as the student takes in its language.",
             "",
             *_table(root),
             "",
