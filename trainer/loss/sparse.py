@@ -140,8 +140,8 @@ class _ChunkedLoss(torch.autograd.Function):
             grad_bias_V = torch.zeros_like(bias) if with_gradient else None
             most = _CHUNK_LOGITS["cpu" if device == "cpu" else "other"]
             chunk = max(1, min(len(hidden_MH), most // len(weight_VH)))
-            # Allocated once: fresh memory for every chunk would take as long as filling it.
-            # Rows begin at multiples of 64 numbers, because matrix products of a GPU need more time elsewhere.
+            # Allocated once: fresh memory for every chunk would take as long as filling it. Rows begin at multiples of 64
+            # numbers, because a GPU's matrix products are slower on rows that are not aligned.
             width = -(-len(weight_VH) // 64) * 64
             buffer_CV = hidden_MH.new_empty((chunk, width), dtype=compute_dtype)[:, : len(weight_VH)]
             owned_TV = None if ownership is None else ownership.owned_TV
@@ -171,8 +171,9 @@ class _ChunkedLoss(torch.autograd.Function):
                 if not with_gradient:
                     continue
 
-                grads = torch.autograd.grad(total, [student_CJ, part_C1], materialize_grads=True)
-                grad_student_CJ, grad_part_C1 = grads
+                grad_student_CJ, grad_part_C1 = torch.autograd.grad(
+                    total, [student_CJ, part_C1], materialize_grads=True
+                )
                 passes.gradient_(
                     products_CV, teacher_M[part], columns_CJ, grad_student_CJ, log_normaliser_C1, part_C1, grad_part_C1
                 )
