@@ -19,7 +19,8 @@ ROOT = Path("claims")
 SHARED = Path("../shared/data")
 SEEDS = (0, 1, 2)
 STEPS = 400
-CHAPTERS = 400
+# Of a language: more than the steps read, and less than a third of that.
+CHAPTERS, FEW_CHAPTERS = 400, 40
 # Paragraphs of the Python documentation, shorter than chapters.
 PARAGRAPHS = 8000
 SHARED_TEACHERS = {"es": "es-unigram", "fr": "fr-bpe", "en": "en-wordpiece"}
@@ -30,6 +31,10 @@ def main() -> None:
     """Runs what is missing and writes `claims/methods.md`."""
     parts = ["# What each addition brings", ""]
     tables = {"The claims' unrelated languages": unrelated()}
+    tables |= {
+        f"Several teachers of English and of French, {records} chapters a language": several(records)
+        for records in (CHAPTERS, FEW_CHAPTERS)
+    }
     if SHARED.is_dir():
         tables["English, Spanish and French documentation"] = documentation()
     else:
@@ -60,6 +65,36 @@ def unrelated() -> tuple[Runs, list[str]]:
     runs.capture("methods-mixture", teachers, max_records=CHAPTERS, mixed_with=mixed)
     base = {"student": from_teachers(languages[0]), "distillation": DISTILLATION | {"tail": "bucket"}}
     names.append(_students(runs, "methods-mixture", "methods-mixture", base))
+    return runs, names
+
+
+def several(records: int) -> tuple[Runs, list[str]]:
+    """The students of the claims' overlapping teachers, and their names without seeds.
+
+    English and French have two teachers each, of different vocabularies: the better one alone, both with half of the text
+    each, and both with all of it. The held-out text is that of the better ones.
+    """
+    runs = Runs(ROOT)
+    ways: dict[str, dict[str, list[str] | dict[str, float]]] = {
+        "best": {"en": ["en"], "fr": ["multi-fr-en"], "es": ["multi-es-fr-en"]},
+        "halves": {
+            "en": {"en": 0.5, "multi-fr-en": 0.5},
+            "fr": {"multi-fr-en": 0.5, "multi-es-fr-en": 0.5},
+            "es": ["multi-es-fr-en"],
+        },
+        "all": {"en": ["en", "multi-fr-en"], "fr": ["multi-fr-en", "multi-es-fr-en"], "es": ["multi-es-fr-en"]},
+    }
+    heldout = f"methods-{records}-best"
+    names = []
+    for way, teachers in ways.items():
+        capture = f"methods-{records}-{way}"
+        runs.capture(capture, teachers, max_records=records)
+        settings = {
+            "student": from_teachers("multi-es-fr-en"),
+            "heldout": f"{ROOT}/heldout/{heldout}",
+            "needs": (f"heldout-{heldout}",),
+        }
+        names.append(_students(runs, capture, capture, settings))
     return runs, names
 
 
@@ -108,7 +143,7 @@ def _methods(
         "base": base,
         "sampled-tail": base | {"distillation": DISTILLATION},
         **{name.replace("_", "-"): base | {"student": student | {"token_alignment": name}} for name in alignments},
-        "falling-rate": base | {"stages": falling, "further": tuple(by_rate.values())},
+        "falling-rate": base | {"stages": falling, "needs": tuple(f"long-{name}" for name in by_rate.values())},
         "falling-alpha": base
         | {"stages": [{"until": 0.5, "alpha": 0.7}, {"until": 0.8, "alpha": 0.5}, {"alpha": 0.3}]},
         "annealing": base | {"distillation": base["distillation"] | {"kd_weight": 0.8, "final_kd_weight": 0.2}},

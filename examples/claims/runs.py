@@ -5,6 +5,7 @@ on short ones a model of this size learns to use the context after a few hundred
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -107,12 +108,16 @@ class Runs:
         return self._add(f"{name}-{step}", arguments, name)
 
     def capture(
-        self, name: str, teachers: dict[str, list[str]], kinds: tuple[str, ...] = ("long",), **settings: Any
+        self,
+        name: str,
+        teachers: Mapping[str, list[str] | dict[str, float]],
+        kinds: tuple[str, ...] = ("long",),
+        **settings: Any,
     ) -> None:
         """Captures predictions on training and held-out text: `root/predictions/<name>-<kind>`, `root/heldout/<name>`.
 
         Args:
-          teachers: of each language.
+          teachers: of each language, with their shares of its text where each does not read all of it.
           kinds: of `LENGTHS`.
           settings: of the pipeline; `max_records` of each language and `mixed_with` by teacher.
         """
@@ -122,7 +127,11 @@ class Runs:
             "teachers": {
                 teacher: {
                     "model": self._path(f"teachers/{teacher}"),
-                    "languages": [language for language, of_language in teachers.items() if teacher in of_language],
+                    "languages": {
+                        language: of_language[teacher] if isinstance(of_language, dict) else "all"
+                        for language, of_language in teachers.items()
+                        if teacher in of_language
+                    },
                     "mixed_with": mixed_with.get(teacher, []),
                 }
                 for teacher in names
@@ -151,14 +160,14 @@ class Runs:
         steps: int,
         student: dict[str, Any],
         both_lengths: bool = False,
-        further: tuple[str, ...] = (),
+        needs: tuple[str, ...] = (),
         **settings: Any,
     ) -> str:
         """Trains a student on a capture: `root/students/<name>`.
 
         Args:
           student: the section of its configuration.
-          further: captures that stages read.
+          needs: further steps whose files it reads.
           settings: replace whole sections of the configuration.
         """
         rate = TRAINED_RATE if "encoder_from" in student else RANDOM_RATE
@@ -167,8 +176,7 @@ class Runs:
         config["student"] = student
         config |= {"heldout": self._path(f"heldout/{capture}"), "eval_steps": 150, "distillation": DISTILLATION}
         kinds = (*(LENGTHS if both_lengths else ("long",)), "heldout")
-        needs = [f"{kind}-{capture}" for kind in kinds] + [f"long-{other}" for other in further]
-        return self._command("trainer", name, config | settings, *needs)
+        return self._command("trainer", name, config | settings, *(f"{kind}-{capture}" for kind in kinds), *needs)
 
     def evaluation(self, name: str, models: dict[str, dict[str, Any]], **tasks: Any) -> str:
         """Evaluates models, `root/evaluation/<name>`. The models' folders are below `root`."""

@@ -44,10 +44,12 @@ def test_the_demo(tmp_path, monkeypatch):
 
 def test_the_methods(tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "ROOT", tmp_path)
-    runs, names = methods.unrelated()
-    done = [Step(name, ("-c", "")) for name in ("en", "zh", "tl")]
-    check([*runs.steps, *done])
-    assert {f"{name}-{seed}" for name in names for seed in methods.SEEDS} <= {step.name for step in runs.steps}
+    for (runs, names), teachers in (
+        (methods.unrelated(), ("en", "zh", "tl")),
+        (methods.several(40), ("en", "multi-fr-en", "multi-es-fr-en")),
+    ):
+        check([*runs.steps, *(Step(name, ("-c", "")) for name in teachers)])
+        assert {f"{name}-{seed}" for name in names for seed in methods.SEEDS} <= {step.name for step in runs.steps}
 
 
 def test_looking_tags_up():
