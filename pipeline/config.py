@@ -217,6 +217,12 @@ class PipelineConfig(Config):
     max_rejected: Unrecorded[float] = Field(
         0.5, ge=0, le=1, description="the run fails where more than this share of a language's records is rejected"
     )
+    max_failed: Unrecorded[int] = Field(
+        0,
+        ge=0,
+        description="the run fails where more shards than this could not be made; up to so many are left out, and tried again "
+        "when the command is run again",
+    )
     audit_rows: int = Field(
         64,
         ge=0,

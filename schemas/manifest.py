@@ -118,6 +118,7 @@ class LanguageRecord(Record):
     """What became of the text of one language, read by one teacher.
 
     `records` counts the records that were read. Each of them was either used (it is in one or more rows) or rejected.
+    `failed` counts the shards that were left out because they could not be made; their records are not among these.
     `dtypes` are the precisions in which the teacher was run.
     """
 
@@ -127,6 +128,7 @@ class LanguageRecord(Record):
     used: Count
     rejected: dict[str, Count]
     rows: Count
+    failed: Count = 0
     dtypes: list[str] = Field([])
     audit: AuditRecord | None = None
 

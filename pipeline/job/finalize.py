@@ -1,9 +1,8 @@
 """Finishing a run: the manifest, made from the tables of its units."""
 
-import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import RunSpec
 from pipeline.shard.parquet import Receipt
 from pipeline.shard.written import UNIT_SCHEMA, read_unit_table
-from pipeline.text.units import FAILED_FOLDER, UNITS_FOLDER, Unit
+from pipeline.text.units import UNITS_FOLDER, Unit
 from schemas import SCHEMA_VERSION
 from schemas.errors import UserError
 from schemas.file_table import FILE_SCHEMA, FileTable
@@ -22,14 +21,17 @@ from schemas.manifest import AuditRecord, LanguageRecord, Manifest, Masking
 from schemas.secrets import without_secrets
 from schemas.storage import join, list_files, read_bytes, remove_file
 
-_SHOWN = 3
-
 
 @dataclass(frozen=True)
 class Finished:
-    """The tables of units that are done, in the order of the units."""
+    """The tables of units that are done, in the order of the units.
+
+    Attributes:
+      failed: of units that are taken without some of their shards, how many these are.
+    """
 
     tables: dict[Unit, pa.Table]
+    failed: Mapping[Unit, int] = field(default_factory=dict)
 
     @cached_property
     def table(self) -> pa.Table:
@@ -67,43 +69,23 @@ def read_finished(output: str, units: Iterable[Unit], present: dict[str, int]) -
 
     with ThreadPoolExecutor() as pool:
         found = dict(pool.map(read, [unit for unit in units if unit.path in present]))
-    return Finished({unit: table for unit, table in found.items() if table is not None and _is_there(table, present)})
+    return Finished({unit: table for unit, table in found.items() if table is not None and is_there(table, present)})
 
 
 def remove_unfinished(output: str, units: Iterable[Unit], finished: Finished, present: dict[str, int]) -> list[Unit]:
     """The units that are to be done, whose tables, if some of their files are lost, and notes of failures are removed."""
     missing = [unit for unit in units if unit not in finished.tables]
     for unit in missing:
-        for path in (unit.path, unit.failed_path):
+        for path in (unit.path, unit.failed_path, unit.kept_path):
             if path in present:
                 remove_file(join(output, path))
     return missing
 
 
-def _is_there(table: pa.Table, present: dict[str, int]) -> bool:
+def is_there(table: pa.Table, present: dict[str, int]) -> bool:
+    """Whether all shards of a table are there as they were written."""
     sizes = [present.get(path) for path in table["path"].to_pylist()]
     return sizes == table["size"].to_pylist()
-
-
-def check_finished(output: str, units: list[Unit], finished: Finished, present: dict[str, int], mend: str) -> None:
-    """UserError where units are missing: because shards of them failed, or because nobody has worked on them.
-
-    Args:
-      mend: what to do about it.
-    """
-    missing = [unit for unit in units if unit not in finished.tables]
-    if not missing:
-        return
-    failed = [unit for unit in missing if unit.failed_path in present]
-    if not failed:
-        raise UserError(
-            f"{output}: {len(missing):,} of {len(units):,} units of work are not done, the first of them "
-            f"{missing[0].path}; {mend}"
-        )
-    errors = {unit: json.loads(read_bytes(join(output, unit.failed_path))) for unit in failed[:_SHOWN]}
-    more = f"; and in {len(failed) - _SHOWN:,} more units, see {join(output, FAILED_FOLDER)}" * (len(failed) > _SHOWN)
-    listed = "; ".join(dict.fromkeys(message for messages in errors.values() for message in messages[:1]))
-    raise UserError(f"{listed}{more}. What is done is kept: mend this, then {mend}")
 
 
 def make_manifest(config: PipelineConfig, run: RunSpec, finished: Finished) -> Manifest:
@@ -113,7 +95,7 @@ def make_manifest(config: PipelineConfig, run: RunSpec, finished: Finished) -> M
         record
         for name, teacher in config.teachers.items()
         for language in teacher.languages
-        if (record := _language_record(language, name, table, config.tail_samples > 0))
+        if (record := _language_record(language, name, finished, config.tail_samples > 0))
     ]
     for record in languages:
         _check_rejects(record, config)
@@ -145,7 +127,8 @@ def _hub_models(config: PipelineConfig) -> list[str]:
     return [without_secrets(model) for model in models if not Path(model).is_dir()]
 
 
-def _language_record(language: str, teacher: str, table: pa.Table, sampled: bool) -> LanguageRecord:
+def _language_record(language: str, teacher: str, finished: Finished, sampled: bool) -> LanguageRecord:
+    table = finished.table
     of_pair = pc.and_(pc.equal(table["language"], language), pc.equal(table["teacher"], teacher))
     receipts = [Receipt.model_validate_json(receipt) for receipt in table["receipt"].filter(of_pair).to_pylist()]
     reasons = sorted({reason for receipt in receipts for reason in receipt.rejected})
@@ -156,6 +139,7 @@ def _language_record(language: str, teacher: str, table: pa.Table, sampled: bool
         used=sum(receipt.used for receipt in receipts),
         rejected={reason: sum(receipt.rejected.get(reason, 0) for receipt in receipts) for reason in reasons},
         rows=sum(receipt.rows for receipt in receipts),
+        failed=sum(count for unit, count in finished.failed.items() if unit[:2] == (language, teacher)),
         dtypes=sorted({receipt.dtype for receipt in receipts if receipt.dtype}),
         audit=_audit_record(receipts, sampled),
     )

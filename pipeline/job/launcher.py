@@ -15,7 +15,8 @@ from pipeline.engine.tasks import in_threads
 from pipeline.engine.workers import task_runner
 from pipeline.job.beam_job import process
 from pipeline.job.dry_run import Estimate, estimate
-from pipeline.job.finalize import check_finished, list_output, make_manifest, read_finished, remove_unfinished
+from pipeline.job.failures import settle
+from pipeline.job.finalize import list_output, make_manifest, read_finished, remove_unfinished
 from pipeline.job.fingerprint import check_output, claim_output
 from pipeline.job.prepare import Prepared, prepare
 from pipeline.job.progress import run_progress
@@ -104,7 +105,7 @@ def run_part(config: PipelineConfig, number: int, count: int) -> int:
                 pass
         present = list_output(config.output)
         finished = read_finished(config.output, units, present)
-        check_finished(config.output, units, finished, present, "call this part again")
+        settle(config.output, units, finished, present, config.max_failed, "call this part again")
     return len(units)
 
 
@@ -115,7 +116,7 @@ def finish_run(config: PipelineConfig) -> Manifest:
         check_output(config.output, prepared.run)
         units, present = prepared.units, list_output(config.output)
         finished = read_finished(config.output, units, present)
-        check_finished(config.output, units, finished, present, "call all parts, and then --finish")
+        settle(config.output, units, finished, present, config.max_failed, "call all parts, and then --finish")
         begin(config, prepared)
         return finish(config, prepared)
 
@@ -134,8 +135,9 @@ def finish(config: PipelineConfig, prepared: Prepared) -> Manifest:
     """Writes the manifest. UserError where units are missing, or too many records were rejected."""
     present = list_output(config.output)
     finished = read_finished(config.output, prepared.units, present)
-    check_finished(config.output, prepared.units, finished, present, "run the same command again to go on")
-    manifest = make_manifest(config, prepared.run, finished)
+    mend = "run the same command again to go on"
+    complete = settle(config.output, prepared.units, finished, present, config.max_failed, mend)
+    manifest = make_manifest(config, prepared.run, complete)
     write_manifest(config.output, manifest)
     return manifest
 

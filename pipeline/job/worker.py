@@ -1,8 +1,9 @@
 """What a worker process does: the Beam step, and what the threads of a process share."""
 
-import json
+import logging
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Generator, Iterator
 from functools import cached_property, partial
 
 import apache_beam as beam
@@ -10,6 +11,7 @@ from apache_beam.metrics import Metrics
 from apache_beam.utils.shared import Shared
 
 from pipeline.config import PipelineConfig
+from pipeline.job.failures import write_failed
 from pipeline.job.fingerprint import RunSpec
 from pipeline.job.progress import UnitProgress
 from pipeline.shard.parquet import Receipt
@@ -21,7 +23,7 @@ from pipeline.teachers.loading import Teacher, load_teacher
 from pipeline.text.listing import read_corpus
 from pipeline.text.units import TeacherText, Unit
 from schemas.corpus.files import ChangedFileError
-from schemas.errors import ExhaustedError, UserError, naming_exhaustion
+from schemas.errors import ExhaustedError, UserError, first_line, naming_exhaustion
 from schemas.secrets import without_secrets
 from schemas.storage import exists, join, remove_file, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
@@ -29,8 +31,12 @@ from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 METRICS = "mergedistill"
 # While one shard is predicted, the text of another is read and the file of a third is written.
 UNITS_AT_A_TIME = 3
-# A process that sets aside so many shards one after the other has another fault than that of a few texts.
+# Of a shard that fails: a storage may have been out of reach.
+_ATTEMPTS = 2
+# A teacher of whose shards so many fail one after the other has another fault than that of a few texts.
 _MOST_FAILED = 8
+
+_log = logging.getLogger(__name__)
 
 
 class WorkerProcess:
@@ -50,64 +56,89 @@ class WorkerProcess:
         self._threads = threads
         self._teachers = TeacherCache(config.teachers_in_memory)
         self._at_a_time = threading.BoundedSemaphore(UNITS_AT_A_TIME)
-        self._failed_in_a_row = 0
+        self._failed_in_a_row: Counter[str] = Counter()
         self.texts: dict[tuple[str, str], TeacherText] = {}
         self.progress = UnitProgress()
 
     def process(self, unit: Unit) -> Iterator[Receipt]:
         """Writes the files of a unit that are not there, and then its table. Gives the receipt of each new one.
 
-        A shard that fails is set aside, with its error, and the unit has no table.
+        A shard that fails twice is set aside, with its error, and the unit has a note instead of a table. Where shard after
+        shard of a teacher fails, its further units are left undone.
 
         Raises:
-          UserError: shard after shard fails, the teacher is not the one that the run began with, or memory or a disk is
-            used up.
+          UserError: the teacher is not the one that the run began with, or memory or a disk is used up.
         """
         with naming_exhaustion():
             # Where the runner tries a unit again whose end it was not told of.
-            if exists(join(self._config.output, unit.path)):
+            if exists(join(self._config.output, unit.path)) or not self._failures_left(unit.teacher):
                 return
             with self._teachers.use(unit.teacher, self._load) as teacher, self._at_a_time:
                 yield from self._process(unit, teacher)
 
     def _process(self, unit: Unit, teacher: Teacher) -> Iterator[Receipt]:
         processor = ShardProcessor(self._config, teacher, self._run_sha256)
+        there: list[Written] | None = []
+        errors: dict[str, str] = {}
+        for _ in range(_ATTEMPTS):
+            try:
+                there, errors = yield from self._attempt(unit, processor)
+            except ChangedFileError as error:
+                there, errors = None, {_text_of(unit): without_secrets(str(error))}
+            self.progress.forget(unit)
+            if not errors or there is None:
+                break
+        if errors:
+            self._failed_in_a_row[unit.teacher] += len(errors)
+            Metrics.counter(METRICS, f"{unit.language}/failed").inc(len(errors))
+            write_failed(self._config.output, unit, errors, there)
+        else:
+            write_bytes(join(self._config.output, unit.path), unit_table(there or []))
+
+    def _attempt(
+        self, unit: Unit, processor: ShardProcessor
+    ) -> Generator[Receipt, None, tuple[list[Written], dict[str, str]]]:
+        """Makes what is not there of a unit. Gives the shards that are there then, and the errors of the others.
+
+        ChangedFileError where its text is not the one that the run began with; then none of its shards is there.
+        """
         note = partial(self.progress.note, unit, self._config.shard_bytes)
         shards = self._text(unit).shards(unit.number)
         there: list[Written] = []
-        made: list[str] = []
-        errors: list[str] = []
-        is_hopeless = False
-        while not is_hopeless:
-            try:
-                if not (shard := next(shards, None)):
-                    break
-                if not (written := self._find(shard)):
-                    written = processor.process(shard, note)
-                    made.append(shard.path)
-                    self._failed_in_a_row = 0
-                    yield written.receipt
-                self.progress.add(unit, written.receipt, self._config.shard_bytes)
-                there.append(written)
-            except ExhaustedError:
-                raise
-            except UserError as error:
-                errors.append(without_secrets(str(error)))
-                self._failed_in_a_row += 1
-                is_hopeless = self._failed_in_a_row >= _MOST_FAILED
-                if isinstance(error, ChangedFileError):
-                    # Nobody knows whether these are from before the change.
-                    for path in made:
-                        remove_file(join(self._config.output, path))
+        errors: dict[str, str] = {}
+        while len(errors) < self._failures_left(unit.teacher):
             # Not kept while the next one is read.
             shard = None
-        if errors:
-            write_bytes(join(self._config.output, unit.failed_path), json.dumps(errors).encode() + b"\n")
-        else:
-            write_bytes(join(self._config.output, unit.path), unit_table(there))
-        self.progress.forget(unit)
-        if is_hopeless:
-            raise UserError(errors[-1])
+            try:
+                with naming_exhaustion():
+                    if not (shard := next(shards, None)):
+                        break
+                    is_new = not (written := self._find(shard))
+                    written = written or processor.process(shard, note)
+            except ExhaustedError:
+                raise
+            except ChangedFileError:
+                # Nobody knows whether these are from before the change.
+                for one in there:
+                    remove_file(join(self._config.output, one.file.path))
+                raise
+            except Exception as error:  # Whatever goes wrong with one shard, the others can be made.
+                if not isinstance(error, UserError):
+                    _log.exception("a shard of unit %s failed", unit.path)
+                errors[shard.path if shard else _text_of(unit)] = without_secrets(
+                    str(error) if isinstance(error, UserError) else first_line(error)
+                )
+                continue
+            there.append(written)
+            self.progress.add(unit, written.receipt, self._config.shard_bytes)
+            if is_new:
+                self._failed_in_a_row[unit.teacher] = 0
+                yield written.receipt
+        return there, errors
+
+    def _failures_left(self, teacher: str) -> int:
+        """So many more shards of a teacher may fail in a row."""
+        return max(0, max(_MOST_FAILED, self._config.max_failed + 1) - self._failed_in_a_row[teacher])
 
     def _text(self, unit: Unit) -> TeacherText:
         pair = unit.language, unit.teacher
@@ -167,6 +198,11 @@ class PredictUnits(beam.DoFn):
         unit = Unit(*element)
         for receipt in self._worker.process(unit):
             _count(unit.language, receipt)
+
+
+def _text_of(unit: Unit) -> str:
+    """How the text of a unit is called where it cannot be read."""
+    return f"text of unit {unit.number} of {unit.language} for {unit.teacher}"
 
 
 def _count(language: str, receipt: Receipt) -> None:

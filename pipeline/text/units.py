@@ -39,6 +39,11 @@ class Unit(NamedTuple):
         """The file that says which of its shards failed, relative to the output folder."""
         return f"{FAILED_FOLDER}/{self.language}/{self.teacher}/{self.number:06d}.json"
 
+    @property
+    def kept_path(self) -> str:
+        """The file beside it that lists the shards that are there, relative to the output folder."""
+        return self.failed_path.removesuffix(".json") + ".arrow"
+
 
 @dataclass(frozen=True)
 class TeacherText:

@@ -1,13 +1,13 @@
 """What is read at a time: a range of a file, and the records that it gives."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
 
-from schemas.corpus.files import TextFile
+from schemas.corpus.files import TextFile, check_unchanged
 from schemas.errors import UserError, first_line
 from schemas.secrets import without_secrets
 from schemas.storage import is_out_of_reach
@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
 @contextmanager
 def readable(file: TextFile) -> Iterator[None]:
-    """Turns what goes wrong in reading a file into a UserError about it."""
+    """Turns what goes wrong in reading a file into a UserError about it: a ChangedFileError where it was replaced meanwhile."""
     try:
         yield
     except UserError:
@@ -60,4 +60,8 @@ def readable(file: TextFile) -> Iterator[None]:
         if not (isinstance(error, OSError | pa.ArrowException) or is_out_of_reach(error)):
             raise
         said = without_secrets(first_line(error))
+        # What is not there may come back with its disk.
+        if not isinstance(error, FileNotFoundError):
+            with suppress(OSError):
+                check_unchanged(file)
         raise UserError(f"{file.shown}: cannot be read ({said})") from None

@@ -17,7 +17,8 @@ def test_a_teacher_gone_wrong_ends_the_run_with_one_line_and_the_others_are_kept
     settings = pipeline_settings(tmp_path / "p")
     settings["teachers"]["en-wordpiece"]["model"] = str(broken_teacher(teachers, tmp_path / "broken"))
     with pytest.raises(
-        UserError, match=r"^teacher 'en-wordpiece' gave a NaN[^\n\[]* in example 'en:en-wordpiece:en.txt:"
+        UserError,
+        match=r"shards? failed: en/\S+: teacher 'en-wordpiece' gave a NaN[^\n\[]* in example 'en:en-wordpiece:en.txt:",
     ):
         run_pipeline(PipelineConfig.model_validate(settings), [])
     assert not (tmp_path / "p" / "_manifest.json").exists()
@@ -25,7 +26,7 @@ def test_a_teacher_gone_wrong_ends_the_run_with_one_line_and_the_others_are_kept
         path.relative_to(tmp_path / "p" / "_units").parts[0] for path in (tmp_path / "p" / "_units").rglob("*.arrow")
     }
     assert done == {"hi", "ru"}
-    assert {path.suffix for path in (tmp_path / "p" / "_failed" / "en").rglob("*.*")} == {".json"}
+    assert {path.suffix for path in (tmp_path / "p" / "_failed" / "en").rglob("*.*")} == {".json", ".arrow"}
 
 
 def test_unusable_lines_are_set_aside_and_counted(pipeline_settings, teachers, tmp_path):

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import schemas.corpus.lines
+from schemas.corpus.files import ChangedFileError
 from schemas.corpus.ranges import TextRange
 from schemas.corpus.records import are_taken, check_beginning, count_records, read_records
 from schemas.corpus.survey import survey_file
@@ -198,6 +199,19 @@ def test_a_file_that_is_replaced_during_the_run_is_named(tmp_path, name):
     (tmp_path / name).unlink()
     with pytest.raises(UserError, match=f"{name}: cannot be read"):
         list(read_records(part))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.parquet"])
+def test_a_file_that_is_damaged_during_the_run_has_changed(tmp_path, name):
+    """What is read of it then may be nothing that a reader of this format understands."""
+    if name.endswith("parquet"):
+        pq.write_table(pa.table({"text": ["one", "two"]}), tmp_path / name)
+    else:
+        (tmp_path / name).write_bytes(COMPRESS[".gz"](b"one\ntwo\n") if name.endswith("gz") else b"one\ntwo\n")
+    file = text_file(tmp_path / name)
+    (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:5])
+    with pytest.raises(ChangedFileError, match=f"{name}: changed since the run began"):
+        list(read_records(TextRange.whole(file)))
 
 
 def test_the_fingerprint_of_a_local_file_is_of_its_content(tmp_path):

@@ -1,0 +1,83 @@
+"""Shards that failed: the notes that workers leave of them, and what the end of a run makes of these."""
+
+import json
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from pipeline.job.finalize import Finished, is_there
+from pipeline.shard.written import Written, read_unit_table, unit_table
+from pipeline.text.units import FAILED_FOLDER, Unit
+from schemas.errors import UserError
+from schemas.storage import join, read_bytes, write_bytes
+
+_log = logging.getLogger(__name__)
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """A unit of which something failed.
+
+    Attributes:
+      errors: by shard, or by what of the unit's text could not be read.
+      table: the shards that are there (`UNIT_SCHEMA`); None where the unit cannot do without those that failed.
+    """
+
+    errors: dict[str, str]
+    table: pa.Table | None
+
+
+def write_failed(output: str, unit: Unit, errors: Mapping[str, str], there: Iterable[Written] | None) -> None:
+    """Notes what failed of a unit, and which of its shards are there; None where its text is another one now."""
+    if there is not None:
+        write_bytes(join(output, unit.kept_path), unit_table(there))
+    write_bytes(join(output, unit.failed_path), json.dumps(errors, indent=2).encode() + b"\n")
+
+
+def settle(
+    output: str, units: list[Unit], finished: Finished, present: dict[str, int], max_failed: int, mend: str
+) -> Finished:
+    """What the manifest is made of: all units, some without shards that failed, if these are no more than `max_failed`.
+
+    Args:
+      mend: what to do about units that are missing.
+
+    Raises:
+      UserError: more shards failed (names them), or nobody has worked on some units.
+    """
+    missing = [unit for unit in units if unit not in finished.tables]
+    failed = {unit: _read(output, unit, present) for unit in missing if unit.failed_path in present}
+    not_done = len(missing) - len(failed)
+    errors = [item for of_unit in failed.values() for item in of_unit.errors.items()]
+    kept = {unit: of_unit.table for unit, of_unit in failed.items() if of_unit.table is not None}
+    if failed and (not_done or len(errors) > max_failed or len(kept) < len(failed)):
+        also = f"; {not_done:,} of {len(units):,} units of work are not done" * bool(not_done)
+        other = ", or leave out what fails with max_failed" * (len(kept) == len(failed))
+        raise UserError(f"{_named(output, errors)}{also}. What is done is kept: mend this, then {mend}{other}")
+    if not_done:
+        raise UserError(
+            f"{output}: {not_done:,} of {len(units):,} units of work are not done, the first of them {missing[0].path}; {mend}"
+        )
+    if failed:
+        _log.warning("left out, as max_failed allows: %s", _named(output, errors))
+    tables = finished.tables | kept
+    return Finished(
+        {unit: tables[unit] for unit in units}, {unit: len(of_unit.errors) for unit, of_unit in failed.items()}
+    )
+
+
+def _named(output: str, errors: list[tuple[str, str]]) -> str:
+    """One line with the first errors, and how many there are."""
+    listed = "; ".join(f"{shard}: {error}" for shard, error in errors[:_SHOWN])
+    more = f"; and {len(errors) - _SHOWN:,} more, see {join(output, FAILED_FOLDER)}" * (len(errors) > _SHOWN)
+    return f"{len(errors):,} {'shard' if len(errors) == 1 else 'shards'} failed: {listed}{more}"
+
+
+def _read(output: str, unit: Unit, present: dict[str, int]) -> _Failed:
+    errors = json.loads(read_bytes(join(output, unit.failed_path)))
+    table = read_unit_table(read_bytes(join(output, unit.kept_path))) if unit.kept_path in present else None
+    return _Failed(errors, table if table is not None and is_there(table, present) else None)
