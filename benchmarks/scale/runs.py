@@ -1,5 +1,6 @@
-"""`python -m benchmarks.scale.runs`: what whole runs take, by `python -m pipeline` over made-up text.
+"""`python -m benchmarks.scale.runs`: what whole runs take, over made-up text.
 
+loads    how often four worker processes load a teacher, of twenty, in a run in which each has many shards
 memory   with `top_k: 0`, of ten times the text beside a tenth of it
 workers  two worker processes beside one, each of one thread, with a teacher of two layers; the time of a run of little
          text (starting, checks, tokenizers) is taken off
@@ -17,7 +18,10 @@ from pathlib import Path
 import yaml
 
 WORDS = 5000
-GOALS = {"memory": 1.1, "workers": 1.8}
+GOALS = {"loads": 0.07, "memory": 1.1, "workers": 1.8}
+TEACHERS, PROCESSES = 20, 4
+# Of a teacher's language in `loads`.
+_TEXT_BYTES, _SMALL_SHARD = 2**18, 2**12
 # A shard of the runs of workers, and how many there are at least.
 _SHARD_BYTES, _SHARDS = 2**18, 40
 
@@ -31,6 +35,12 @@ def main() -> None:
         root = Path(folder)
         words = _words()
         _make_teacher(root / "teacher", words)
+        _write_text(root / "text.txt", words, _TEXT_BYTES)
+        loads, shards = _count_loads(root)
+        print(
+            f"loads: {loads:,} for {shards:,} shards, {loads / shards:.3f} a shard; the goal is {GOALS['loads']} at most",
+            flush=True,
+        )
         peaks = {}
         for megabytes in (options.megabytes // 10, options.megabytes):
             _write_text(root / "text.txt", words, megabytes * 10**6)
@@ -77,8 +87,41 @@ def _make_teacher(folder: Path, words: list[str]) -> None:
     BertForMaskedLM(BertConfig(vocab_size=len(tokens), **shape)).save_pretrained(folder)
 
 
+def _count_loads(root: Path) -> tuple[int, int]:
+    """(times that a worker loaded a teacher, shards) of a run of `TEACHERS` teachers in `PROCESSES` processes."""
+    import apache_beam as beam
+
+    from pipeline.config import PipelineConfig
+    from pipeline.engine.options import beam_options, threads_a_process
+    from pipeline.job.beam_job import build
+    from pipeline.job.launcher import begin, finish
+    from pipeline.job.prepare import prepare
+    from pipeline.job.worker import METRICS, PredictUnits
+
+    names = [f"l{number}" for number in range(TEACHERS)]
+    with tempfile.TemporaryDirectory() as output:
+        config = PipelineConfig.model_validate(
+            {
+                "output": output,
+                "teachers": {name: {"model": str(root / "teacher"), "languages": [name]} for name in names},
+                "text": {name: [str(root / "text.txt")] for name in names},
+                "shard_bytes": _SMALL_SHARD,
+            }
+        )
+        options = beam_options(["--direct_running_mode=multi_processing", f"--direct_num_workers={PROCESSES}"])
+        prepared = prepare(config)
+        begin(config, prepared)
+        job = beam.Pipeline(options=options)
+        build(job, prepared.units, config, PredictUnits(config, prepared.run, threads_a_process(options)))
+        result = job.run()
+        result.wait_until_finish()
+        counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(METRICS))["counters"]
+        loads = sum(counter.committed for counter in counters if counter.key.metric.name == "teacher_loads")
+        return loads, len(finish(config, prepared).files)
+
+
 def _run(root: Path, *arguments: str, **settings: object) -> tuple[float, float]:
-    """(the highest resident megabytes of the command, its seconds)."""
+    """(the highest resident megabytes of `python -m pipeline`, its seconds)."""
     with tempfile.TemporaryDirectory() as folder:
         config = {
             "output": f"{folder}/predictions",
