@@ -15,8 +15,9 @@ def check_model(model: Model, jobs: Sequence[tuple[Job, Task]]) -> None:
       UserError: one of them cannot be loaded, weights are missing, or a tokenizer lacks what a task needs.
     """
     model.transformers_config  # noqa: B018, raises where there is none
-    for auto_class in dict.fromkeys(task.auto_class for _, task in jobs if task.auto_class):
-        model.check_weights(auto_class)
+    for auto_class, head in dict.fromkeys((task.auto_class, tuple(task.head.items())) for _, task in jobs):
+        if auto_class:
+            model.check_weights(auto_class, **dict(head))
     for needing, language in dict.fromkeys((task, language) for job, task in jobs for language in task.languages(job)):
         _check_tokenizer(model, needing, language)
 

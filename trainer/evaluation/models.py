@@ -1,6 +1,7 @@
 """The models under evaluation: plain transformers, each with its tokenizer or tokenizers."""
 
 import hashlib
+from collections.abc import Set
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -59,16 +60,18 @@ class Model:
         return cast(PreTrainedModel, self.masked_lm.base_model)
 
     def with_head(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
-        """A new copy of it with another head (of `AutoModelForTokenClassification` and its like), drawn by torch's generator.
+        """A new copy of it with a new head (of `AutoModelForTokenClassification` and its like), drawn by torch's generator.
+
+        The head is new whatever the checkpoint has. So is a pooler that it lacks: masked LMs are trained without one.
 
         Raises:
           UserError: it cannot be loaded so, or a part of the encoder would be drawn too.
         """
         return self._with_weights(auto_class, **settings).to(self.device)  # type: ignore[arg-type]
 
-    def check_weights(self, auto_class: Any) -> None:
+    def check_weights(self, auto_class: Any, **settings: Any) -> None:
         """Raises what loading the model with such a head would raise, but reads no more than the headers of its weights."""
-        self._with_weights(auto_class, device_map="meta")
+        self._with_weights(auto_class, device_map="meta", **settings)
 
     def unload(self) -> None:
         """Gives up the masked LM, so that the next model has its memory."""
@@ -123,35 +126,57 @@ class Model:
             raise UserError(f"{self._where}: {name} cannot be read: {first_line(error)}") from None
 
     def _with_weights(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
+        is_masked_lm = auto_class is AutoModelForMaskedLM
         before = transformers_logging.get_verbosity()
         # What is missing is said here, or is a new head, which is wanted.
         transformers_logging.set_verbosity_error()
         try:
             model, report = self._load(
-                auto_class, dtype=torch.float32, **weights_arguments(self._config.revision), **settings
+                auto_class,
+                dtype=torch.float32,
+                # A head that the checkpoint has may be for other labels. It is drawn anew anyway.
+                ignore_mismatched_sizes=not is_masked_lm,
+                **weights_arguments(self._config.revision),
+                **settings,
             )
         finally:
             transformers_logging.set_verbosity(before)
-        missing = sorted(report["missing_keys"])
-        if auto_class is not AutoModelForMaskedLM:
-            # Of another head everything is new. Masked LMs are trained without a pooler.
+        sizes = {key: f" of the size {tuple(size)}" for key, _, size in report["mismatched_keys"]}
+        missing = sorted(report["missing_keys"] | sizes.keys())
+        if not is_masked_lm:
             missing = [
                 key for key in missing if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key
             ]
         if missing:
             mend = (
                 "so its predictions would be random; use a checkpoint with a masked-LM head"
-                if auto_class is AutoModelForMaskedLM
+                if is_masked_lm
                 else "so a part of its encoder would be random; use a complete checkpoint"
             )
-            raise UserError(f"{self._where}: its weights lack {missing[0]} (and {len(missing) - 1} more), {mend}")
+            raise UserError(
+                f"{self._where}: its weights lack {missing[0]}{sizes.get(missing[0], '')} (and {len(missing) - 1} more), {mend}"
+            )
+        if not is_masked_lm:
+            _draw_head(model, report["missing_keys"])
         return model
 
     def _load(self, auto_class: Any, source: str | None = None, **arguments: Any) -> Any:
         try:
-            with torch.random.fork_rng(devices=[], enabled=auto_class is AutoModelForMaskedLM):
+            # What it draws for parts that are missing is refused, or drawn anew.
+            with torch.random.fork_rng(devices=[]):
                 return auto_class.from_pretrained(
                     source or self._config.model, trust_remote_code=self._config.trust_remote_code, **arguments
                 )
         except Exception as error:  # Whatever a library makes of a folder or a hub.
             raise UserError(f"{self._where}: cannot be loaded: {first_line(error)}") from None
+
+
+def _draw_head(model: PreTrainedModel, missing: Set[str]) -> None:
+    """Draws the parameters outside the encoder, and those that were missing, as transformers draws them for a new model."""
+    encoder = set(model.base_model.parameters())
+    new = {parameter for key, parameter in model.named_parameters() if key in missing or parameter not in encoder}
+    part: Any
+    for part in (*new, *(module for module in model.modules() if not new.isdisjoint(module.parameters()))):
+        # By this mark transformers knows what was loaded.
+        part._is_hf_initialized = False
+    model.initialize_weights()

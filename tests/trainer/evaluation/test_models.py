@@ -7,7 +7,13 @@ import pytest
 import torch
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForMaskedLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+)
 
 from schemas.errors import UserError
 from tests.support.labelled import make_student
@@ -90,6 +96,47 @@ def test_weights_are_checked_without_being_read(copy):
     model(copy).check_weights(AutoModelForTokenClassification)
     (copy / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"models\.m .*cannot be loaded: .*model\.safetensors"):
+        model(copy).check_weights(AutoModelForTokenClassification)
+
+
+@pytest.mark.parametrize("labels", [7, 9])
+@pytest.mark.parametrize("trained", [AutoModelForTokenClassification, AutoModelForSequenceClassification])
+@pytest.mark.parametrize(
+    "auto_class", [AutoModelForTokenClassification, AutoModelForSequenceClassification, AutoModelForQuestionAnswering]
+)
+def test_a_head_is_new_whatever_the_checkpoint_has(copy, tmp_path, auto_class, trained, labels):
+    """As of a checkpoint with the same encoder and no head."""
+    fine_tuned = trained.from_pretrained(copy, num_labels=labels)
+    for name, folder in (("head", fine_tuned), ("none", fine_tuned.base_model)):
+        shutil.copytree(copy, tmp_path / name)
+        folder.save_pretrained(tmp_path / name)
+
+    def start(name: str, seed: int) -> dict:
+        model(tmp_path / name).check_weights(auto_class)
+        torch.manual_seed(seed)
+        return model(tmp_path / name).with_head(auto_class, num_labels=7).state_dict()
+
+    with_head, without, other = start("head", 1), start("none", 1), start("head", 2)
+    assert with_head.keys() == without.keys()
+    assert all(torch.equal(value, without[key]) for key, value in with_head.items())
+    encoder = fine_tuned.state_dict()
+    for key, value in with_head.items():
+        if key.startswith("bert.") and key in encoder:
+            assert torch.equal(value, encoder[key])
+            assert torch.equal(value, other[key])
+        elif key.endswith("weight"):
+            assert not torch.equal(value, other[key])
+
+
+def test_an_encoder_of_another_size_than_its_configuration_is_refused(copy):
+    weights = load_file(copy / "model.safetensors")
+    rows = weights["bert.embeddings.word_embeddings.weight"]
+    weights["bert.embeddings.word_embeddings.weight"] = rows[:-1].clone()
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    size = rf"\({len(rows)}, {rows.shape[1]}\)"
+    with pytest.raises(
+        UserError, match=rf"its weights lack bert\.embeddings\.word_embeddings\.weight of the size {size}"
+    ):
         model(copy).check_weights(AutoModelForTokenClassification)
 
 

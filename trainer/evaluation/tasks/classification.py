@@ -23,6 +23,7 @@ class Classification(LabelledTask[LabelledText, str]):
     title: ClassVar = "classification"
     hub_task: ClassVar = "text-classification"
     auto_class: ClassVar = AutoModelForSequenceClassification
+    version: ClassVar = 2
     section: ClassVar = "classification"
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
 
@@ -47,6 +48,11 @@ class Classification(LabelledTask[LabelledText, str]):
     def read(cls, files: Sequence[str]) -> list[LabelledText]:
         """The examples of some files."""
         return read_labelled_texts(files)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """A logit for each label; a checkpoint of another kind of task may say in its config.json that it is for that."""
+        return {"num_labels": len(self.labels), "problem_type": "single_label_classification"}
 
     @staticmethod
     def example_content(example: LabelledText) -> Any:
@@ -73,7 +79,7 @@ class Classification(LabelledTask[LabelledText, str]):
             DataCollatorWithPadding(model.tokenizer(job.language)),
             self.settings,
             cast(int, job.seed),
-            num_labels=len(self.labels),
+            self.head,
         )
 
         def predict(language: str, examples: list[LabelledText]) -> list[str]:

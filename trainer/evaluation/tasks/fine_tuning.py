@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -37,7 +37,7 @@ def fine_tune(
     collator: Callable[[list[dict[str, Any]]], dict[str, torch.Tensor]],
     config: FineTuningConfig,
     seed: int,
-    **head: Any,
+    head: Mapping[str, Any],
 ) -> PreTrainedModel:
     """A fine-tuned copy of a model in evaluation mode, with a new head.
 
@@ -47,7 +47,7 @@ def fine_tune(
       auto_class: such as `AutoModelForTokenClassification`.
       examples: model inputs as lists, and labels.
       collator: makes a padded batch of some examples.
-      head: further settings of the model's configuration, such as `num_labels`.
+      head: settings of the new head, as `Task.head`.
     """
     set_seed(seed)
     tuned = model.with_head(auto_class, **head)

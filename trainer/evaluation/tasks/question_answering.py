@@ -36,6 +36,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
     hub_task: ClassVar = "question-answering"
     auto_class: ClassVar = AutoModelForQuestionAnswering
     shortest: ClassVar = _SHORTEST
+    version: ClassVar = 2
     section: ClassVar = "question_answering"
     metrics: ClassVar = (Metric("f1", "F1"), Metric("exact_match", "exact match"))
 
@@ -53,6 +54,11 @@ class QuestionAnswering(LabelledTask[Question, str]):
     def read(cls, files: Sequence[str]) -> list[Question]:
         """The questions of some files."""
         return read_questions(files)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """A logit for the start of an answer, and one for its end."""
+        return {"num_labels": 2}
 
     @staticmethod
     def example_content(example: Question) -> Any:
@@ -85,6 +91,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
             DataCollatorWithPadding(model.tokenizer(job.language)),
             self.settings,
             cast(int, job.seed),
+            self.head,
         )
         may_refuse = any(not question.answers for question in train)
         return partial(self._answers, model, tuned, may_refuse)

@@ -1,7 +1,7 @@
 """Universal parts of speech: of a frozen model by a linear probe, and fine-tuned."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from transformers import AutoModelForMaskedLM
@@ -38,8 +38,14 @@ class TaggingProbe(Tagging):
     title: ClassVar = "tagging, linear probe"
     repeats: ClassVar = False
     auto_class: ClassVar = AutoModelForMaskedLM
+    version: ClassVar = 1
     needs_pad_token: ClassVar = False
     used_settings: ClassVar = ("max_length",)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """Nothing of the model is new."""
+        return {}
 
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
         """Fits the probe; returns what labels sentences of a language with it."""

@@ -135,6 +135,11 @@ class Task(ABC):
         return [job.language]
 
     @property
+    def head(self) -> dict[str, Any]:
+        """Settings of a new head, in the words of a model's configuration; empty where `auto_class` gives no new one."""
+        return {}
+
+    @property
     def max_length(self) -> int:
         """The most tokens of a sequence that models are given, special ones included."""
         return self.config.max_length

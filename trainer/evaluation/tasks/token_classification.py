@@ -29,6 +29,7 @@ class WordLabels(LabelledTask[Sentence, Labels]):
 
     hub_task: ClassVar = "token-classification"
     auto_class: ClassVar[Any] = AutoModelForTokenClassification
+    version: ClassVar = 2
 
     def __init__(
         self, config: EvaluationConfig, train: Mapping[str, list[Sentence]], test: Mapping[str, list[Sentence]]
@@ -53,6 +54,11 @@ class WordLabels(LabelledTask[Sentence, Labels]):
     def read(cls, files: Sequence[str]) -> list[Sentence]:
         """The sentences of some files."""
         return read_sentences(files)
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """A logit for each label."""
+        return {"num_labels": len(self.labels)}
 
     @staticmethod
     def example_content(example: Sentence) -> Any:
@@ -83,7 +89,7 @@ class WordLabels(LabelledTask[Sentence, Labels]):
             collator,
             self.settings,
             cast(int, job.seed),
-            num_labels=len(self.labels),
+            self.head,
         )
 
         def predict(language: str, sentences: list[Sentence]) -> list[Labels]:

@@ -9,6 +9,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, Data
 
 from schemas.errors import UserError
 from tests.support.labelled import NOUNS, VERBS, evaluation, load_model, make_learner, run_task
+from trainer.evaluation.checks import check_model
 from trainer.evaluation.tasks.classification import Classification
 from trainer.evaluation.tasks.fine_tuning import fine_tune
 
@@ -40,7 +41,7 @@ def test_accuracy_is_that_of_a_plain_loop(tmp_path, teachers, pairs):
     examples = [{**tokenizer(*texts), "labels": int(label == "verb")} for *texts, label in rows["train"]]
     tuned = fine_tune(
         load_model(config, "m"), AutoModelForSequenceClassification, examples, DataCollatorWithPadding(tokenizer),
-        config.fine_tuning, 0, num_labels=2,
+        config.fine_tuning, 0, {"num_labels": 2},
     )  # fmt: skip
     right = []
     for *texts, label in rows["test"]:
@@ -60,6 +61,19 @@ def test_pairs_reach_a_model_with_one_token_type(tmp_path, teachers):
         fine_tuning={"epochs": 0.1},
     )  # fmt: skip
     assert len(run_task(Classification, config, "m")["en"].ratios["accuracy"].numerators_U) == 20
+
+
+@pytest.mark.heavy
+def test_a_checkpoint_of_a_regression_is_trained_to_classify(tmp_path, teachers):
+    files = {use: write(tmp_path / f"{use}.tsv", 20, 0, pairs=False) for use in ("train", "test")}
+    learner = make_learner(tmp_path / "model", teachers / "en-wordpiece")
+    trained = AutoModelForSequenceClassification.from_pretrained(learner, num_labels=1, problem_type="regression")
+    make_learner(tmp_path / "regression", teachers / "en-wordpiece")
+    trained.save_pretrained(tmp_path / "regression")
+    config = evaluation(tmp_path, models={"m": {"model": str(tmp_path / "regression")}}, classification={"en": files})
+    task = Classification.from_config(config)
+    check_model(load_model(config, "m"), [(job, task) for job in task.jobs("m", config.models["m"])])
+    assert run_task(Classification, config, "m")["en"].ratios["accuracy"].value > 0.5
 
 
 @pytest.mark.parametrize(

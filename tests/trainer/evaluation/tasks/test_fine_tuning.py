@@ -24,7 +24,7 @@ def test_the_seed_decides_the_weights(config):
         model = load_model(config, "en")
         tuned = fine_tune(
             model, AutoModelForTokenClassification, examples,
-            DataCollatorForTokenClassification(model.tokenizer("en")), config.fine_tuning, seed, num_labels=2,
+            DataCollatorForTokenClassification(model.tokenizer("en")), config.fine_tuning, seed, {"num_labels": 2},
         )  # fmt: skip
         return tuned.state_dict()
 

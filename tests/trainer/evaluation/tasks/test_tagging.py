@@ -74,7 +74,7 @@ def test_fine_tuned_accuracy_is_that_of_a_plain_loop(config, teachers):
         examples.append({**encoded, "labels": targets})
     tuned = fine_tune(
         load_model(config, "en"), AutoModelForTokenClassification, examples,
-        DataCollatorForTokenClassification(tokenizer), config.fine_tuning, 0, num_labels=3,
+        DataCollatorForTokenClassification(tokenizer), config.fine_tuning, 0, {"num_labels": 3},
     )  # fmt: skip
     for language in ("en", "ru"):
         sentences = tagged(language, 40, 1)
