@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from conllu.exceptions import ParseException
 from conllu.parser import parse_token_and_metadata
 
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
+from trainer.evaluation.formats.columns import check_labels, fields_of, is_header
 from trainer.evaluation.formats.lines import read_lines
 
 # What Universal Dependencies write where there is no value.
@@ -42,11 +43,13 @@ def read_sentences(files: Sequence[str]) -> list[Sentence]:
     """The sentences of some files, in their order.
 
     A file whose name ends in `.conllu` is CoNLL-U: its words are the lines whose id is an integer (not the ranges of
-    multiword tokens, nor empty nodes), their labels the column UPOS. Any other file is TSV: token, tab, label; a blank line
-    ends a sentence. Where each token of a TSV file begins with the same `en:`, as in WikiANN of XTREME, that is taken off.
+    multiword tokens, nor empty nodes), their labels the column UPOS. Any other file is TSV (`fields_of`): token, tab, label; a
+    blank line ends a sentence. A first line whose label is `label` or `tag` is a header. Where each token of a TSV file begins
+    with an `en:`, as in WikiANN of XTREME, that is taken off; one file may have several languages.
 
     Raises:
-      UserError: a file is missing, empty, not UTF-8, or has a line that is none of these.
+      UserError: a file is missing, empty, not UTF-8, or has a line that is none of these; or some but not all tokens begin
+        with a language.
     """
     return [
         sentence
@@ -86,12 +89,15 @@ def _read_conllu(file: str) -> list[Sentence]:
 
 def _read_tsv(file: str) -> list[Sentence]:
     shown = without_secrets(file)
-    sentences = []
-    for start, block in _blocks(read_lines(file)):
+    content = read_lines(file)
+    if is_header(fields_of(content[0])):
+        content[0] = ""
+    sentences, rows = [], []
+    for start, block in _blocks(content):
         words, labels, lines = [], [], []
         for number, line in enumerate(block, start):
             # A token may be white space, a label not.
-            word, *rest = line.split("\t")
+            word, *rest = fields_of(line)
             columns = [column.strip() for column in rest]
             while len(columns) > 1 and not columns[-1]:
                 columns.pop()
@@ -104,20 +110,33 @@ def _read_tsv(file: str) -> list[Sentence]:
             words.append(word)
             labels.append(columns[0] if columns[0] != _NO_VALUE else None)
             lines.append(number)
+            rows.append((number, [word, columns[0]]))
         sentences.append(Sentence(words, labels, shown, lines))
+    if not sentences:
+        raise UserError(f"{shown}: has a header only; give a file with labelled tokens")
+    check_labels(shown, rows)
     return _without_language(sentences)
 
 
 def _without_language(sentences: list[Sentence]) -> list[Sentence]:
-    """The sentences without the `en:` that all tokens begin with, if they do."""
-    prefix = _LANGUAGE.match(sentences[0].words[0])
-    if not (prefix and all(word.startswith(prefix[0]) for sentence in sentences for word in sentence.words)):
-        return sentences
-    return [
-        Sentence(
-            [word.removeprefix(prefix[0]) for word in sentence.words], sentence.labels, sentence.file, sentence.lines
-        )
+    """The sentences without the `en:` that all tokens begin with, if they do. UserError where most do."""
+    lacking = [
+        (sentence, word)
         for sentence in sentences
+        for word, text in enumerate(sentence.words)
+        if not _LANGUAGE.match(text)
+    ]
+    count = sum(len(sentence.words) for sentence in sentences)
+    if len(lacking) >= count / 2:
+        return sentences
+    if lacking:
+        sentence, word = lacking[0]
+        raise UserError(
+            f"{sentence.where(word)}: {sentence.words[word]!r} does not begin with a language and a colon, as {count - len(lacking)} "
+            f"of {count} tokens of the file do; write it before all tokens, or before none"
+        )
+    return [
+        replace(sentence, words=[_LANGUAGE.sub("", word, count=1) for word in sentence.words]) for sentence in sentences
     ]
 
 

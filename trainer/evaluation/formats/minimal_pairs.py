@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
+from trainer.evaluation.formats.columns import fields_of
 from trainer.evaluation.formats.lines import read_lines
 
 RIGHT, WRONG = "sen", "wrong_sen"
@@ -18,7 +19,7 @@ class MinimalPair(NamedTuple):
 
 
 def read_minimal_pairs(files: Sequence[str]) -> list[MinimalPair]:
-    """The pairs of some files, in their order. Other columns are ignored; quotes are part of the text.
+    """The pairs of some files, in their order. Other columns are ignored. Quotes are as in `fields_of`.
 
     Raises:
       UserError: a file is missing, empty, not UTF-8, lacks a column, or has a line that is no pair.
@@ -28,7 +29,7 @@ def read_minimal_pairs(files: Sequence[str]) -> list[MinimalPair]:
 
 def _read(file: str) -> list[MinimalPair]:
     shown = without_secrets(file)
-    header, *lines = [line.split("\t") for line in read_lines(file)]
+    header, *lines = [fields_of(line) for line in read_lines(file)]
     for column in (RIGHT, WRONG):
         if header.count(column) != 1:
             raise UserError(

@@ -5,10 +5,8 @@ from dataclasses import dataclass
 
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
+from trainer.evaluation.formats.columns import check_labels, fields_of, is_header, is_label_first
 from trainer.evaluation.formats.lines import read_lines
-
-# Names of the last column in a header; no label is called so.
-_HEADERS = {"label", "labels", "gold_label"}
 
 
 @dataclass(frozen=True)
@@ -27,25 +25,31 @@ class LabelledText:
 def read_labelled_texts(files: Sequence[str]) -> list[LabelledText]:
     """The examples of some files, in their order.
 
-    A line is a sentence, or two, and a label, with tabs between them; quotes are text. A first line whose last column is
+    A line is a sentence, or two, and a label, with tabs between them (`fields_of`). A first line whose last column is
     called `label` is a header. Blank lines are left out.
 
     Raises:
-      UserError: a file is missing, empty or not UTF-8, a sentence or a label is empty, or the lines differ in their number of
-        columns.
+      UserError: a file is missing, empty or not UTF-8, a sentence or a label is empty, the lines differ in their number of
+        columns, or the label is not in the last one.
     """
     examples: list[LabelledText] = []
     for file in files:
-        shown, before = without_secrets(file), len(examples)
+        shown, rows = without_secrets(file), []
         for number, line in enumerate(read_lines(file), 1):
-            columns = [column.strip() for column in line.split("\t")]
-            if not any(columns) or (number == 1 and columns[-1].lower() in _HEADERS):
+            columns = [column.strip() for column in fields_of(line)]
+            if not any(columns) or (number == 1 and is_header(columns)):
                 continue
             where = f"{shown}:{number}"
+            if number == 1 and is_label_first(columns):
+                raise UserError(
+                    f"{where}: {columns[0]!r} is the first column; the label is expected last, so exchange them"
+                )
             _check(where, columns, examples)
+            rows.append((number, columns))
             examples.append(LabelledText(tuple(columns[:-1]), columns[-1], where))
-        if len(examples) == before:
+        if not rows:
             raise UserError(f"{shown}: has a header only; give a file with examples")
+        check_labels(shown, rows)
     return examples
 
 

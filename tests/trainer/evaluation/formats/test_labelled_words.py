@@ -69,6 +69,35 @@ def test_the_language_before_each_token_of_wikiann_is_no_part_of_it(tmp_path):
     assert read(tmp_path, "zh-classical:孔\tB-PER\n") == [(["孔"], ["B-PER"])]
 
 
+def test_files_of_several_languages_may_be_one(tmp_path):
+    assert read(tmp_path, "en:London\tB-LOC\n\nde:Bonn\tB-LOC\nde:re:\tO\n") == [
+        (["London"], ["B-LOC"]),
+        (["Bonn", "re:"], ["B-LOC", "O"]),
+    ]
+
+
+def test_a_token_without_the_language_that_others_have_is_refused(tmp_path):
+    message = "a.tsv:3: 'Bonn' does not begin with a language and a colon, as 2 of 3 tokens of the file do"
+    with pytest.raises(UserError, match=message):
+        read(tmp_path, "en:London\tB-LOC\n\nBonn\tB-LOC\nen:re:\tO\n")
+
+
+@pytest.mark.parametrize("header", ["token\tlabel", "word\ttag\n", "FORM\tUPOS"])
+def test_a_header_is_no_word(tmp_path, header):
+    assert read(tmp_path, f"{header}\nthe\tDET\n") == [(["the"], ["DET"])]
+
+
+def test_what_looks_like_a_header_is_refused(tmp_path):
+    words = "the\tDET\nsea\tNOUN\n\n" * 30
+    with pytest.raises(UserError, match="a.tsv:1: no other line has the label 'Klasse', so this looks like a header"):
+        read(tmp_path, "Wort\tKlasse\n" + words)
+    assert read(tmp_path, "oh\tINTJ\n" + words + "!\tPUNCT\n")[0] == (["oh", "the", "sea"], ["INTJ", "DET", "NOUN"])
+
+
+def test_quotes_of_pandas_are_taken_off(tmp_path):
+    assert read(tmp_path, '""""\tPUNCT\n"\tPUNCT\n"x"\tX\n') == [(['"', '"', '"x"'], ["PUNCT", "PUNCT", "X"])]
+
+
 def test_a_word_with_a_colon_is_no_language(tmp_path):
     assert read(tmp_path, "re:\tADP\nsea\tNOUN\n") == [(["re:", "sea"], ["ADP", "NOUN"])]
 
@@ -80,6 +109,7 @@ def test_a_word_with_a_colon_is_no_language(tmp_path):
         ("a.tsv", "the DET\n", "a.tsv:1: has one column"),
         ("a.tsv", "the\t \n", "a.tsv:1: has one column"),
         ("a.tsv", "the\tDET\n\nsea\tNOUN\tO\n", "a.tsv:3: has 3 columns"),
+        ("a.tsv", "token\tlabel\n", "a.tsv: has a header only"),
         ("a.conllu", "1\tthe\tthe\n", "a.conllu:1: has 3 columns instead of 10"),
         ("a.conllu", "# text\n\nthe\n", "a.conllu:3: is no line of CoNLL-U"),
         ("a.conllu", "x\tthe\t_\tDET\n", "a.conllu:1: is no line of CoNLL-U"),
@@ -91,15 +121,16 @@ def test_a_fault_is_named_with_its_line(tmp_path, name, content, message):
         read(tmp_path, content, name)
 
 
-# Words of control characters, or of what UTF-7 writes (`+...-`), are refused as another encoding.
-WORD = st.text(st.characters(exclude_characters="+~", exclude_categories=["Cs", "Cc"]))
+# Words of control characters, or of what UTF-7 writes (`+...-`), are refused as another encoding. Quotes may be those of a
+# field, and colons those after a language.
+WORD = st.text(st.characters(exclude_characters='+~":', exclude_categories=["Cs", "Cc"]))
 
 
 @given(st.lists(st.lists(st.tuples(WORD, st.sampled_from(["NOUN", "B-PER", "O"])), min_size=1), min_size=1))
 def test_what_is_written_is_read(tmp_path_factory, sentences):
     text = "\n\n".join("\n".join(f"{word}\t{label}" for word, label in sentence) for sentence in sentences)
-    # Of the file's first word, a mark of the byte order would be taken for one; and all may look like a language's.
-    text = f"First\tX\n\n{text}"
+    # Of the file's first word, a mark of the byte order would be taken for one.
+    text = f"First\tX\nof\tX\n\n{text}"
     folder = tmp_path_factory.mktemp("words")
     assert read(folder, text)[1:] == [
         ([word for word, _ in sentence], [label for _, label in sentence]) for sentence in sentences

@@ -19,6 +19,11 @@ def test_pairs_are_read_as_written(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_file_of_pandas_is_read(tmp_path):
+    (tmp_path / "a.tsv").write_text('sen\twrong_sen\n"She ""sings""."\t"She ""sing""."\n')
+    assert read_minimal_pairs([str(tmp_path / "a.tsv")]) == [('She "sings".', 'She "sing".')]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -29,6 +29,45 @@ def test_a_header_is_no_example(tmp_path):
     ]
 
 
+def examples(count: int = 60) -> str:
+    return "".join(f"{('good', 'bad')[number % 2]} thing {number}\t{number % 2}\n" for number in range(count))
+
+
+@pytest.mark.parametrize("header", ["text\tsentiment", "Sentence\tGold class"])
+def test_what_looks_like_a_header_is_refused(tmp_path, header):
+    label = header.split("\t")[1]
+    with pytest.raises(UserError, match=f"0.tsv:1: no other line has the label '{label}', so this looks like a header"):
+        read(tmp_path, f"{header}\n{examples()}")
+
+
+def test_a_first_line_with_a_rare_label_is_an_example(tmp_path):
+    """Of a small file, among other rare labels, or with a sentence."""
+    for content in (
+        f"fine\t2\n{examples(40)}",
+        f"fine\t2\n{examples()}so so\t3\n",
+        f"what a thing\t2\n{examples()}",
+        "good\tyes\nbad\tno\nworse\tno\n",
+    ):
+        assert len(read(tmp_path, content)) == content.count("\n")
+
+
+def test_labels_in_the_first_column_are_refused(tmp_path):
+    turned = "".join("\t".join(line.split("\t")[::-1]) + "\n" for line in examples().splitlines())
+    with pytest.raises(UserError, match="0.tsv:1: 'label' is the first column; the label is expected last"):
+        read(tmp_path, f"label\ttext\n{turned}")
+    with pytest.raises(
+        UserError, match="60 different values in the last column and 2 in the first; the label is expected"
+    ):
+        read(tmp_path, turned)
+
+
+def test_a_file_of_pandas_is_read(tmp_path):
+    assert read(tmp_path, '"He said ""no""."\t"""Yes"""\tx\n"Yes", he said.\t"What?"\tx\n') == [
+        (('He said "no".', '"Yes"'), "x"),
+        (('"Yes", he said.', '"What?"'), "x"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
