@@ -1,14 +1,17 @@
 """Questions on paragraphs: SQuAD's JSON, v1.1 and v2, in which XQuAD, MLQA and TyDi GoldP come too."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ValidationError
 
-from schemas.errors import UserError, first_line
+from schemas.errors import UserError, first_line, printable
 from schemas.secrets import without_secrets
 from trainer.evaluation.formats.lines import read_text
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,21 @@ class _File(BaseModel):
     data: list[_Article]
 
 
-def read_questions(files: Sequence[str]) -> list[Question]:
+def read_questions(files: Sequence[str], *, leave_out: bool = False) -> list[Question]:
     """The questions of some files, in their order.
+
+    Args:
+      leave_out: whether an answer that is not where it should be in its context is left out, and a question that has no other
+        too, as training files allow. How many they are is logged.
 
     Raises:
       UserError: a file is missing, empty, not UTF-8, not such JSON, has no questions, or an answer is not where it should be
         in its context.
     """
-    return [question for file in files for question in _read(file)]
+    return [question for file in files for question in _read(file, leave_out)]
 
 
-def _read(file: str) -> list[Question]:
+def _read(file: str, leave_out: bool) -> list[Question]:
     shown = without_secrets(file)
     try:
         content = _File.model_validate(json.loads(read_text(file)))
@@ -69,21 +76,31 @@ def _read(file: str) -> list[Question]:
         raise UserError(f"{shown}: {field or 'the file'}: {fault['msg']}; it should be as in SQuAD's JSON") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{shown}: is not JSON ({first_line(error)}); give a file in SQuAD's layout") from None
-    questions = []
+    questions, faults = [], []
     for paragraph in (paragraph for article in content.data for paragraph in article.paragraphs):
         for asked in paragraph.qas:
-            where = f"{shown}: question {asked.id}"
+            where = f"question {asked.id}"
             answers = [] if asked.is_impossible else [(answer.answer_start, answer.text) for answer in asked.answers]
             if not answers and not asked.is_impossible:
-                raise UserError(f"{where}: has no answers; give one, or set is_impossible to true")
+                raise UserError(f"{shown}: {where}: has no answers; give one, or set is_impossible to true")
+            right = []
             for start, text in answers:
                 there = paragraph.context[start : start + len(text)] if start >= 0 else ""
-                if not text or there != text:
-                    raise UserError(
+                if text and there == text:
+                    right.append((start, text))
+                else:
+                    faults.append(
                         f"{where}: the answer {text[:50]!r} is not in its context at answer_start {start}, where "
                         f"{there[:50]!r} stands; count answer_start in characters from 0"
                     )
-            questions.append(Question(asked.question, paragraph.context, answers))
+            if right or not answers:
+                questions.append(Question(asked.question, paragraph.context, right))
+    if faults and not (leave_out and questions):
+        raise UserError(f"{shown}: {faults[0]}")
+    if faults:
+        logger.warning(
+            printable(f"{shown}: {len(faults)} answers are left out of the training; the first: {faults[0]}")
+        )
     if not questions:
         raise UserError(f"{shown}: has no questions; give a file with some")
     return questions

@@ -52,7 +52,7 @@ class LabelledTask(Task, Generic[Example, Prediction]):
         languages: dict[str, LabelledConfig] = getattr(config, cls.section)
         if not languages:
             return None
-        train = {language: cls.read(given.train) for language, given in languages.items() if given.train}
+        train = {language: cls.read_train(given.train) for language, given in languages.items() if given.train}
         test = {language: cls.read(given.test) for language, given in languages.items() if given.test}
         for use, by_language in (("train", train), ("test", test)):
             if not by_language:
@@ -63,6 +63,11 @@ class LabelledTask(Task, Generic[Example, Prediction]):
     @abstractmethod
     def read(cls, files: Sequence[str]) -> list[Example]:
         """The examples of some files, in their order. UserError names the file, the line and the mend."""
+
+    @classmethod
+    def read_train(cls, files: Sequence[str]) -> list[Example]:
+        """The examples of training files, which may be read with more patience."""
+        return cls.read(files)
 
     @staticmethod
     @abstractmethod

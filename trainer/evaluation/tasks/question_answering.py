@@ -5,7 +5,8 @@ the logits of its start and its end, over all windows. Where the training files 
 given if the lowest such sum of the first token, over the windows, is higher (as Devlin et al. 2019 do, without a threshold).
 """
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Self, cast
 
@@ -21,6 +22,8 @@ from trainer.evaluation.tasks.forward import encode, forward_by_length, rows_of
 from trainer.evaluation.tasks.labelled import LabelledTask
 from trainer.evaluation.tasks.squad_metrics import exact_match, f1
 from trainer.evaluation.tasks.task import Job, Metric, Ratio
+
+logger = logging.getLogger(__name__)
 
 # A longer answer is not looked for, as in BERT's own evaluation.
 _ANSWER_TOKENS = 30
@@ -39,6 +42,20 @@ class QuestionAnswering(LabelledTask[Question, str]):
     version: ClassVar = 2
     section: ClassVar = "question_answering"
     metrics: ClassVar = (Metric("f1", "F1"), Metric("exact_match", "exact match"))
+
+    def __init__(
+        self, config: EvaluationConfig, train: Mapping[str, list[Question]], test: Mapping[str, list[Question]]
+    ):
+        super().__init__(config, train, test)
+        without = sum(not question.answers for questions in test.values() for question in questions)
+        certain = [language for language, questions in self.train.items() if all(one.answers for one in questions)]
+        if without and certain:
+            logger.warning(
+                "question_answering: %d test questions have no answer, and all training questions in %s have one, so models "
+                "that are trained on those always give one",
+                without,
+                ", ".join(certain),
+            )
 
     @classmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
@@ -59,6 +76,11 @@ class QuestionAnswering(LabelledTask[Question, str]):
     def head(self) -> dict[str, Any]:
         """A logit for the start of an answer, and one for its end."""
         return {"num_labels": 2}
+
+    @classmethod
+    def read_train(cls, files: Sequence[str]) -> list[Question]:
+        """The questions of some files, without answers that are not in their context."""
+        return read_questions(files, leave_out=True)
 
     @staticmethod
     def example_content(example: Question) -> Any:

@@ -48,6 +48,22 @@ def test_a_fault_is_named_with_its_question(tmp_path, question, message):
         read_questions([write(tmp_path, question)])
 
 
+def test_misplaced_answers_for_training_are_left_out(tmp_path, caplog):
+    right, wrong = {"text": "sea", "answer_start": CONTEXT.index("sea")}, {"text": "sea", "answer_start": 5}
+    both, one, none = (asked(0, "", answers=answers) for answers in ([wrong, right], [wrong], [right]))
+    impossible = {"question": "Who?", "is_impossible": True}
+    known = Question("What?", CONTEXT, [(right["answer_start"], "sea")])
+    file = write(tmp_path, both, one, none, impossible)
+    assert read_questions([file], leave_out=True) == [known, known, Question("Who?", CONTEXT, [])]
+    (line,) = caplog.messages
+    assert (
+        "a.json: 2 answers are left out of the training; the first: question q1: the answer 'sea' is not in its context"
+        in line
+    )
+    with pytest.raises(UserError, match="question q1: the answer 'sea' is not in its context"):
+        read_questions([write(tmp_path, one)], leave_out=True)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [("{", "is not JSON"), ("[]", "the file: "), ('{"data": []}', "has no questions"), ("[" * 99_999, "is not JSON")],

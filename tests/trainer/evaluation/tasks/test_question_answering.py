@@ -2,6 +2,7 @@
 
 import json
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,40 @@ def test_answers_are_learned(tmp_path, teachers, impossible):
     assert ratios["exact_match"].value > 0.6
     assert ratios["f1"].value >= ratios["exact_match"].value
     assert ratios["f1"].denominators_U.tolist() == [1] * 30
+
+
+def test_test_questions_that_no_model_can_refuse_are_said(tmp_path, caplog):
+    def make(impossible_in_training: float) -> None:
+        files = {
+            "train": write(tmp_path / "train", 20, 0, impossible_in_training),
+            "test": write(tmp_path / "test", 20, 1, 0.4),
+        }
+        QuestionAnswering.from_config(
+            evaluation(tmp_path, models={"m": {"model": "x"}}, question_answering={"en": files})
+        )
+
+    make(0.4)
+    assert not caplog.messages
+    make(0)
+    (line,) = caplog.messages
+    assert "test questions have no answer, and all training questions in en have one" in line
+
+
+def test_misplaced_answers_are_refused_in_tests_alone(tmp_path, caplog):
+    good = write(tmp_path / "good", 5, 0)
+    content = json.loads(Path(good).read_text())
+    content["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]["answer_start"] += 1
+    (tmp_path / "bad").write_text(json.dumps(content))
+
+    def make(train: str, test: str) -> QuestionAnswering:
+        files = {"train": str(tmp_path / train), "test": str(tmp_path / test)}
+        return QuestionAnswering.from_config(
+            evaluation(tmp_path, models={"m": {"model": "x"}}, question_answering={"en": files})
+        )
+
+    assert len(make("bad", "good").train["en"]) == 4
+    with pytest.raises(UserError, match="question 0: the answer .* is not in its context"):
+        make("good", "bad")
 
 
 def test_the_best_span_is_that_of_all_pairs():
