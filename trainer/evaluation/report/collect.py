@@ -61,8 +61,7 @@ def content_of(evaluation: Evaluation) -> Content:
 
 
 def check_folders(config: EvaluationConfig) -> None:
-    """Reads what lies beside the weights of models, as the report will. UserError names the file that is bad."""
-    training_lines(_folders(config))
+    """Reads the merged vocabularies beside the weights of models, as the report will. UserError names the file that is bad."""
     for folder in _folders(config).values():
         _vocabulary(folder)
 

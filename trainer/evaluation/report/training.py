@@ -1,5 +1,6 @@
 """How students of this trainer got there: curves, and steps to a given loss, from the metrics beside their weights."""
 
+import logging
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping
@@ -7,10 +8,12 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from schemas.errors import UserError, first_line
+from schemas.errors import first_line, printable
 from schemas.names import Name
 from trainer.artifacts.metrics import METRICS_FILE, read_metrics
 from trainer.evaluation.report.content import Curve, Reach
+
+logger = logging.getLogger(__name__)
 
 # A row of means over a model's languages stands under this name, which no language can have.
 MEAN = "mean of all"
@@ -37,8 +40,7 @@ class Line(BaseModel):
 def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
     """By model, the lines of the metrics that lie in its folder; models without any are left out.
 
-    Raises:
-      UserError: a file of this name holds something else.
+    A file of this name that holds something else is left out too, and that is logged: other programs write such files.
     """
     lines = {}
     for model, folder in folders.items():
@@ -46,7 +48,9 @@ def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
         try:
             lines[model] = [Line.model_validate(line) for line in read_metrics(path)]
         except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors too.
-            raise UserError(f"{path}: not metrics of this trainer ({first_line(error)}); move it elsewhere") from None
+            logger.warning(
+                printable(f"{path}: not metrics of this trainer, so left out of the report ({first_line(error)})")
+            )
     return {model: of_model for model, of_model in lines.items() if of_model}
 
 

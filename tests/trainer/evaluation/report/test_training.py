@@ -1,10 +1,7 @@
 """Curves, and steps to a given loss, of metrics that are written here."""
 
-import json
-
 import pytest
 
-from schemas.errors import UserError
 from trainer.evaluation.report.training import MEAN, Line, curves, reaches, speed, training_lines
 
 
@@ -56,9 +53,20 @@ def test_lines_of_folders_that_have_any(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [[], {}, {"step": 1, "train": {"de": 3}}, {"step": 1, "heldout": {"<script>": {"nll": 1}}}]
+    "content",
+    [
+        b"[1]",
+        b"{}",
+        b'{"step": 1, "train": {"de": 3}}',
+        b'{"step": 1, "heldout": {"<script>": {"nll": 1}}}',
+        b"\xff\xfe",
+    ],
 )
-def test_metrics_of_something_else_are_refused(tmp_path, line):
-    (tmp_path / "metrics.jsonl").write_text(json.dumps(line))
-    with pytest.raises(UserError, match=r"metrics\.jsonl: not metrics of this trainer"):
-        training_lines({"a": str(tmp_path)})
+def test_metrics_of_something_else_are_left_out(tmp_path, caplog, content):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a" / "metrics.jsonl").write_bytes(content + b"\n")
+    (tmp_path / "b" / "metrics.jsonl").write_text(heldout(1, de=1).model_dump_json())
+    assert training_lines({name: str(tmp_path / name) for name in ("a", "b")}) == {"b": [heldout(1, de=1)]}
+    (line,) = caplog.messages
+    assert "metrics.jsonl: not metrics of this trainer" in line
