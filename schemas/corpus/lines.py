@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from schemas.corpus.encodings import HEAD_BYTES, check_text
 from schemas.corpus.files import TextFile
-from schemas.corpus.ranges import BLOCK, EMPTY, INVALID_JSON, INVALID_UTF8, TextRange
+from schemas.corpus.ranges import BLOCK, EMPTY, INVALID_JSON, INVALID_UTF8, TextRange, readable
 from schemas.errors import UserError
 from schemas.storage import filesystem
 
@@ -32,6 +32,14 @@ def blocks_with_lines(part: TextRange) -> Iterator[bytes]:
 def range_blocks(part: TextRange) -> Iterator[bytes]:
     """The bytes of a range of lines, in blocks; of a compressed file its content. UserError as in `blocks_with_lines`."""
     return _checked(part, _unpacked(part.file) if part.file.codec else _stored(part))
+
+
+def unpacked_share(file: TextFile) -> float:
+    """About how many bytes a stored byte of a compressed file unpacks to, by its beginning; exact for a small file."""
+    fs, path = filesystem(file.url)
+    with readable(file), fs.open(path, "rb") as packed:
+        stream = pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), file.codec)
+        return len(stream.read(BLOCK)) / max(1, packed.tell())
 
 
 def lines_of(blocks: Iterable[bytes], part: TextRange, most: int) -> Iterator[tuple[int, bytes | None]]:

@@ -7,14 +7,13 @@ cut anywhere without looking at the text, every record is in one of them, and it
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 
 from schemas.corpus.config import MAX_RECORD_BYTES
 from schemas.corpus.files import TextFile, check_unchanged
 from schemas.corpus.lines import blocks_with_lines, decode, from_json, lines_of, range_blocks
-from schemas.corpus.parquet import rows_of, text_bytes, values_of
+from schemas.corpus.parquet import rows_of, values_of
 from schemas.corpus.ranges import EMPTY, TOO_LONG, Record, TextRange, readable
 
 _LOOKED_AT = 2**14
@@ -42,17 +41,8 @@ def read_records(part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES) -> I
         check_unchanged(file)
 
 
-class Counted(NamedTuple):
-    """How many records a range has, and how many bytes these are uncompressed, roughly in a Parquet file."""
-
-    records: int
-    bytes: int
-
-
-def count_records(
-    parts: Iterable[TextRange], look: Callable[[bytes], object] = lambda block: None
-) -> Iterator[Counted]:
-    """Counts ranges that lie one after the other in a file, from its beginning.
+def count_records(parts: Iterable[TextRange], look: Callable[[bytes], object] = lambda block: None) -> Iterator[int]:
+    """Counts the records of ranges that lie one after the other in a file, from its beginning.
 
     Reads their lines without making records of them; of a Parquet file only the footer. UserError as in `read_records`.
 
@@ -64,17 +54,15 @@ def count_records(
     for part in parts:
         with readable(part.file):
             if part.file.is_parquet:
-                first, end, metadata = rows_of(part)
-                size = text_bytes(metadata, part.file.field)
-                yield Counted(end - first, size * (end - first) // max(1, metadata.num_rows))
+                first, end, _ = rows_of(part)
+                yield end - first
                 continue
-            count = size = 0
+            count = 0
             for block in range_blocks(part):
                 count += (last == b"\n") + block.count(b"\n", 0, len(block) - 1)
                 last = block[-1:]
-                size += len(block)
                 look(block)
-            yield Counted(count, size)
+            yield count
 
 
 def check_beginning(file: TextFile) -> None:

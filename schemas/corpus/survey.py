@@ -19,12 +19,10 @@ class Survey:
     Attributes:
       fingerprint: of its content: the checksum that its storage keeps, or else its sha256.
       counts: records of each range that was asked for; empty where they were not counted.
-      bytes: of these records, uncompressed.
     """
 
     fingerprint: str
     counts: list[int]
-    bytes: int = 0
 
 
 def is_local(file: TextFile) -> bool:
@@ -45,12 +43,12 @@ def survey_file(file: TextFile, parts: Sequence[TextRange]) -> Survey:
     digest = hashlib.sha256()
     # Read once, where what is counted is what is stored.
     is_plain = bool(parts) and not (file.codec or file.is_parquet)
-    counted = list(count_records(parts, digest.update if is_plain else lambda block: None))
+    counts = list(count_records(parts, digest.update if is_plain else lambda block: None))
     fingerprint = file.checksum
     if not fingerprint:
         fingerprint = digest.hexdigest() if is_plain else _sha256(file)
     check_unchanged(file)
-    return Survey(fingerprint, [one.records for one in counted], sum(one.bytes for one in counted))
+    return Survey(fingerprint, counts)
 
 
 def _sha256(file: TextFile) -> str:

@@ -35,7 +35,7 @@ def _run(path: str, overrides: list[str]) -> int:
     from transformers.utils.logging import disable_progress_bar
 
     from trainer.evaluation.comparison.compare import compare
-    from trainer.evaluation.comparison.corpora import count_bytes
+    from trainer.evaluation.comparison.corpora import estimate_bytes
     from trainer.evaluation.comparison.outputs import write_comparison
     from trainer.evaluation.report.collect import check_folders
     from trainer.evaluation.report.write import write_report
@@ -46,7 +46,7 @@ def _run(path: str, overrides: list[str]) -> int:
     corpus_bytes = {}
     if config.comparison:
         check_output_file(config.comparison.routing)
-        corpus_bytes = count_bytes(config.comparison.corpora)
+        corpus_bytes = estimate_bytes(config.comparison.corpora)
     check_folders(config)
     evaluation = run_evaluation(config)
     print(write_report(evaluation))

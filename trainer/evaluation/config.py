@@ -87,8 +87,8 @@ class ComparisonConfig(Config):
     )
     corpora: dict[Name, Text] = Field(
         {},
-        description="by language, the text that its teacher will read, for the hours that a candidate would take. Its files "
-        "are read once, to count their bytes",
+        description="by language, the text that its teacher will read, for the hours that a candidate would take. Its bytes "
+        "are estimated: from the sizes of plain text files, and from samples of others",
     )
 
 

@@ -67,7 +67,7 @@ def test_counts_say_which_record_comes_first(tmp_path_factory, counts, shard_byt
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(corpus_module, "MOST_SHARDS", 2)
         corpus = corpus_of(folder, shard_bytes)
-    counted = [[one.records for one in count_records(corpus.ranges(index))] for index in range(len(corpus.files))]
+    counted = [list(count_records(corpus.ranges(index))) for index in range(len(corpus.files))]
     corpus = corpus.surveyed([""] * len(counts), counted).joined(joined)
     assert corpus.records == sum(counts)
     everything = [tuple(record) for file in corpus.files for record in read_records(TextRange.whole(file))]

@@ -24,7 +24,7 @@ def compare(evaluation: Evaluation, corpus_bytes: Mapping[str, int]) -> list[Ran
     A model that `models.<name>.languages` keeps from a language is no candidate for it.
 
     Args:
-      corpus_bytes: by language, the text that the teacher will read, where it is known.
+      corpus_bytes: by language, about how much text the teacher will read, where it is known.
     """
     config = evaluation.config
     rankings = []

@@ -1,20 +1,80 @@
-"""The size of the text that teachers will read."""
+"""How much text teachers will read, from the sizes of its files and from samples."""
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 from schemas.corpus.config import TextConfig
+from schemas.corpus.files import TextFile, find_files
+from schemas.corpus.lines import unpacked_share
+from schemas.corpus.parquet import rows_of, text_bytes
+from schemas.corpus.ranges import TextRange, readable
+from schemas.corpus.records import read_records
 from schemas.errors import UserError
-from trainer.evaluation.formats.text import open_text
+
+# Of the files of one format, evenly spread, so many are looked at, and of each so many bytes of text from its beginning.
+_FILES, _BYTES = 16, 2**18
 
 
-def count_bytes(corpora: Mapping[str, TextConfig]) -> dict[str, int]:
-    """By language, the bytes of the records that are read, uncompressed; of JSON lines with what stands around the text.
+class _Size(NamedTuple):
+    """Bytes of files as they are stored, and the records and the bytes of text in them, with line ends."""
+
+    stored: float
+    records: float
+    text: float
+
+
+def estimate_bytes(corpora: Mapping[str, TextConfig]) -> dict[str, int]:
+    """By language, about how many bytes of text are read. No text is read for it beyond small samples.
+
+    Of plain text it is the size of the files. Of other files, and where `max_records` takes a part, a sample says how much text
+    and how many records are in a stored byte.
 
     Raises:
-      UserError: a file is missing or is not what its name says.
+      UserError: no file matches, or one of the sample is not what its name says.
     """
     try:
-        texts = {language: open_text(language, corpus) for language, corpus in corpora.items()}
+        return {language: _estimate(language, corpus) for language, corpus in corpora.items()}
     except UserError as error:
         raise UserError(f"comparison.corpora: {error}") from None
-    return {language: text.bytes * text.records // text.total for language, text in texts.items()}
+
+
+def _estimate(language: str, corpus: TextConfig) -> int:
+    formats: dict[tuple, list[TextFile]] = defaultdict(list)
+    for file in find_files(language, corpus.files, corpus.field):
+        formats[file.codec, file.is_json_lines, file.is_parquet].append(file)
+    text = records = 0.0
+    for format_, files in formats.items():
+        stored = sum(file.size for file in files)
+        if not any(format_) and corpus.max_records is None:
+            text += stored
+            continue
+        sample = _sample(files)
+        text += stored * sample.text / max(1, sample.stored)
+        records += stored * sample.records / max(1, sample.stored)
+    return round(text * min(1, corpus.max_records / max(1, records)) if corpus.max_records else text)
+
+
+def _sample(files: Sequence[TextFile]) -> _Size:
+    """What is in the beginnings of some of the files, which have one format."""
+    count = min(_FILES, len(files))
+    chosen = [files[number * len(files) // count] for number in range(count)]
+    with ThreadPoolExecutor(_FILES) as pool:
+        return _Size(*map(sum, zip(*pool.map(_beginning, chosen), strict=True)))
+
+
+def _beginning(file: TextFile) -> _Size:
+    whole = TextRange.whole(file)
+    if file.is_parquet:
+        with readable(file):
+            _, rows, metadata = rows_of(whole)
+            return _Size(file.size, rows, text_bytes(metadata, file.field))
+    unpacked = unpacked_share(file) if file.codec else 1
+    records = text = 0
+    for record in read_records(whole):
+        if text >= _BYTES:
+            return _Size(record.number / unpacked, records, text)
+        records += 1
+        text += len(record.text.encode()) + 1
+    return _Size(file.size, records, text)

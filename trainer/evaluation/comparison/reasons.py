@@ -13,7 +13,7 @@ TITLES = {
     "tail_mass": ("tail mass", 3),
     "tokens_per_second": ("tokens/s", 0),
     "operations_per_byte": ("operations a byte", 0),
-    "hours": ("hours", 1),
+    "hours": ("hours, estimated", 1),
 }
 # From this share of characters on, what a tokenizer loses is named.
 _MANY = 0.005

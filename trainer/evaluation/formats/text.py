@@ -24,14 +24,12 @@ class LanguageText:
     Attributes:
       files: in order.
       records: how many are read, evenly spread over the `total` that there are.
-      bytes: of all records, uncompressed.
       sha256: over the fingerprints of the files and the choice of records.
     """
 
     files: list[TextFile]
     records: int
     total: int
-    bytes: int
     sha256: str
 
     def __iter__(self) -> Iterator[str]:
@@ -59,8 +57,7 @@ def open_text(language: str, config: TextConfig) -> LanguageText:
     total = sum(survey.counts[0] for survey in surveys)
     records = min(config.max_records or total, total)
     content = [*(survey.fingerprint for survey in surveys), config.field, str(records)]
-    size = sum(survey.bytes for survey in surveys)
-    text = LanguageText(files, records, total, size, hashlib.sha256("\n".join(content).encode()).hexdigest())
+    text = LanguageText(files, records, total, hashlib.sha256("\n".join(content).encode()).hexdigest())
     if next(iter(text), None) is None:
         raise UserError(f"text.{language}: its files hold no text to read; give files with a line of text at least")
     return text
