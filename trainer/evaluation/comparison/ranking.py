@@ -16,6 +16,8 @@ RANKED_BY = "bits_per_character"
 # Characters in unknown tokens are never predicted, nor taught. Where they are the majority, a candidate does not read the
 # language, whatever it makes of the rest.
 MOST_UNKNOWN = 0.5
+# From this share of characters on, it matters that a tokenizer hides or changes them.
+MANY = 0.005
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class Measured:
 
     Attributes:
       ratios: by figure, those that have a value for each record: `bits_per_character`, `unknown_rate` and others.
-      figures: further ones, among them `operations_per_byte`.
+      figures: further ones, among them `changed_characters` and `operations_per_byte`.
     """
 
     name: str
@@ -78,7 +80,8 @@ class Ranking:
 def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 0) -> Ranking:
     """Ranks the candidates of one language.
 
-    A candidate is clearly better than another where the difference of their bits per character is clear. Of those that no
+    A candidate is clearly better than another where the difference of their bits per character is clear, unless its tokenizer
+    changes more of the characters, at least `MANY` of them: what it lowers or strips the other has to predict. Of those that no
     other is clearly better than, the one is chosen that takes the fewest operations for a byte of text, and of equal ones
     the first.
 
@@ -91,7 +94,9 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
         one.name: [
             other.name
             for other in readers
-            if other is not one and _is_worse(_difference(one, other, RANKED_BY, samples, seed))
+            if other is not one
+            and not is_easier(other.figures, one.figures)
+            and _is_worse(_difference(one, other, RANKED_BY, samples, seed))
         ]
         for one in readers
     }
@@ -119,6 +124,11 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
         )
     best = [candidate.name for candidate in candidates if candidate.rank == 1]
     return Ranking(language, candidates, best[0] if best else None, best[1:])
+
+
+def is_easier(figures: Mapping[str, float], others: Mapping[str, float]) -> bool:
+    """Whether a candidate has less to predict than another, because its tokenizer changes more of the characters."""
+    return figures["changed_characters"] - others["changed_characters"] >= MANY
 
 
 def _difference(one: Measured, other: Measured, key: str, samples: int, seed: int) -> Difference:

@@ -1,6 +1,6 @@
 """Why a candidate has its place, in plain words."""
 
-from trainer.evaluation.comparison.ranking import RANKED_BY, Candidate, Ranking
+from trainer.evaluation.comparison.ranking import MANY, RANKED_BY, Candidate, Ranking, is_easier
 from trainer.evaluation.statistics import Difference
 
 # How figures are called, and how many decimals tell candidates apart.
@@ -15,8 +15,6 @@ TITLES = {
     "operations_per_byte": ("operations a byte", 0),
     "hours": ("hours, estimated", 1),
 }
-# From this share of characters on, what a tokenizer loses is named.
-_MANY = 0.005
 
 
 def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
@@ -32,9 +30,9 @@ def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
         )
         if other.reads:
             said += _others(candidate, other)
-    if unknown >= _MANY:
+    if unknown >= MANY:
         said.append(f"{unknown:.1%} of the characters are in unknown tokens, which it neither predicts nor teaches")
-    if (changed := candidate.figures["changed_characters"]) >= _MANY:
+    if (changed := candidate.figures["changed_characters"]) >= MANY:
         said.append(
             f"{changed:.1%} of the characters are read as others (lower case, no accents), which makes its text easier to predict"
         )
@@ -43,10 +41,12 @@ def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
 
 def _prediction(candidate: Candidate, other: Candidate, ranking: Ranking) -> str:
     difference = candidate.differences[RANKED_BY]
-    if difference.is_clear:
+    if _is_decided(candidate, other):
         return f"{_amount(difference)} than {other.name}"
     interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
     said = f"no clear difference to {other.name}: {difference.value:+.3f} {interval} bits per character, p = {difference.p:.2g}"
+    if difference.is_clear:
+        said = f"no verdict beside {other.name}: {_amount(difference)}, but {_easier(candidate, other)}"
     if candidate.worse_than:
         return f"{said}, but clearly worse than {', '.join(candidate.worse_than)}"
     if other.worse_than:
@@ -64,13 +64,25 @@ def _prediction(candidate: Candidate, other: Candidate, ranking: Ranking) -> str
 def _others(candidate: Candidate, other: Candidate) -> list[str]:
     """Further figures that differ clearly: all of them where the prediction does not, else minimal pairs alone."""
     keys = [key for key in candidate.differences if key != RANKED_BY]
-    if candidate.differences[RANKED_BY].is_clear:
+    if _is_decided(candidate, other):
         keys = [key for key in keys if key == "minimal_pairs"]
     return [
         f"{TITLES[key][0]}: {candidate.figures[key]:.3f} against {other.figures[key]:.3f} of {other.name}"
         for key in keys
         if candidate.differences[key].is_clear
     ]
+
+
+def _is_decided(candidate: Candidate, other: Candidate) -> bool:
+    return candidate.name in other.worse_than or other.name in candidate.worse_than
+
+
+def _easier(candidate: Candidate, other: Candidate) -> str:
+    """Why the bits per character of two candidates decide nothing, whatever their difference."""
+    shares = [f"{one.figures['changed_characters']:.1%}" for one in (candidate, other)]
+    if is_easier(candidate.figures, other.figures):
+        return f"its tokenizer changes {shares[0]} of the characters, which {other.name} ({shares[1]}) has to predict"
+    return f"the tokenizer of {other.name} changes {shares[1]} of the characters, which this one ({shares[0]}) has to predict"
 
 
 def _amount(difference: Difference) -> str:

@@ -72,6 +72,21 @@ def test_who_does_not_read_the_language_is_not_ranked():
     assert nobody.chosen is None and nobody.tied == []
 
 
+def test_who_has_less_to_predict_is_not_clearly_better():
+    ranking = rank("de", [measured("uncased", changed=0.04), measured("cased", 0.5), measured("bad", 0.9)], SAMPLES)
+    assert {one.name: one.worse_than for one in ranking.candidates} == {"uncased": [], "cased": [], "bad": ["cased"]}
+    assert ranking.chosen == "uncased" and ranking.tied == ["cased"]
+    # A few changed characters, or as many of both, decide nothing.
+    for shares in ((0.004, 0.0), (0.04, 0.04)):
+        one, other = (measured(*args, changed=share) for args, share in zip((("a",), ("b", 0.5)), shares, strict=True))
+        assert rank("de", [one, other], SAMPLES).candidates[1].worse_than == ["a"]
+
+
+def test_who_has_less_to_predict_and_is_worse_at_that_is_worse():
+    ranking = rank("de", [measured("uncased", 0.5, operations=1, changed=0.04), measured("cased")], SAMPLES)
+    assert ranking.chosen == "cased" and ranking.candidates[1].worse_than == ["cased"]
+
+
 def test_one_record_decides_nothing():
     one, other = measured("a", records=1), measured("b", 1.0, records=1)
     ranking = rank("de", [one, other], SAMPLES)
