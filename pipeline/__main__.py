@@ -16,6 +16,9 @@ from schemas.errors import UserError
 from schemas.manifest import Manifest
 from schemas.secrets import without_secrets
 
+_USERS_ERROR = f"{UserError.__name__}: "
+_NO_NEWS = ("apitools not found", "Failed to read inputs in the data plane")
+
 
 def main(arguments: list[str], prog: str = "python -m pipeline") -> int:
     """Runs stage one; returns the exit code (0 done, 2 bad input)."""
@@ -87,9 +90,12 @@ class _Formatter(logging.Formatter):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether to show a log record: not what Beam says of its optional parts, nor the traceback of a user's error."""
-    users = record.exc_info and isinstance(record.exc_info[1], UserError)
-    return not users and not record.getMessage().startswith("apitools not found")
+    """Whether to show a log record: not what Beam says of its optional parts, nor of a user's error or a lost worker."""
+    error = record.exc_info[1] if record.exc_info else None
+    message = record.getMessage()
+    # What comes from another process is text.
+    is_users = isinstance(error, UserError) or _USERS_ERROR in f"{error}\n{message}"
+    return not is_users and not message.startswith(_NO_NEWS)
 
 
 def _dry_run(path: str, overrides: list[str], beam_arguments: list[str], teraflops: float | None) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 import apache_beam as beam
 from apache_beam.options.pipeline_options import PipelineOptions
 
+from pipeline.engine.job import running
 from pipeline.engine.options import is_local, writes_template
 from pipeline.engine.tasks import RunTasks, Task, in_threads
 from schemas.errors import UserError
@@ -27,13 +28,13 @@ def task_runner(options: PipelineOptions, output: str) -> RunTasks:
 
 
 def _on_workers(tasks: Sequence[Task], options: PipelineOptions, output: str) -> Iterator[bytes]:
-    """The results of tasks, in order. UserError where a task raised one."""
+    """The results of tasks, in order. UserError where a task raised one, or a worker was lost."""
     if not tasks:
         return
     folder = join(output, f"_tasks-{uuid.uuid4().hex}")
     named = [(f"{number:06d}", task) for number, task in enumerate(tasks)]
     try:
-        with beam.Pipeline(options=options) as job:
+        with running(options) as job:
             _ = job | "Tasks" >> beam.Create(named) | "Run" >> beam.MapTuple(partial(_run_to, folder))
         for name in sorted(list_files(folder)):
             if name.endswith(_ERROR):

@@ -17,7 +17,7 @@ from trainer.config import TrainerConfig
 LAUNCHED = re.compile(r"(?:torchrun .*?|\S*python[\d.]*) -m (?P<module>[\w.]+)(?P<arguments>.*)")
 INLINE = re.compile(r"`[^`]*?python -m ([\w.]+)[^`]*`")
 # Not of this project: pip, venv.
-FOREIGN = ("pip", "venv", "pytest", "http.server")
+FOREIGN = ("pip", "venv", "pytest", "http.server", "apache_beam.runners.worker.worker_pool_main")
 # Other projects' programs, in environments of their own.
 OTHER_ENVIRONMENT = re.compile(r"\w+-env/bin/\w+$")
 

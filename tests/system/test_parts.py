@@ -5,8 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
+from collections.abc import Callable, Iterator
+from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
@@ -64,7 +66,7 @@ def test_wrong_parts_are_refused(arguments, message, pipeline_settings, tmp_path
 
 @pytest.fixture
 def machines(text, teachers, pipeline_settings, tmp_path):
-    """Two working directories, each with teachers and a configuration, and in common only a bucket with the text."""
+    """Three working directories, each with teachers and a configuration, and in common only a bucket with the text."""
     settings = pipeline_settings(f"{BUCKET}/out", shard_bytes=2048)
     for teacher in settings["teachers"].values():
         teacher["model"] = f"teachers/{Path(teacher['model']).name}"
@@ -73,7 +75,7 @@ def machines(text, teachers, pipeline_settings, tmp_path):
             url = f"{BUCKET}/text/{language}.txt"
             write_bytes(url, (text / f"{language}.txt").read_bytes())
             settings["text"][language] = [url]
-        folders = [tmp_path / "one", tmp_path / "two"]
+        folders = [tmp_path / name for name in ("one", "two", "three")]
         for folder in folders:
             folder.mkdir()
             subprocess.run(["cp", "-r", str(teachers), str(folder / "teachers")], check=True)
@@ -97,14 +99,23 @@ def written(folder: str) -> dict[str, bytes]:
     return {name: read_bytes(f"{folder}/{name}") for name in names}
 
 
+def bytes_of_one_run(machines: list[Path], run_pipeline: Callable[..., Path], folder: Path) -> dict[str, bytes]:
+    """What an undisturbed run of the same configuration writes, called in a directory with its teachers."""
+    with chdir(machines[0]):
+        teachers = yaml.safe_load(Path("c.yaml").read_text())["teachers"]
+        expected = files(run_pipeline(folder / "whole", shard_bytes=2048, teachers=teachers))
+    return {name: content for name, content in expected.items() if not name.startswith(OF_THE_STORAGE)}
+
+
+def units_done() -> int:
+    return sum(name.startswith("_units/") for name in list_files(f"{BUCKET}/out"))
+
+
 def test_a_part_that_is_killed_and_one_that_is_frozen(machines, run_pipeline, tmp_path, monkeypatch):
     """The killed one is started again; the frozen one's units are done by another, and when it thaws, it changes nothing."""
-    killed, frozen = (start_part(folder, part) for folder, part in zip(machines, ("1/2", "2/2"), strict=True))
+    killed, frozen = (start_part(folder, part) for folder, part in zip(machines[:2], ("1/2", "2/2"), strict=True))
 
-    def units() -> int:
-        return sum(name.startswith("_units/") for name in list_files(f"{BUCKET}/out"))
-
-    wait_until(lambda: units() > 3, killed)
+    wait_until(lambda: units_done() > 3, killed)
     os.kill(frozen.pid, signal.SIGSTOP)
     killed.kill()
     killed.communicate(timeout=SECONDS)
@@ -118,35 +129,103 @@ def test_a_part_that_is_killed_and_one_that_is_frozen(machines, run_pipeline, tm
     monkeypatch.chdir(machines[0])
     done = call("pipeline.__main__", "c.yaml", "--finish")
     assert done.returncode == 0, done.stderr
-    teachers = yaml.safe_load((machines[0] / "c.yaml").read_text())["teachers"]
-    expected = files(run_pipeline(tmp_path / "whole", shard_bytes=2048, teachers=teachers))
-    assert written(f"{BUCKET}/out") == {
-        name: content for name, content in expected.items() if not name.startswith(OF_THE_STORAGE)
-    }
+    assert written(f"{BUCKET}/out") == bytes_of_one_run(machines, run_pipeline, tmp_path)
+
+
+@contextmanager
+def pool_in(folder: Path) -> Iterator[SimpleNamespace]:
+    """A pool of workers in a working directory: its process, its port, and the options of a launcher that uses it."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"],
+        cwd=folder,
+        # It starts its workers as `python`.
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        stderr=subprocess.DEVNULL,
+    )
+    options = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=EXTERNAL"]
+
+    def is_listening() -> bool:
+        with socket.socket() as client:
+            return client.connect_ex(("127.0.0.1", port)) == 0
+
+    try:
+        wait_until(is_listening, process)
+        yield SimpleNamespace(process=process, options=[*options, f"--environment_config=127.0.0.1:{port}"])
+    finally:
+        for number in [process.pid, *workers_in(folder)]:
+            os.kill(number, signal.SIGKILL)
+        process.wait()
+
+
+def workers_in(folder: Path) -> list[int]:
+    """Worker processes with this working directory."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if (
+                entry.name.isdigit()
+                and (entry / "cwd").samefile(folder)
+                and b"SdkHarness" in (entry / "cmdline").read_bytes()
+            ):
+                found.append(int(entry.name))
+    return found
 
 
 def test_beams_workers_elsewhere(machines, run_pipeline, tmp_path, monkeypatch):
     """A pool of workers in another working directory, which shares only the bucket with the launcher."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    pool = subprocess.Popen(
-        [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"],
-        cwd=machines[1],
-        # It starts its workers as `python`.
-        env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+    monkeypatch.chdir(machines[0])
+    with pool_in(machines[1]) as pool:
+        done = call("pipeline.__main__", "c.yaml", *pool.options)
+    assert done.returncode == 0, done.stderr
+    assert written(f"{BUCKET}/out") == bytes_of_one_run(machines, run_pipeline, tmp_path)
+
+
+def start_with(pool: SimpleNamespace, folder: Path) -> subprocess.Popen:
+    """A launcher in `folder`, which waits five seconds for a worker that is silent."""
+    program = """
+import sys
+import pipeline.engine.worker_pools
+from schemas.process import run_command
+pipeline.engine.worker_pools.SILENCE_SECONDS = 5.0
+run_command("pipeline.__main__")
+"""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "c.yaml", *pool.options],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
-    try:
-        time.sleep(1)
-        monkeypatch.chdir(machines[0])
-        options = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=EXTERNAL"]
-        done = call("pipeline.__main__", "c.yaml", *options, f"--environment_config=127.0.0.1:{port}")
-        assert done.returncode == 0, done.stderr
-    finally:
-        pool.kill()
-        pool.wait()
-    teachers = yaml.safe_load((machines[0] / "c.yaml").read_text())["teachers"]
-    expected = files(run_pipeline(tmp_path / "whole", shard_bytes=2048, teachers=teachers))
-    assert written(f"{BUCKET}/out") == {
-        name: content for name, content in expected.items() if not name.startswith(OF_THE_STORAGE)
-    }
+
+
+@pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="finds the workers in /proc")
+def test_of_beams_workers_elsewhere_one_is_frozen_and_one_killed(machines, run_pipeline, tmp_path):
+    """Each of their launchers ends with a line, another does the rest, and the frozen worker changes nothing when it thaws."""
+    with pool_in(machines[1]) as pool, pool_in(machines[2]) as other_pool:
+        first = start_with(pool, machines[0])
+        wait_until(lambda: units_done() > 1, first)
+        frozen = [pool.process.pid, *workers_in(machines[1])]
+        assert len(frozen) > 1
+        for process in frozen:
+            os.kill(process, signal.SIGSTOP)
+        before = units_done()
+        second = start_with(other_pool, machines[0])
+        wait_until(lambda: units_done() > before, second)
+        for worker in workers_in(machines[2]):
+            os.kill(worker, signal.SIGKILL)
+        for launcher, fault in ((first, "has not answered for 5 s"), (second, "died, or its connection did")):
+            errors = launcher.communicate(timeout=60)[1]
+            assert launcher.returncode == 2 and "Traceback" not in errors, errors
+            assert errors.count("error: a worker of the pool at 127.0.0.1:") == 1 and fault in errors, errors
+        third = start_with(other_pool, machines[0])
+        assert third.wait(SECONDS) == 0, third.communicate()[1]
+        expected = bytes_of_one_run(machines, run_pipeline, tmp_path)
+        assert written(f"{BUCKET}/out") == expected
+        for process in frozen:
+            os.kill(process, signal.SIGCONT)
+        wait_until(lambda: not workers_in(machines[1]), pool.process)
+        assert written(f"{BUCKET}/out") == expected

@@ -20,7 +20,7 @@ def workers_of(folder: Path) -> list[int]:
     marked = []
     for entry in Path("/proc").iterdir():
         try:
-            is_worker = entry.name.isdigit() and b"pipeline.job.local_workers" in (entry / "cmdline").read_bytes()
+            is_worker = entry.name.isdigit() and b"pipeline.engine.local_workers" in (entry / "cmdline").read_bytes()
             if is_worker and f"TMPDIR={folder}".encode() in (entry / "environ").read_bytes():
                 marked.append(int(entry.name))
         except OSError:

@@ -1,5 +1,6 @@
 """Tasks in threads, and on the workers of a runner."""
 
+import socket
 import time
 from functools import partial
 
@@ -68,3 +69,14 @@ def test_an_error_of_a_worker_is_one_line(tmp_path):
 )
 def test_threads_are_for_local_runners(arguments, is_local, tmp_path):
     assert (task_runner(PipelineOptions(arguments), str(tmp_path)) is in_threads) == is_local
+
+
+@pytest.mark.heavy
+def test_a_pool_that_is_not_there_is_one_line(tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=EXTERNAL"]
+    options.append(f"--environment_config=127.0.0.1:{port}")
+    with pytest.raises(UserError, match=f"^--environment_config: no pool of workers answers at 127.0.0.1:{port} "):
+        list(_on_workers([partial(square, 1)], PipelineOptions(options), str(tmp_path / "out")))

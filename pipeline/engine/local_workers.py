@@ -13,17 +13,17 @@ import threading
 import time
 
 from apache_beam.portability import python_urns
-from apache_beam.portability.api import beam_fn_api_pb2
 from apache_beam.runners.portability.fn_api_runner.worker_handlers import SubprocessSdkWorkerHandler, WorkerHandler
 from google.protobuf import json_format, text_format
 
-_SECONDS = 0.5
+from pipeline.engine.watched import WatchedHandler
+
 # On the command line of each process, because people look for it there.
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 
 @WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
-class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
+class ProcessWorkerHandler(WatchedHandler, SubprocessSdkWorkerHandler):
     """Starts one worker process, and answers for it when it dies."""
 
     def start_worker(self) -> None:
@@ -34,19 +34,23 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
             "PIPELINE_OPTIONS": json_format.MessageToJson(self.provision_info.provision_info.pipeline_options),
             "WORKER_ID": self.worker_id,
         }
-        self._closing = threading.Event()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "pipeline.job.local_workers", _WORKER],
+            [sys.executable, "-m", "pipeline.engine.local_workers", _WORKER],
             stdin=subprocess.PIPE,
             env=os.environ | environment,
             start_new_session=True,
         )
-        threading.Thread(target=self._watch, daemon=True).start()
+        self.watch()
+
+    def fault(self) -> str | None:
+        """How the process ended, if it did."""
+        code = self._process.poll()
+        return None if code is None else _describe(code)
 
     def close(self) -> None:
         """Ends the process: at once where, after an error elsewhere, it has not answered all requests."""
-        self._closing.set()
-        if self.control_conn._futures_by_id:
+        self.closing.set()
+        if self.has_open_requests:
             self._process.kill()
         super().close()
 
@@ -55,22 +59,8 @@ class WatchedWorkerHandler(SubprocessSdkWorkerHandler):
         self._process.kill()
         self._process.wait()
 
-    def _watch(self) -> None:
-        while not self._closing.wait(_SECONDS):
-            if (code := self._process.poll()) is not None:
-                self._answer(_describe(code))
-
-    def _answer(self, error: str) -> None:
-        """Answers all open requests to the worker with `error`."""
-        for instruction in list(self.control_conn._futures_by_id):
-            response = beam_fn_api_pb2.InstructionResponse(instruction_id=instruction, error=error)
-            # The worker's answer may have come after all.
-            if future := self.control_conn._futures_by_id.pop(instruction, None):
-                future.set(response)
-
 
 def _describe(code: int) -> str:
-    # As text, like other errors of workers (`pipeline.job.beam_job.process`).
     if code >= 0:
         return f"UserError: a worker process ended (exit code {code}); what it printed above says why"
     return (
