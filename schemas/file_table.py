@@ -7,7 +7,7 @@ Legend: F files, G row groups of all files, in order.
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Annotated, Any, Self, overload
 
@@ -83,15 +83,7 @@ class FileTable(Sequence[FileRecord]):
     @classmethod
     def from_parquet(cls, content: bytes) -> Self:
         """A table from the content of `_files.parquet`. ValueError for anything else."""
-        try:
-            file = pq.ParquetFile(pa.BufferReader(content))
-            groups = [file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups)]
-            table = pa.concat_tables([file.schema_arrow.empty_table(), *groups])
-        except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"not a whole Parquet file ({first_line(error)})") from None
-        if not table.schema.equals(FILE_SCHEMA):
-            raise ValueError("its columns are not those of a list of files")
-        files = cls(table)
+        files = cls(_read_table(content))
         # Not to be written anew, because another version of Arrow may write it otherwise.
         files.content = content
         return files
@@ -110,6 +102,17 @@ class FileTable(Sequence[FileRecord]):
     def sha256(self) -> str:
         """Of the content of `_files.parquet`."""
         return hashlib.sha256(self.content).hexdigest()
+
+    def __reduce__(self) -> tuple[Callable[[bytes, bool], "FileTable"], tuple[bytes, bool]]:
+        """As the file that lists it, which is a fifth of the table, because processes send it to each other."""
+        return type(self)._received, (self.content, self.is_inline)
+
+    @classmethod
+    def _received(cls, content: bytes, is_inline: bool) -> Self:
+        """The table that another process sent, which has checked it."""
+        files = cls.__new__(cls)
+        files._table, files.is_inline, files.content = _read_table(content), is_inline, content
+        return files
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, FileTable) and self._table.equals(other._table)
@@ -132,9 +135,10 @@ class FileTable(Sequence[FileRecord]):
             for row in batch.to_pylist():
                 yield FileRecord.model_construct(**row)
 
-    def strings(self, column: str) -> list[str]:
-        """A column of strings: [F]."""
-        return self._table[column].to_pylist()
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """(path, bytes) of each file."""
+        for batch in self._table.select(["path", "size"]).to_batches(max_chunksize=4096):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
     def names(self, column: str) -> tuple[list[str], np.ndarray]:
         """The different values of `language` or `teacher`, and for each file the index of its own, int32 [F]."""
@@ -204,3 +208,16 @@ class FileTable(Sequence[FileRecord]):
             return [record.model_dump() for record in table]
 
         return handler.generate_schema(Annotated[list[FileRecord], WrapValidator(validate), PlainSerializer(dump)])
+
+
+def _read_table(content: bytes) -> pa.Table:
+    """The table of a `_files.parquet`. ValueError for anything else."""
+    try:
+        file = pq.ParquetFile(pa.BufferReader(content))
+        groups = [file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups)]
+        table = pa.concat_tables([file.schema_arrow.empty_table(), *groups])
+    except (OSError, pa.ArrowException) as error:
+        raise ValueError(f"not a whole Parquet file ({first_line(error)})") from None
+    if not table.schema.equals(FILE_SCHEMA):
+        raise ValueError("its columns are not those of a list of files")
+    return table

@@ -191,7 +191,7 @@ def _check_folder(folder: str, manifest: Manifest, vocabulary: Vocabulary) -> No
     if fault := _fault(manifest, vocabulary):
         raise UserError(f"{join(folder, MANIFEST_FILE)}: {fault}; rerun the pipeline that wrote it")
     present = list_files(folder)
-    for path, size in zip(manifest.files.strings("path"), manifest.files.counts("size").tolist(), strict=True):
+    for path, size in manifest.files.sizes():
         if present.get(path) == size:
             continue
         if path not in present:

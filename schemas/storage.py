@@ -108,7 +108,7 @@ def _list_local(root: str) -> dict[str, int]:
                 else:
                     with contextlib.suppress(FileNotFoundError):
                         sizes[path] = entry.stat().st_size
-    return dict(sorted(sizes.items()))
+    return {path: sizes[path] for path in sorted(sizes)}
 
 
 def exists(url: str) -> bool:

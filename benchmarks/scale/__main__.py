@@ -4,8 +4,8 @@
             and translates the job; the files are made up as they are read, by a filesystem that counts what it gives
   resume    of a run of which all units but one are done: one listing and the tables of the units
   manifest  made from these tables
-  trainer   from the configuration to the reader: opening predictions (the list of files, the folder's listing) and
-            making a reader
+  trainer   on two ranks, from the folder to the reader: the first opens predictions (the list of files, the folder's
+            listing), the other receives them, both make a reader; the costlier of them counts
 
 Each is a process of its own. Times are its processor seconds, memory is what it takes beyond its imports. The files that
 runs would have written are empty ones of the right size; no row is read.
@@ -33,8 +33,8 @@ MEASURED = [
     ("launcher", "launcher: loads of a teacher a shard, at most", 0.07),
     ("finished", "resume: processor seconds", 30),
     ("finished", "manifest: processor milliseconds a shard", 0.1),
-    ("trainer", "trainer's start: processor seconds", 5),
-    ("trainer", "trainer's start: MB", 200),
+    ("trainer", "trainer's start on two ranks: processor seconds", 5),
+    ("trainer", "trainer's start on two ranks: MB", 200),
 ]
 
 

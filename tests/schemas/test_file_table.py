@@ -1,6 +1,8 @@
 """The list of a folder's files."""
 
+import hashlib
 import io
+import pickle
 
 import numpy as np
 import pyarrow as pa
@@ -58,6 +60,20 @@ def test_it_gives_back_what_it_was_made_of(given_records):
         key = record.language, record.teacher
         rows[key] = rows.get(key, 0) + record.rows
     assert again.rows_by_pair() == rows
+    assert list(again.sizes()) == [(record.path, record.size) for record in given_records]
+
+
+@pytest.mark.parametrize("is_inline", [False, True])
+def test_a_process_sends_it_in_a_third_of_its_bytes(is_inline):
+    """A trainer's first process reads a list of hundreds of thousands, and gives it to the others."""
+    columns = {"language": "en", "teacher": "bert", "rows": 7, "row_groups": [3, 4], "tokens": 70}
+    columns |= {"masked_positions": 9, "size": 1000, "footer_sha256": hashlib.sha256(b"").hexdigest()}
+    table = pa.Table.from_pylist([{"path": f"en/bert/{n:06d}.parquet", **columns} for n in range(5000)], FILE_SCHEMA)
+    files = FileTable(table, is_inline)
+    sent = pickle.dumps(files)
+    assert len(sent) < table.nbytes / 3
+    again = pickle.loads(sent)
+    assert again == files and again.is_inline == is_inline and again.content == files.content
 
 
 GOOD = FileRecord(
