@@ -81,6 +81,12 @@ class FileTable(Sequence[FileRecord]):
         return cls(pa.Table.from_pylist(rows, FILE_SCHEMA), is_inline)
 
     @classmethod
+    def joined(cls, tables: Iterable["FileTable"]) -> Self:
+        """One table after the other. ValueError names a file that is in two of them."""
+        # In one piece, because the bytes of the file depend on the pieces.
+        return cls(pa.concat_tables([FILE_SCHEMA.empty_table(), *(files._table for files in tables)]).combine_chunks())
+
+    @classmethod
     def from_parquet(cls, content: bytes) -> Self:
         """A table from the content of `_files.parquet`. ValueError for anything else."""
         files = cls(_read_table(content))
@@ -193,9 +199,11 @@ class FileTable(Sequence[FileRecord]):
             pc.replace_substring_regex(self._table["path"], f"^.*{_NUMBER}", r"\1"), pa.int64()
         ).to_numpy()
         of_file = [number_F, *(self.names(column)[1] for column in ("language", "teacher"))]
-        sorted_3F = np.stack(of_file)[:, np.lexsort(of_file)]
-        if (sorted_3F[:, 1:] == sorted_3F[:, :-1]).all(0).any():
-            raise ValueError("files: a file is there twice")
+        order_F = np.lexsort(of_file)
+        sorted_3F = np.stack(of_file)[:, order_F]
+        is_twice = (sorted_3F[:, 1:] == sorted_3F[:, :-1]).all(0)
+        if is_twice.any():
+            raise ValueError(f"files: {self[int(order_F[:-1][is_twice].min())].path}: is there twice")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:

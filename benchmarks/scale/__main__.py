@@ -6,6 +6,7 @@
   manifest  made from these tables
   trainer   on two ranks, from the folder to the reader: the first opens predictions (the list of files, the folder's
             listing), the other receives them, both make a reader; the costlier of them counts
+  trim      what its launcher does beside its tasks: joins manifests and makes that of the files that were written
 
 Each is a process of its own. Times are its processor seconds, memory is what it takes beyond its imports. The files that
 runs would have written are empty ones of the right size; no row is read.
@@ -35,6 +36,8 @@ MEASURED = [
     ("finished", "manifest: processor milliseconds a shard", 0.1),
     ("trainer", "trainer's start on two ranks: processor seconds", 5),
     ("trainer", "trainer's start on two ranks: MB", 200),
+    ("trim", "trim's launcher: processor seconds", 5),
+    ("trim", "trim's launcher: MB", 200),
 ]
 
 

@@ -13,10 +13,10 @@ from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
-from pipeline.trim.tasks import RECORDS, CountTask, TrimTask
+from pipeline.trim.tasks import CountTask, TrimTask
 from pipeline.trim.tokens import Usage, kept_tokens, tokens_within, trim_vocabulary, trim_words
 from schemas.errors import UserError
-from schemas.file_table import FileRecord, FileTable
+from schemas.file_table import FileTable
 from schemas.manifest import RUN_FILE, Manifest, TeacherRecord, VocabularyRecord, write_manifest
 from schemas.predictions import Predictions, open_predictions
 from schemas.storage import join, list_files
@@ -63,9 +63,9 @@ def trim(
     # Workers read it there.
     write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
     run_sha256 = _run_of(predictions, trimmed)
-    records = _write(predictions, output, run_sha256, run_tasks)
+    files = _write(predictions, output, run_sha256, run_tasks)
     write_tokenizers(output, student_tokenizers)
-    write_manifest(output, _with_files(manifest, trimmed, run_sha256, records))
+    write_manifest(output, _with_files(manifest, trimmed, run_sha256, files))
     return _report(usage, kept, trimmed)
 
 
@@ -76,10 +76,10 @@ def _count(predictions: Predictions, run_tasks: RunTasks) -> Usage:
     return sum(map(Usage.from_bytes, _with_progress(predictions, tasks, "counting", run_tasks)), nothing)
 
 
-def _write(predictions: Predictions, output: str, run_sha256: str, run_tasks: RunTasks) -> list[FileRecord]:
+def _write(predictions: Predictions, output: str, run_sha256: str, run_tasks: RunTasks) -> FileTable:
     tasks = [TrimTask(*files, output, run_sha256) for files in _shares(predictions)]
     results = _with_progress(predictions, tasks, "writing", run_tasks)
-    return [record for result in results for record in RECORDS.validate_json(result)]
+    return FileTable.joined(map(FileTable.from_parquet, results))
 
 
 def _shares(predictions: Predictions) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, int]]:
@@ -141,12 +141,10 @@ def format_report(report: dict[str, Any], hidden_size: int) -> str:
 
 def _join_manifests(predictions: Predictions) -> Manifest:
     """One manifest for all folders: that of the newest, with the teachers, languages and files of all."""
-    paths = [file.record.path for file in predictions.files]
-    if len(set(paths)) < len(paths):
-        twice = next(path for path in paths if paths.count(path) > 1)
-        raise UserError(
-            f"{twice} is in more than one of {', '.join(predictions.folders)}; trim them into folders apart"
-        )
+    try:
+        files = FileTable.joined(manifest.files for manifest in predictions.manifests)
+    except ValueError as error:
+        raise UserError(f"{', '.join(predictions.folders)}: {error}; trim them into folders apart") from None
     teachers: dict[str, TeacherRecord] = {}
     for manifest in predictions.manifests:
         for name, record in manifest.teachers.items():
@@ -171,7 +169,7 @@ def _join_manifests(predictions: Predictions) -> Manifest:
             "teachers": teachers,
             "hub_models": sorted(predictions.hub_models),
             "languages": [record for manifest in predictions.manifests for record in manifest.languages],
-            "files": FileTable.of(file.record for file in predictions.files),
+            "files": files,
         }
     )
 
@@ -182,17 +180,16 @@ def _run_of(predictions: Predictions, vocabulary: Vocabulary) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
-def _with_files(manifest: Manifest, vocabulary: Vocabulary, run_sha256: str, files: list[FileRecord]) -> Manifest:
+def _with_files(manifest: Manifest, vocabulary: Vocabulary, run_sha256: str, files: FileTable) -> Manifest:
     """`manifest` over another vocabulary, with its files as they were written."""
+    rows = files.rows_by_pair()
     languages = [
-        record.model_copy(
-            update={"rows": sum(f.rows for f in files if (f.language, f.teacher) == (record.language, record.teacher))}
-        )
+        record.model_copy(update={"rows": rows.get((record.language, record.teacher), 0)})
         for record in manifest.languages
     ]
     record = VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256)
     changes = {"vocabulary": record, "run_sha256": run_sha256, "trimmed": True, "languages": languages}
-    return manifest.model_copy(update=changes | {"files": FileTable.of(files)})
+    return manifest.model_copy(update=changes | {"files": files})
 
 
 def _tokens_of(target: Predictions, vocabulary: Vocabulary) -> np.ndarray:

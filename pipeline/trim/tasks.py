@@ -6,13 +6,12 @@ from functools import lru_cache
 
 import numpy as np
 import pyarrow as pa
-from pydantic import TypeAdapter
 
 from pipeline.shard.masking import example_keys
 from pipeline.shard.parquet import Receipt, encode_rows, read_receipt
 from pipeline.trim.tokens import NO_KEYS, Usage, count_usage, tokens_within, trim_rows, trim_vocabulary
 from schemas.errors import UserError
-from schemas.file_table import FileRecord
+from schemas.file_table import FileRecord, FileTable
 from schemas.footers import read_footer
 from schemas.predictions import PredictionFile, Predictions, open_predictions
 from schemas.ragged import flatten
@@ -21,7 +20,6 @@ from schemas.rows import check_footer, row_schema
 from schemas.storage import exists, join, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
-RECORDS = TypeAdapter(list[FileRecord])
 # The first of the threads of a process opens the folders for all.
 _OPENING = threading.Lock()
 
@@ -76,10 +74,10 @@ class TrimTask(FileTask):
     run_sha256: str
 
     def __call__(self) -> bytes:
-        """The records of the files (`RECORDS`)."""
+        """The files that it wrote (`FileTable.content`)."""
         with _OPENING:
             vocabulary, table = _trimming(self.folders, self.runs, self.output, self.run_sha256)
-        return RECORDS.dump_json([self._trim(file, vocabulary, table) for file in self.files])
+        return FileTable.of(self._trim(file, vocabulary, table) for file in self.files).content
 
     def _trim(self, file: PredictionFile, vocabulary: Vocabulary, table: np.ndarray) -> FileRecord:
         url = join(self.output, file.record.path)

@@ -63,6 +63,22 @@ def test_it_gives_back_what_it_was_made_of(given_records):
     assert list(again.sizes()) == [(record.path, record.size) for record in given_records]
 
 
+@settings(deadline=None)
+@given(records(), st.lists(st.integers(0, 8), max_size=4))
+def test_pieces_joined_are_the_whole_with_its_bytes(given_records, cuts):
+    whole = FileTable.of(given_records)
+    cuts = sorted(min(cut, len(given_records)) for cut in cuts)
+    pieces = [
+        FileTable.from_parquet(FileTable.of(given_records[start:stop]).content)
+        for start, stop in zip([0, *cuts], [*cuts, len(given_records)], strict=True)
+    ]
+    joined = FileTable.joined(pieces)
+    assert joined == whole and joined.content == whole.content
+    if given_records:
+        with pytest.raises(ValueError, match=f"^files: {given_records[0].path}: is there twice$"):
+            FileTable.joined([whole, whole])
+
+
 @pytest.mark.parametrize("is_inline", [False, True])
 def test_a_process_sends_it_in_a_third_of_its_bytes(is_inline):
     """A trainer's first process reads a list of hundreds of thousands, and gives it to the others."""
@@ -96,7 +112,7 @@ GOOD = FileRecord(
         ({"size": -1}, "a count is negative"),
         ({"tokens": 4}, "more rows or masked positions than tokens"),
         ({"masked_positions": 51}, "more rows or masked positions than tokens"),
-        ({}, "a file is there twice"),
+        ({}, "files: en/bert/000000.parquet: is there twice"),
     ],
 )
 def test_records_that_contradict_themselves_are_refused(changes, message):

@@ -240,7 +240,7 @@ def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_pat
             "its vocabulary is no part of this one",
         ),
         ((predictions, predictions, "--output", tmp_path / "x"), "a folder is given twice"),
-        ((predictions, heldout, "--output", tmp_path / "x"), "is in more than one of"),
+        ((predictions, heldout, "--output", tmp_path / "x"), "is there twice; trim them into folders apart"),
         ((heldout, "--output", trimmed[0], "--vocabulary-from", like), "mergedistill.run is"),
         (
             (predictions, "--output", trimmed[0], "--min-predicted", "1000000"),
