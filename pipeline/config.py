@@ -208,7 +208,8 @@ class PipelineConfig(Config):
     )
     packing: bool = Field(
         False,
-        description="fill sequences with consecutive records, the teacher's separator between them, up to max_length",
+        description="fill sequences with consecutive records, the teacher's separator between them, up to max_length; a "
+        "sequence ends with its shard, so these rows, unlike others, depend on shard_bytes and on the sizes of the files",
     )
     masking: MaskingConfig = MaskingConfig()
     token_identity: Literal["family", "string"] = Field(
