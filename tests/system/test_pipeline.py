@@ -1,10 +1,20 @@
 """Stage one as a whole: rejects, reruns, several teachers, and what does not change the rows."""
 
+import gzip
 import json
 import shutil
+from itertools import islice
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
 
 from pipeline.config import PipelineConfig
+from pipeline.text.corpus import Corpus
+from schemas.corpus.files import find_files
 from schemas.manifest import read_manifest
+from tests.support import world
 from tests.support.outputs import files, rows, same
 
 
@@ -16,6 +26,51 @@ def test_shards_do_not_decide_the_masks(predictions, run_pipeline, tmp_path):
     """Another cut of the text gives the same inputs and targets; only batches, so rounding, may differ."""
     columns = ["example_id", "input_ids", "masked_positions", "labels"]
     assert same(rows(run_pipeline(tmp_path / "one", shard_bytes=2**20))[columns], rows(predictions)[columns])
+
+
+@pytest.fixture
+def many_files(tmp_path) -> Path:
+    """A folder of one language: small files, one that is empty, one without a last line end, JSON lines, Parquet, gzip."""
+    folder = tmp_path / "text"
+    folder.mkdir()
+    lines = iter(world.sentences("en", 900))
+
+    def text(count: int) -> str:
+        return "".join(f"{line}\n" for line in islice(lines, count))
+
+    for number, count in enumerate((1, 30, 3, 0, 70, 2)):
+        (folder / f"{number}.txt").write_text(text(count))
+    (folder / "6.txt").write_text(text(20).rstrip("\n"))
+    (folder / "7.jsonl").write_text("".join(json.dumps({"text": line}) + "\n" for line in islice(lines, 60)))
+    pq.write_table(pa.table({"text": list(islice(lines, 200))}), folder / "8.parquet", row_group_size=50)
+    (folder / "9.txt.gz").write_bytes(gzip.compress(text(500).encode(), mtime=0))
+    return folder
+
+
+def test_neither_shards_nor_units_decide_the_rows_of_many_files(many_files, run_pipeline, teachers, tmp_path):
+    """Small files are read together, large ones in parts, and a compressed one by several units or by one."""
+    english = {"model": str(teachers / "en-wordpiece"), "languages": ["en"], "dtype": "float32"}
+    changes = {
+        "teachers": {"en-wordpiece": english},
+        "text": {"en": [str(many_files)]},
+        "top_k": 0,
+        "masking": {"copies": 2},
+    }
+    found = {}
+    for shard_bytes in (300, 5000, 2**20):
+        folder = run_pipeline(tmp_path / f"{shard_bytes}", shard_bytes=shard_bytes, **changes)
+        found[shard_bytes] = rows(folder)[["example_id", "input_ids", "masked_positions", "labels"]]
+        assert read_manifest(str(folder)).languages[0].records == 886
+    assert same(found[300], found[2**20]) and same(found[5000], found[2**20])
+    # The cuts were unlike each other.
+    files = find_files("en", [str(many_files)])
+    readers = [
+        sum(piece.part.file.codec == "gzip" for unit in corpus.working_units for piece in corpus.pieces(int(unit)))
+        for corpus in (Corpus.of(files, 300), Corpus.of(files, 2**20))
+    ]
+    assert readers[0] > 2 and readers[1] == 1
+    assert len(list((tmp_path / "300").rglob("0*.parquet"))) > 50
+    assert len(list((tmp_path / f"{2**20}").rglob("0*.parquet"))) == 1
 
 
 def test_a_rerun_does_only_what_is_missing(predictions, run_pipeline, tmp_path):
