@@ -5,7 +5,8 @@ import io
 import json
 import posixpath
 import re
-from contextlib import redirect_stderr, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -13,11 +14,20 @@ import yaml
 from apache_beam.internal import pickler
 from apache_beam.portability.api import beam_runner_api_pb2 as beam_api
 
+from benchmarks.scale.text import configuration
+from pipeline.config import PipelineConfig
+from pipeline.engine.options import beam_options
+from pipeline.job.beam_job import process
+from pipeline.job.fingerprint import RunSpec, TextRecord
 from pipeline.job.worker import PredictUnits
+from pipeline.text.survey import find_text
+from pipeline.text.units import TeacherText
+from schemas.manifest import VocabularyRecord
 from schemas.storage import list_files, read_bytes, write_bytes
 from tests.support import gcs
 from tests.support.paths import ROOT
 
+VOCABULARY = VocabularyRecord(size=1, sha256="")
 BUCKET = f"gs://{gcs.BUCKET}"
 IMAGE = "example.com/mergedistill-pipeline:1"
 ACCELERATOR = "worker_accelerator=type:nvidia-tesla-t4;count:1;install-nvidia-driver"
@@ -43,15 +53,21 @@ def flex_template() -> ModuleType:
     return module
 
 
+@contextmanager
+def emulator() -> Iterator[None]:
+    """A bucket, without Beam's search for credentials, which in spite of --no_auth takes twenty seconds."""
+    with gcs.bucket(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr("apache_beam.io.gcp.gcsio.auth.get_service_credentials", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="module")
 def written(text, pipeline_settings, tmp_path_factory) -> SimpleNamespace:
     """The job's JSON, its pipeline, the names of all objects in the bucket, and what was printed."""
     settings = pipeline_settings(f"{BUCKET}/out")
     settings["text"] = {language: [f"{BUCKET}/text/{language}.txt"] for language in settings["text"]}
     printed = io.StringIO()
-    with gcs.bucket(), pytest.MonkeyPatch.context() as patch, redirect_stdout(printed):
-        # Else Beam, in spite of --no_auth, looks for credentials for twenty seconds.
-        patch.setattr("apache_beam.io.gcp.gcsio.auth.get_service_credentials", lambda _: None)
+    with emulator(), redirect_stdout(printed):
         for language, (url,) in settings["text"].items():
             write_bytes(url, (text / f"{language}.txt").read_bytes())
         write_bytes(f"{BUCKET}/predictions.yaml", yaml.safe_dump(settings).encode())
@@ -126,3 +142,30 @@ def test_the_graph_is_ours(written):
     assert docker.container_image == IMAGE
     function = pickler.loads(beam_api.ParDoPayload.FromString(step.spec.payload).do_fn.payload)[0]
     assert isinstance(function, PredictUnits)
+
+
+def test_a_terabyte_is_within_the_limits():
+    """10,000 files that the configuration names one by one, 200 languages, 20 teachers, 250,000 shards: 10 MB at most."""
+    given = configuration(f"{BUCKET}/out", 10_000, 200)
+    files = {
+        name: [f"{folder}/{n:06d}.txt" for n in range(50)] for name, spec in given.text.items() for folder in spec.files
+    }
+    config = PipelineConfig.model_validate(given.model_dump(exclude_unset=True) | {"text": files})
+    corpora = find_text(config)
+    texts = [
+        TeacherText.of(language, name, corpora[language], config)
+        for name, teacher in config.teachers.items()
+        for language in teacher.languages
+    ]
+    assert sum(len(corpus.files) for corpus in corpora.values()) == 10_000
+    assert sum(corpus.size / config.shard_bytes for corpus in corpora.values()) > 235_000
+    digests = {language: TextRecord(files="0" * 64, content="0" * 64) for language in corpora}
+    run = RunSpec(settings=config.model_dump(mode="json"), teachers={}, vocabulary=VOCABULARY, text=digests)
+    units = [unit for text in texts for unit in text.units]
+    with emulator():
+        process(units, config, PredictUnits(config, run, None), beam_options(OPTIONS))
+        template = read_bytes(f"{BUCKET}/template.json")
+        pipeline = read_bytes(json.loads(template)["environment"]["sdkPipelineOptions"]["options"]["pipelineUrl"])
+    steps = {step.unique_name for step in beam_api.Pipeline.FromString(pipeline).components.transforms.values()}
+    assert len([name for name in steps if name.startswith("Predict with ") and "/" not in name]) == 20
+    assert len(template) + len(pipeline) < 10e6
