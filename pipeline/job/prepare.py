@@ -7,7 +7,8 @@ import pyarrow as pa
 from pipeline.config import PipelineConfig
 from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.job.dry_run import check_sample
-from pipeline.job.fingerprint import RunSpec, describe_run
+from pipeline.job.fingerprint import describe_run
+from pipeline.job.plan import Plan, divide_text
 from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers
 from pipeline.student_tokenizers.word_counts import (
@@ -22,8 +23,8 @@ from pipeline.teachers.mixture import check_mixture
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.text.corpus import Corpus
 from pipeline.text.sampling import sample_records
-from pipeline.text.survey import find_text, survey_text
-from pipeline.text.units import TeacherText, Unit
+from pipeline.text.survey import survey_text
+from pipeline.text.units import TeacherText
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
 from schemas.predictions import Predictions, open_predictions
@@ -35,51 +36,51 @@ _COMPARED_LINES = 1000
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """A run that was checked and may start: its parts, and what each teacher reads of each language."""
+class Prepared(Plan):
+    """A plan that was checked and may start.
+
+    Attributes:
+      made: the student's tokenizers; None where the output has them already.
+    """
 
     tokenizers: dict[str, TeacherTokenizer]
     vocabulary: Vocabulary
-    run: RunSpec
-    corpora: dict[str, Corpus]
-    texts: list[TeacherText]
     made: StudentTokenizers | None
 
-    @property
-    def units(self) -> list[Unit]:
-        """All units of work, in order."""
-        return [unit for text in self.texts for unit in text.units]
 
-
-def prepare(config: PipelineConfig, sample_bytes: int | None = None, run_tasks: RunTasks = in_threads) -> Prepared:
-    """Finds all text, makes and tries every tokenizer, then loads and tries every teacher's model.
+def prepare(
+    config: PipelineConfig,
+    found: dict[str, Corpus],
+    sample_bytes: int | None = None,
+    run_tasks: RunTasks = in_threads,
+    known: Plan | None = None,
+) -> Prepared:
+    """Makes and tries every tokenizer, then loads and tries every teacher's model.
 
     Args:
+      found: all text (`find_text`).
       sample_bytes: text of each language that the tokenizers are fitted to and tried on; None where the
         output has the tokenizers already.
       run_tasks: reads the files that have to be read whole.
+      known: the same run as an earlier call checked it; its text is not looked at, nor its teachers' models.
 
     Raises:
       UserError: any bad input.
     """
-    found = find_text(config)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
     for name, tokenizer in tokenizers.items():
         check_mixture(tokenizer, config.teachers[name])
     extended = _open_extended(config)
     vocabulary = merge(list(tokenizers.values()), config.token_identity, extended.vocabulary if extended else None)
-    corpora = survey_text(config, found, run_tasks)
-    texts = [
-        TeacherText.of(language, name, corpora[language], config)
-        for name, teacher in config.teachers.items()
-        for language in teacher.languages
-    ]
-    for text in texts:
-        check_sample(text, tokenizers[text.teacher])
+    corpora = known.corpora if known else survey_text(config, found, run_tasks)
+    texts = divide_text(config, corpora)
+    if not known:
+        for text in texts:
+            check_sample(text, tokenizers[text.teacher])
     # What fails within seconds comes before the models, which take minutes to load.
     made = _make_tokenizers(tokenizers, extended, vocabulary, texts, sample_bytes) if sample_bytes else None
-    run = describe_run(config, tokenizers, vocabulary, corpora)
-    return Prepared(tokenizers, vocabulary, run, corpora, texts, made)
+    run = describe_run(config, tokenizers, vocabulary, corpora, known.run if known else None)
+    return Prepared(run, corpora, texts, tokenizers, vocabulary, made)
 
 
 def _open_extended(config: PipelineConfig) -> Predictions | None:

@@ -8,11 +8,11 @@ import pytest
 from pipeline.config import PipelineConfig
 from pipeline.job import launcher
 from pipeline.job.launcher import begin, run_pipeline
-from pipeline.job.prepare import prepare
 from pipeline.job.worker import PredictUnits
 from pipeline.shard.process import ShardProcessor
 from pipeline.text import corpus as corpus_module
 from schemas.errors import UserError
+from tests.support.checked import checked
 from tests.support.outputs import files
 
 # Each runs the pipeline.
@@ -63,7 +63,7 @@ def test_where_everything_fails_the_run_ends_soon(pipeline_settings, tmp_path, m
 def test_a_unit_that_is_begun_again_does_what_is_missing(pipeline_settings, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_module, "_FEWEST_UNITS", 1)
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
-    prepared = prepare(config)
+    prepared = checked(config)
     begin(config, prepared)
     unit = prepared.units[0]
     worker = PredictUnits(config, prepared.run, None).worker()
