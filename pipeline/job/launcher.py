@@ -27,10 +27,10 @@ from pipeline.text.listing import write_corpus
 from pipeline.text.survey import find_text
 from pipeline.text.units import TeacherText, Unit
 from schemas.errors import UserError
-from schemas.lock import owning, sharing
+from schemas.lock import owning, sharing, taking_turns
 from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, RUN_FILE, Manifest, write_manifest
 from schemas.paths import check_output_folder
-from schemas.storage import filesystem, join
+from schemas.storage import exists, filesystem, join
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -58,8 +58,7 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
 def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
     options = _options(config, beam_arguments)
     present = list_output(config.output)
-    sample_bytes = None if _LAST_TOKENIZER_FILE in present else SAMPLE_BYTES
-    plan = _start(config, task_runner(options, config.output), sample_bytes)
+    plan = _start(config, task_runner(options, config.output), fits=_LAST_TOKENIZER_FILE not in present)
     units = plan.units
     finished = read_finished(config.output, units, present)
     missing = remove_unfinished(config.output, units, finished, present)
@@ -93,7 +92,7 @@ def run_part(config: PipelineConfig, number: int, count: int) -> int:
     """
     _options(config, [])
     with sharing(config.output):
-        plan = _start(config, in_threads, None)
+        plan = _start_part(config)
         units = plan.units[number - 1 :: count]
         present = list_output(config.output)
         finished = read_finished(config.output, units, present)
@@ -120,36 +119,55 @@ def finish_run(config: PipelineConfig) -> Manifest:
         present = list_output(config.output)
         if RUN_FILE not in present:
             raise UserError(f"{config.output}: no part of this run has begun; call all parts, and then --finish")
-        plan = _start(config, in_threads, None)
+        plan = _start(config, in_threads, fits=False)
         finished = read_finished(config.output, plan.units, present)
         check_finished(config.output, plan.units, finished, present, "call all parts, and then --finish")
         if _LAST_TOKENIZER_FILE not in present:
-            _start(config, in_threads, SAMPLE_BYTES)
+            _start(config, in_threads, fits=True)
         return _finish(config, plan, finished)
 
 
-def _start(config: PipelineConfig, run_tasks: RunTasks, sample_bytes: int | None) -> Plan:
+def _start(config: PipelineConfig, run_tasks: RunTasks, fits: bool) -> Plan:
     """Checks a run, and begins it. What a call of the same run has checked before is not checked again.
 
     Args:
-      sample_bytes: of each language, for tokenizers that are still to be made.
+      fits: whether the tokenizers are to be made too.
     """
     found = find_text(config)
     inputs = inputs_sha256(config)
     known = recall(config, found, inputs)
-    if known and not sample_bytes:
+    if known and not fits:
         return known
-    prepared = prepare(config, found, sample_bytes, run_tasks, known)
-    begin(config, prepared)
-    remember(config, inputs, prepared.run)
+    prepared = prepare(config, found, SAMPLE_BYTES if fits else _DRY_SAMPLE_BYTES, run_tasks, known, fits)
+    begin(config, prepared, inputs)
     return prepared
 
 
-def begin(config: PipelineConfig, prepared: Prepared) -> None:
-    """Marks the output as this run's, and writes what its workers need."""
+def _start_part(config: PipelineConfig) -> Plan:
+    """The same for a part of a run: the first one checks and begins it, and those that come meanwhile wait, and find it begun."""
+
+    def has_begun() -> bool:
+        return exists(join(config.output, VOCABULARY_FILE))
+
+    if not has_begun():
+        _log.info("text and teachers are checked, by this part or another, before any part works")
+        with taking_turns(config.output):
+            if not has_begun():
+                return _start(config, in_threads, fits=False)
+    # Another machine may see other files: it checks them by itself, and nobody waits for it.
+    return _start(config, in_threads, fits=False)
+
+
+def begin(config: PipelineConfig, prepared: Prepared, inputs: str | None = None) -> None:
+    """Marks the output as this run's, and writes what its workers need, the vocabulary last.
+
+    Args:
+      inputs: what the run came of, to know it by (`pipeline.job.plan`).
+    """
     claim_output(config.output, prepared.run)
     for language, corpus in prepared.corpora.items():
         write_corpus(config, language, corpus)
+    remember(config, inputs, prepared.run)
     write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
     if prepared.made:
         write_tokenizers(config.output, prepared.made)

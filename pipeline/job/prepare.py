@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.config import PipelineConfig
 from pipeline.engine.tasks import RunTasks, in_threads
@@ -54,15 +55,17 @@ def prepare(
     sample_bytes: int | None = None,
     run_tasks: RunTasks = in_threads,
     known: Plan | None = None,
+    fits: bool = True,
 ) -> Prepared:
     """Makes and tries every tokenizer, then loads and tries every teacher's model.
 
     Args:
       found: all text (`find_text`).
-      sample_bytes: text of each language that the tokenizers are fitted to and tried on; None where the
+      sample_bytes: text of each language that the tokenizers are tried on and fitted to; None where the
         output has the tokenizers already.
       run_tasks: reads the files that have to be read whole.
       known: the same run as an earlier call checked it; its text is not looked at, nor its teachers' models.
+      fits: whether the default tokenizer is fitted, which may take minutes.
 
     Raises:
       UserError: any bad input.
@@ -78,7 +81,10 @@ def prepare(
         for text in texts:
             check_sample(text, tokenizers[text.teacher])
     # What fails within seconds comes before the models, which take minutes to load.
-    made = _make_tokenizers(tokenizers, extended, vocabulary, texts, sample_bytes) if sample_bytes else None
+    made = None
+    if sample_bytes:
+        remapped, words = _try_tokenizers(tokenizers, vocabulary, texts, sample_bytes)
+        made = _make_tokenizers(remapped, words, extended, vocabulary, texts) if fits else None
     run = describe_run(config, tokenizers, vocabulary, corpora, known.run if known else None)
     return Prepared(run, corpora, texts, tokenizers, vocabulary, made)
 
@@ -96,14 +102,10 @@ def _open_extended(config: PipelineConfig) -> Predictions | None:
     return extended
 
 
-def _make_tokenizers(
-    tokenizers: dict[str, TeacherTokenizer],
-    extended: Predictions | None,
-    vocabulary: Vocabulary,
-    texts: list[TeacherText],
-    sample_bytes: int,
-) -> StudentTokenizers:
-    """All tokenizers, fitted to a sample of each language; also those of the folder that this run extends."""
+def _try_tokenizers(
+    tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, texts: list[TeacherText], sample_bytes: int
+) -> tuple[dict[str, PreTrainedTokenizerFast], list[pa.Table]]:
+    """The teachers' tokenizers with merged ids, tried on a sample of each language; and the words of each sample."""
     remapped, words = {}, []
     for name, tokenizer in tokenizers.items():
         with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
@@ -116,8 +118,19 @@ def _make_tokenizers(
         with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
             words.append(count_words(language, tokenizers[name], lines, vocabulary.to_merged(name)))
             check_remapped(tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), lines[:_COMPARED_LINES])
+    return remapped, words
+
+
+def _make_tokenizers(
+    remapped: dict[str, PreTrainedTokenizerFast],
+    words: list[pa.Table],
+    extended: Predictions | None,
+    vocabulary: Vocabulary,
+    texts: list[TeacherText],
+) -> StudentTokenizers:
+    """All tokenizers, fitted to the words; also those of the folder that this run extends."""
     if extended:
         remapped = read_tokenizers(extended.newest, extended.vocabulary) | remapped
         earlier = read_words(join(extended.newest, WORDS_FILE), len(extended.vocabulary))
-        words.insert(0, without(earlier, {(text.language, text.teacher) for text in texts}))
+        words = [without(earlier, {(text.language, text.teacher) for text in texts}), *words]
     return make_tokenizers(remapped, vocabulary, pa.concat_tables(words))
