@@ -1,5 +1,5 @@
 """Where small pieces of work run: in threads of this process (`tasks`), or on the workers of a Beam runner (`workers`).
 
-What reads much and gives little is cut into tasks: surveys of text, counts of tokens, trimmed files. It may import `schemas`
+What reads much and gives little is cut into tasks: surveys of text, counts of words and tokens, trimmed files. It may import `schemas`
 alone; `text`, `trim`, `drift` and `job` import it. Tests are in `tests/pipeline/engine`.
 """

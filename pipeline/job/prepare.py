@@ -10,12 +10,12 @@ from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.job.dry_run import check_sample
 from pipeline.job.fingerprint import describe_run
 from pipeline.job.plan import Plan, divide_text
+from pipeline.job.words import sample_words
 from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers
 from pipeline.student_tokenizers.word_counts import (
-    MOST_SAMPLE_BYTES,
     WORDS_FILE,
-    count_words,
+    in_merged_ids,
     read_words,
     without,
 )
@@ -23,7 +23,6 @@ from pipeline.teachers.exact_tokenizer import tokenizer_faults
 from pipeline.teachers.mixture import check_mixture
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.text.corpus import Corpus
-from pipeline.text.sampling import sample_records
 from pipeline.text.survey import survey_text
 from pipeline.text.units import TeacherText
 from pipeline.vocabulary.merge import merge
@@ -31,9 +30,6 @@ from schemas.errors import UserError
 from schemas.predictions import Predictions, open_predictions
 from schemas.storage import join
 from schemas.vocabulary import Vocabulary
-
-# A teacher's tokenizer with merged ids must give the same tokens for this many lines.
-_COMPARED_LINES = 1000
 
 
 @dataclass(frozen=True)
@@ -63,7 +59,7 @@ def prepare(
       found: all text (`find_text`).
       sample_bytes: text of each language that the tokenizers are tried on and fitted to; None where the
         output has the tokenizers already.
-      run_tasks: reads the files that have to be read whole.
+      run_tasks: reads the files that have to be read whole, and the samples.
       known: the same run as an earlier call checked it; its text is not looked at, nor its teachers' models.
       fits: whether the default tokenizer is fitted, which may take minutes.
 
@@ -83,7 +79,7 @@ def prepare(
     # What fails within seconds comes before the models, which take minutes to load.
     made = None
     if sample_bytes:
-        remapped, words = _try_tokenizers(tokenizers, vocabulary, texts, sample_bytes)
+        remapped, words = _try_tokenizers(config, tokenizers, vocabulary, corpora, sample_bytes, run_tasks)
         made = _make_tokenizers(remapped, words, extended, vocabulary, texts) if fits else None
     run = describe_run(config, tokenizers, vocabulary, corpora, known.run if known else None)
     return Prepared(run, corpora, texts, tokenizers, vocabulary, made)
@@ -103,21 +99,23 @@ def _open_extended(config: PipelineConfig) -> Predictions | None:
 
 
 def _try_tokenizers(
-    tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, texts: list[TeacherText], sample_bytes: int
+    config: PipelineConfig,
+    tokenizers: dict[str, TeacherTokenizer],
+    vocabulary: Vocabulary,
+    corpora: dict[str, Corpus],
+    sample_bytes: int,
+    run_tasks: RunTasks,
 ) -> tuple[dict[str, PreTrainedTokenizerFast], list[pa.Table]]:
     """The teachers' tokenizers with merged ids, tried on a sample of each language; and the words of each sample."""
     remapped, words = {}, []
     for name, tokenizer in tokenizers.items():
         with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
             remapped[name] = remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name), vocabulary.id_of("pad"))
-    size = min(sample_bytes, MOST_SAMPLE_BYTES // len(texts))
-    for text in texts:
-        language, name = text.language, text.teacher
-        sample = sample_records(text.corpus, size, text.config.max_record_bytes)
-        lines = [record.text for record in sample.records if not record.fault]
+    for language, name, of_sample, lines in sample_words(config, tokenizers, corpora, sample_bytes, run_tasks):
+        to_merged = vocabulary.to_merged(name)
         with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
-            words.append(count_words(language, tokenizers[name], lines, vocabulary.to_merged(name)))
-            check_remapped(tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), lines[:_COMPARED_LINES])
+            check_remapped(tokenizers[name].hf, remapped[name], to_merged, lines)
+        words.append(in_merged_ids(of_sample, to_merged))
     return remapped, words
 
 
