@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # The pipeline as an array job of 8 parts (PARTS=16 with --array=1-16 for 16):
 #   sbatch --array=1-8 --gpus-per-task=1 examples/slurm.sh predictions.yaml
-# Start one part a little earlier (--array=1, then 2-8) where local text is large: the others find its fingerprints.
 # When all parts are done: mergedistill predict predictions.yaml --finish
 # A part that was killed is submitted again (sbatch --array=3 ...) and does what is missing.
 set -euo pipefail

@@ -16,12 +16,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.engine.tasks import RunTasks, in_threads, runner_of
+from pipeline.engine.tasks import RunTasks, in_batches, in_threads, runner_of
 from pipeline.student_tokenizers.store import read_tokenizer, read_tokenizers
 from pipeline.student_tokenizers.word_counts import tokens_of_spans
 from pipeline.text.corpus import Corpus
@@ -95,9 +96,17 @@ def count_words(
     return np.array([words, identical, *tokens, *unknown])
 
 
+class TextPart(NamedTuple):
+    """A part of the text of a language, and the teacher that it is compared with."""
+
+    language: str
+    teacher: str
+    part: TextRange
+
+
 @dataclass(frozen=True)
 class CountTask:
-    """Counts the words of a part of the text of `teacher`, by the tokenizers of a folder of predictions.
+    """Counts the words of parts of the text, by the tokenizers of a folder of predictions.
 
     Attributes:
       run_sha256: of the folder's run. A process reads its tokenizers once.
@@ -105,15 +114,16 @@ class CountTask:
 
     folder: str
     run_sha256: str
-    teacher: str
-    part: TextRange
+    parts: list[TextPart]
 
     def __call__(self) -> bytes:
-        """`count_words`, as JSON."""
-        lines = (record.text for record in read_records(self.part) if not record.fault)
-        return json.dumps(
-            count_words(*_tokenizers(self.folder, self.run_sha256, self.teacher), lines).tolist()
-        ).encode()
+        """The sum of `count_words` over the parts of each language, as JSON."""
+        counts: dict[str, np.ndarray] = {}
+        for language, teacher, part in self.parts:
+            lines = (record.text for record in read_records(part) if not record.fault)
+            of_part = count_words(*_tokenizers(self.folder, self.run_sha256, teacher), lines)
+            counts[language] = counts.get(language, 0) + of_part
+        return json.dumps({language: of_all.tolist() for language, of_all in counts.items()}).encode()
 
 
 @lru_cache
@@ -146,16 +156,18 @@ def report(predictions: Predictions, text: dict[str, list[str]], run_tasks: RunT
     vocabulary, folder = predictions.vocabulary, predictions.newest
     tokenizers = read_tokenizers(folder, vocabulary)
     run_sha256 = predictions.manifests[predictions.folders.index(folder)].run_sha256
-    of_language = {language: _parts(language, patterns) for language, patterns in text.items()}
-    tasks = [
-        (language, CountTask(folder, run_sha256, predictions.teacher_of(language), part))
-        for language, parts in of_language.items()
-        for part in parts
+    parts = [
+        TextPart(language, predictions.teacher_of(language), part)
+        for language, patterns in text.items()
+        for part in _parts(language, patterns)
     ]
+    tasks = [CountTask(folder, run_sha256, batch) for batch in in_batches(parts, [part.part.size for part in parts])]
     counts = {language: np.zeros(6, np.int64) for language in text}
-    results = tqdm(run_tasks([task for _, task in tasks]), "reading text", len(tasks), unit=" parts", leave=False)
-    for (language, _), result in zip(tasks, results, strict=True):
-        counts[language] += json.loads(result)
+    with tqdm(desc="reading text", total=len(parts), unit=" parts", leave=False) as bar:
+        for task, result in zip(tasks, run_tasks(tasks), strict=True):
+            for language, of_task in json.loads(result).items():
+                counts[language] += of_task
+            bar.update(len(task.parts))
     for language, of_all in counts.items():
         if not of_all[0]:
             raise UserError(f"--text {language}: its files have no words")

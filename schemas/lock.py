@@ -3,10 +3,13 @@
 import contextlib
 import errno
 import fcntl
+import itertools
 import json
 import os
 import socket
+import threading
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +18,23 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
 from schemas.paths import check_output_folder
-from schemas.storage import create_bytes, filesystem, make_folder, remove_temporaries
+from schemas.storage import (
+    create_bytes,
+    filesystem,
+    join,
+    make_folder,
+    read_bytes,
+    remove_file,
+    remove_temporaries,
+    write_bytes,
+)
 
 LOCK_FILE, LEASE_FILE = ".lock", ".lease"
+TURN_FILE, TAKEN_FILE = ".turn", ".taken"
 # How long it may take until every process sees a lease that was written or taken over.
 _SETTLING_SECONDS = 2.0
+# How often the file of a turn is written again, and how long it may be the same before its process is taken for dead.
+_BEAT_SECONDS, _SILENT_SECONDS = 10.0, 60.0
 _UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
 
@@ -93,6 +108,74 @@ def sharing(output: str) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             file.unlink()
         os.close(descriptor)
+
+
+@contextmanager
+def taking_turns(output: str) -> Iterator[None]:
+    """Lets one process at a time in, and the others wait: of those that share the folder `output`, where it is local.
+
+    On a filesystem without locks, and on an object store, a file there says who is in, and changes while that process lives; one
+    that has not changed for a minute is taken over. Two that take over at once are both let in.
+    """
+    fs, path = filesystem(output)
+    if not isinstance(fs, LocalFileSystem):
+        with _saying_so(join(output, TAKEN_FILE)):
+            yield
+        return
+    file = Path(path) / TURN_FILE
+    while True:
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except OSError as error:
+            os.close(descriptor)
+            if error.errno not in _UNSUPPORTED:
+                raise UserError(f"{output}: cannot be locked ({error.strerror}); choose another output") from None
+            file.unlink(missing_ok=True)
+            with _saying_so(join(output, TAKEN_FILE)):
+                yield
+            return
+        if _is_at(file, descriptor):
+            break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+        os.close(descriptor)
+
+
+@contextmanager
+def _saying_so(url: str) -> Iterator[None]:
+    """`taking_turns` by a file that whoever is in writes again and again."""
+    me = uuid.uuid4().hex
+    seen, since = b"", time.monotonic()
+    while not create_bytes(url, f"{me} 0\n".encode()):
+        with contextlib.suppress(FileNotFoundError):
+            if (now := read_bytes(url)) != seen:
+                seen, since = now, time.monotonic()
+        if time.monotonic() - since > _SILENT_SECONDS:
+            remove_file(url)
+        else:
+            time.sleep(_SETTLING_SECONDS)
+    left = threading.Event()
+
+    def write() -> None:
+        for beat in itertools.count(1):
+            if left.wait(_BEAT_SECONDS):
+                return
+            # Where the storage does not answer now, the next one may be written.
+            with contextlib.suppress(Exception):
+                write_bytes(url, f"{me} {beat}\n".encode())
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    try:
+        yield
+    finally:
+        left.set()
+        writer.join()
+        remove_file(url)
 
 
 @contextmanager

@@ -94,9 +94,11 @@ def _count_loads(root: Path) -> tuple[int, int]:
     from pipeline.config import PipelineConfig
     from pipeline.engine.options import beam_options, threads_a_process
     from pipeline.job.beam_job import build
-    from pipeline.job.launcher import begin, finish
+    from pipeline.job.finalize import list_output, read_finished
+    from pipeline.job.launcher import begin
     from pipeline.job.prepare import prepare
     from pipeline.job.worker import METRICS, PredictUnits
+    from pipeline.text.survey import find_text
 
     names = [f"l{number}" for number in range(TEACHERS)]
     with tempfile.TemporaryDirectory() as output:
@@ -109,7 +111,7 @@ def _count_loads(root: Path) -> tuple[int, int]:
             }
         )
         options = beam_options(["--direct_running_mode=multi_processing", f"--direct_num_workers={PROCESSES}"])
-        prepared = prepare(config)
+        prepared = prepare(config, find_text(config))
         begin(config, prepared)
         job = beam.Pipeline(options=options)
         build(job, prepared.units, config, PredictUnits(config, prepared.run, threads_a_process(options)))
@@ -117,7 +119,7 @@ def _count_loads(root: Path) -> tuple[int, int]:
         result.wait_until_finish()
         counters = result.metrics().query(beam.metrics.MetricsFilter().with_namespace(METRICS))["counters"]
         loads = sum(counter.committed for counter in counters if counter.key.metric.name == "teacher_loads")
-        return loads, len(finish(config, prepared).files)
+        return loads, len(read_finished(output, prepared.units, list_output(output)).table)
 
 
 def _run(root: Path, *arguments: str, **settings: object) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import apache_beam as beam
@@ -15,6 +16,8 @@ from schemas.secrets import without_secrets
 from schemas.storage import join, list_files, read_bytes, remove_file, write_bytes
 
 _ERROR = ".error"
+# Results that are read, or removed, at a time: most of the time is that of a storage's answers.
+_AT_A_TIME = 16
 
 
 def task_runner(options: PipelineOptions, output: str) -> RunTasks:
@@ -32,18 +35,24 @@ def _on_workers(tasks: Sequence[Task], options: PipelineOptions, output: str) ->
     if not tasks:
         return
     folder = join(output, f"_tasks-{uuid.uuid4().hex}")
+
+    def read(name: str) -> bytes:
+        return read_bytes(join(folder, name))
+
     named = [(f"{number:06d}", task) for number, task in enumerate(tasks)]
     try:
         with running(options) as job:
             _ = job | "Tasks" >> beam.Create(named) | "Run" >> beam.MapTuple(partial(_run_to, folder))
-        for name in sorted(list_files(folder)):
-            if name.endswith(_ERROR):
-                raise UserError(read_bytes(join(folder, name)).decode())
-        for name, _ in named:
-            yield read_bytes(join(folder, name))
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            for name in sorted(list_files(folder)):
+                if name.endswith(_ERROR):
+                    raise UserError(read(name).decode())
+            # A few at a time, because a result may be large.
+            for start in range(0, len(named), _AT_A_TIME):
+                yield from pool.map(read, [name for name, _ in named[start : start + _AT_A_TIME]])
     finally:
-        for name in list_files(folder):
-            remove_file(join(folder, name))
+        with ThreadPoolExecutor(_AT_A_TIME) as pool:
+            list(pool.map(lambda name: remove_file(join(folder, name)), list_files(folder)))
 
 
 def _run_to(folder: str, name: str, task: Task) -> None:

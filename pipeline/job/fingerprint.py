@@ -3,6 +3,7 @@
 import hashlib
 import json
 from functools import cached_property
+from typing import Any
 
 import torch
 from pydantic import BaseModel
@@ -29,6 +30,11 @@ class TextRecord(BaseModel, frozen=True):
     files: str
     content: str
 
+    @classmethod
+    def of(cls, corpus: Corpus) -> "TextRecord":
+        """From what was learnt of the files."""
+        return cls(files=names_digest(corpus.files), content=content_digest(corpus))
+
 
 class RunSpec(BaseModel, frozen=True):
     """Everything that decides the rows. Two runs into one folder must agree on it.
@@ -52,11 +58,8 @@ class RunSpec(BaseModel, frozen=True):
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def describe_run(
-    config: PipelineConfig, tokenizers: dict[str, TeacherTokenizer], vocabulary: Vocabulary, corpora: dict[str, Corpus]
-) -> RunSpec:
-    """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers.model`."""
-    teachers = {name: _describe_teacher(name, config, tokenizers[name]) for name in config.teachers}
+def settings_of(config: PipelineConfig) -> dict[str, Any]:
+    """The configuration's fields that decide the rows, as JSON values."""
     settings = recorded(config)
     settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}
     settings["text"] = {
@@ -70,21 +73,34 @@ def describe_run(
             for language, shares in divided.items()
             if shares
         }
+    return settings
+
+
+def describe_run(
+    config: PipelineConfig,
+    tokenizers: dict[str, TeacherTokenizer],
+    vocabulary: Vocabulary,
+    corpora: dict[str, Corpus],
+    known: RunSpec | None = None,
+) -> RunSpec:
+    """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers.model`.
+
+    Args:
+      known: a run of the same teachers, whose models are not loaded again.
+    """
+    teachers = {}
+    for name, tokenizer in tokenizers.items():
+        fingerprint = known.teachers[name].fingerprint if known else _try_models(name, config, tokenizer)
+        teachers[name] = _describe_teacher(config.teachers[name], tokenizer, fingerprint)
     return RunSpec(
-        settings=settings,
+        settings=settings_of(config),
         teachers=teachers,
         vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
-        text={
-            language: TextRecord(files=names_digest(corpus.files), content=content_digest(corpus))
-            for language, corpus in corpora.items()
-        },
+        text={language: TextRecord.of(corpus) for language, corpus in corpora.items()},
     )
 
 
-def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> TeacherRecord:
-    teacher = config.teachers[name]
-    parts = teacher.parts if config.top_k else []
-    fingerprints = [_try_model(name, part, config, tokenizer) for part in parts]
+def _describe_teacher(teacher: TeacherConfig, tokenizer: TeacherTokenizer, fingerprint: str) -> TeacherRecord:
     return TeacherRecord(
         model=without_secrets(teacher.model),
         revision=teacher.revision,
@@ -95,8 +111,16 @@ def _describe_teacher(name: str, config: PipelineConfig, tokenizer: TeacherToken
         family=tokenizer.family,
         languages=list(teacher.languages),
         vocabulary_size=len(tokenizer.tokens),
-        fingerprint=mixture_fingerprint(fingerprints, teacher.weights) if parts else tokenizer.fingerprint,
+        fingerprint=fingerprint,
     )
+
+
+def _try_models(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:
+    """Tries each of a teacher's models, if any is run; the teacher's fingerprint."""
+    teacher = config.teachers[name]
+    parts = teacher.parts if config.top_k else []
+    fingerprints = [_try_model(name, part, config, tokenizer) for part in parts]
+    return mixture_fingerprint(fingerprints, teacher.weights) if parts else tokenizer.fingerprint
 
 
 def _try_model(name: str, part: TeacherConfig, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import groupby
 
 from apache_beam.options.pipeline_options import PipelineOptions
@@ -11,13 +10,14 @@ from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.config import PipelineConfig
 from pipeline.engine.options import beam_options, is_dataflow, threads_a_process, writes_template
-from pipeline.engine.tasks import in_threads
+from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.engine.workers import task_runner
 from pipeline.job.beam_job import process
 from pipeline.job.dry_run import Estimate, estimate
 from pipeline.job.failures import settle
-from pipeline.job.finalize import list_output, make_manifest, read_finished, remove_unfinished
+from pipeline.job.finalize import Finished, list_output, make_manifest, read_finished, remove_unfinished
 from pipeline.job.fingerprint import check_output, claim_output
+from pipeline.job.plan import Plan, inputs_sha256, recall, remember
 from pipeline.job.prepare import Prepared, prepare
 from pipeline.job.progress import run_progress
 from pipeline.job.worker import UNITS_AT_A_TIME, PredictUnits, make_worker
@@ -25,12 +25,13 @@ from pipeline.student_tokenizers.store import write_tokenizers
 from pipeline.student_tokenizers.word_counts import SAMPLE_BYTES
 from pipeline.teachers.loading import load_teacher
 from pipeline.text.listing import write_corpus
+from pipeline.text.survey import find_text
 from pipeline.text.units import TeacherText, Unit
 from schemas.errors import UserError
-from schemas.lock import owning, sharing
-from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, Manifest, write_manifest
+from schemas.lock import owning, sharing, taking_turns
+from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, RUN_FILE, Manifest, write_manifest
 from schemas.paths import check_output_folder
-from schemas.storage import filesystem, join
+from schemas.storage import exists, filesystem, join
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -56,24 +57,27 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
 
 
 def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
+    options = _options(config, beam_arguments)
     present = list_output(config.output)
-    options, prepared = _check(config, beam_arguments, None if _LAST_TOKENIZER_FILE in present else SAMPLE_BYTES)
-    begin(config, prepared)
-    units = prepared.units
+    plan = _start(config, task_runner(options, config.output), fits=_LAST_TOKENIZER_FILE not in present)
+    units = plan.units
     finished = read_finished(config.output, units, present)
     missing = remove_unfinished(config.output, units, finished, present)
     if finished.tables:
         _log.info("%d of %d units of work are already done", len(finished.tables), len(units))
     if not missing and MANIFEST_FILE in present:
-        return make_manifest(config, prepared.run, finished)
-    step = PredictUnits(config, prepared.run, threads_a_process(options))
+        return make_manifest(config, plan.run, finished)
+    step = PredictUnits(config, plan.run, threads_a_process(options))
     if missing and writes_template(options):
         process(missing, config, step, options)
         return None
     if missing:
-        with run_progress(config.output, _sizes(prepared, missing), step.worker().progress):
+        with run_progress(config.output, _sizes(plan, missing), step.worker().progress):
             process(missing, config, step, options)
-    return finish(config, prepared)
+        present = list_output(config.output)
+        finished = read_finished(config.output, units, present)
+    mend = "run the same command again to go on"
+    return _finish(config, plan, settle(config.output, units, finished, present, config.max_failed, mend))
 
 
 def run_part(config: PipelineConfig, number: int, count: int) -> int:
@@ -87,18 +91,18 @@ def run_part(config: PipelineConfig, number: int, count: int) -> int:
     Raises:
       UserError: as in `run_pipeline`.
     """
+    _options(config, [])
     with sharing(config.output):
-        _, prepared = _check(config, [], _DRY_SAMPLE_BYTES)
-        begin(config, replace(prepared, made=None))
-        units = prepared.units[number - 1 :: count]
+        plan = _start_part(config)
+        units = plan.units[number - 1 :: count]
         present = list_output(config.output)
         finished = read_finished(config.output, units, present)
         missing = remove_unfinished(config.output, units, finished, present)
-        worker = make_worker(config, prepared.run, None)
+        worker = make_worker(config, plan.run, None)
         # Not from the listing that was written, because another part's machine may see the text at another path.
-        worker.texts = {(text.language, text.teacher): text for text in prepared.texts}
+        worker.texts = {(text.language, text.teacher): text for text in plan.texts}
         with (
-            run_progress(config.output, _sizes(prepared, missing), worker.progress),
+            run_progress(config.output, _sizes(plan, missing), worker.progress),
             ThreadPoolExecutor(UNITS_AT_A_TIME) as pool,
         ):
             for _ in pool.map(lambda unit: sum(1 for _ in worker.process(unit)), missing):
@@ -111,40 +115,77 @@ def run_part(config: PipelineConfig, number: int, count: int) -> int:
 
 def finish_run(config: PipelineConfig) -> Manifest:
     """Makes the tokenizers and the manifest after all parts of a run. UserError where units are missing."""
+    _options(config, [])
     with owning(config.output):
-        _, prepared = _check(config, [], SAMPLE_BYTES)
-        check_output(config.output, prepared.run)
-        units, present = prepared.units, list_output(config.output)
-        finished = read_finished(config.output, units, present)
-        settle(config.output, units, finished, present, config.max_failed, "call all parts, and then --finish")
-        begin(config, prepared)
-        return finish(config, prepared)
+        present = list_output(config.output)
+        if RUN_FILE not in present:
+            raise UserError(f"{config.output}: no part of this run has begun; call all parts, and then --finish")
+        plan = _start(config, in_threads, fits=False)
+        finished = read_finished(config.output, plan.units, present)
+        complete = settle(
+            config.output, plan.units, finished, present, config.max_failed, "call all parts, and then --finish"
+        )
+        if _LAST_TOKENIZER_FILE not in present:
+            _start(config, in_threads, fits=True)
+        return _finish(config, plan, complete)
 
 
-def begin(config: PipelineConfig, prepared: Prepared) -> None:
-    """Marks the output as this run's, and writes what its workers need."""
+def _start(config: PipelineConfig, run_tasks: RunTasks, fits: bool) -> Plan:
+    """Checks a run, and begins it. What a call of the same run has checked before is not checked again.
+
+    Args:
+      fits: whether the tokenizers are to be made too.
+    """
+    found = find_text(config)
+    inputs = inputs_sha256(config)
+    known = recall(config, found, inputs)
+    if known and not fits:
+        return known
+    prepared = prepare(config, found, SAMPLE_BYTES if fits else _DRY_SAMPLE_BYTES, run_tasks, known, fits)
+    begin(config, prepared, inputs)
+    return prepared
+
+
+def _start_part(config: PipelineConfig) -> Plan:
+    """The same for a part of a run: the first one checks and begins it, and those that come meanwhile wait, and find it begun."""
+
+    def has_begun() -> bool:
+        return exists(join(config.output, VOCABULARY_FILE))
+
+    if not has_begun():
+        _log.info("text and teachers are checked, by this part or another, before any part works")
+        with taking_turns(config.output):
+            if not has_begun():
+                return _start(config, in_threads, fits=False)
+    # Another machine may see other files: it checks them by itself, and nobody waits for it.
+    return _start(config, in_threads, fits=False)
+
+
+def begin(config: PipelineConfig, prepared: Prepared, inputs: str | None = None) -> None:
+    """Marks the output as this run's, and writes what its workers need, the vocabulary last.
+
+    Args:
+      inputs: what the run came of, to know it by (`pipeline.job.plan`).
+    """
     claim_output(config.output, prepared.run)
     for language, corpus in prepared.corpora.items():
         write_corpus(config, language, corpus)
+    remember(config, inputs, prepared.run)
     write_vocabulary(join(config.output, VOCABULARY_FILE), prepared.vocabulary)
     if prepared.made:
         write_tokenizers(config.output, prepared.made)
 
 
-def finish(config: PipelineConfig, prepared: Prepared) -> Manifest:
-    """Writes the manifest. UserError where units are missing, or too many records were rejected."""
-    present = list_output(config.output)
-    finished = read_finished(config.output, prepared.units, present)
-    mend = "run the same command again to go on"
-    complete = settle(config.output, prepared.units, finished, present, config.max_failed, mend)
-    manifest = make_manifest(config, prepared.run, complete)
+def _finish(config: PipelineConfig, plan: Plan, complete: Finished) -> Manifest:
+    """Writes the manifest of a run whose units are done. UserError where too many records were rejected."""
+    manifest = make_manifest(config, plan.run, complete)
     write_manifest(config.output, manifest)
     return manifest
 
 
-def _sizes(prepared: Prepared, units: list[Unit]) -> dict[Unit, int]:
+def _sizes(plan: Plan, units: list[Unit]) -> dict[Unit, int]:
     """Bytes of text of each unit."""
-    corpora = {(text.language, text.teacher): text.corpus for text in prepared.texts}
+    corpora = {(text.language, text.teacher): text.corpus for text in plan.texts}
     sizes = {}
     for unit in units:
         corpus = corpora[unit.language, unit.teacher]
@@ -154,7 +195,8 @@ def _sizes(prepared: Prepared, units: list[Unit]) -> dict[Unit, int]:
 
 def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]:
     """Checks everything that `run_pipeline` would, writes nothing, and estimates what each language would take."""
-    _, prepared = _check(config, beam_arguments, _DRY_SAMPLE_BYTES, is_dry=True)
+    _options(config, beam_arguments)
+    prepared = prepare(config, find_text(config), _DRY_SAMPLE_BYTES)
     check_output(config.output, prepared.run)
 
     def with_teacher(name: str, texts: Iterable[TeacherText]) -> list[Estimate]:
@@ -167,15 +209,12 @@ def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]
     return [language_estimate for name, texts in by_teacher for language_estimate in with_teacher(name, texts)]
 
 
-def _check(
-    config: PipelineConfig, beam_arguments: list[str], sample_bytes: int | None, is_dry: bool = False
-) -> tuple[PipelineOptions, Prepared]:
-    """Everything that can be known before a teacher runs. UserError."""
+def _options(config: PipelineConfig, beam_arguments: list[str]) -> PipelineOptions:
+    """Beam's options. UserError where they, and the place of the output, cannot be."""
     options = beam_options(beam_arguments)
     check_output_folder(config.output)
     if is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):
         raise UserError(
             f"output: {config.output} is on this machine, where Dataflow's workers cannot write; give a URL"
         )
-    run_tasks = in_threads if is_dry else task_runner(options, config.output)
-    return options, prepare(config, sample_bytes, run_tasks)
+    return options

@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 
 import pyarrow as pa
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.config import PipelineConfig
 from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.job.dry_run import check_sample
-from pipeline.job.fingerprint import RunSpec, describe_run
+from pipeline.job.fingerprint import describe_run
+from pipeline.job.plan import Plan, divide_text
+from pipeline.job.words import sample_words
 from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers
 from pipeline.student_tokenizers.word_counts import (
-    MOST_SAMPLE_BYTES,
     WORDS_FILE,
-    count_words,
+    in_merged_ids,
     read_words,
     without,
 )
@@ -21,65 +23,66 @@ from pipeline.teachers.exact_tokenizer import tokenizer_faults
 from pipeline.teachers.mixture import check_mixture
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.text.corpus import Corpus
-from pipeline.text.sampling import sample_records
-from pipeline.text.survey import find_text, survey_text
-from pipeline.text.units import TeacherText, Unit
+from pipeline.text.survey import survey_text
+from pipeline.text.units import TeacherText
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
 from schemas.predictions import Predictions, open_predictions
 from schemas.storage import join
 from schemas.vocabulary import Vocabulary
 
-# A teacher's tokenizer with merged ids must give the same tokens for this many lines.
-_COMPARED_LINES = 1000
-
 
 @dataclass(frozen=True)
-class Prepared:
-    """A run that was checked and may start: its parts, and what each teacher reads of each language."""
+class Prepared(Plan):
+    """A plan that was checked and may start.
+
+    Attributes:
+      made: the student's tokenizers; None where the output has them already.
+    """
 
     tokenizers: dict[str, TeacherTokenizer]
     vocabulary: Vocabulary
-    run: RunSpec
-    corpora: dict[str, Corpus]
-    texts: list[TeacherText]
     made: StudentTokenizers | None
 
-    @property
-    def units(self) -> list[Unit]:
-        """All units of work, in order."""
-        return [unit for text in self.texts for unit in text.units]
 
-
-def prepare(config: PipelineConfig, sample_bytes: int | None = None, run_tasks: RunTasks = in_threads) -> Prepared:
-    """Finds all text, makes and tries every tokenizer, then loads and tries every teacher's model.
+def prepare(
+    config: PipelineConfig,
+    found: dict[str, Corpus],
+    sample_bytes: int | None = None,
+    run_tasks: RunTasks = in_threads,
+    known: Plan | None = None,
+    fits: bool = True,
+) -> Prepared:
+    """Makes and tries every tokenizer, then loads and tries every teacher's model.
 
     Args:
-      sample_bytes: text of each language that the tokenizers are fitted to and tried on; None where the
+      found: all text (`find_text`).
+      sample_bytes: text of each language that the tokenizers are tried on and fitted to; None where the
         output has the tokenizers already.
-      run_tasks: reads the files that have to be read whole.
+      run_tasks: reads the files that have to be read whole, and the samples.
+      known: the same run as an earlier call checked it; its text is not looked at, nor its teachers' models.
+      fits: whether the default tokenizer is fitted, which may take minutes.
 
     Raises:
       UserError: any bad input.
     """
-    found = find_text(config)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
     for name, tokenizer in tokenizers.items():
         check_mixture(tokenizer, config.teachers[name])
     extended = _open_extended(config)
     vocabulary = merge(list(tokenizers.values()), config.token_identity, extended.vocabulary if extended else None)
-    corpora = survey_text(config, found, run_tasks)
-    texts = [
-        TeacherText.of(language, name, corpora[language], config)
-        for name, teacher in config.teachers.items()
-        for language in teacher.languages
-    ]
-    for text in texts:
-        check_sample(text, tokenizers[text.teacher])
+    corpora = known.corpora if known else survey_text(config, found, run_tasks)
+    texts = divide_text(config, corpora)
+    if not known:
+        for text in texts:
+            check_sample(text, tokenizers[text.teacher])
     # What fails within seconds comes before the models, which take minutes to load.
-    made = _make_tokenizers(tokenizers, extended, vocabulary, texts, sample_bytes) if sample_bytes else None
-    run = describe_run(config, tokenizers, vocabulary, corpora)
-    return Prepared(tokenizers, vocabulary, run, corpora, texts, made)
+    made = None
+    if sample_bytes:
+        remapped, words = _try_tokenizers(config, tokenizers, vocabulary, corpora, sample_bytes, run_tasks)
+        made = _make_tokenizers(remapped, words, extended, vocabulary, texts) if fits else None
+    run = describe_run(config, tokenizers, vocabulary, corpora, known.run if known else None)
+    return Prepared(run, corpora, texts, tokenizers, vocabulary, made)
 
 
 def _open_extended(config: PipelineConfig) -> Predictions | None:
@@ -95,28 +98,37 @@ def _open_extended(config: PipelineConfig) -> Predictions | None:
     return extended
 
 
-def _make_tokenizers(
+def _try_tokenizers(
+    config: PipelineConfig,
     tokenizers: dict[str, TeacherTokenizer],
-    extended: Predictions | None,
     vocabulary: Vocabulary,
-    texts: list[TeacherText],
+    corpora: dict[str, Corpus],
     sample_bytes: int,
-) -> StudentTokenizers:
-    """All tokenizers, fitted to a sample of each language; also those of the folder that this run extends."""
+    run_tasks: RunTasks,
+) -> tuple[dict[str, PreTrainedTokenizerFast], list[pa.Table]]:
+    """The teachers' tokenizers with merged ids, tried on a sample of each language; and the words of each sample."""
     remapped, words = {}, []
     for name, tokenizer in tokenizers.items():
         with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
             remapped[name] = remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name), vocabulary.id_of("pad"))
-    size = min(sample_bytes, MOST_SAMPLE_BYTES // len(texts))
-    for text in texts:
-        language, name = text.language, text.teacher
-        sample = sample_records(text.corpus, size, text.config.max_record_bytes)
-        lines = [record.text for record in sample.records if not record.fault]
+    for language, name, of_sample, lines in sample_words(config, tokenizers, corpora, sample_bytes, run_tasks):
+        to_merged = vocabulary.to_merged(name)
         with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
-            words.append(count_words(language, tokenizers[name], lines, vocabulary.to_merged(name)))
-            check_remapped(tokenizers[name].hf, remapped[name], vocabulary.to_merged(name), lines[:_COMPARED_LINES])
+            check_remapped(tokenizers[name].hf, remapped[name], to_merged, lines)
+        words.append(in_merged_ids(of_sample, to_merged))
+    return remapped, words
+
+
+def _make_tokenizers(
+    remapped: dict[str, PreTrainedTokenizerFast],
+    words: list[pa.Table],
+    extended: Predictions | None,
+    vocabulary: Vocabulary,
+    texts: list[TeacherText],
+) -> StudentTokenizers:
+    """All tokenizers, fitted to the words; also those of the folder that this run extends."""
     if extended:
         remapped = read_tokenizers(extended.newest, extended.vocabulary) | remapped
         earlier = read_words(join(extended.newest, WORDS_FILE), len(extended.vocabulary))
-        words.insert(0, without(earlier, {(text.language, text.teacher) for text in texts}))
+        words = [without(earlier, {(text.language, text.teacher) for text in texts}), *words]
     return make_tokenizers(remapped, vocabulary, pa.concat_tables(words))

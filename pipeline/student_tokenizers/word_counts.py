@@ -26,7 +26,7 @@ from tokenizers import Encoding
 
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.errors import UserError, first_line
-from schemas.ragged import list_array
+from schemas.ragged import flatten, list_array
 from schemas.storage import read_bytes, write_bytes
 
 WORDS_FILE = "_words.parquet"
@@ -45,8 +45,8 @@ _LINES = 1024
 _BETWEEN_SPACES = re.compile(r"\S+")
 
 
-def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str], to_merged: np.ndarray) -> pa.Table:
-    """The words of `lines` (`WORDS_SCHEMA`), as `tokenizer` segments them."""
+def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]) -> pa.Table:
+    """The words of `lines` (`WORDS_SCHEMA`, but with the teacher's ids), as `tokenizer` segments them."""
     seen: dict[str, Counter] = {}
     for start in range(0, len(lines), _LINES):
         batch = lines[start : start + _LINES]
@@ -68,9 +68,17 @@ def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]
         "teacher": pa.array([tokenizer.name] * len(rows), pa.string()),
         "word": pa.array([word for word, _, _ in rows], pa.string()),
         "count": pa.array([count for _, count, _ in rows], pa.int64()),
-        "ids": list_array(to_merged[flat], offsets),
+        "ids": list_array(flat.astype(np.int32), offsets),
     }
     return pa.table(columns, schema=WORDS_SCHEMA)
+
+
+def in_merged_ids(words: pa.Table, to_merged: np.ndarray) -> pa.Table:
+    """The words of one teacher with merged ids instead of its own; `to_merged` is int32 [the teacher's vocabulary]."""
+    ids, starts, lengths = flatten(words["ids"])
+    offsets = np.concatenate([starts, [starts[-1] + lengths[-1] if len(starts) else 0]])
+    index = words.schema.get_field_index("ids")
+    return words.set_column(index, WORDS_SCHEMA.field(index), list_array(to_merged[ids], offsets))
 
 
 def without(words: pa.Table, pairs: Iterable[tuple[str, str]]) -> pa.Table:

@@ -59,8 +59,12 @@ def write_corpus(config: PipelineConfig, language: str, corpus: Corpus) -> None:
     write_bytes(join(config.output, listing_path(language)), buffer.getvalue())
 
 
-def read_corpus(config: PipelineConfig, language: str) -> Corpus:
-    """The corpus whose listing was written. UserError where that is missing or no listing."""
+def read_corpus(config: PipelineConfig, language: str, found: Sequence[TextFile] | None = None) -> Corpus:
+    """The corpus whose listing was written. UserError where that is missing or no listing.
+
+    Args:
+      found: the language's files, where they were looked for already.
+    """
     url = join(config.output, listing_path(language))
     try:
         table = pq.read_table(io.BytesIO(read_bytes(url)), use_threads=False)
@@ -71,10 +75,11 @@ def read_corpus(config: PipelineConfig, language: str) -> Corpus:
     columns = {name: table[name].to_pylist() for name in table.column_names}
     text = config.text[language]
     if None in columns["url"]:
-        found = {file.source: file.url for file in find_files(language, text.files, text.field)}
-        if missing := [source for source in columns["source"] if source not in found]:
+        found = find_files(language, text.files, text.field) if found is None else found
+        urls = {file.source: file.url for file in found}
+        if missing := [source for source in columns["source"] if source not in urls]:
             raise UserError(f"text.{language}: {missing[0]} is no longer there; start again with a new output")
-        columns["url"] = [found[source] for source in columns["source"]]
+        columns["url"] = [urls[source] for source in columns["source"]]
     files = [
         TextFile(url, source, text.field, size, version)
         for url, source, size, version in zip(

@@ -7,12 +7,13 @@ rerun reads only those that have changed. Records are counted where `max_records
 import json
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from pipeline.config import PipelineConfig
-from pipeline.engine.tasks import RunTasks
+from pipeline.engine.tasks import RunTasks, in_batches
 from pipeline.text.corpus import Corpus
 from pipeline.text.listing import read_corpus
 from schemas.corpus.files import TextFile, find_files
@@ -27,17 +28,23 @@ MOST_CHECKED = 64
 _SECONDS = 5
 
 
-@dataclass(frozen=True)
-class FileTask:
+class FileToRead(NamedTuple):
     """A file to read whole; the records of each of `parts` are counted."""
 
     language: str
     file: TextFile
     parts: list[TextRange]
 
+
+@dataclass(frozen=True)
+class SurveyTask:
+    """Files to read whole."""
+
+    files: list[FileToRead]
+
     def __call__(self) -> bytes:
-        """What was learnt, as JSON; UserError as in `survey_file`."""
-        return json.dumps(asdict(survey_file(self.file, self.parts))).encode()
+        """What was learnt of each, as JSON; UserError as in `survey_file`."""
+        return json.dumps([asdict(survey_file(file, parts)) for _, file, parts in self.files]).encode()
 
 
 def find_text(config: PipelineConfig) -> dict[str, Corpus]:
@@ -55,15 +62,18 @@ def find_text(config: PipelineConfig) -> dict[str, Corpus]:
 def survey_text(config: PipelineConfig, corpora: dict[str, Corpus], run_tasks: RunTasks) -> dict[str, Corpus]:
     """The same with what has to be known of each file. UserError where a file cannot be read, or is no text."""
     known = {language: _known(config, language, corpus) for language, corpus in corpora.items()}
-    tasks = []
+    files: list[FileToRead] = []
     for language, corpus in corpora.items():
-        of_language = _tasks(config, language, corpus, known[language])
-        read = {task.file for task in of_language}
+        of_language = _files_to_read(config, language, corpus, known[language])
+        read = {file for _, file, _ in of_language}
         _look_at([file for file in corpus.files if file not in read and not is_local(file)])
-        tasks += of_language
-    surveys = tqdm(run_tasks(tasks), "reading text", len(tasks), unit=" files", leave=False, delay=_SECONDS)
-    for task, survey in zip(tasks, surveys, strict=True):
-        known[task.language][task.file.source] = Survey(**json.loads(survey))
+        files += of_language
+    tasks = [SurveyTask(batch) for batch in in_batches(files, [file.size for _, file, _ in files])]
+    with tqdm(desc="reading text", total=len(files), unit=" files", leave=False, delay=_SECONDS) as bar:
+        for task, surveys in zip(tasks, run_tasks(tasks), strict=True):
+            for (language, file, _), survey in zip(task.files, json.loads(surveys), strict=True):
+                known[language][file.source] = Survey(**survey)
+            bar.update(len(task.files))
     return {language: _surveyed(config, language, corpus, known[language]) for language, corpus in corpora.items()}
 
 
@@ -83,14 +93,14 @@ def _known(config: PipelineConfig, language: str, corpus: Corpus) -> dict[str, S
     return known
 
 
-def _tasks(config: PipelineConfig, language: str, corpus: Corpus, known: dict[str, Survey]) -> list[FileTask]:
+def _files_to_read(config: PipelineConfig, language: str, corpus: Corpus, known: dict[str, Survey]) -> list[FileToRead]:
     counted = config.text[language].max_records is not None
-    tasks = []
+    files = []
     for index, file in enumerate(corpus.files):
         survey = known.get(file.source)
         if survey is None or (counted and not survey.counts):
-            tasks.append(FileTask(language, file, corpus.ranges(index)))
-    return tasks
+            files.append(FileToRead(language, file, corpus.ranges(index)))
+    return files
 
 
 def _look_at(files: list[TextFile]) -> None:

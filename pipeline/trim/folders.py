@@ -9,7 +9,7 @@ import numpy as np
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
-from pipeline.engine.tasks import RunTasks, in_threads
+from pipeline.engine.tasks import MOST_TASKS, RunTasks, in_threads
 from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
@@ -21,9 +21,6 @@ from schemas.manifest import RUN_FILE, Manifest, TeacherRecord, VocabularyRecord
 from schemas.predictions import Predictions, open_predictions
 from schemas.storage import join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary, write_vocabulary
-
-# Tasks, at most: enough for many workers, and so few that their counts, of all tokens each, are soon added up.
-_TASKS = 256
 
 
 def trim(
@@ -86,7 +83,7 @@ def _shares(predictions: Predictions) -> Iterator[tuple[tuple[str, ...], tuple[s
     """The fields of `FileTask` for a share of the files after the other."""
     folders, runs = tuple(predictions.folders), tuple(manifest.run_sha256 for manifest in predictions.manifests)
     count = sum(len(manifest.files) for manifest in predictions.manifests)
-    size = -(-count // _TASKS) or 1
+    size = -(-count // MOST_TASKS) or 1
     return ((folders, runs, start, min(start + size, count)) for start in range(0, count, size))
 
 

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer
 
-from pipeline.drift import union_by_string
+from pipeline.drift import report, union_by_string
+from pipeline.engine.tasks import MOST_TASKS, in_threads
 from pipeline.student_tokenizers.store import read_tokenizers
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
+from schemas.predictions import open_predictions
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 from tests.support import world
 from tests.support.commands import call, run
@@ -56,6 +58,26 @@ def test_the_workers_of_a_runner_say_the_same(predictions, text, tmp_path):
     assert there.returncode == 0, there.stderr
     assert here.stdout == there.stdout
     assert sorted(path for path in predictions.rglob("*") if path.is_file()) == [p for p in before if p.is_file()]
+
+
+def test_many_small_files_are_few_tasks_and_say_the_same(predictions, text, tmp_path):
+    lengths = []
+
+    def run_tasks(tasks):
+        lengths.append(len(tasks))
+        return in_threads(tasks)
+
+    patterns = {}
+    for language in ("en", "ru"):
+        lines = (text / f"{language}.txt").read_text().splitlines(keepends=True)
+        (tmp_path / language).mkdir()
+        for number, line in enumerate(lines):
+            (tmp_path / language / f"{number:03d}.txt").write_text(line)
+        patterns[language] = [str(tmp_path / language)]
+    folder = open_predictions(str(predictions))
+    small = report(folder, patterns, run_tasks)
+    whole = report(folder, {language: [str(text / f"{language}.txt")] for language in patterns}, run_tasks)
+    assert small == whole and 128 < lengths[0] <= MOST_TASKS and lengths[1] == 2
 
 
 @pytest.mark.heavy

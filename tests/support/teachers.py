@@ -10,7 +10,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenize
 from pipeline.config import TeacherConfig
 from pipeline.student_tokenizers.default import default_tokenizer
 from pipeline.student_tokenizers.remap import remap_tokenizer
-from pipeline.student_tokenizers.word_counts import count_words
+from pipeline.student_tokenizers.word_counts import count_words, in_merged_ids
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.vocabulary.merge import merge
 from tests.support import world
@@ -46,7 +46,9 @@ def make_default(teachers, tmp_path) -> tuple[PreTrainedTokenizerFast, dict]:
     """The default tokenizer of some teachers, saved and loaded, and the merged vocabulary."""
     vocabulary = merge(teachers)
     lines = sum((world.sentences(language, 40) for language in world.WORDS), [])
-    words = [count_words("x", teacher, lines, vocabulary.to_merged(teacher.name)) for teacher in teachers]
+    words = [
+        in_merged_ids(count_words("x", teacher, lines), vocabulary.to_merged(teacher.name)) for teacher in teachers
+    ]
     remapped = [
         remap_tokenizer(teacher.hf, vocabulary.to_merged(teacher.name)).backend_tokenizer for teacher in teachers
     ]
@@ -69,7 +71,7 @@ def remapped(teachers: list[TeacherTokenizer]) -> dict[str, tuple]:
 def fitted(text: dict[str, list[str]], teachers: list) -> tuple:
     """(the default tokenizer, {teacher: its tokenizer with merged ids}, the vocabulary)."""
     vocabulary = merge(teachers)
-    words = [count_words("x", t, text[t.name], vocabulary.to_merged(t.name)) for t in teachers]
+    words = [in_merged_ids(count_words("x", t, text[t.name]), vocabulary.to_merged(t.name)) for t in teachers]
     remapped = {t.name: remap_tokenizer(t.hf, vocabulary.to_merged(t.name)) for t in teachers}
     backends = [tokenizer.backend_tokenizer for tokenizer in remapped.values()]
     return default_tokenizer(vocabulary, pa.concat_tables(words), backends, 64), remapped, vocabulary

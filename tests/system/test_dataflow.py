@@ -88,8 +88,8 @@ def written(text, pipeline_settings, tmp_path_factory) -> SimpleNamespace:
 def test_the_command_says_that_it_wrote_a_template_and_stops(written):
     assert "template is written" in written.printed
     ours = {name.removeprefix("out/") for name in written.objects if name.startswith("out/")}
-    tokenizers = {name for name in ours if name.startswith("_tokenizers/")}
-    assert tokenizers and ours - tokenizers == {
+    tokenizers, checked = ({name for name in ours if name.startswith(start)} for start in ("_tokenizers/", "_checked/"))
+    assert tokenizers and len(checked) == 1 and ours - tokenizers - checked == {
         "_run.json", "_vocabulary.parquet", "_words.parquet", *(f"_text/{name}.parquet" for name in ("en", "hi", "ru"))
     }  # fmt: skip
 

@@ -59,7 +59,9 @@ def contents() -> dict[str, bytes]:
 
 def of_the_run(written: dict[str, bytes]) -> dict[str, bytes]:
     """Without what each storage says of the text in its own way."""
-    return {name: content for name, content in written.items() if not name.startswith(("_text/", "_run.json"))}
+    return {
+        name: content for name, content in written.items() if not name.startswith(("_text/", "_run.json", "_checked/"))
+    }
 
 
 def test_a_run_through_faults_gives_the_local_bytes(server, manifest, predictions):

@@ -20,8 +20,8 @@ from tests.support.outputs import files
 from tests.support.paths import ROOT
 
 BUCKET = f"gs://{gcs.BUCKET}"
-# What a storage says of text is not what another says.
-OF_THE_STORAGE = ("_text/", "_run.json")
+# What a storage says of text, or a folder of the files of teachers, is not what another says.
+OF_THE_STORAGE = ("_text/", "_run.json", "_checked/")
 
 
 def write_settings(folder: Path, settings: dict) -> Path:
@@ -48,12 +48,64 @@ def test_parts_give_the_bytes_of_one_run(predictions, pipeline_settings, tmp_pat
     assert files(tmp_path / "p") == files(predictions)
 
 
+# What takes long before a part works: each process writes what it did of that.
+PROBE = """
+import sys
+import pipeline.job.fingerprint, pipeline.student_tokenizers.store, pipeline.text.survey
+from pipeline.__main__ import main
+
+def noting(module, name):
+    original = getattr(module, name)
+    def call(*arguments):
+        print("did", name, flush=True)
+        return original(*arguments)
+    setattr(module, name, call)
+
+noting(pipeline.job.fingerprint, "load_model")
+noting(pipeline.student_tokenizers.store, "default_tokenizer")
+noting(pipeline.text.survey, "survey_file")
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("where", ["folder", "bucket"])
+def test_parts_that_start_at_once_check_once(where, predictions, pipeline_settings, request, tmp_path):
+    """The text is read, and the teachers are tried, by one of them; none fits a tokenizer."""
+    folders = [tmp_path] * 3
+    if where == "bucket":
+        folders = [request.getfixturevalue("machines")[0]] * 3
+    else:
+        write_settings(tmp_path, pipeline_settings(tmp_path / "p"))
+    parts = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROBE, "c.yaml", "--part", f"{number}/3"],
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number, folder in enumerate(folders, 1)
+    ]
+    said = []
+    for part in parts:
+        out, err = part.communicate(timeout=SECONDS)
+        assert part.returncode == 0, err
+        said.append([line for line in out.splitlines() if line.startswith("did ")])
+    of_first = ["did survey_file"] * 3 * (where == "folder") + ["did load_model"] * 3
+    assert sorted(said) == [[], [], of_first]
+    if where == "folder":
+        assert call("pipeline.__main__", tmp_path / "c.yaml", "--finish").returncode == 0
+        assert files(tmp_path / "p") == files(predictions)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--part", "0/3"], "--part 0/3: expected I/N"),
         (["--part", "4/3"], "--part 4/3: expected I/N"),
         (["--part", "x"], "--part x: expected I/N"),
+        (["--finish"], "no part of this run has begun"),
         (["--part", "1/3", "--finish"], "three different calls"),
         (["--part", "1/3", "--direct_num_workers=2"], "--direct_num_workers=2: no option of a run in parts"),
     ],

@@ -40,12 +40,12 @@ def test_metrics_have_the_names_and_counts_of_the_manifest(predictions, pipeline
 
     from pipeline.config import PipelineConfig
     from pipeline.job.launcher import begin
-    from pipeline.job.prepare import prepare
     from pipeline.job.worker import METRICS, PredictUnits
     from schemas.manifest import read_manifest
+    from tests.support.checked import checked
 
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
-    prepared = prepare(config)
+    prepared = checked(config)
     begin(config, prepared)
     job = beam.Pipeline()
     units = [tuple(unit) for unit in prepared.units]

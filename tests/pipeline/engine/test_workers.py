@@ -7,7 +7,8 @@ from functools import partial
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
-from pipeline.engine.tasks import in_threads
+from pipeline.engine import workers
+from pipeline.engine.tasks import MOST_TASKS, in_batches, in_threads
 from pipeline.engine.workers import _on_workers, task_runner
 from schemas.errors import UserError
 
@@ -45,6 +46,39 @@ def test_workers_give_what_threads_give(tmp_path):
     found = list(_on_workers(tasks, PipelineOptions([]), str(tmp_path / "out")))
     assert found == list(in_threads(tasks)) == [str(number**2).encode() for number in range(20)]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.heavy
+def test_a_slow_storage_is_asked_for_several_results_at_a_time(tmp_path, monkeypatch):
+    for name in ("read_bytes", "remove_file"):
+        quick = getattr(workers, name)
+        monkeypatch.setattr(workers, name, lambda url, quick=quick: time.sleep(0.2) or quick(url))
+    results = _on_workers([partial(square, number) for number in range(40)], PipelineOptions([]), str(tmp_path / "out"))
+    assert next(results) == b"0"
+    started = time.monotonic()
+    assert len(list(results)) == 39
+    # One after the other they would take 16 seconds.
+    assert time.monotonic() - started < 4 and not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "lengths"),
+    [
+        ([], []),
+        ([5], [1]),
+        ([0, 0, 0], [1, 1, 1]),
+        ([2**30, 7, 7, 7], [4]),
+        ([7, 7, 2**30, 2**30], [2, 1, 1]),
+        ([1000] * 1000, None),
+    ],
+)
+def test_batches_are_of_about_the_same_size(sizes, lengths):
+    batches = in_batches(range(len(sizes)), sizes)
+    assert [index for batch in batches for index in batch] == list(range(len(sizes)))
+    if lengths is not None:
+        assert [len(batch) for batch in batches] == lengths
+    else:
+        assert len(batches) == MOST_TASKS and {len(batch) for batch in batches} == {3, 4}
 
 
 @pytest.mark.heavy

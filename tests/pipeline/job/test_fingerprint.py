@@ -7,14 +7,14 @@ import pytest
 
 from pipeline.config import PipelineConfig
 from pipeline.job.fingerprint import claim_output, describe_run
-from pipeline.job.prepare import prepare
 from schemas.config import recorded
 from schemas.errors import UserError
+from tests.support.checked import checked
 from tests.support.outputs import files
 
 
 def test_of_two_runs_that_claim_a_folder_at_once_one_gets_it(pipeline_settings, tmp_path):
-    prepared = [prepare(PipelineConfig.model_validate(pipeline_settings(tmp_path / "p", seed=seed))) for seed in (1, 2)]
+    prepared = [checked(PipelineConfig.model_validate(pipeline_settings(tmp_path / "p", seed=seed))) for seed in (1, 2)]
     for attempt in range(10):
         output, refused, barrier = str(tmp_path / str(attempt)), [], threading.Barrier(2)
 
@@ -35,7 +35,7 @@ def test_of_two_runs_that_claim_a_folder_at_once_one_gets_it(pipeline_settings, 
 
 def test_what_changes_no_row_is_no_part_of_a_run(pipeline_settings, tmp_path):
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
-    prepared = prepare(config)
+    prepared = checked(config)
     more = config.model_copy(update={"inference_threads": 7, "teachers_in_memory": 3, "max_rejected": 0.1})
     assert describe_run(more, prepared.tokenizers, prepared.vocabulary, {}).settings == prepared.run.settings
 
@@ -79,7 +79,7 @@ def test_shares_are_part_of_a_run_where_there_are_any(pipeline_settings, tmp_pat
         config = pipeline_settings(tmp_path / "p", top_k=0)
         for name, of_one in zip(("en-wordpiece", "ru-unigram"), languages, strict=True):
             config["teachers"][name]["languages"] = of_one
-        return prepare(PipelineConfig.model_validate(config)).run.settings
+        return checked(PipelineConfig.model_validate(config)).run.settings
 
     listed = settings(["en"], ["ru", "en"])
     assert "shares" not in listed and settings({"en": "all"}, {"ru": "all", "en": "all"}) == listed

@@ -175,7 +175,7 @@ def test_a_tokenizer_that_fails_does_so_before_a_teacher_runs(pipeline_settings,
     for broken in (
         "pipeline.student_tokenizers.store.default_tokenizer",
         "pipeline.job.prepare.remap_tokenizer",
-        "pipeline.job.prepare.count_words",
+        "pipeline.job.words.count_words",
     ):
         with monkeypatch.context() as patch:
             patch.setattr(broken, fail)

@@ -8,13 +8,13 @@ import pytest
 from pipeline.config import PipelineConfig
 from pipeline.job import launcher
 from pipeline.job.launcher import begin, run_pipeline
-from pipeline.job.prepare import prepare
 from pipeline.job.worker import PredictUnits
 from pipeline.shard.process import ShardProcessor
 from pipeline.text import corpus as corpus_module
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
 from schemas.predictions import open_predictions
+from tests.support.checked import checked
 from tests.support.outputs import files
 
 # Each runs the pipeline.
@@ -97,7 +97,7 @@ def test_a_teacher_that_fails_holds_up_no_other(pipeline_settings, tmp_path, mon
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p", shard_bytes=512))
     with pytest.raises(UserError, match="^8 shards failed: ru/"):
         run_pipeline(config, [])
-    units = prepare(config).units
+    units = checked(config).units
     done = {path.relative_to(tmp_path / "p").as_posix() for path in (tmp_path / "p" / "_units").rglob("*.arrow")}
     assert done == {unit.path for unit in units if unit.language != "ru"}
 
@@ -105,7 +105,7 @@ def test_a_teacher_that_fails_holds_up_no_other(pipeline_settings, tmp_path, mon
 def test_a_unit_that_is_begun_again_does_what_is_missing(pipeline_settings, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_module, "_FEWEST_UNITS", 1)
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
-    prepared = prepare(config)
+    prepared = checked(config)
     begin(config, prepared)
     unit = prepared.units[0]
     worker = PredictUnits(config, prepared.run, None).worker()

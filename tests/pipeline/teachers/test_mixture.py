@@ -13,13 +13,13 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer
 
 from pipeline.config import PipelineConfig, TeacherConfig
 from pipeline.job.launcher import dry_run, run_pipeline
-from pipeline.job.prepare import prepare
 from pipeline.teachers.mixture import add_distribution, mixture_fingerprint
 from pipeline.teachers.predictor import Predictor
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
 from schemas.vocabulary import VOCABULARY_FILE
 from tests.support import world
+from tests.support.checked import checked
 
 TOP_K = 5
 
@@ -188,17 +188,17 @@ def test_another_vocabulary_is_refused(settings, teachers, tmp_path):
     with pytest.raises(
         UserError, match=r"^teacher 'both': \S+/second has another vocabulary than \S+ \(token \d+ is '"
     ):
-        prepare(PipelineConfig.model_validate(settings))
+        checked(PipelineConfig.model_validate(settings))
     settings["teachers"]["both"]["mixed_with"][0]["model"] = str(tmp_path / "none")
     with pytest.raises(UserError, match=r"^teacher 'both' \(\S+/none\): its tokenizer cannot be loaded"):
-        prepare(PipelineConfig.model_validate(settings))
+        checked(PipelineConfig.model_validate(settings))
 
 
 def test_all_models_are_fingerprinted(settings, tmp_path):
     def fingerprint(**changes) -> str:
         teachers = {"both": settings["teachers"]["both"] | changes}
         return (
-            prepare(PipelineConfig.model_validate(settings | {"teachers": teachers})).run.teachers["both"].fingerprint
+            checked(PipelineConfig.model_validate(settings | {"teachers": teachers})).run.teachers["both"].fingerprint
         )
 
     first, second = settings["teachers"]["both"]["model"], str(tmp_path / "second")

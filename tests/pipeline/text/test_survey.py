@@ -1,15 +1,17 @@
 """What is read of the text before a run, and what is known already."""
 
 import gzip
+import hashlib
+import pickle
 from unittest.mock import patch
 
 import fsspec
 import pytest
 
 from pipeline.config import PipelineConfig
-from pipeline.engine.tasks import in_threads
+from pipeline.engine.tasks import MOST_TASKS, in_threads
 from pipeline.text.listing import read_corpus, write_corpus
-from pipeline.text.survey import FileTask, find_text, survey_text
+from pipeline.text.survey import SurveyTask, find_text, survey_text
 from schemas.corpus.files import TextFile
 from schemas.corpus.records import check_beginning
 from schemas.errors import UserError
@@ -25,8 +27,8 @@ def find(config: PipelineConfig) -> tuple:
     whole: list[str] = []
     looked_at: list[str] = []
 
-    def run(tasks: list[FileTask]):
-        whole.extend(task.file.source for task in tasks)
+    def run(tasks: list[SurveyTask]):
+        whole.extend(file.source for task in tasks for _, file, _ in task.files)
         return in_threads(tasks)
 
     def look(file: TextFile) -> None:
@@ -70,6 +72,23 @@ def test_of_other_storages_only_a_few_beginnings_are_read(tmp_path):
     assert whole == [] and len(looked_at) == 64 and corpus.records is None and corpus.counts is None
     counted, whole, _ = find(configuration(tmp_path, "memory://surveyed", max_records=10))
     assert len(whole) == 100 and counted.records == 200
+
+
+def test_many_small_files_are_few_tasks(tmp_path):
+    for number in range(600):
+        (tmp_path / f"{number:03d}.txt").write_text("one\ntwo\n" * (number % 5))
+    config = configuration(tmp_path, str(tmp_path / "*.txt"), max_records=10)
+    tasks: list[SurveyTask] = []
+
+    def run(given: list[SurveyTask]):
+        tasks.extend(given)
+        # As they come to workers elsewhere.
+        return in_threads(pickle.loads(pickle.dumps(given)))
+
+    corpus = survey_text(config, find_text(config), run)["en"]
+    assert len(tasks) <= MOST_TASKS and sum(len(task.files) for task in tasks) == 600
+    assert [sum(counts) for counts in corpus.counts] == [2 * (number % 5) for number in range(600)]
+    assert corpus.fingerprints[7] == hashlib.sha256(b"one\ntwo\n" * 2).hexdigest()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,114 @@
+"""What a run does, and how a later call knows it without checking everything again.
+
+What the checks of a start find depends on the settings, the teachers' files, the program and the text. Of the first three the
+sha256 names a file in `_checked/`, which holds the fingerprint of the run that they gave; the text is in the listings of
+`_text/`. Where all of them are as they were, so is the run in `_run.json`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+
+from pipeline.config import PipelineConfig
+from pipeline.job.fingerprint import RunSpec, TextRecord, settings_of
+from pipeline.teachers.files import files_of
+from pipeline.text.corpus import Corpus
+from pipeline.text.listing import read_corpus
+from pipeline.text.units import TeacherText, Unit
+from schemas import SCHEMA_VERSION, __version__
+from schemas.errors import UserError
+from schemas.manifest import RUN_FILE, read_manifest
+from schemas.storage import join, read_bytes, write_bytes
+from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
+
+CHECKED_FOLDER = "_checked"
+# What decides how a teacher is read, beside its files.
+_LIBRARIES = ("safetensors", "tokenizers", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run does.
+
+    Attributes:
+      run: everything that decides its rows.
+      corpora: the text of each language, with what has to be known of its files.
+      texts: what each teacher reads of each language.
+    """
+
+    run: RunSpec
+    corpora: dict[str, Corpus]
+    texts: list[TeacherText]
+
+    @property
+    def units(self) -> list[Unit]:
+        """All units of work, in order."""
+        return [unit for text in self.texts for unit in text.units]
+
+
+def divide_text(config: PipelineConfig, corpora: dict[str, Corpus]) -> list[TeacherText]:
+    """What each teacher reads of each language, in the order of the teachers."""
+    return [
+        TeacherText.of(language, name, corpora[language], config)
+        for name, teacher in config.teachers.items()
+        for language in teacher.languages
+    ]
+
+
+def inputs_sha256(config: PipelineConfig) -> str | None:
+    """Of all but the text that the checks of a start depend on; None where listings do not tell whether that is the same.
+
+    UserError where the folder that the run extends is not finished.
+    """
+    # Not where their workers run, nor on what machines.
+    unchecked = {"device", "min_ram", "accelerator"}
+    teachers = [
+        [name, teacher.model_dump(mode="json", exclude=unchecked), files_of(teacher)]
+        for name, teacher in config.teachers.items()
+    ]
+    extended = read_manifest(config.extends) if config.extends else None
+    if any(files is None for _, _, files in teachers):
+        return None
+    content = {
+        "program": [__version__, SCHEMA_VERSION, *map(version, _LIBRARIES)],
+        "settings": settings_of(config) | {"max_rejected": config.max_rejected},
+        "teachers": teachers,
+        "extends": extended and [extended.run_sha256, extended.vocabulary.sha256],
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def remember(config: PipelineConfig, inputs: str | None, run: RunSpec) -> None:
+    """Notes that a run which was checked and begun came of these inputs."""
+    if inputs:
+        write_bytes(join(config.output, CHECKED_FOLDER, inputs), f"{run.sha256}\n".encode())
+
+
+def recall(config: PipelineConfig, found: dict[str, Corpus], inputs: str | None) -> Plan | None:
+    """The plan of a run that was begun with these inputs and this text; None where there was none, or something is lost."""
+    if not inputs:
+        return None
+    try:
+        noted = read_bytes(join(config.output, CHECKED_FOLDER, inputs)).decode().strip()
+        run = RunSpec.model_validate_json(read_bytes(join(config.output, RUN_FILE)))
+        if run.sha256 != noted:
+            return None
+        corpora = {language: _recall_corpus(config, language, corpus) for language, corpus in found.items()}
+        vocabulary = read_vocabulary(join(config.output, VOCABULARY_FILE))
+    except (FileNotFoundError, UserError, ValueError):
+        return None
+    text = {language: TextRecord.of(corpus) for language, corpus in corpora.items()}
+    if text != run.text or vocabulary.sha256 != run.vocabulary.sha256:
+        return None
+    return Plan(run, corpora, divide_text(config, corpora))
+
+
+def _recall_corpus(config: PipelineConfig, language: str, found: Corpus) -> Corpus:
+    """The corpus that was found, with what its listing knows of it. ValueError where the listing is of other files."""
+    known = read_corpus(config, language, found.files)
+    if [replace(file, checksum="") for file in found.files] != list(known.files):
+        raise ValueError("other files")
+    if known.counts is None and config.text[language].max_records is not None:
+        raise ValueError("not counted")
+    return found.surveyed(known.fingerprints, known.counts)

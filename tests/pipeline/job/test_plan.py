@@ -1,0 +1,159 @@
+"""A call after the first: it checks nothing again that is as it was, and all that is not."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+import yaml
+
+from pipeline.config import PipelineConfig
+from pipeline.job import launcher
+from pipeline.job.launcher import dry_run, run_pipeline
+from schemas.errors import UserError
+from tests.support.outputs import files
+from tests.support.paths import ROOT
+
+# Each runs the pipeline.
+pytestmark = pytest.mark.heavy
+
+# What a start does that takes long: where it is looked for.
+CHECKS = {
+    "models": "pipeline.job.fingerprint.load_model",
+    "tokenizers": "pipeline.job.prepare.load_tokenizer",
+    "survey": "pipeline.job.prepare.survey_text",
+    "sample": "pipeline.job.prepare.check_sample",
+    "listings": "pipeline.job.launcher.write_corpus",
+}
+
+
+@pytest.fixture
+def folder(predictions, tmp_path) -> Path:
+    """A finished run."""
+    return Path(shutil.copytree(predictions, tmp_path / "p"))
+
+
+@pytest.fixture
+def calls(monkeypatch) -> dict[str, int]:
+    """How often each of the checks was made."""
+    counts = dict.fromkeys(CHECKS, 0)
+    for name, where in CHECKS.items():
+        module, _, attribute = where.rpartition(".")
+        original = getattr(sys.modules[module], attribute)
+
+        def count(*arguments, name=name, original=original):
+            counts[name] += 1
+            return original(*arguments)
+
+        monkeypatch.setattr(where, count)
+    return counts
+
+
+def configuration(settings: dict) -> PipelineConfig:
+    return PipelineConfig.model_validate(settings)
+
+
+def test_a_finished_run_called_again_checks_nothing_and_writes_nothing(folder, pipeline_settings, predictions, calls):
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    with patch.object(launcher, "list_output", wraps=launcher.list_output) as listing:
+        manifest = run_pipeline(configuration(pipeline_settings(folder)), [])
+    assert not any(calls.values()) and listing.call_count == 1
+    assert manifest.model_dump_json(indent=2) + "\n" == (predictions / "_manifest.json").read_text()
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == times
+
+
+def test_it_needs_no_model(folder, pipeline_settings):
+    """In a process in which no weights, and no tokenizer of a teacher, can be loaded."""
+    (folder.parent / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(folder), sort_keys=False))
+    code = f"""
+import safetensors
+from transformers import AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast
+
+def fail(*arguments, **named):
+    raise AssertionError("something was loaded")
+
+for loader in (AutoModelForMaskedLM, AutoTokenizer, PreTrainedTokenizerFast):
+    loader.from_pretrained = fail
+safetensors.safe_open = fail
+from pipeline.__main__ import main
+raise SystemExit(main([{str(folder.parent / "c.yaml")!r}]))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0 and "merged tokens" in done.stdout, done.stderr
+
+
+def test_a_run_goes_on_without_checks(folder, pipeline_settings, predictions, calls):
+    (folder / "_manifest.json").unlink()
+    (folder / "_units" / "hi" / "hi-bpe" / "000001.arrow").unlink()
+    (folder / "hi" / "hi-bpe" / "000001000000.parquet").unlink()
+    run_pipeline(configuration(pipeline_settings(folder)), [])
+    assert not any(calls.values()) and files(folder) == files(predictions)
+
+
+def test_a_dry_run_checks_everything(folder, pipeline_settings, calls):
+    dry_run(configuration(pipeline_settings(folder)), [])
+    assert calls == {"models": 3, "tokenizers": 3, "survey": 1, "sample": 3, "listings": 0}
+
+
+@pytest.mark.parametrize("lost", ["_vocabulary.parquet", "_text/en.parquet", "_checked"])
+def test_what_is_lost_is_checked_and_written_again(lost, folder, pipeline_settings, predictions, calls):
+    if lost == "_checked":
+        shutil.rmtree(folder / lost)
+    else:
+        (folder / lost).write_bytes(b"PAR1")
+    run_pipeline(configuration(pipeline_settings(folder)), [])
+    assert calls["models"] == 3 and files(folder) == files(predictions)
+
+
+def test_another_teacher_in_its_place_is_refused(pipeline_settings, teachers, run_pipeline, tmp_path):
+    """Of the same name and size: only the time of its file is another."""
+    shutil.copytree(teachers, tmp_path / "teachers")
+    settings = pipeline_settings(tmp_path / "p")["teachers"]
+    for name, teacher in settings.items():
+        teacher["model"] = str(tmp_path / "teachers" / name)
+    run_pipeline(tmp_path / "p", teachers=settings)
+    weights = tmp_path / "teachers" / "hi-bpe" / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-4] + bytes(4))
+    with pytest.raises(UserError, match=r"holds another run \(teachers.hi-bpe.fingerprint was '"):
+        run_pipeline(tmp_path / "p", teachers=settings)
+    weights.write_bytes(content)
+    run_pipeline(tmp_path / "p", teachers=settings)
+
+
+def test_another_text_in_its_place_is_refused(pipeline_settings, text, run_pipeline, tmp_path):
+    shutil.copytree(text, tmp_path / "text")
+    settings = {language: [str(tmp_path / "text" / f"{language}.txt")] for language in ("en", "ru", "hi")}
+    run_pipeline(tmp_path / "p", text=settings)
+    path = tmp_path / "text" / "hi.txt"
+    content = path.read_bytes()
+    path.write_bytes(content[::-1])
+    with pytest.raises(UserError, match="looks like"):
+        run_pipeline(tmp_path / "p", text=settings)
+    path.write_bytes(b"\n".join(content.split(b"\n")[:-1][::-1]) + b"\n")
+    with pytest.raises(UserError, match=r"holds another run \(text.hi.content was"):
+        run_pipeline(tmp_path / "p", text=settings)
+
+
+def test_a_lower_limit_of_rejects_is_checked(folder, pipeline_settings, calls):
+    run_pipeline(configuration(pipeline_settings(folder, max_rejected=0.9)), [])
+    assert calls["sample"] == 3
+
+
+def test_notes_of_another_run_are_not_believed(folder, pipeline_settings, calls):
+    run = json.loads((folder / "_run.json").read_text())
+    run["teachers"]["hi-bpe"]["fingerprint"] = "0" * 64
+    (folder / "_run.json").write_text(json.dumps(run))
+    with pytest.raises(UserError, match=r"holds another run \(teachers.hi-bpe.fingerprint"):
+        run_pipeline(configuration(pipeline_settings(folder)), [])
+    assert calls["models"] == 3
