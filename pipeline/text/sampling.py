@@ -15,6 +15,10 @@ from schemas.corpus.records import read_records
 _PLACES = 64
 # Places that are read at a time: most of the time is that of a storage's answers.
 _AT_A_TIME = 16
+# A place is widened up to so many times its part of the sample.
+_MOST_WINDOW = 1024
+# Records without text that a place has at least, before it is full: a few long ones say nothing of a share of rejects.
+_FEWEST_FAULTS = 8
 # Of compressed text nobody knows how much there is before it is unpacked.
 _USUAL_RATIO = 3
 
@@ -40,7 +44,7 @@ def sample_records(corpus: Corpus, size: int, max_record_bytes: int, window: int
 
     At each place only `window` times its part of the sample is looked at, and more where long records leave the sample half
     empty. Compressed and Parquet files are only read from their beginnings. A record may be a whole book, so it is cut where
-    the sample is full.
+    the sample is full. A record without text counts by its bytes, so that a file in which none has any is not read on and on.
     """
     share = -(-size // _PLACES)
     edges = np.unique(np.linspace(0, corpus.size, _PLACES + 1).round().astype(np.int64)).tolist()
@@ -55,45 +59,54 @@ def sample_records(corpus: Corpus, size: int, max_record_bytes: int, window: int
     sampled = [record for place in places for record in place.records]
     read = sum(place.read for place in places)
     taken = sum(len(record.text.encode()) for record in sampled)
-    if 2 * taken < min(size, corpus.size) and window * share < max(high - low for low, high in pairwise(edges)):
+    full = taken + sum(place.faults for place in places)
+    widest = max(high - low for low, high in pairwise(edges))
+    if 2 * full < min(size, corpus.size) and window * share < widest and window < _MOST_WINDOW:
         return sample_records(corpus, size, max_record_bytes, 8 * window)
     total = corpus.records if corpus.records is not None else round(len(sampled) * corpus.size / max(1, read))
     return Sample(sampled, taken, sum(place.whole_bytes for place in places), total)
 
 
 class _Place(NamedTuple):
-    """Records of one place, the bytes that they have uncut, and how many bytes of files they were found in."""
+    """Records of one place, the bytes that they have uncut, how many bytes of files they were found in, and what those
+    without text count."""
 
     records: list[Record]
     whole_bytes: int
     read: int
+    faults: int
 
 
 def _at(corpus: Corpus, low: int, high: int, share: int, places: int, window: int, max_record_bytes: int) -> _Place:
     sampled: list[Record] = []
-    whole = read = taken = 0
+    whole = read = taken = faults = 0
     for part in corpus.interval(low, high):
         if part.file.codec or part.file.is_parquet:
             # It stands for all places that it lies in.
             most = share * max(1, round(part.file.size * places / corpus.size))
         else:
             most, part = share, replace(part, end=min(part.end, part.start + window * share))
-        first = None
+        first = last = None
         for record in read_records(part, max_record_bytes):
             # From the first record on, because what lies before it is the end of another one.
             first = record.number if first is None else first
+            if last and last.fault and not part.file.is_parquet:
+                # Where the next one begins, its bytes are known. One was counted.
+                size = min(record.number - last.number, share // _FEWEST_FAULTS) - 1
+                taken, faults = taken + max(0, size), faults + max(0, size)
             if taken >= most:
                 read += _bytes_before(part, record.number) - _bytes_before(part, first)
                 break
             text = record.text[: max(1, most - taken)]
-            sampled.append(record._replace(text=text))
+            last = record._replace(text=text)
+            sampled.append(last)
             whole += len(record.text.encode())
             taken += len(text.encode()) + 1
         else:
             read += part.size
         if taken >= most:
             break
-    return _Place(sampled, whole, read)
+    return _Place(sampled, whole, read, faults)
 
 
 def _bytes_before(part: TextRange, number: int) -> int:

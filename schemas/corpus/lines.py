@@ -4,7 +4,9 @@ import codecs
 import json
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import chain
+from typing import BinaryIO
 
 import pyarrow as pa
 
@@ -16,6 +18,8 @@ from schemas.storage import filesystem
 
 # What is read beyond a range at a time, for the end of its last line.
 _BEYOND = 2**16
+# What is read of a compressed file first, and unpacked of it; and what is unpacked at a time where no more is read.
+_FIRST, _FEW = 2**16, 2**12
 
 
 def blocks_with_lines(part: TextRange) -> Iterator[bytes]:
@@ -37,9 +41,21 @@ def range_blocks(part: TextRange) -> Iterator[bytes]:
 def unpacked_share(file: TextFile) -> float:
     """About how many bytes a stored byte of a compressed file unpacks to, by its beginning; exact for a small file."""
     fs, path = filesystem(file.url)
-    with readable(file), fs.open(path, "rb") as packed:
-        stream = pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), file.codec)
-        return len(stream.read(BLOCK)) / max(1, packed.tell())
+    with readable(file), fs.open(path, "rb", cache_type="none") as packed:
+        stored = _Stored(packed, math.inf)
+        stream = pa.CompressedInputStream(pa.PythonFile(stored, mode="r"), file.codec)
+        return len(stream.read(BLOCK)) / max(1, packed.tell() - len(stored._block))
+
+
+def beginning(file: TextFile, most: int) -> Iterator[bytes]:
+    """What the first `most` bytes of a file of lines hold, uncompressed. UserError as in `blocks_with_lines`.
+
+    That is nothing for a file whose compression gives nothing before more bytes.
+    """
+    part = TextRange(file, 0, min(most, file.size))
+    # A file that ends here may be truncated; one that goes on is not.
+    limit = most if most < file.size else math.inf
+    return _checked(part, _unpacked(file, limit) if file.codec else _stored(part))
 
 
 def lines_of(blocks: Iterable[bytes], part: TextRange, most: int) -> Iterator[tuple[int, bytes | None]]:
@@ -149,10 +165,50 @@ def _following(file: TextFile, start: int, size: int) -> Iterator[bytes]:
         start, size = end, min(2 * size, BLOCK)
 
 
-def _unpacked(file: TextFile) -> Iterator[bytes]:
-    """The content of a compressed file. Arrow reads all members of a file and notices a missing end."""
+class _Beginning(Exception):
+    """No more of a file is read."""
+
+
+class _Stored:
+    """A compressed file as Arrow reads it, a little at a time: asked for in blocks that become larger, so that who needs only
+    its beginning reads little more."""
+
+    closed = False
+
+    def __init__(self, stream: BinaryIO, most: float):
+        self._stream = stream
+        self._left = most
+        self._size = _FIRST
+        self._block = memoryview(b"")
+
+    def read(self, size: int) -> memoryview:
+        """Up to `size` bytes. `_Beginning` where that would be more than `most` in all."""
+        if not self._block:
+            if self._left <= 0:
+                raise _Beginning
+            self._block = memoryview(self._stream.read(int(min(self._size, self._left))))
+            self._left -= len(self._block)
+            self._size = min(2 * self._size, BLOCK)
+        part, self._block = self._block[:size], self._block[size:]
+        return part
+
+    def close(self) -> None:
+        """Nothing: whoever opened the file closes it."""
+
+
+def _unpacked(file: TextFile, most: float = math.inf) -> Iterator[bytes]:
+    """The content of a compressed file. Arrow reads all members of a file and notices a missing end.
+
+    Args:
+      most: bytes of the file that are read.
+    """
     fs, path = filesystem(file.url)
-    with fs.open(path, "rb") as packed:
-        stream = pa.CompressedInputStream(pa.PythonFile(packed, mode="r"), file.codec)
-        while block := stream.read(BLOCK):
-            yield block
+    # Without a cache, which would read megabytes ahead.
+    with fs.open(path, "rb", cache_type="none") as packed:
+        stream = pa.CompressedInputStream(pa.PythonFile(_Stored(packed, most), mode="r"), file.codec)
+        size = _FEW if most < math.inf else _FIRST
+        # What was unpacked of a block that is not whole is lost, so they are small where the end is not read.
+        with suppress(_Beginning):
+            while block := stream.read(size):
+                yield block
+                size = size if most < math.inf else min(2 * size, BLOCK)

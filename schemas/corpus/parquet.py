@@ -28,7 +28,8 @@ def rows_of(part: TextRange) -> tuple[int, int, pq.FileMetaData]:
     """
     file = part.file
     fs, path = filesystem(file.url)
-    with readable(file), fs.open(path, "rb") as stream:
+    # Without a cache, which would read megabytes ahead.
+    with readable(file), fs.open(path, "rb", cache_type="none") as stream:
         parquet = pq.ParquetFile(stream)
         schema, metadata = parquet.schema_arrow, parquet.metadata
     if schema.names.count(file.field) > 1:

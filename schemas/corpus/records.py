@@ -12,11 +12,11 @@ import numpy as np
 
 from schemas.corpus.config import MAX_RECORD_BYTES
 from schemas.corpus.files import TextFile, check_unchanged
-from schemas.corpus.lines import blocks_with_lines, decode, from_json, lines_of, range_blocks
+from schemas.corpus.lines import beginning, blocks_with_lines, decode, from_json, lines_of, range_blocks
 from schemas.corpus.parquet import rows_of, values_of
 from schemas.corpus.ranges import EMPTY, TOO_LONG, Record, TextRange, readable
 
-_LOOKED_AT = 2**14
+_LOOKED_AT = 2**16
 
 
 def read_records(part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Record]:
@@ -66,13 +66,12 @@ def count_records(parts: Iterable[TextRange], look: Callable[[bytes], object] = 
 
 
 def check_beginning(file: TextFile) -> None:
-    """What can be told of a file by its first 16 KiB or its footer. UserError as in `read_records`."""
+    """What can be told of a file by its first 64 KiB or its footer, and no more is read. UserError as in `read_records`."""
     with readable(file):
         if file.is_parquet:
             rows_of(TextRange.whole(file))
         elif file.size:
-            end = file.size if file.codec else min(_LOOKED_AT, file.size)
-            next(range_blocks(TextRange(file, 0, end)), None)
+            next(beginning(file, _LOOKED_AT), None)
 
 
 def are_taken(first: int, records: int, count: int, total: int) -> np.ndarray:

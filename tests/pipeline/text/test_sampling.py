@@ -1,14 +1,19 @@
 """A sample of a language's text: from all over it, and of the size that is asked for."""
 
 import gzip
+import json
+import random
 from itertools import pairwise
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.text.corpus import Corpus
 from pipeline.text.sampling import sample_records
-from tests.support.text_files import corpus_of
+from schemas.corpus.files import find_files
+from tests.support.counted import bytes_read, put
+from tests.support.text_files import COMPRESS, corpus_of
 
 
 def test_it_is_from_all_over_the_text(tmp_path):
@@ -46,3 +51,29 @@ def test_a_text_that_is_smaller_is_taken_whole(tmp_path):
     (tmp_path / "en.txt").write_text("one\ntwo\nthree\n")
     sample = sample_records(corpus_of(tmp_path, 4), 2**20, 2**20)
     assert [record.text for record in sample.records] == ["one", "two", "three"] and sample.total == 3
+
+
+@pytest.mark.parametrize(("length", "megabytes"), [(300, 2), (3_000, 12), (20_000, 50)])
+def test_a_wrong_field_is_noticed_after_little(length, megabytes):
+    """No record has any text that would fill the sample, but enough of them are seen to say that all are rejected.
+
+    All is read otherwise, twice nearly: 118 MB.
+    """
+    line = json.dumps({"body": "x" * length}) + "\n"
+    for number in range(8):
+        put(f"wrong{length}/{number}.jsonl", (line * (2**23 // len(line))).encode())
+    corpus = Corpus.of(find_files("en", [f"counted://wrong{length}"]), 2**22)
+    bytes_read()
+    sample = sample_records(corpus, 2**18, 2**20)
+    assert {record.fault for record in sample.records} == {"no text in 'text'"} and len(sample.records) >= 200
+    assert bytes_read() < megabytes * 1e6
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_of_a_compressed_file_only_the_beginning_is_read(suffix):
+    source = random.Random(0)
+    text = "\n".join("".join(source.choices("abcdefgh ", k=100)) for _ in range(200_000))
+    corpus = Corpus.of(find_files("en", [put(f"sampled{suffix}/a{suffix}", COMPRESS[suffix](text.encode()))]), 2**22)
+    bytes_read()
+    sample = sample_records(corpus, 2**18, 2**20)
+    assert len(sample.records) > 2000 and bytes_read() <= 2**19

@@ -1,7 +1,9 @@
 """Reading text: however a file is cut, every record comes out once, with the place where it starts as its number."""
 
+import io
 import json
 import os
+import random
 from itertools import accumulate
 
 import pyarrow as pa
@@ -11,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import schemas.corpus.lines
-from schemas.corpus.files import ChangedFileError
+from schemas.corpus.files import ChangedFileError, find_files
 from schemas.corpus.ranges import TextRange
 from schemas.corpus.records import are_taken, check_beginning, count_records, read_records
 from schemas.corpus.survey import survey_file
 from schemas.errors import UserError
 from tests.support.commands import run_python
+from tests.support.counted import bytes_read, put
 from tests.support.text_files import COMPRESS, cut, records, text_file
 
 
@@ -267,3 +270,39 @@ def test_evenly_spread_records_whatever_their_numbers(first, records, count, mor
     total = count + more
     expected = [(n + 1) * count // total > n * count // total for n in range(first, first + records)]
     assert are_taken(first, records, count, total).tolist() == expected
+
+
+@pytest.mark.parametrize("suffix", ["", *COMPRESS, ".parquet"])
+def test_of_a_beginning_64_kib_are_read(suffix):
+    """Of a storage elsewhere, whatever its caches would read ahead."""
+    source = random.Random(0)
+    lines = ["".join(source.choices("abcdefgh ", k=100)) for _ in range(200_000)]
+    content = "\n".join(lines).encode()
+    if suffix == ".parquet":
+        pq.write_table(pa.table({"text": lines}), sink := io.BytesIO())
+        content = sink.getvalue()
+    elif suffix:
+        content = COMPRESS[suffix](content)
+    (file,) = find_files("en", [put(f"beginnings/a{suffix}", content)])
+    assert file.size > 2**22
+    bytes_read()
+    check_beginning(file)
+    assert 0 < bytes_read() <= 2**16
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("lines", [100, 200_000])
+def test_another_encoding_is_seen_in_a_compressed_beginning(suffix, lines):
+    source = random.Random(0)
+    text = "\n".join("".join(source.choices("абвгдежз ", k=100)) for _ in range(lines))
+    (file,) = find_files("ru", [put(f"encodings/{lines}{suffix}", COMPRESS[suffix](text.encode("cp1251")))])
+    with pytest.raises(UserError, match="looks like WINDOWS-1251"):
+        check_beginning(file)
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_small_compressed_file_that_is_cut_is_refused(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(COMPRESS[suffix](b"one\n" * 5000)[:-9])
+    with pytest.raises(UserError, match="cannot be read"):
+        check_beginning(text_file(path))
