@@ -128,7 +128,7 @@ class LanguageRecord(Record):
     used: Count
     rejected: dict[str, Count]
     rows: Count
-    failed: Count = 0
+    failed: Annotated[Count, Field(exclude_if=not_)] = 0
     dtypes: list[str] = Field([])
     audit: AuditRecord | None = None
 

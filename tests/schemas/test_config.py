@@ -220,7 +220,7 @@ def test_a_missing_configuration():
         (
             PipelineConfig,
             "examples/demo/predictions.yaml",
-            "output extends teachers text inference_threads teachers_in_memory max_rejected",
+            "output extends teachers text inference_threads teachers_in_memory max_rejected max_failed",
         ),
         (
             TrainerConfig,
