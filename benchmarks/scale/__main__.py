@@ -2,7 +2,8 @@
 
   launcher  finds 10,000 files of 100 MB in 200 languages, plans them for 20 teachers, samples them, writes their listings
             and translates the job; the files are made up as they are read, by a filesystem that counts what it gives
-  resume    of a run of which all units but one are done: one listing and the tables of the units
+  again     `run_pipeline` on the folder of a finished run: the text's files are found, what was checked is recalled, the
+            folder is listed, and the manifest is made from the tables of the units; the folder is made up
   manifest  made from these tables
   trainer   on two ranks, from the folder to the reader: the first opens predictions (the list of files, the folder's
             listing), the other receives them, both make a reader; the costlier of them counts
@@ -32,7 +33,7 @@ MEASURED = [
     ("launcher", "launcher: MB of the job's graph", 10),
     # Where every unit of work finds another teacher in its worker.
     ("launcher", "launcher: loads of a teacher a shard, at most", 0.07),
-    ("finished", "resume: processor seconds", 30),
+    ("finished", "finished run called again: processor seconds", 30),
     ("finished", "manifest: processor milliseconds a shard", 0.1),
     ("trainer", "trainer's start on two ranks: processor seconds", 5),
     ("trainer", "trainer's start on two ranks: MB", 200),

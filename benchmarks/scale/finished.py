@@ -1,43 +1,83 @@
-"""A run whose units are done: what its launcher does to go on or to end."""
+"""A run whose units are done, called again: from its configuration to the manifest."""
 
 import time
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from benchmarks.scale.text import FILE_BYTES, configuration
 from pipeline.config import PipelineConfig
 from pipeline.engine.tasks import in_threads
-from pipeline.job.finalize import make_manifest, read_finished
-from pipeline.job.fingerprint import RunSpec
+from pipeline.job.finalize import list_output, make_manifest, read_finished
+from pipeline.job.fingerprint import RunSpec, TextRecord, claim_output, settings_of
+from pipeline.job.launcher import run_pipeline
+from pipeline.job.plan import divide_text, inputs_sha256, remember
 from pipeline.shard.parquet import AuditSums, Receipt
 from pipeline.shard.written import Written, unit_table
+from pipeline.text.listing import write_corpus
 from pipeline.text.survey import find_text, survey_text
-from pipeline.text.units import TeacherText, Unit
+from pipeline.text.units import Unit
 from schemas.file_table import FileRecord
-from schemas.manifest import TeacherRecord, VocabularyRecord
-from schemas.storage import list_files
+from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, TeacherRecord, VocabularyRecord
+from schemas.storage import write_bytes
+from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 
 _ROWS = [2048, 2048, 1000]
-
-
-def _units(config: PipelineConfig) -> list[Unit]:
-    corpora = survey_text(config, find_text(config), in_threads)
-    return [
-        unit
-        for name, teacher in config.teachers.items()
-        for language in teacher.languages
-        for unit in TeacherText.of(language, name, corpora[language], config).units
-    ]
+# Merged tokens.
+_TOKENS = 500_000
 
 
 def _configuration(folder: Path, shards: int, languages: int) -> PipelineConfig:
+    """Its teachers are folders in which there is nothing to load."""
     files = shards * 2**22 // FILE_BYTES // languages * languages
-    return configuration(str(folder), files, languages)
+    config = configuration(str(folder / "p"), files, languages)
+    teachers = {
+        name: teacher.model_copy(update={"model": str(folder / name)}) for name, teacher in config.teachers.items()
+    }
+    return config.model_copy(update={"teachers": teachers})
+
+
+def _begin(config: PipelineConfig) -> list[Unit]:
+    """Everything that a run writes before its workers begin, and that a later call reads; the units."""
+    for teacher in config.teachers.values():
+        write_bytes(f"{teacher.model}/config.json", b"{}")
+    corpora = survey_text(config, find_text(config), in_threads)
+    names = list(config.teachers)
+    teacher_ids = {
+        name: np.where(np.arange(_TOKENS) % len(names) == number, np.arange(_TOKENS) // len(names), -1).astype(np.int32)
+        for number, name in enumerate(names)
+    }
+    roles = ["pad", "mask", *["word"] * (_TOKENS - 2)]
+    vocabulary = Vocabulary([f"token{number}" for number in range(_TOKENS)], roles, teacher_ids)
+    teachers = {
+        name: TeacherRecord(
+            model=teacher.model, revision=None, family="wordpiece", languages=list(teacher.languages),
+            vocabulary_size=_TOKENS // len(names), fingerprint="",
+        )
+        for name, teacher in config.teachers.items()
+    }  # fmt: skip
+    run = RunSpec(
+        settings=settings_of(config),
+        teachers=teachers,
+        vocabulary=VocabularyRecord(size=_TOKENS, sha256=vocabulary.sha256),
+        text={language: TextRecord.of(corpus) for language, corpus in corpora.items()},
+    )
+    claim_output(config.output, run)
+    for language, corpus in corpora.items():
+        write_corpus(config, language, corpus)
+    remember(config, inputs_sha256(config), run)
+    write_vocabulary(f"{config.output}/{VOCABULARY_FILE}", vocabulary)
+    for name in (f"{DEFAULT_TOKENIZER}/tokenizer_config.json", MANIFEST_FILE):
+        write_bytes(f"{config.output}/{name}", b"{}")
+    return [unit for text in divide_text(config, corpora) for unit in text.units]
 
 
 def make(folder: Path, files: int, shards: int, languages: int) -> None:
-    """The tables of all units, and empty files of the right size."""
-    units = _units(_configuration(folder, shards, languages))
+    """The folder of a finished run: the tables of all units, and empty files of the right size."""
+    config = _configuration(folder, shards, languages)
+    units = _begin(config)
+    folder = Path(config.output)
     numbers = iter(range(shards))
     for index, unit in enumerate(units):
         written = []
@@ -61,25 +101,20 @@ def make(folder: Path, files: int, shards: int, languages: int) -> None:
 
 
 def measure(folder: Path, files: int, shards: int, languages: int) -> dict[str, float]:
-    """Lists the folder, finds what is missing, and makes the manifest."""
+    """Calls the run again, and makes its manifest once more."""
     config = _configuration(folder, shards, languages)
-    units = _units(config)
     started = time.process_time()
-    finished = read_finished(str(folder), units, list_files(str(folder)))
-    assert len(finished.tables) == len(units)
-    resumed = time.process_time() - started
-    teachers = {
-        name: TeacherRecord(
-            model="m", revision=None, family="wordpiece", languages=list(teacher.languages), vocabulary_size=1,
-            fingerprint="",
-        )
-        for name, teacher in config.teachers.items()
-    }  # fmt: skip
-    run = RunSpec(settings={}, teachers=teachers, vocabulary=VocabularyRecord(size=1, sha256=""), text={})
+    # That it returns says that it loaded nothing: there is no teacher.
+    manifest = run_pipeline(config, [])
+    again = time.process_time() - started
+    assert manifest
+    assert len(manifest.files) == shards
+    run = RunSpec(settings={}, teachers=manifest.teachers, vocabulary=manifest.vocabulary, text={})
+    units = [unit for text in divide_text(config, find_text(config)) for unit in text.units]
+    finished = read_finished(config.output, units, list_output(config.output))
     started = time.process_time()
-    manifest = make_manifest(config, run, finished)
-    assert manifest.files.content
+    assert make_manifest(config, run, finished).files.content
     return {
-        "resume: processor seconds": resumed,
+        "finished run called again: processor seconds": again,
         "manifest: processor milliseconds a shard": (time.process_time() - started) * 1000 / shards,
     }

@@ -16,7 +16,8 @@ from schemas.corpus.lines import beginning, blocks_with_lines, decode, from_json
 from schemas.corpus.parquet import rows_of, values_of
 from schemas.corpus.ranges import EMPTY, TOO_LONG, Record, TextRange, readable
 
-_LOOKED_AT = 2**16
+# Bytes of a file whose beginning is looked at, and of one that has to be unpacked.
+_LOOKED_AT, _UNPACKED = 2**14, 2**16
 
 
 def read_records(part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Record]:
@@ -66,12 +67,15 @@ def count_records(parts: Iterable[TextRange], look: Callable[[bytes], object] = 
 
 
 def check_beginning(file: TextFile) -> None:
-    """What can be told of a file by its first 64 KiB or its footer, and no more is read. UserError as in `read_records`."""
+    """What can be told of a file by its first 16 KiB (64 KiB where it is compressed) or its footer; no more is read.
+
+    UserError as in `read_records`.
+    """
     with readable(file):
         if file.is_parquet:
             rows_of(TextRange.whole(file))
         elif file.size:
-            next(beginning(file, _LOOKED_AT), None)
+            next(beginning(file, _UNPACKED if file.codec else _LOOKED_AT), None)
 
 
 def are_taken(first: int, records: int, count: int, total: int) -> np.ndarray:
