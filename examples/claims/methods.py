@@ -19,8 +19,8 @@ ROOT = Path("claims")
 SHARED = Path("../shared/data")
 SEEDS = (0, 1, 2)
 STEPS = 400
-# Of a language: more than the steps read, and less than a third of that.
-CHAPTERS, FEW_CHAPTERS = 400, 40
+# Of a language: more than the steps read.
+CHAPTERS = 400
 # Paragraphs of the Python documentation, shorter than chapters.
 PARAGRAPHS = 8000
 SHARED_TEACHERS = {"es": "es-unigram", "fr": "fr-bpe", "en": "en-wordpiece"}
@@ -31,10 +31,7 @@ def main() -> None:
     """Runs what is missing and writes `claims/methods.md`."""
     parts = ["# What each addition brings", ""]
     tables = {"The claims' unrelated languages": unrelated()}
-    tables |= {
-        f"Several teachers of English and of French, {records} chapters a language": several(records)
-        for records in (CHAPTERS, FEW_CHAPTERS)
-    }
+    tables["Several teachers of English and of French"] = several()
     if SHARED.is_dir():
         tables["English, Spanish and French documentation"] = documentation()
     else:
@@ -68,7 +65,7 @@ def unrelated() -> tuple[Runs, list[str]]:
     return runs, names
 
 
-def several(records: int) -> tuple[Runs, list[str]]:
+def several() -> tuple[Runs, list[str]]:
     """The students of the claims' overlapping teachers, and their names without seeds.
 
     English and French have two teachers each, of different vocabularies: the better one alone, both with half of the text
@@ -84,11 +81,11 @@ def several(records: int) -> tuple[Runs, list[str]]:
         },
         "all": {"en": ["en", "multi-fr-en"], "fr": ["multi-fr-en", "multi-es-fr-en"], "es": ["multi-es-fr-en"]},
     }
-    heldout = f"methods-{records}-best"
+    heldout = "methods-best"
     names = []
     for way, teachers in ways.items():
-        capture = f"methods-{records}-{way}"
-        runs.capture(capture, teachers, max_records=records)
+        capture = f"methods-{way}"
+        runs.capture(capture, teachers, max_records=CHAPTERS)
         settings = {
             "student": from_teachers("multi-es-fr-en"),
             "heldout": f"{ROOT}/heldout/{heldout}",

@@ -46,7 +46,7 @@ def test_the_methods(tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "ROOT", tmp_path)
     for (runs, names), teachers in (
         (methods.unrelated(), ("en", "zh", "tl")),
-        (methods.several(40), ("en", "multi-fr-en", "multi-es-fr-en")),
+        (methods.several(), ("en", "multi-fr-en", "multi-es-fr-en")),
     ):
         check([*runs.steps, *(Step(name, ("-c", "")) for name in teachers)])
         assert {f"{name}-{seed}" for name in names for seed in methods.SEEDS} <= {step.name for step in runs.steps}
