@@ -12,6 +12,7 @@ from tests.support.paths import ROOT
 IMPORT_NAMES = {
     "PyYAML": "yaml",
     "apache-beam": "apache_beam",
+    "grpcio": "grpc",
     "protobuf": "google",
     "Jinja2": "jinja2",
     "scikit-learn": "sklearn",
