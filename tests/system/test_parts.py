@@ -50,14 +50,15 @@ def test_parts_give_the_bytes_of_one_run(predictions, pipeline_settings, tmp_pat
 
 # What takes long before a part works: each process writes what it did of that.
 PROBE = """
-import sys
+import os, sys
 import pipeline.job.fingerprint, pipeline.student_tokenizers.store, pipeline.text.survey
 from pipeline.__main__ import main
 
 def noting(module, name):
     original = getattr(module, name)
     def call(*arguments):
-        print("did", name, flush=True)
+        # Not print, which loses lines of threads.
+        os.write(1, f"did {name}\\n".encode())
         return original(*arguments)
     setattr(module, name, call)
 
