@@ -71,18 +71,18 @@ class WorkerProcess:
         """
         with naming_exhaustion():
             # Where the runner tries a unit again whose end it was not told of.
-            if exists(join(self._config.output, unit.path)) or not self._failures_left(unit.teacher):
+            if exists(join(self._config.output, unit.path)) or not (most := self._failures_left(unit.teacher)):
                 return
             with self._teachers.use(unit.teacher, self._load) as teacher, self._at_a_time:
-                yield from self._process(unit, teacher)
+                yield from self._process(unit, teacher, most)
 
-    def _process(self, unit: Unit, teacher: Teacher) -> Iterator[Receipt]:
+    def _process(self, unit: Unit, teacher: Teacher, most: int) -> Iterator[Receipt]:
         processor = ShardProcessor(self._config, teacher, self._run_sha256)
         there: list[Written] | None = []
         errors: dict[str, str] = {}
         for _ in range(_ATTEMPTS):
             try:
-                there, errors = yield from self._attempt(unit, processor)
+                there, errors = yield from self._attempt(unit, processor, most)
             except ChangedFileError as error:
                 there, errors = None, {_text_of(unit): without_secrets(str(error))}
             self.progress.forget(unit)
@@ -96,17 +96,18 @@ class WorkerProcess:
             write_bytes(join(self._config.output, unit.path), unit_table(there or []))
 
     def _attempt(
-        self, unit: Unit, processor: ShardProcessor
+        self, unit: Unit, processor: ShardProcessor, most: int
     ) -> Generator[Receipt, None, tuple[list[Written], dict[str, str]]]:
         """Makes what is not there of a unit. Gives the shards that are there then, and the errors of the others.
 
+        It gives up after `most` errors, at least one, so a unit without errors is whole, whatever fails of other units meanwhile.
         ChangedFileError where its text is not the one that the run began with; then none of its shards is there.
         """
         note = partial(self.progress.note, unit, self._config.shard_bytes)
         shards = self._text(unit).shards(unit.number)
         there: list[Written] = []
         errors: dict[str, str] = {}
-        while len(errors) < self._failures_left(unit.teacher):
+        while len(errors) < most:
             # Not kept while the next one is read.
             shard = None
             try:

@@ -122,6 +122,28 @@ def test_a_unit_that_is_begun_again_does_what_is_missing(pipeline_settings, tmp_
     assert files(tmp_path / "p") == before
 
 
+def test_failures_of_other_units_cut_no_unit_short(pipeline_settings, tmp_path, monkeypatch):
+    """As threads that work on others count them at the same time."""
+    monkeypatch.setattr(corpus_module, "_FEWEST_UNITS", 1)
+    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
+    prepared = checked(config)
+    begin(config, prepared)
+    unit = prepared.units[0]
+    worker = PredictUnits(config, prepared.run, None).worker()
+    list(worker.process(unit))
+    before = files(tmp_path / "p")
+    (tmp_path / "p" / unit.path).unlink()
+    find = worker._find
+
+    def fail_elsewhere(shard):
+        worker._failed_in_a_row[unit.teacher] += 8
+        return find(shard)
+
+    monkeypatch.setattr(worker, "_find", fail_elsewhere)
+    list(worker.process(unit))
+    assert files(tmp_path / "p") == before
+
+
 def test_a_file_that_is_replaced_during_the_run_is_named(pipeline_settings, text, tmp_path, monkeypatch):
     shutil.copytree(text, tmp_path / "text")
     settings = pipeline_settings(tmp_path / "p")
