@@ -1,7 +1,7 @@
 """The contract between the two stages: rows, merged vocabulary and manifest, and what both stages need around them.
 
 The contract itself is in `rows`, `vocabulary` and `manifest`; `row_groups` and `validation` read and check rows. Around it:
-configurations (`config`, `yaml_nodes`), files and URLs (`storage`, `paths`, `lock`), reading text (`corpus`), errors and how
+configurations (`config`, `yaml_nodes`), files and URLs (`storage`, `paths`, `lock`, `turns`), reading text (`corpus`), errors and how
 a command ends (`errors`, `process`), the commands that need neither stage (`cli`, `commands`).
 
 `pipeline` writes predictions, `trainer` reads them, and neither imports the other; both may import any module here.

@@ -3,13 +3,10 @@
 import contextlib
 import errno
 import fcntl
-import itertools
 import json
 import os
 import socket
-import threading
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,23 +15,11 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
 from schemas.paths import check_output_folder
-from schemas.storage import (
-    create_bytes,
-    filesystem,
-    join,
-    make_folder,
-    read_bytes,
-    remove_file,
-    remove_temporaries,
-    write_bytes,
-)
+from schemas.storage import create_bytes, filesystem, make_folder, remove_temporaries
 
 LOCK_FILE, LEASE_FILE = ".lock", ".lease"
-TURN_FILE, TAKEN_FILE = ".turn", ".taken"
 # How long it may take until every process sees a lease that was written or taken over.
 _SETTLING_SECONDS = 2.0
-# How often the file of a turn is written again, and how long it may be the same before its process is taken for dead.
-_BEAT_SECONDS, _SILENT_SECONDS = 10.0, 60.0
 _UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
 
@@ -85,112 +70,35 @@ def sharing(output: str) -> Iterator[None]:
     check_output_folder(output)
     make_folder(path)
     file = Path(path) / LOCK_FILE
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise UserError(_refusal(output, _read(file))) from None
-        except OSError as error:
-            if error.errno not in _UNSUPPORTED:
-                os.close(descriptor)
-                raise UserError(f"{output}: cannot be locked ({error.strerror}); choose another output") from None
-            break
-        if _is_at(file, descriptor):
-            break
-        os.close(descriptor)
+    descriptor = open_locked(file, fcntl.LOCK_SH | fcntl.LOCK_NB, output)
     try:
         yield
     finally:
-        # Whoever is the last removes it.
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink()
-        os.close(descriptor)
+        if descriptor is not None:
+            # Whoever is the last removes it.
+            with contextlib.suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.unlink()
+            os.close(descriptor)
 
 
-@contextmanager
-def taking_turns(output: str) -> Iterator[None]:
-    """Lets one process at a time in, and the others wait: of those that share the folder `output`, where it is local.
+def open_locked(path: Path, how: int, output: str) -> int | None:
+    """The descriptor of a file that is made and locked (`fcntl.flock`); None, and no file, where the filesystem has no locks.
 
-    On a filesystem without locks, and on an object store, a file there says who is in, and changes while that process lives; one
-    that has not changed for a minute is taken over. Two that take over at once are both let in.
+    Whoever unlocks it may remove it first: a process that opened it meanwhile sees that the path is another file or none.
+
+    Raises:
+      UserError: the file cannot be written, or another process holds it and `how` does not wait; names `output`.
     """
-    fs, path = filesystem(output)
-    if not isinstance(fs, LocalFileSystem):
-        with _saying_so(join(output, TAKEN_FILE)):
-            yield
-        return
-    file = Path(path) / TURN_FILE
-    while True:
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        except OSError as error:
-            os.close(descriptor)
-            if error.errno not in _UNSUPPORTED:
-                raise UserError(f"{output}: cannot be locked ({error.strerror}); choose another output") from None
-            file.unlink(missing_ok=True)
-            with _saying_so(join(output, TAKEN_FILE)):
-                yield
-            return
-        if _is_at(file, descriptor):
-            break
-        os.close(descriptor)
-    try:
-        yield
-    finally:
-        file.unlink(missing_ok=True)
-        os.close(descriptor)
-
-
-@contextmanager
-def _saying_so(url: str) -> Iterator[None]:
-    """`taking_turns` by a file that whoever is in writes again and again."""
-    me = uuid.uuid4().hex
-    seen, since = b"", time.monotonic()
-    while not create_bytes(url, f"{me} 0\n".encode()):
-        with contextlib.suppress(FileNotFoundError):
-            if (now := read_bytes(url)) != seen:
-                seen, since = now, time.monotonic()
-        if time.monotonic() - since > _SILENT_SECONDS:
-            remove_file(url)
-        else:
-            time.sleep(_SETTLING_SECONDS)
-    left = threading.Event()
-
-    def write() -> None:
-        for beat in itertools.count(1):
-            if left.wait(_BEAT_SECONDS):
-                return
-            # Where the storage does not answer now, the next one may be written.
-            with contextlib.suppress(Exception):
-                write_bytes(url, f"{me} {beat}\n".encode())
-
-    writer = threading.Thread(target=write, daemon=True)
-    writer.start()
-    try:
-        yield
-    finally:
-        left.set()
-        writer.join()
-        remove_file(url)
-
-
-@contextmanager
-def _locked(folder: Path, output: str) -> Iterator[None]:
-    path = folder / LOCK_FILE
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise UserError(f"{output}: cannot be written ({error.strerror}); choose another output") from None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how)
             if _is_at(path, descriptor):
-                break
-            # The previous owner has just removed it.
+                return descriptor
             os.close(descriptor)
         except BlockingIOError:
             os.close(descriptor)
@@ -199,19 +107,24 @@ def _locked(folder: Path, output: str) -> Iterator[None]:
             os.close(descriptor)
             if error.errno not in _UNSUPPORTED:
                 raise UserError(f"{output}: cannot be locked ({error.strerror}); choose another output") from None
-            with contextlib.suppress(FileNotFoundError):
-                path.unlink()
-            with _leased(folder / LEASE_FILE, output):
-                yield
-            return
+            path.unlink(missing_ok=True)
+            return None
+
+
+@contextmanager
+def _locked(folder: Path, output: str) -> Iterator[None]:
+    path = folder / LOCK_FILE
+    descriptor = open_locked(path, fcntl.LOCK_EX | fcntl.LOCK_NB, output)
+    if descriptor is None:
+        with _leased(folder / LEASE_FILE, output):
+            yield
+        return
     try:
         os.truncate(descriptor, 0)
         os.write(descriptor, _owner())
         yield
     finally:
-        # Removed before it is unlocked: a process that opened it meanwhile then sees that the path is another file or none.
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
         os.close(descriptor)
 
 
@@ -227,8 +140,7 @@ def _leased(path: Path, output: str) -> Iterator[None]:
             owner = _read(path)
         if not _is_dead(owner):
             raise UserError(f"{_refusal(output, owner)}; if that process is gone, remove {path}")
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
         takes_over = True
     if takes_over:
         # Another process may have taken over from the same dead process, and replaced this lease.
@@ -238,8 +150,7 @@ def _leased(path: Path, output: str) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

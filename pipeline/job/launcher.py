@@ -28,10 +28,11 @@ from pipeline.text.listing import write_corpus
 from pipeline.text.survey import find_text
 from pipeline.text.units import TeacherText, Unit
 from schemas.errors import UserError
-from schemas.lock import owning, sharing, taking_turns
+from schemas.lock import owning, sharing
 from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, RUN_FILE, Manifest, write_manifest
 from schemas.paths import check_output_folder
 from schemas.storage import exists, filesystem, join
+from schemas.turns import taking_turns
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 
 _log = logging.getLogger(__name__)

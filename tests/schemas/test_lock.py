@@ -12,13 +12,10 @@ import pytest
 
 from schemas import lock
 from schemas.errors import UserError
-from schemas.lock import LEASE_FILE, LOCK_FILE, TAKEN_FILE, owning, sharing, taking_turns
-from schemas.storage import list_files, write_bytes
+from schemas.lock import LEASE_FILE, LOCK_FILE, owning, sharing
+from schemas.storage import write_bytes
 from tests.support.commands import run_python
-
-
-def unsupported(*_, **__):
-    raise OSError(errno.ENOTSUP, "Operation not supported")
+from tests.support.filesystems import unsupported
 
 
 @pytest.fixture(params=["locks", "leases", "leases without links"])
@@ -153,35 +150,3 @@ def test_a_folder_is_shared_or_owned(tmp_path):
             pass
     with sharing(output):
         pass
-
-
-@pytest.fixture(params=["here", "object store"])
-def shared(request, kind, tmp_path, monkeypatch):
-    """A folder that processes share."""
-    monkeypatch.setattr(lock, "_BEAT_SECONDS", 0.05)
-    monkeypatch.setattr(lock, "_SILENT_SECONDS", 1.0)
-    return str(tmp_path) if request.param == "here" else f"memory://turns{tmp_path}"
-
-
-def test_one_at_a_time_is_let_in(shared):
-    """Each of them longer than a dead one is waited for."""
-    inside, most = 0, 0
-
-    def enter(_) -> None:
-        nonlocal inside, most
-        with taking_turns(shared):
-            inside += 1
-            most = max(most, inside)
-            time.sleep(1.3)
-            inside -= 1
-
-    with futures.ThreadPoolExecutor(3) as pool:
-        list(pool.map(enter, range(3)))
-    assert most == 1 and not list_files(shared)
-
-
-def test_nobody_waits_for_the_dead(shared):
-    write_bytes(f"{shared}/{TAKEN_FILE}", b"of one that was killed")
-    started = time.monotonic()
-    with taking_turns(shared):
-        assert time.monotonic() - started < 10
