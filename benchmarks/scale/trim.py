@@ -6,7 +6,8 @@ from pathlib import Path
 
 from benchmarks.scale import trainer
 from benchmarks.scale.memory import megabytes
-from pipeline.trim.folders import _join_manifests, _shares, _with_files, _write
+from pipeline.trim.folders import shares, write_files
+from pipeline.trim.manifests import join_manifests, with_files
 from pipeline.trim.tasks import TrimTask
 from schemas.file_table import FileTable
 from schemas.predictions import open_predictions
@@ -19,16 +20,16 @@ def measure(folder: Path, files: int, shards: int, languages: int) -> dict[str, 
     predictions = open_predictions(str(folder))
     results = {
         start: FileTable.of(predictions.file(number).record for number in range(start, stop)).content
-        for _, _, start, stop in _shares(predictions)
+        for _, _, start, stop in shares(predictions)
     }
 
     def run(tasks: Sequence[TrimTask]) -> Iterator[bytes]:
         return (results[task.start] for task in tasks)
 
     before, used = time.process_time(), megabytes()
-    manifest = _join_manifests(predictions)
-    written = _write(predictions, "made up", "made up", run)
-    manifest = _with_files(manifest, predictions.vocabulary, "made up", written)
+    manifest = join_manifests(predictions)
+    written = write_files(predictions, "made up", "made up", run)
+    manifest = with_files(manifest, predictions.vocabulary, "made up", written)
     assert len(manifest.files) == shards
     return {
         "trim's launcher: processor seconds": time.process_time() - before,

@@ -1,7 +1,5 @@
 """Folders of predictions over a smaller vocabulary: counted, rewritten a few files at a time, and reported on."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,11 +11,12 @@ from pipeline.engine.tasks import MOST_TASKS, RunTasks, in_threads
 from pipeline.student_tokenizers.remap import remap_tokenizer
 from pipeline.student_tokenizers.store import StudentTokenizers, make_tokenizers, read_tokenizers, write_tokenizers
 from pipeline.student_tokenizers.word_counts import WORDS_FILE, read_words
+from pipeline.trim.manifests import join_manifests, run_of, with_files
 from pipeline.trim.tasks import CountTask, TrimTask
 from pipeline.trim.tokens import Usage, kept_tokens, tokens_within, trim_vocabulary, trim_words
 from schemas.errors import UserError
 from schemas.file_table import FileTable
-from schemas.manifest import RUN_FILE, Manifest, TeacherRecord, VocabularyRecord, write_manifest
+from schemas.manifest import RUN_FILE, write_manifest
 from schemas.predictions import Predictions, open_predictions
 from schemas.storage import join, list_files
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary, write_vocabulary
@@ -42,7 +41,7 @@ def trim(
       UserError: `output` holds other files, `vocabulary_from` is over another vocabulary, or two of
         the folders hold files of the same name.
     """
-    manifest = _join_manifests(predictions)
+    manifest = join_manifests(predictions)
     vocabulary = predictions.vocabulary
     target = open_predictions(vocabulary_from) if vocabulary_from else None
     kept = _tokens_of(target, vocabulary) if target else None
@@ -59,27 +58,28 @@ def trim(
     student_tokenizers = _trim_tokenizers(predictions, tokenizers, trimmed, table, target)
     # Workers read it there.
     write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
-    run_sha256 = _run_of(predictions, trimmed)
-    files = _write(predictions, output, run_sha256, run_tasks)
+    run_sha256 = run_of(predictions, trimmed)
+    files = write_files(predictions, output, run_sha256, run_tasks)
     write_tokenizers(output, student_tokenizers)
-    write_manifest(output, _with_files(manifest, trimmed, run_sha256, files))
+    write_manifest(output, with_files(manifest, trimmed, run_sha256, files))
     return _report(usage, kept, trimmed)
 
 
 def _count(predictions: Predictions, run_tasks: RunTasks) -> Usage:
     size = len(predictions.vocabulary)
-    tasks = [CountTask(*files) for files in _shares(predictions)]
+    tasks = [CountTask(*files) for files in shares(predictions)]
     nothing = Usage(np.zeros(size, np.int64), np.zeros(size, np.int64))
     return sum(map(Usage.from_bytes, _with_progress(predictions, tasks, "counting", run_tasks)), nothing)
 
 
-def _write(predictions: Predictions, output: str, run_sha256: str, run_tasks: RunTasks) -> FileTable:
-    tasks = [TrimTask(*files, output, run_sha256) for files in _shares(predictions)]
+def write_files(predictions: Predictions, output: str, run_sha256: str, run_tasks: RunTasks) -> FileTable:
+    """Writes the files over the vocabulary that `output` has. Gives what the manifest says of them."""
+    tasks = [TrimTask(*files, output, run_sha256) for files in shares(predictions)]
     results = _with_progress(predictions, tasks, "writing", run_tasks)
     return FileTable.joined(map(FileTable.from_parquet, results))
 
 
-def _shares(predictions: Predictions) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, int]]:
+def shares(predictions: Predictions) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, int]]:
     """The fields of `FileTask` for a share of the files after the other."""
     folders, runs = tuple(predictions.folders), tuple(manifest.run_sha256 for manifest in predictions.manifests)
     count = sum(len(manifest.files) for manifest in predictions.manifests)
@@ -134,59 +134,6 @@ def format_report(report: dict[str, Any], hidden_size: int) -> str:
         f"{report['predicted_outside']:.3%} of the predictions\n"
         f"saved: {saved:,} parameters of a student of width {hidden_size}, whose embedding and head share their weights"
     )
-
-
-def _join_manifests(predictions: Predictions) -> Manifest:
-    """One manifest for all folders: that of the newest, with the teachers, languages and files of all."""
-    try:
-        files = FileTable.joined(manifest.files for manifest in predictions.manifests)
-    except ValueError as error:
-        raise UserError(f"{', '.join(predictions.folders)}: {error}; trim them into folders apart") from None
-    teachers: dict[str, TeacherRecord] = {}
-    for manifest in predictions.manifests:
-        for name, record in manifest.teachers.items():
-            known = teachers[name].languages if name in teachers else []
-            languages = [*known, *(language for language in record.languages if language not in known)]
-            teachers[name] = record.model_copy(update={"languages": languages})
-    newest = predictions.manifests[predictions.folders.index(predictions.newest)]
-    for folder, manifest in zip(predictions.folders, predictions.manifests, strict=True):
-        if (manifest.masking, manifest.seed) != (newest.masking, newest.seed):
-            raise UserError(
-                f"{folder}: was masked otherwise than {predictions.newest}, and one manifest cannot say both; "
-                "trim them into folders apart, the second with --vocabulary-from"
-            )
-        if manifest.tail_samples != newest.tail_samples:
-            raise UserError(
-                f"{folder}: tail_samples is {manifest.tail_samples}, but in {predictions.newest} it is "
-                f"{newest.tail_samples}; trim them into folders apart, the second with --vocabulary-from"
-            )
-    return newest.model_copy(
-        update={
-            "max_length": predictions.max_length,
-            "teachers": teachers,
-            "hub_models": sorted(predictions.hub_models),
-            "languages": [record for manifest in predictions.manifests for record in manifest.languages],
-            "files": files,
-        }
-    )
-
-
-def _run_of(predictions: Predictions, vocabulary: Vocabulary) -> str:
-    """The fingerprint of the trimmed run: of the runs that it was made from, and of its vocabulary."""
-    parts = [*(manifest.run_sha256 for manifest in predictions.manifests), vocabulary.sha256]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
-
-
-def _with_files(manifest: Manifest, vocabulary: Vocabulary, run_sha256: str, files: FileTable) -> Manifest:
-    """`manifest` over another vocabulary, with its files as they were written."""
-    rows = files.rows_by_pair()
-    languages = [
-        record.model_copy(update={"rows": rows.get((record.language, record.teacher), 0)})
-        for record in manifest.languages
-    ]
-    record = VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256)
-    changes = {"vocabulary": record, "run_sha256": run_sha256, "trimmed": True, "languages": languages}
-    return manifest.model_copy(update=changes | {"files": files})
 
 
 def _tokens_of(target: Predictions, vocabulary: Vocabulary) -> np.ndarray:
