@@ -1,22 +1,11 @@
 """The containers, as far as they can be checked without an engine: what they name exists and suffices."""
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
 
 from tests.support.paths import ROOT
-
-# Distributions whose import name differs.
-IMPORT_NAMES = {
-    "PyYAML": "yaml",
-    "apache-beam": "apache_beam",
-    "grpcio": "grpc",
-    "protobuf": "google",
-    "Jinja2": "jinja2",
-    "scikit-learn": "sklearn",
-}
 
 
 def instructions(stage: str) -> list[tuple[str, str]]:
@@ -27,17 +16,6 @@ def instructions(stage: str) -> list[tuple[str, str]]:
 def distributions(path: Path) -> set[str]:
     lines = (line.split("#")[0].strip() for line in path.read_text().splitlines())
     return {re.split(r"[\[=]", line)[0] for line in lines if line}
-
-
-def imported(room: str) -> set[str]:
-    names = set()
-    for path in (ROOT / room).rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                names.add(node.module.split(".")[0])
-    return names
 
 
 @pytest.mark.parametrize("stage", ["pipeline", "trainer"])
@@ -51,17 +29,10 @@ def test_every_path_exists_and_dependencies_come_first(stage):
 
 
 @pytest.mark.parametrize("stage", ["pipeline", "trainer"])
-def test_the_image_holds_what_the_stage_imports(stage):
+def test_the_image_holds_the_code_of_the_stage(stage):
+    """What that imports of other distributions is compared with the image's in test_packaging."""
     copied = {arguments.split()[0].rstrip("/") for name, arguments in instructions(stage) if name == "COPY"}
-    installed = {IMPORT_NAMES.get(name, name) for name in distributions(ROOT / "docker" / f"{stage}.txt")}
-    for room in ("schemas", stage):
-        assert room in copied
-        ours = {"schemas", "pipeline", "trainer"}
-        import sys
-
-        needed = imported(room) - set(sys.stdlib_module_names)
-        assert needed & ours <= copied
-        assert needed - ours <= installed
+    assert {"schemas", stage} <= copied
 
 
 @pytest.mark.parametrize("stage", ["pipeline", "trainer"])
