@@ -2,8 +2,8 @@
 
 loads    how often four worker processes load a teacher, of twenty, in a run in which each has many shards
 memory   with `top_k: 0`, of ten times the text beside a tenth of it
-workers  two worker processes beside one, each of one thread, with a teacher of two layers; the time of a run of little
-         text (starting, checks, tokenizers) is taken off
+workers  two worker processes beside one, in turn, each of one thread, with a teacher of two layers: how often a shard is
+         done, from when each worker has done its first
 """
 
 import argparse
@@ -13,6 +13,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -22,44 +25,63 @@ GOALS = {"loads": 0.07, "memory": 1.1, "workers": 1.8}
 TEACHERS, PROCESSES = 20, 4
 # Of a teacher's language in `loads`.
 _TEXT_BYTES, _SMALL_SHARD = 2**18, 2**12
-# A shard of the runs of workers, and how many there are at least.
-_SHARD_BYTES, _SHARDS = 2**18, 40
+# Of the runs of workers: bytes and number of shards, and how often each run is made.
+_SHARD_BYTES, _SHARDS, _ROUNDS = 2**18, 40, 2
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=GOALS, help="measure this alone")
     parser.add_argument("--megabytes", type=int, default=10_000, help="of the larger text of `memory`")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         words = _words()
         _make_teacher(root / "teacher", words)
-        _write_text(root / "text.txt", words, _TEXT_BYTES)
-        loads, shards = _count_loads(root)
-        print(
-            f"loads: {loads:,} for {shards:,} shards, {loads / shards:.3f} a shard; the goal is {GOALS['loads']} at most",
-            flush=True,
-        )
-        peaks = {}
-        for megabytes in (options.megabytes // 10, options.megabytes):
-            _write_text(root / "text.txt", words, megabytes * 10**6)
-            peaks[megabytes], seconds = _run(root, top_k=0)
-            print(f"memory: {megabytes:,} MB of text: {peaks[megabytes]:,.0f} MB at most, {seconds:,.0f} s", flush=True)
-        first, last = peaks.values()
-        print(
-            f"memory: ten times the text takes {last / first:.3f} of the memory; the goal is {GOALS['memory']} at most"
-        )
-        seconds = {}
-        for shards in (1, _SHARDS):
-            _write_text(root / "text.txt", words, shards * _SHARD_BYTES)
-            for workers in (1, 2):
-                options_of_beam = ("--direct_running_mode=multi_processing", f"--direct_num_workers={workers}")
-                _, seconds[shards, workers] = _run(
-                    root, *options_of_beam, inference_threads=1, shard_bytes=_SHARD_BYTES
-                )
-        one, two = (seconds[_SHARDS, workers] - seconds[1, workers] for workers in (1, 2))
-        print(f"workers: one {one:,.1f} s, two {two:,.1f} s: {one / two:.2f}x; the goal is {GOALS['workers']}x")
+        if options.only in (None, "loads"):
+            _measure_loads(root, words)
+        if options.only in (None, "memory"):
+            _measure_memory(root, words, options.megabytes)
+        if options.only in (None, "workers"):
+            _measure_workers(root, words)
+
+
+def _measure_loads(root: Path, words: list[str]) -> None:
+    _write_text(root / "text.txt", words, _TEXT_BYTES)
+    loads, shards = _count_loads(root)
+    _print(
+        f"loads: {loads:,} for {shards:,} shards, {loads / shards:.3f} a shard; the goal is {GOALS['loads']} at most"
+    )
+
+
+def _measure_memory(root: Path, words: list[str], megabytes: int) -> None:
+    peaks = []
+    for size in (megabytes // 10, megabytes):
+        _write_text(root / "text.txt", words, size * 10**6)
+        with _run(root, top_k=0) as run:
+            peaks.append(run.megabytes)
+            _print(f"memory: {size:,} MB of text: {run.megabytes:,.0f} MB at most, {run.seconds:,.0f} s")
+    ratio = peaks[1] / peaks[0]
+    _print(f"memory: ten times the text takes {ratio:.3f} of the memory; the goal is {GOALS['memory']} at most")
+
+
+def _measure_workers(root: Path, words: list[str]) -> None:
+    _write_text(root / "text.txt", words, _SHARDS * _SHARD_BYTES)
+    seconds: dict[int, list[float]] = {1: [], 2: []}
+    for _ in range(_ROUNDS):
+        for workers, of_workers in seconds.items():
+            arguments = ("--direct_running_mode=multi_processing", f"--direct_num_workers={workers}")
+            with _run(root, *arguments, inference_threads=1, shard_bytes=_SHARD_BYTES) as run:
+                done = sorted(path.stat().st_mtime for path in (run.output / "en").rglob("*.parquet"))
+            of_workers.append((done[-1] - done[workers - 1]) / (len(done) - workers))
+            _print(f"workers: {workers}, {of_workers[-1]:.2f} s a shard")
+    ratio = sum(seconds[1]) / sum(seconds[2])
+    _print(f"workers: two are {ratio:.2f} times as fast as one; the goal is {GOALS['workers']}")
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
 
 
 def _words() -> list[str]:
@@ -122,22 +144,33 @@ def _count_loads(root: Path) -> tuple[int, int]:
         return loads, len(read_finished(output, prepared.units, list_output(output)).table)
 
 
-def _run(root: Path, *arguments: str, **settings: object) -> tuple[float, float]:
-    """(the highest resident megabytes of `python -m pipeline`, its seconds)."""
+@dataclass(frozen=True)
+class _Run:
+    """A run of the pipeline that has ended: the highest resident memory of its launcher, its seconds, its folder."""
+
+    megabytes: float
+    seconds: float
+    output: Path
+
+
+@contextmanager
+def _run(root: Path, *arguments: str, **settings: object) -> Iterator[_Run]:
+    """Runs `python -m pipeline`. Its folder is there within the `with`."""
     with tempfile.TemporaryDirectory() as folder:
+        output = Path(folder, "predictions")
         config = {
-            "output": f"{folder}/predictions",
+            "output": str(output),
             "teachers": {"teacher": {"model": str(root / "teacher"), "languages": ["en"]}},
             "text": {"en": [str(root / "text.txt")]},
         } | settings
-        Path(folder, "config.yaml").write_text(yaml.safe_dump(config))
+        Path(folder, "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
         started = time.monotonic()
         command = [sys.executable, "-m", "pipeline", f"{folder}/config.yaml", *arguments]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         if status:
             sys.exit(f"{' '.join(command)} failed")
-        return usage.ru_maxrss / 1000, time.monotonic() - started
+        yield _Run(usage.ru_maxrss / 1000, time.monotonic() - started, output)
 
 
 if __name__ == "__main__":
