@@ -16,14 +16,16 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from pipeline.student_tokenizers.default import default_tokenizer
 from pipeline.student_tokenizers.store import write_tokenizer
-from pipeline.student_tokenizers.word_counts import WORDS_SCHEMA
+from pipeline.student_tokenizers.word_counts import MOST_SAMPLE_BYTES, WORDS_SCHEMA
 from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from pipeline.vocabulary.merge import merge
 from schemas.tables import format_table
+from schemas.vocabulary import Vocabulary
 
 SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
 ROLES = dict(zip(["start", "pad", "end", "unknown", "mask"], range(5), strict=True))
@@ -101,6 +103,46 @@ def save_default(count: int, tokens: int, folder: str) -> dict:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     write_tokenizer(folder, default_tokenizer(vocabulary, WORDS_SCHEMA.empty_table(), [], 512))
     return _figures(started, tokens=len(vocabulary), before=before)
+
+
+def fit_default(languages: int, count: int, tokens: int) -> dict:
+    """The project's default tokenizer fitted to samples of so many languages, of the largest size that they may have."""
+    teachers = make_teachers(count, tokens)
+    vocabulary = merge(teachers)
+    size = MOST_SAMPLE_BYTES // languages
+    words = pa.concat_tables(
+        [make_sample(str(number), teachers[number % count], vocabulary, size) for number in range(languages)]
+    )
+    _, figures = _measured(lambda: default_tokenizer(vocabulary, words, [], 512))
+    return figures | {"tokens": len(vocabulary), "words": len(words)}
+
+
+def make_sample(language: str, teacher: TeacherTokenizer, vocabulary: Vocabulary, size: int) -> pa.Table:
+    """The words of a text of `size` bytes: each has one or two tokens, and their frequencies follow Zipf's law."""
+    random_numbers = np.random.default_rng(int(language))
+    to_merged = vocabulary.to_merged(teacher.name)
+    first = len(SPECIALS)
+    starts_W, rests_W = (
+        random_numbers.choice(np.arange(first + odd, len(teacher.tokens), 2), size // 4) for odd in (0, 1)
+    )
+    is_long_W = random_numbers.random(size // 4) < 0.5
+    shares_W = 1 / np.arange(1, size // 4 + 1)
+    words: dict[str, tuple[int, list[int]]] = {}
+    counts = random_numbers.multinomial(size // 6, shares_W / shares_W.sum()).tolist()
+    for start, rest, is_long, times in zip(starts_W, rests_W, is_long_W, counts, strict=True):
+        parts = [start, rest] if is_long else [start]
+        if times:
+            text = "".join(teacher.tokens[part].strip("#▁Ġ") for part in parts)
+            words.setdefault(text, (times, to_merged[parts].tolist()))
+    rows = sorted(words.items(), key=lambda row: -row[1][0])
+    columns = {
+        "language": [language] * len(rows),
+        "teacher": [teacher.name] * len(rows),
+        "word": [word for word, _ in rows],
+        "count": [times for _, (times, _) in rows],
+        "ids": [ids for _, (_, ids) in rows],
+    }
+    return pa.table(columns, WORDS_SCHEMA)
 
 
 def measure_teacher(family: str, tokens: int, folder: str) -> list[dict]:
@@ -216,6 +258,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--load-tokens", type=int, default=78_000, help="of each teacher, for the tokenizer that is loaded"
     )
+    parser.add_argument("--languages", type=int, default=200, help="whose samples the default tokenizer is fitted to")
     parser.add_argument(
         "--large", type=int, nargs="*", default=[128_000, 256_000], help="sizes of single teachers (128000 256000)"
     )
@@ -231,6 +274,7 @@ def main(arguments: list[str]) -> None:
         added = _in_subprocess("measure_add_tokens", options.teachers, options.tokens, str(Path(scratch) / "all"))
         saved = _in_subprocess("save_default", options.teachers, options.load_tokens, ours)
         _in_subprocess("measure_add_tokens", options.teachers, options.load_tokens, theirs)
+        fitted = _in_subprocess("fit_default", options.languages, options.teachers, options.load_tokens)
         load, reload = (_in_subprocess("measure_load", folder) for folder in (ours, theirs))
         print(
             _table(
@@ -238,6 +282,7 @@ def main(arguments: list[str]) -> None:
                     "union": union,
                     "union by add_tokens": added,
                     "default tokenizer: fit and save": saved,
+                    f"default tokenizer: fit to {fitted['words']:,} words of {options.languages} languages": fitted,
                     "default tokenizer: load": load,
                     "by add_tokens: load": reload,
                 }

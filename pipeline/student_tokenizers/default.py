@@ -12,7 +12,6 @@ teachers' words.
 import re
 from collections import Counter
 from collections.abc import Iterable
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -92,14 +91,12 @@ def default_tokenizer(
 
 
 class _Segmentation(NamedTuple):
-    """How one teacher segments the words of one language: W words, T tokens in all.
+    """How one teacher segments the words of one language (`WORDS_SCHEMA`), the most common first.
 
     `weight` is 1 divided by the number of the language's teachers.
     """
 
-    words: list[str]
-    counts: np.ndarray
-    ids: list[list[int]]
+    words: pa.Table
     weight: float
 
 
@@ -108,25 +105,16 @@ def _segmentations(words: pa.Table) -> list[_Segmentation]:
     pairs = pc.binary_join_element_wise(words["language"], words["teacher"], "\0")
     distinct = pc.unique(pairs).to_pylist()
     teachers = Counter(pair.split("\0")[0] for pair in distinct)
-    return [
-        _Segmentation(
-            chosen["word"].to_pylist(),
-            chosen["count"].to_numpy(),
-            chosen["ids"].to_pylist(),
-            1 / teachers[pair.split("\0")[0]],
-        )
-        for pair in distinct
-        for chosen in [words.filter(pc.equal(pairs, pair))]
-    ]
+    return [_Segmentation(words.filter(pc.equal(pairs, pair)), 1 / teachers[pair.split("\0")[0]]) for pair in distinct]
 
 
 def _scores(segmentations: list[_Segmentation], size: int) -> np.ndarray:
     """float64 [size]: log-frequencies, with the same weight for every language."""
     frequencies = np.full(size, 1e-9)
-    for _, counts, ids, weight in segmentations:
-        tokens = np.fromiter(chain.from_iterable(ids), np.int64)
+    for words, weight in segmentations:
+        counts = np.repeat(words["count"].to_numpy(), pc.list_value_length(words["ids"]).to_numpy())
         # Half an occurrence is added to each count, for tokens that the sample lacks.
-        occurrences = np.bincount(tokens, np.repeat(counts, [len(word_ids) for word_ids in ids]), size) + 0.5
+        occurrences = np.bincount(pc.list_flatten(words["ids"]).to_numpy(), counts, size) + 0.5
         frequencies += weight * (occurrences / occurrences.sum())
     return np.log(frequencies / frequencies.sum()).round(_DIGITS)
 
@@ -137,13 +125,15 @@ def _agreement(tokenizer: Tokenizer, segmentations: list[_Segmentation]) -> floa
     Of the most common words. The mean over languages, and over the teachers of a language.
     """
     results = []
-    # The most common words come first.
     most = max(1, _TYPES // max(1, len(segmentations)))
-    for texts, counts, ids in ((texts[:most], counts[:most], ids[:most]) for texts, counts, ids, _ in segmentations):
-        default_ids = [encoding.ids for encoding in tokenizer.encode_batch(texts, add_special_tokens=False)]
+    for words, _ in segmentations:
+        common = words.slice(0, most)
+        counts, ids = common["count"].to_numpy(), common["ids"].to_pylist()
+        encodings = tokenizer.encode_batch(common["word"].to_pylist(), add_special_tokens=False)
+        default_ids = [encoding.ids for encoding in encodings]
         same = np.array([by_default == by_teacher for by_default, by_teacher in zip(default_ids, ids, strict=True)])
         default_tokens, teacher_tokens = (
-            counts @ np.array([len(word) for word in words]) for words in (default_ids, ids)
+            counts @ np.array([len(word) for word in word_ids]) for word_ids in (default_ids, ids)
         )
         results.append(counts @ same / counts.sum() - abs(default_tokens / teacher_tokens - 1))
     weights = [segmentation.weight for segmentation in segmentations]
