@@ -41,7 +41,7 @@ from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE, Vocabulary, read_
 
 _LINES = 512
 # What is read at a time, at least.
-_PART_BYTES = 2**22
+_PART_BYTES = 2**20
 # What stands between spaces; each Chinese character is a word of its own.
 RUNNING_WORD = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
 

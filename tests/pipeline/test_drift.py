@@ -50,7 +50,7 @@ def test_report(predictions, text, tmp_path):
 def test_the_workers_of_a_runner_say_the_same(predictions, text, tmp_path):
     lines = (text / "en.heldout.txt").read_text().splitlines(keepends=True)
     # Large enough to be read in parts.
-    (tmp_path / "en.txt").write_text("".join(lines * (2**23 // sum(map(len, lines)))))
+    (tmp_path / "en.txt").write_text("".join(lines * (2**21 // sum(map(len, lines)))))
     arguments = (predictions, "--text", f"en={tmp_path / 'en.txt'}")
     options = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
     before = sorted(predictions.rglob("*"))

@@ -12,7 +12,7 @@ from tests.support.training import assert_same_weights, start, steps_of, train, 
 from trainer.artifacts.checkpoint import latest_checkpoint
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
     # Many small shards, so that kills fall before, between, and within them.
     changes = {"shard_bytes": 1024, "max_length": 20}

@@ -72,14 +72,14 @@ raise SystemExit(main(sys.argv[1:]))
 @pytest.mark.parametrize("where", ["folder", "bucket"])
 def test_parts_that_start_at_once_check_once(where, predictions, pipeline_settings, request, tmp_path):
     """The text is read, and the teachers are tried, by one of them; none fits a tokenizer."""
-    folders = [tmp_path] * 3
+    folders = [tmp_path] * 2
     if where == "bucket":
-        folders = [request.getfixturevalue("machines")[0]] * 3
+        folders = [request.getfixturevalue("machines")[0]] * 2
     else:
         write_settings(tmp_path, pipeline_settings(tmp_path / "p"))
     parts = [
         subprocess.Popen(
-            [sys.executable, "-c", PROBE, "c.yaml", "--part", f"{number}/3"],
+            [sys.executable, "-c", PROBE, "c.yaml", "--part", f"{number}/2"],
             cwd=folder,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=subprocess.PIPE,
@@ -94,7 +94,7 @@ def test_parts_that_start_at_once_check_once(where, predictions, pipeline_settin
         assert part.returncode == 0, err
         said.append([line for line in out.splitlines() if line.startswith("did ")])
     of_first = ["did survey_file"] * 3 * (where == "folder") + ["did load_model"] * 3
-    assert sorted(said) == [[], [], of_first]
+    assert sorted(said) == [[], of_first]
     if where == "folder":
         assert call("pipeline.__main__", tmp_path / "c.yaml", "--finish").returncode == 0
         assert files(tmp_path / "p") == files(predictions)
@@ -117,12 +117,29 @@ def test_wrong_parts_are_refused(arguments, message, pipeline_settings, tmp_path
     assert not (tmp_path / "p").exists()
 
 
+def of_machines(pipeline_settings: Callable[..., dict]) -> dict:
+    """What the machines' configuration has else than others: small shards, and teachers in the working directory."""
+    teachers = pipeline_settings("")["teachers"]
+    relative = {
+        name: {**teacher, "model": f"teachers/{Path(teacher['model']).name}"} for name, teacher in teachers.items()
+    }
+    return {"shard_bytes": 2048, "teachers": relative}
+
+
+@pytest.fixture(scope="module")
+def of_one_run(teachers, pipeline_settings, run_pipeline, tmp_path_factory) -> dict[str, bytes]:
+    """What an undisturbed run of the machines' configuration writes."""
+    folder = tmp_path_factory.mktemp("one-run")
+    (folder / "teachers").symlink_to(teachers)
+    with chdir(folder):
+        found = files(run_pipeline(folder / "whole", **of_machines(pipeline_settings)))
+    return {name: content for name, content in found.items() if not name.startswith(OF_THE_STORAGE)}
+
+
 @pytest.fixture
 def machines(text, teachers, pipeline_settings, tmp_path):
     """Three working directories, each with teachers and a configuration, and in common only a bucket with the text."""
-    settings = pipeline_settings(f"{BUCKET}/out", shard_bytes=2048)
-    for teacher in settings["teachers"].values():
-        teacher["model"] = f"teachers/{Path(teacher['model']).name}"
+    settings = pipeline_settings(f"{BUCKET}/out", **of_machines(pipeline_settings))
     with gcs.bucket():
         for language in settings["text"]:
             url = f"{BUCKET}/text/{language}.txt"
@@ -152,19 +169,11 @@ def written(folder: str) -> dict[str, bytes]:
     return {name: read_bytes(f"{folder}/{name}") for name in names}
 
 
-def bytes_of_one_run(machines: list[Path], run_pipeline: Callable[..., Path], folder: Path) -> dict[str, bytes]:
-    """What an undisturbed run of the same configuration writes, called in a directory with its teachers."""
-    with chdir(machines[0]):
-        teachers = yaml.safe_load(Path("c.yaml").read_text())["teachers"]
-        expected = files(run_pipeline(folder / "whole", shard_bytes=2048, teachers=teachers))
-    return {name: content for name, content in expected.items() if not name.startswith(OF_THE_STORAGE)}
-
-
 def units_done() -> int:
     return sum(name.startswith("_units/") for name in list_files(f"{BUCKET}/out"))
 
 
-def test_a_part_that_is_killed_and_one_that_is_frozen(machines, run_pipeline, tmp_path, monkeypatch):
+def test_a_part_that_is_killed_and_one_that_is_frozen(machines, of_one_run, monkeypatch):
     """The killed one is started again; the frozen one's units are done by another, and when it thaws, it changes nothing."""
     killed, frozen = (start_part(folder, part) for folder, part in zip(machines[:2], ("1/2", "2/2"), strict=True))
 
@@ -182,7 +191,7 @@ def test_a_part_that_is_killed_and_one_that_is_frozen(machines, run_pipeline, tm
     monkeypatch.chdir(machines[0])
     done = call("pipeline.__main__", "c.yaml", "--finish")
     assert done.returncode == 0, done.stderr
-    assert written(f"{BUCKET}/out") == bytes_of_one_run(machines, run_pipeline, tmp_path)
+    assert written(f"{BUCKET}/out") == of_one_run
 
 
 @contextmanager
@@ -227,13 +236,13 @@ def workers_in(folder: Path) -> list[int]:
     return found
 
 
-def test_beams_workers_elsewhere(machines, run_pipeline, tmp_path, monkeypatch):
+def test_beams_workers_elsewhere(machines, of_one_run, monkeypatch):
     """A pool of workers in another working directory, which shares only the bucket with the launcher."""
     monkeypatch.chdir(machines[0])
     with pool_in(machines[1]) as pool:
         done = call("pipeline.__main__", "c.yaml", *pool.options)
     assert done.returncode == 0, done.stderr
-    assert written(f"{BUCKET}/out") == bytes_of_one_run(machines, run_pipeline, tmp_path)
+    assert written(f"{BUCKET}/out") == of_one_run
 
 
 def start_with(pool: SimpleNamespace, folder: Path) -> subprocess.Popen:
@@ -256,7 +265,7 @@ run_command("pipeline.__main__")
 
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="finds the workers in /proc")
-def test_of_beams_workers_elsewhere_one_is_frozen_and_one_killed(machines, run_pipeline, tmp_path):
+def test_of_beams_workers_elsewhere_one_is_frozen_and_one_killed(machines, of_one_run):
     """Each of their launchers ends with a line, another does the rest, and the frozen worker changes nothing when it thaws."""
     with pool_in(machines[1]) as pool, pool_in(machines[2]) as other_pool:
         first = start_with(pool, machines[0])
@@ -276,9 +285,8 @@ def test_of_beams_workers_elsewhere_one_is_frozen_and_one_killed(machines, run_p
             assert errors.count("error: a worker of the pool at 127.0.0.1:") == 1 and fault in errors, errors
         third = start_with(other_pool, machines[0])
         assert third.wait(SECONDS) == 0, third.communicate()[1]
-        expected = bytes_of_one_run(machines, run_pipeline, tmp_path)
-        assert written(f"{BUCKET}/out") == expected
+        assert written(f"{BUCKET}/out") == of_one_run
         for process in frozen:
             os.kill(process, signal.SIGCONT)
         wait_until(lambda: not workers_in(machines[1]), pool.process)
-        assert written(f"{BUCKET}/out") == expected
+        assert written(f"{BUCKET}/out") == of_one_run

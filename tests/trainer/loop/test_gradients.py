@@ -50,12 +50,23 @@ def gradients(
     return {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
 
 
-def process(rank: int, folder: Path, size: int, dtype: torch.dtype, shard: bool, result: Path) -> None:
-    """One of two processes."""
+# Rows of a micro-batch, and whether the model is sharded.
+OF_TWO_PROCESSES = [(16, False), (8, False), (8, True)]
+DTYPES = [torch.float64, torch.float32]
+
+
+def process(rank: int, folder: Path, result: Path) -> None:
+    """One of two processes, which computes all cases: starting it takes longer than they do."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo", init_method=f"file://{result}.rendezvous", rank=rank, world_size=2)
-    found = gradients(folder, size, dtype, Runtime(rank, 2, torch.device("cpu"), torch.float32), shard)
+    found = {
+        dtype: [
+            gradients(folder, size, dtype, Runtime(rank, 2, torch.device("cpu"), torch.float32), shard)
+            for size, shard in OF_TWO_PROCESSES
+        ]
+        for dtype in DTYPES
+    }
     if rank == 0:
         torch.save(found, result)
     dist.barrier()
@@ -63,20 +74,24 @@ def process(rank: int, folder: Path, size: int, dtype: torch.dtype, shard: bool,
     os._exit(0)
 
 
+@pytest.fixture(scope="module")
+def of_two_processes(predictions, tmp_path_factory):
+    """Gradients by dtype, one for each of `OF_TWO_PROCESSES`."""
+    result = tmp_path_factory.mktemp("gradients") / "found.pt"
+    torch.multiprocessing.spawn(process, (predictions, result), nprocs=2)
+    return torch.load(result)
+
+
 @pytest.mark.heavy
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_one_batch_two_processes_or_accumulated(predictions, tmp_path, dtype):
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_one_batch_two_processes_or_accumulated(predictions, of_two_processes, dtype):
     """One of 32 rows, two processes with 16, four accumulated 8s, two processes with two 8s each, and these sharded."""
     alone = Runtime(0, 1, torch.device("cpu"), torch.float32)
     counts = [len(batch.labels_M) for batch in micro_batches(predictions, 8)]
     # Unequal, or a mean of means would pass.
     assert len(set(counts)) > 1
     expected = gradients(predictions, ROWS, dtype, alone)
-    found = [gradients(predictions, 8, dtype, alone)]
-    for size, shard in [(16, False), (8, False), (8, True)]:
-        result = tmp_path / f"{size}{shard}.pt"
-        torch.multiprocessing.spawn(process, (predictions, size, dtype, shard, result), nprocs=2)
-        found.append(torch.load(result))
+    found = [gradients(predictions, 8, dtype, alone), *of_two_processes[dtype]]
     scale = max(gradient.abs().max().item() for gradient in expected.values())
     for other in found:
         for name, gradient in expected.items():
