@@ -139,7 +139,7 @@ def _run_part(options: argparse.Namespace, overrides: list[str], beam_arguments:
 
 
 def _part(value: str) -> tuple[int, int]:
-    """The two numbers of `--part I/N`. UserError for anything else."""
+    """The two numbers of `--part I/N`. Raises UserError for anything else."""
     number, separator, count = value.partition("/")
     if not (separator and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise UserError(f"--part {value}: expected I/N with I from 1 to N, such as 2/8")

@@ -1,4 +1,4 @@
-"""A Beam job, whose errors are those of this program."""
+"""Runs a Beam job, and turns Beam's errors into this program's."""
 
 import re
 import threading
@@ -19,7 +19,7 @@ _WORKERS_ERROR = re.compile(r"UserError: (.+?)(?: \[while running .*|\n|$)")
 
 @contextmanager
 def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
-    """A Beam pipeline, which runs when the body has built it. UserError where a worker raised one."""
+    """Yields a Beam pipeline, which runs when the body has built it. Raises UserError if a worker raised one."""
     before, threading.excepthook = threading.excepthook, _report
     try:
         with beam.Pipeline(options=options) as job:
@@ -27,7 +27,7 @@ def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
     except (UserError, RuntimeError, ValueError) as error:
         if "Pipeline has validations errors" in str(error):
             raise UserError(f"Beam: {' '.join(str(error).split())}") from None
-        # Beam adds words to the error of a worker, and the errors of other processes come as text.
+        # Beam adds text to a worker's error, and errors from other processes arrive as text.
         if message := _WORKERS_ERROR.search(f"{type(error).__name__}: {error}"):
             raise UserError(message[1]) from None
         raise
@@ -36,6 +36,6 @@ def running(options: PipelineOptions) -> Iterator[beam.Pipeline]:
 
 
 def _report(arguments: threading.ExceptHookArgs) -> None:
-    """Beam's threads that listen to a worker end with an error when it is gone, which is said elsewhere."""
+    """Hides the gRPC errors of Beam's threads that listen to a lost worker; the loss is reported elsewhere."""
     if not issubclass(arguments.exc_type, grpc.RpcError):
         threading.__excepthook__(arguments)

@@ -1,7 +1,7 @@
 """Worker processes of Beam's local runner (`--direct_running_mode=multi_processing`), watched.
 
-The handler of Beam waits for ever for the answer of a worker that was killed, and after an error for the other workers.
-This one ends the run with a line, and no worker outlives the run, however it ends.
+Beam's handler waits forever for the answer of a killed worker, and after an error, for the other workers. This one ends
+the run with a one-line error, and no worker outlives the run, however it ends.
 """
 
 import importlib
@@ -18,16 +18,16 @@ from google.protobuf import json_format, text_format
 
 from pipeline.engine.watched import WatchedHandler
 
-# On the command line of each process, because people look for it there.
+# On each process's command line, because people look for it there.
 _WORKER = "apache_beam.runners.worker.sdk_worker_main"
 
 
 @WorkerHandler.register_environment(python_urns.SUBPROCESS_SDK, bytes)
 class ProcessWorkerHandler(WatchedHandler, SubprocessSdkWorkerHandler):
-    """Starts one worker process, and answers for it when it dies."""
+    """Starts one worker process, and answers in its place when it dies."""
 
     def start_worker(self) -> None:
-        """Starts the process, in a new session, so that Ctrl-C on a terminal reaches the launcher alone."""
+        """Starts the process in a new session, so that Ctrl-C in a terminal reaches only the launcher."""
         environment = {
             "CONTROL_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.control_api_service_descriptor()),
             "LOGGING_API_SERVICE_DESCRIPTOR": text_format.MessageToString(self.logging_api_service_descriptor()),
@@ -43,19 +43,19 @@ class ProcessWorkerHandler(WatchedHandler, SubprocessSdkWorkerHandler):
         self.watch()
 
     def fault(self) -> str | None:
-        """How the process ended, if it did."""
+        """Says how the process ended, if it did."""
         code = self._process.poll()
         return None if code is None else _describe(code)
 
     def close(self) -> None:
-        """Ends the process: at once where, after an error elsewhere, it has not answered all requests."""
+        """Ends the process: at once if it has unanswered requests, as after an error elsewhere."""
         self.closing.set()
         if self.has_open_requests:
             self._process.kill()
         super().close()
 
     def stop_worker(self) -> None:
-        """Ends the process, which has nothing more to do, but would take seconds to end by itself."""
+        """Kills the process: it has nothing more to do, but would take seconds to exit."""
         self._process.kill()
         self._process.wait()
 
@@ -77,7 +77,7 @@ def _work() -> None:
         os._exit(1)
 
     def report(arguments: threading.ExceptHookArgs) -> None:
-        # Its connections break a moment before the pipe does. In that case there is nothing to report.
+        # When the launcher ends, the connections break a moment before the pipe. Then there is nothing to report.
         time.sleep(1.0)
         threading.__excepthook__(arguments)
 

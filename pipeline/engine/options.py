@@ -1,4 +1,4 @@
-"""What is asked of Beam: its options, and which kind of runner they name."""
+"""Beam's options, and the kind of runner that they name."""
 
 import os
 
@@ -17,7 +17,7 @@ _LOCAL_RUNNERS = ("", "directrunner", "bundlebaseddirectrunner", "fnapirunner", 
 
 
 def beam_options(arguments: list[str]) -> PipelineOptions:
-    """Beam's options. UserError for an option that Beam does not know, which it would only warn about."""
+    """Parses Beam's options. Raises UserError for an unknown option, which Beam would only warn about."""
     parser = _BeamArgumentParser(allow_abbrev=False)
     for part in PipelineOptions.__subclasses__():
         part._add_argparse_args(parser)
@@ -43,7 +43,7 @@ def writes_template(options: PipelineOptions) -> bool:
 
 
 def threads_a_process(options: PipelineOptions) -> int | None:
-    """CPU threads of a worker process, where the runner starts several on one machine; None for all cores."""
+    """Returns the CPU threads of a worker process if the runner starts several on one machine; None for all cores."""
     direct = options.view_as(DirectOptions)
     if direct.direct_running_mode == "multi_processing":
         cores = os.cpu_count() or 1

@@ -7,22 +7,22 @@ from typing import TypeVar
 
 Item = TypeVar("Item")
 
-# Tasks, at most: enough for many workers, and so few that their results are soon put together.
+# Enough tasks for many workers, but few enough that combining their results is quick.
 MOST_TASKS = 256
-# A picklable function without arguments. What it gives may travel by way of a file.
+# A picklable function without arguments. Its result may be passed through a file.
 Task = Callable[[], bytes]
-# Runs tasks, wherever, and gives their results in order.
+# Runs tasks anywhere, and returns their results in order.
 RunTasks = Callable[[Sequence[Task]], Iterator[bytes]]
 
 
 def runner_of(beam_arguments: list[str], output: str) -> RunTasks:
-    """What runs the tasks of a command that was given these options of Beam: threads where it was given none.
+    """Returns the function that runs the tasks of a command with these Beam options: threads if there are none.
 
-    `output` is a folder that the workers reach. UserError for an option that Beam does not know.
+    `output` is a folder that the workers can reach. Raises UserError for an option that Beam does not know.
     """
     if not beam_arguments:
         return in_threads
-    # Here, because Beam takes seconds to import.
+    # Imported here because Beam takes seconds to import.
     from pipeline.engine.options import beam_options
     from pipeline.engine.workers import task_runner
 
@@ -30,18 +30,18 @@ def runner_of(beam_arguments: list[str], output: str) -> RunTasks:
 
 
 def in_batches(items: Sequence[Item], sizes: Sequence[int]) -> list[list[Item]]:
-    """Consecutive items in at most `MOST_TASKS` lists, each of about the same size in all."""
-    # Nothing has no size, and costs a little too.
+    """Splits items into at most `MOST_TASKS` lists of consecutive items, each of about the same total size."""
+    # Every item counts one extra, because an empty item costs a little too.
     ends = list(accumulate(size + 1 for size in sizes))
     numbers = [(end - 1) * MOST_TASKS // ends[-1] for end in ends]
     return [[item for _, item in batch] for _, batch in groupby(zip(numbers, items, strict=True), lambda pair: pair[0])]
 
 
 def in_threads(tasks: Sequence[Task]) -> Iterator[bytes]:
-    """The results of tasks, in order, from threads of this process."""
+    """Runs tasks in threads of this process, and yields their results in order."""
     pool = ThreadPoolExecutor()
     try:
         yield from pool.map(lambda task: task(), tasks)
     finally:
-        # After an error or Ctrl-C nothing more is started.
+        # After an error or Ctrl-C, no more tasks start.
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What Beam's local runner lacks of its workers: an answer in the place of a worker that gives none any more."""
+"""What Beam's local runner lacks: an answer in place of a worker that no longer answers."""
 
 import threading
 from abc import abstractmethod
@@ -11,7 +11,7 @@ _SECONDS = 0.5
 
 
 class WatchedHandler(GrpcWorkerHandler):
-    """The runner's side of one worker. Beam's own waits for ever for the answer of a worker that is gone.
+    """The runner's side of one worker. Beam's own handler waits forever for the answer of a lost worker.
 
     Errors are text that begins with the name of their class, like other errors of workers (`pipeline.engine.job`).
     """
@@ -22,23 +22,23 @@ class WatchedHandler(GrpcWorkerHandler):
         self._is_lost = False
 
     def watch(self) -> None:
-        """Starts to watch the worker, and answers for it from the moment on when something is wrong with it."""
+        """Starts to watch the worker, and answers in its place once something is wrong with it."""
         threading.Thread(target=self._watch, daemon=True).start()
 
     @abstractmethod
     def fault(self) -> str | None:
-        """What is wrong with the worker, if anything is. Asked every half second."""
+        """Says what is wrong with the worker, if anything. Called every half second."""
 
     @property
     def has_open_requests(self) -> bool:
-        """Whether the worker has not answered everything."""
+        """Whether the worker has unanswered requests."""
         return any(not future.is_done() for future in self._futures())
 
     def close(self) -> None:
-        """Ends the connections to the worker, without waiting for one that is lost."""
+        """Ends the connections to the worker, without waiting for a lost worker."""
         self.closing.set()
         if self._is_lost:
-            # Threads that wait for its words end with the runner's server, which the manager closes next.
+            # Threads that wait for the worker's messages end with the runner's server, which the manager closes next.
             self.control_conn.push(self.control_handler._DONE_MARKER)
             self.stop_worker()
         else:
@@ -59,5 +59,5 @@ class WatchedHandler(GrpcWorkerHandler):
         """Answers all open requests to the worker with `error`."""
         for future in self._futures():
             if not future.is_done():
-                # It stays in the list, because the worker's answer may come after all.
+                # The future stays in the list, because the worker's answer may still arrive.
                 future.set(beam_fn_api_pb2.InstructionResponse(instruction_id=future.instruction_id, error=error))

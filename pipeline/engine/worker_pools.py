@@ -1,4 +1,7 @@
-"""Workers of a pool elsewhere (`--environment_type=EXTERNAL`), watched: one that dies or falls silent ends the run with a line."""
+"""Watched workers of an external pool (`--environment_type=EXTERNAL`).
+
+One that dies or stops answering ends the run with a one-line error.
+"""
 
 import time
 
@@ -15,17 +18,17 @@ from apache_beam.runners.portability.fn_api_runner.worker_handlers import (
 from pipeline.engine.watched import WatchedHandler
 from schemas.errors import UserError
 
-# Longer than a busy worker takes to answer what a thread of its own answers.
+# Longer than a busy worker takes to answer a request that has its own thread.
 SILENCE_SECONDS = 120.0
 _GO_ON = "what is done is kept; run the same command again to go on, with this pool or another one"
 
 
 @WorkerHandler.register_environment(common_urns.environments.EXTERNAL.urn, beam_runner_api_pb2.ExternalPayload)
 class PoolWorkerHandler(WatchedHandler, ExternalWorkerHandler):
-    """Asks a pool for one worker, and answers for it when its connection ends, or when it answers nothing any more."""
+    """Asks a pool for one worker, and answers in its place when its connection ends or it stops answering."""
 
     def start_worker(self) -> None:
-        """Asks the pool for the worker. UserError where there is no pool."""
+        """Asks the pool for the worker. Raises UserError if no pool answers."""
         try:
             super().start_worker()
         except grpc.RpcError as error:
@@ -36,7 +39,7 @@ class PoolWorkerHandler(WatchedHandler, ExternalWorkerHandler):
         self.watch()
 
     def fault(self) -> str | None:
-        """Whether the worker's connection has ended, or its last answer is long ago."""
+        """Says whether the worker's connection has ended, or its answer is long overdue."""
         connection = self.control_conn
         if connection._state == BeamFnControlServicer.STARTED_STATE and not connection._read_thread.is_alive():
             return f"UserError: a worker of the pool at {self._url} died, or its connection did; {_GO_ON}"
@@ -50,12 +53,12 @@ class PoolWorkerHandler(WatchedHandler, ExternalWorkerHandler):
         return None
 
     def _ask(self) -> None:
-        """Asks for what every worker answers at once, whatever it works on."""
+        """Sends a request that every worker answers at once, whatever it is doing."""
         self._asked = time.monotonic()
         question = beam_fn_api_pb2.InstructionRequest(
             harness_monitoring_infos=beam_fn_api_pb2.HarnessMonitoringInfosRequest()
         )
-        # The first of Beam's overloads, which mypy takes for want of types of its messages, gives None.
+        # Beam's messages are untyped, so mypy picks the first overload, which returns None.
         self._question: ControlFuture = self.control_conn.push(question)  # type: ignore[assignment]
 
     @property

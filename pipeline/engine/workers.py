@@ -1,4 +1,4 @@
-"""Tasks on the workers of a Beam runner. Their results come by way of files in the output folder."""
+"""Runs tasks on the workers of a Beam runner. Their results are passed through files in the output folder."""
 
 import uuid
 from collections.abc import Iterator, Sequence
@@ -16,14 +16,14 @@ from schemas.secrets import without_secrets
 from schemas.storage import join, list_files, read_bytes, remove_file, write_bytes
 
 _ERROR = ".error"
-# Results that are read, or removed, at a time: most of the time is that of a storage's answers.
+# Results read or removed in parallel: most of the time is spent waiting for the storage.
 _AT_A_TIME = 16
 
 
 def task_runner(options: PipelineOptions, output: str) -> RunTasks:
-    """What runs tasks: the runner's workers, or threads where the runner is local, or only writes a template.
+    """Returns the function that runs tasks: on the runner's workers, or in threads if it is local or writes a template.
 
-    `output` is a folder that the workers reach.
+    `output` is a folder that the workers can reach.
     """
     if is_local(options) or writes_template(options):
         return in_threads
@@ -31,7 +31,7 @@ def task_runner(options: PipelineOptions, output: str) -> RunTasks:
 
 
 def _on_workers(tasks: Sequence[Task], options: PipelineOptions, output: str) -> Iterator[bytes]:
-    """The results of tasks, in order. UserError where a task raised one, or a worker was lost."""
+    """Yields the results of tasks, in order. Raises UserError if a task raised one, or a worker was lost."""
     if not tasks:
         return
     folder = join(output, f"_tasks-{uuid.uuid4().hex}")
@@ -47,7 +47,7 @@ def _on_workers(tasks: Sequence[Task], options: PipelineOptions, output: str) ->
             for name in sorted(list_files(folder)):
                 if name.endswith(_ERROR):
                     raise UserError(read(name).decode())
-            # A few at a time, because a result may be large.
+            # Reads a few at a time, because a result may be large.
             for start in range(0, len(named), _AT_A_TIME):
                 yield from pool.map(read, [name for name, _ in named[start : start + _AT_A_TIME]])
     finally:
@@ -59,6 +59,6 @@ def _run_to(folder: str, name: str, task: Task) -> None:
     try:
         content = task()
     except UserError as error:
-        # Not raised, because the runner would try again what fails again.
+        # Not raised, because the runner would retry a task that fails every time.
         name, content = name + _ERROR, without_secrets(str(error)).encode()
     write_bytes(join(folder, name), content)

@@ -10,9 +10,9 @@ from pipeline.text.units import Unit
 
 
 def build(job: beam.Pipeline, units: list[Unit], config: PipelineConfig, step: PredictUnits) -> None:
-    """The Beam pipeline: the names of units go in, and their files are written inside.
+    """Builds the Beam pipeline: its input is the names of units, and its steps write their files.
 
-    Each teacher has a branch of its own, so that its workers can be of another kind, and seldom change their teacher.
+    Each teacher has its own branch, so that its workers can be of a different kind and rarely switch teachers.
     """
     for name, teacher in config.teachers.items():
         of_teacher = [tuple(unit) for unit in units if unit.teacher == name]
@@ -21,12 +21,12 @@ def build(job: beam.Pipeline, units: list[Unit], config: PipelineConfig, step: P
         predict: beam.PTransform = beam.ParDo(step)
         if hints := teacher.resource_hints:
             predict = predict.with_resource_hints(**hints)
-        # Beam spreads what it creates over the workers.
+        # Beam distributes the created elements over the workers.
         created = beam.Create(of_teacher)
         _ = job | f"Units of {name}" >> created | f"Predict with {name}" >> predict
 
 
 def process(units: list[Unit], config: PipelineConfig, step: PredictUnits, options: PipelineOptions) -> None:
-    """Runs the Beam pipeline. UserError where a worker raised one."""
+    """Runs the Beam pipeline. Raises UserError if a worker raises one."""
     with running(options) as job:
         build(job, units, config, step)

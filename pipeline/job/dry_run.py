@@ -1,4 +1,4 @@
-"""What a run would take, from a sample of each language's text: `--dry-run`."""
+"""Estimates what a run would take from a sample of each language's text: `--dry-run`."""
 
 import time
 from collections.abc import Sequence
@@ -17,19 +17,19 @@ from pipeline.text.units import TeacherText
 from schemas.errors import UserError
 from schemas.tables import format_table
 
-# Bytes of text that are tokenized, and tokens that are predicted, for each language and teacher.
+# Bytes of text to tokenize, and tokens to predict, for each language and teacher.
 _SAMPLE_BYTES, _SAMPLE_TOKENS = 2**18, 2**12
-# Fewer records than this say nothing about the share that is rejected.
+# Fewer records than this say nothing about the share of rejected ones.
 _SAMPLE_RECORDS = 200
 _HEAD = ("language (teacher)", "records", "rejected", "rows", "masked", "bytes", "petaFLOPs", "hours")
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What one language's text would give with one teacher.
+    """Estimate for one language's text with one teacher.
 
     `flops` are the teacher's floating-point operations, `seconds` the time that they
-    would take at the rate measured here, if any were measured.
+    would take at the rate measured here, if it was measured.
     """
 
     language: str
@@ -44,7 +44,7 @@ class Estimate:
 
 
 def check_sample(text: TeacherText, tokenizer: TeacherTokenizer) -> None:
-    """UserError where more of a sample is rejected than `max_rejected` allows, before any teacher runs."""
+    """Before any teacher runs, raises UserError if more of a sample is rejected than `max_rejected` allows."""
     config = text.config
     sample = sample_records(text.corpus, _SAMPLE_BYTES, config.max_record_bytes)
     total, rejected = len(sample.records), len(make_sequences(sample.records, tokenizer, config).rejects)
@@ -56,9 +56,9 @@ def check_sample(text: TeacherText, tokenizer: TeacherTokenizer) -> None:
 
 
 def estimate(text: TeacherText, teacher: Teacher) -> Estimate:
-    """Tokenizes a sample of what a teacher reads of a language, predicts a part of it, and scales both up.
+    """Tokenizes a sample of the text that a teacher reads in a language, predicts a part of it, and scales both up.
 
-    The scale is that of the records and, because the sample cuts long records, of their bytes.
+    The scale is the ratio of records times, because the sample cuts long records, the ratio of their bytes.
     """
     config = text.config
     sample = sample_records(text.corpus, _SAMPLE_BYTES, config.max_record_bytes)
@@ -99,7 +99,7 @@ def estimate(text: TeacherText, teacher: Teacher) -> Estimate:
 
 
 def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
-    """The estimates as a table; `teraflops` (teraFLOP/s of all workers together) take the place of the measured rate."""
+    """Formats the estimates as a table; `teraflops` (teraFLOP/s of all workers together) replaces the measured rate."""
     hours = [(one.flops / (teraflops * 1e12) if teraflops else one.seconds) / 3600 for one in estimates]
     rows = [
         _cells(f"{one.language} ({one.teacher})", f"{one.rejected / max(1, one.records):.1%}", [one], hours_of_one)
@@ -119,7 +119,7 @@ def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
 
 
 def _cells(name: str, rejected: str, estimates: Sequence[Estimate], hours: float) -> list[str]:
-    """One line of the table: the sums of `estimates`."""
+    """Returns one line of the table: the sums of `estimates`."""
     return [
         name,
         f"{sum(one.records for one in estimates):,}",
@@ -133,7 +133,7 @@ def _cells(name: str, rejected: str, estimates: Sequence[Estimate], hours: float
 
 
 def _subsample(sequences: Sequences, tokens: int) -> Sequences:
-    """Evenly spread sequences that have about `tokens` tokens in all, but at least one sequence if there is any."""
+    """Returns evenly spread sequences with about `tokens` tokens in all, and at least one sequence if there is any."""
     count = len(sequences)
     wanted = min(count, max(1, round(count * tokens / max(1, len(sequences.tokens.ids_T)))))
     chosen = np.unique(np.linspace(0, count - 1, wanted).round().astype(np.int64)) if count else np.empty(0, np.int64)

@@ -1,4 +1,4 @@
-"""Shards that failed: the notes that workers leave of them, and what the end of a run makes of these."""
+"""Failed shards: the notes that workers write about them, and how the end of a run handles these notes."""
 
 import json
 import logging
@@ -20,11 +20,11 @@ _SHOWN = 5
 
 @dataclass(frozen=True)
 class _Failed:
-    """A unit of which something failed.
+    """A unit in which something failed.
 
     Attributes:
-      errors: by shard, or by what of the unit's text could not be read.
-      table: the shards that are there (`UNIT_SCHEMA`); None where the unit cannot do without those that failed.
+      errors: by shard path, or by the name of the text that could not be read.
+      table: the written shards (`UNIT_SCHEMA`); None if the unit cannot be used without those that failed.
     """
 
     errors: dict[str, str]
@@ -32,7 +32,7 @@ class _Failed:
 
 
 def write_failed(output: str, unit: Unit, errors: Mapping[str, str], there: Iterable[Written] | None) -> None:
-    """Notes what failed of a unit, and which of its shards are there; None where its text is another one now."""
+    """Writes a note of a unit's failures, and a table of the shards that are `there`: None if its text changed."""
     if there is not None:
         write_bytes(join(output, unit.kept_path), unit_table(there))
     write_bytes(join(output, unit.failed_path), json.dumps(errors, indent=2).encode() + b"\n")
@@ -41,13 +41,13 @@ def write_failed(output: str, unit: Unit, errors: Mapping[str, str], there: Iter
 def settle(
     output: str, units: list[Unit], finished: Finished, present: dict[str, int], max_failed: int, mend: str
 ) -> Finished:
-    """What the manifest is made of: all units, some without shards that failed, if these are no more than `max_failed`.
+    """Returns all units for the manifest, some without their failed shards, if at most `max_failed` shards failed.
 
     Args:
-      mend: what to do about units that are missing.
+      mend: what the user should do about missing units.
 
     Raises:
-      UserError: more shards failed (names them), or nobody has worked on some units.
+      UserError: more shards failed (the error names them), or no worker has processed some units.
     """
     missing = [unit for unit in units if unit not in finished.tables]
     failed = {unit: _read(output, unit, present) for unit in missing if unit.failed_path in present}
@@ -71,7 +71,7 @@ def settle(
 
 
 def _named(output: str, errors: list[tuple[str, str]]) -> str:
-    """One line with the first errors, and how many there are."""
+    """Returns one line with the first errors and the number of failed shards."""
     listed = "; ".join(f"{shard}: {error}" for shard, error in errors[:_SHOWN])
     more = f"; and {len(errors) - _SHOWN:,} more, see {join(output, FAILED_FOLDER)}" * (len(errors) > _SHOWN)
     return f"{len(errors):,} {'shard' if len(errors) == 1 else 'shards'} failed: {listed}{more}"

@@ -1,4 +1,4 @@
-"""Finishing a run: the manifest, made from the tables of its units."""
+"""Finishes a run: makes the manifest from the tables of its units."""
 
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -24,10 +24,10 @@ from schemas.storage import join, list_files, read_bytes, remove_file
 
 @dataclass(frozen=True)
 class Finished:
-    """The tables of units that are done, in the order of the units.
+    """The tables of finished units, in the order of the units.
 
     Attributes:
-      failed: of units that are taken without some of their shards, how many these are.
+      failed: the number of missing shards of each unit that is used without some of its shards.
     """
 
     tables: dict[Unit, pa.Table]
@@ -40,10 +40,10 @@ class Finished:
 
 
 def list_output(output: str) -> dict[str, int]:
-    """The sizes of all files below the output folder, by path, but no unit's table that is newer than the other files.
+    """Returns the size of each file below the output folder, by path, without unit tables written during the listing.
 
-    A listing takes a while, in which other processes may write a unit's shards and then its table: the table alone would
-    look as if its shards were lost.
+    While files are listed, other processes may write a unit's shards and then its table. A listing with only the table
+    would look as if the shards were lost.
     """
     tables = list_files(join(output, UNITS_FOLDER))
     prefix = f"{UNITS_FOLDER}/"
@@ -55,10 +55,10 @@ def list_output(output: str) -> dict[str, int]:
 
 
 def read_finished(output: str, units: Iterable[Unit], present: dict[str, int]) -> Finished:
-    """The units that are done, all of whose files are there as they were written.
+    """Reads the tables of the finished units: those whose files all exist with the sizes they were written with.
 
     Args:
-      present: as `list_output` gives it.
+      present: as returned by `list_output`.
     """
 
     def read(unit: Unit) -> tuple[Unit, pa.Table | None]:
@@ -73,7 +73,7 @@ def read_finished(output: str, units: Iterable[Unit], present: dict[str, int]) -
 
 
 def remove_unfinished(output: str, units: Iterable[Unit], finished: Finished, present: dict[str, int]) -> list[Unit]:
-    """The units that are to be done, whose tables, if some of their files are lost, and notes of failures are removed."""
+    """Returns the units still to do, after it removes their failure notes and the tables of those with lost files."""
     missing = [unit for unit in units if unit not in finished.tables]
     for unit in missing:
         for path in (unit.path, unit.failed_path, unit.kept_path):
@@ -83,13 +83,16 @@ def remove_unfinished(output: str, units: Iterable[Unit], finished: Finished, pr
 
 
 def is_there(table: pa.Table, present: dict[str, int]) -> bool:
-    """Whether all shards of a table are there as they were written."""
+    """Whether all shards of a table exist with the sizes they were written with."""
     sizes = [present.get(path) for path in table["path"].to_pylist()]
     return sizes == table["size"].to_pylist()
 
 
 def make_manifest(config: PipelineConfig, run: RunSpec, finished: Finished) -> Manifest:
-    """The manifest of a run whose units are all done. UserError where too many records of a language were rejected."""
+    """Makes the manifest of a run with no missing units.
+
+    Raises UserError if too many records of a language were rejected.
+    """
     table = finished.table
     languages = [
         record
@@ -107,7 +110,7 @@ def make_manifest(config: PipelineConfig, run: RunSpec, finished: Finished) -> M
         run_sha256=run.sha256,
         seed=config.seed,
         max_length=config.max_length,
-        # Rounded, because 1 - 0.8 - 0.1 is not 0.1 in binary.
+        # Rounded because 1 - 0.8 - 0.1 is not 0.1 in binary.
         masking=Masking(
             **masking.model_dump(), keep_prob=round(1 - masking.mask_replace_prob - masking.random_replace_prob, 12)
         ),
@@ -122,7 +125,7 @@ def make_manifest(config: PipelineConfig, run: RunSpec, finished: Finished) -> M
 
 
 def _hub_models(config: PipelineConfig) -> list[str]:
-    """The teachers' models that transformers, which was to load them, looked for on the hub."""
+    """Returns the teachers' models that are not local folders, so transformers looks for them on the hub."""
     models = dict.fromkeys(part.model for teacher in config.teachers.values() for part in teacher.parts)
     return [without_secrets(model) for model in models if not Path(model).is_dir()]
 

@@ -1,4 +1,4 @@
-"""What decides a run's rows, and which run an output folder belongs to."""
+"""Describes what determines a run's rows, and checks which run an output folder belongs to."""
 
 import hashlib
 import json
@@ -25,21 +25,21 @@ from schemas.vocabulary import Vocabulary
 
 
 class TextRecord(BaseModel, frozen=True):
-    """The text of a language: sha256 of its files' names and sizes, and of the fingerprints of their content."""
+    """The text of a language: the sha256 of its files' names and sizes, and of the fingerprints of their content."""
 
     files: str
     content: str
 
     @classmethod
     def of(cls, corpus: Corpus) -> "TextRecord":
-        """From what was learnt of the files."""
+        """Makes the record from a surveyed corpus."""
         return cls(files=names_digest(corpus.files), content=content_digest(corpus))
 
 
 class RunSpec(BaseModel, frozen=True):
-    """Everything that decides the rows. Two runs into one folder must agree on it.
+    """Everything that determines the rows. Two runs into one folder must agree on it.
 
-    `settings` are the configuration's fields that matter, `text` says which the files of each language are.
+    `settings` are the configuration's fields that matter; `text` identifies the files of each language.
     """
 
     settings: dict
@@ -49,23 +49,23 @@ class RunSpec(BaseModel, frozen=True):
 
     @cached_property
     def sha256(self) -> str:
-        """The run's fingerprint: the sha256 of all of it, whatever the order of a configuration's fields.
+        """The run's fingerprint: the sha256 of all fields, independent of the order of the configuration's fields.
 
-        Without the fingerprints of the text's content, because each storage has its own: so a text gives the same bytes
-        wherever it is.
+        It leaves out the fingerprints of the text's content, because each storage computes them differently. So a text
+        gives the same output bytes wherever it is stored.
         """
         content = self.model_dump(mode="json", exclude={"text": {"__all__": {"content"}}})
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def settings_of(config: PipelineConfig) -> dict[str, Any]:
-    """The configuration's fields that decide the rows, as JSON values."""
+    """Returns the configuration's fields that determine the rows, as JSON values."""
     settings = recorded(config)
     settings["dtype"] = {name: teacher.dtype for name, teacher in config.teachers.items()}
     settings["text"] = {
         language: part.model_dump(mode="json", exclude={"files"}) for language, part in config.text.items()
     }
-    # Nothing where no language is divided, so that the runs of others stay what they are.
+    # Left out when no language is divided, so that fingerprints of existing runs do not change.
     divided = {language: divide_language(config, language) for language in config.text}
     if any(divided.values()):
         settings["shares"] = {
@@ -83,10 +83,10 @@ def describe_run(
     corpora: dict[str, Corpus],
     known: RunSpec | None = None,
 ) -> RunSpec:
-    """Loads and checks each teacher's model, and describes the run. UserError as in `pipeline.teachers.model`.
+    """Loads and checks each teacher's model, and describes the run. Raises UserError like `pipeline.teachers.model`.
 
     Args:
-      known: a run of the same teachers, whose models are not loaded again.
+      known: a run of the same teachers; its fingerprints are used, and no model is loaded.
     """
     teachers = {}
     for name, tokenizer in tokenizers.items():
@@ -116,7 +116,7 @@ def _describe_teacher(teacher: TeacherConfig, tokenizer: TeacherTokenizer, finge
 
 
 def _try_models(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:
-    """Tries each of a teacher's models, if any is run; the teacher's fingerprint."""
+    """Tries each of a teacher's models, unless `top_k` is 0, and returns the teacher's fingerprint."""
     teacher = config.teachers[name]
     parts = teacher.parts if config.top_k else []
     fingerprints = [_try_model(name, part, config, tokenizer) for part in parts]
@@ -124,7 +124,7 @@ def _try_models(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) 
 
 
 def _try_model(name: str, part: TeacherConfig, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:
-    """Loads and checks one model, which is gone when this returns; its fingerprint."""
+    """Loads and checks one model, and returns its fingerprint. The model is freed when this returns."""
     model = load_model(name, part)
     check_model(tokenizer, model, config.top_k, config.max_length, config.tail_samples)
     try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
@@ -132,20 +132,20 @@ def _try_model(name: str, part: TeacherConfig, config: PipelineConfig, tokenizer
 
 
 def claim_output(output: str, run: RunSpec) -> None:
-    """Marks the folder as this run's; refuses one that holds another run, saying what differs.
+    """Marks the folder as this run's. Raises UserError, which says what differs, if it holds another run.
 
-    If two runs claim an empty folder at once, one of them gets it.
+    If two runs claim an empty folder at once, only one of them gets it.
     """
     if check_output(output, run):
         return
     claim = run.model_dump_json(indent=2).encode() + b"\n"
     if not create_bytes(join(output, RUN_FILE), claim) and not check_output(output, run):
-        # Part of a claim that a kill left behind, where the storage could not write it at once.
+        # A killed process left a partial claim: its storage cannot write a file atomically.
         write_bytes(join(output, RUN_FILE), claim)
 
 
 def check_output(output: str, run: RunSpec) -> bool:
-    """Whether the folder is this run's already. UserError where it holds another run, or predictions without a run."""
+    """Whether the folder is already this run's. Raises UserError if it holds another run or predictions without a run."""
     try:
         claimed = json.loads(read_bytes(join(output, RUN_FILE)))
     except FileNotFoundError:
@@ -155,7 +155,7 @@ def check_output(output: str, run: RunSpec) -> bool:
             ) from None
         return False
     except ValueError:
-        # Half-written by a process that was killed before it did anything more.
+        # A process was killed while it wrote the file, before it did anything else.
         return False
     if changed := differences(claimed, json.loads(run.model_dump_json())):
         raise UserError(f"{output}: holds another run ({changed}); remove the folder or choose another output")

@@ -1,4 +1,4 @@
-"""The whole of stage one: check everything, do the missing units of work, commit the manifest."""
+"""Stage one as a whole: check everything, do the missing units of work, commit the manifest."""
 
 import logging
 from collections.abc import Iterable
@@ -37,9 +37,9 @@ from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 
 _log = logging.getLogger(__name__)
 
-# The file of the tokenizers that is written last.
+# The tokenizer file that is written last.
 _LAST_TOKENIZER_FILE = f"{DEFAULT_TOKENIZER}/tokenizer_config.json"
-# Text of each language, when tokenizers are only tried.
+# Text of each language when tokenizers are only tried, not fitted.
 _DRY_SAMPLE_BYTES = 2**18
 
 
@@ -47,11 +47,11 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
     """Runs stage one to the end, doing only what is missing.
 
     Returns:
-      the manifest, or None where Beam was asked for a template of the job only.
+      the manifest, or None if Beam was asked only for a template of the job.
 
     Raises:
-      UserError: bad input, found before any unit is worked on, or parts of the text failed, or the output folder
-        holds another run, or is being written by another process.
+      UserError: bad input (found before work on any unit starts), parts of the text failed, the output folder holds
+        another run, or another process is writing to it.
     """
     with owning(config.output):
         return _run_owned(config, beam_arguments)
@@ -82,15 +82,15 @@ def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | 
 
 
 def run_part(config: PipelineConfig, number: int, count: int) -> int:
-    """Works on the units of one part of a run, in this process alone: every `count`-th of them, from `number` (1 to count) on.
+    """Does the units of one part of a run, in this process only: every `count`-th unit, from `number` (1 to count) on.
 
-    The other parts are other calls, here or on other machines. `finish_run` makes the manifest.
+    Other calls do the other parts, here or on other machines. `finish_run` makes the manifest.
 
     Returns:
-      how many units the part has.
+      the number of units in the part.
 
     Raises:
-      UserError: as in `run_pipeline`.
+      UserError: like `run_pipeline`.
     """
     _options(config, [])
     with sharing(config.output):
@@ -100,7 +100,7 @@ def run_part(config: PipelineConfig, number: int, count: int) -> int:
         finished = read_finished(config.output, units, present)
         missing = remove_unfinished(config.output, units, finished, present)
         worker = make_worker(config, plan.run, None)
-        # Not from the listing that was written, because another part's machine may see the text at another path.
+        # Does not use the written listing, because the machine that wrote it may see the text at another path.
         worker.texts = {(text.language, text.teacher): text for text in plan.texts}
         with (
             run_progress(config.output, _sizes(plan, missing), worker.progress),
@@ -115,7 +115,7 @@ def run_part(config: PipelineConfig, number: int, count: int) -> int:
 
 
 def finish_run(config: PipelineConfig) -> Manifest:
-    """Makes the tokenizers and the manifest after all parts of a run. UserError where units are missing."""
+    """Makes the tokenizers and the manifest after all parts of a run. Raises UserError if units are missing."""
     _options(config, [])
     with owning(config.output):
         present = list_output(config.output)
@@ -132,10 +132,10 @@ def finish_run(config: PipelineConfig) -> Manifest:
 
 
 def _start(config: PipelineConfig, run_tasks: RunTasks, fits: bool) -> Plan:
-    """Checks a run, and begins it. What a call of the same run has checked before is not checked again.
+    """Checks and begins a run. It does not repeat checks that an earlier call of the same run has passed.
 
     Args:
-      fits: whether the tokenizers are to be made too.
+      fits: whether to make the tokenizers too.
     """
     found = find_text(config)
     inputs = inputs_sha256(config)
@@ -148,7 +148,7 @@ def _start(config: PipelineConfig, run_tasks: RunTasks, fits: bool) -> Plan:
 
 
 def _start_part(config: PipelineConfig) -> Plan:
-    """The same for a part of a run: the first one checks and begins it, and those that come meanwhile wait, and find it begun."""
+    """Does the same for a part of a run. The first part checks and begins the run; parts that start meanwhile wait."""
 
     def has_begun() -> bool:
         return exists(join(config.output, VOCABULARY_FILE))
@@ -158,15 +158,15 @@ def _start_part(config: PipelineConfig) -> Plan:
         with taking_turns(config.output):
             if not has_begun():
                 return _start(config, in_threads, fits=False)
-    # Another machine may see other files: it checks them by itself, and nobody waits for it.
+    # Another machine may see other files: it checks them itself, and no other part waits for it.
     return _start(config, in_threads, fits=False)
 
 
 def begin(config: PipelineConfig, prepared: Prepared, inputs: str | None = None) -> None:
-    """Marks the output as this run's, and writes what its workers need, the vocabulary last.
+    """Marks the output as this run's, and writes what its workers need: the vocabulary last of these.
 
     Args:
-      inputs: what the run came of, to know it by (`pipeline.job.plan`).
+      inputs: the sha256 of the run's inputs, by which a later call recognizes it (`pipeline.job.plan`).
     """
     claim_output(config.output, prepared.run)
     for language, corpus in prepared.corpora.items():
@@ -178,14 +178,14 @@ def begin(config: PipelineConfig, prepared: Prepared, inputs: str | None = None)
 
 
 def _finish(config: PipelineConfig, plan: Plan, complete: Finished) -> Manifest:
-    """Writes the manifest of a run whose units are done. UserError where too many records were rejected."""
+    """Writes the manifest of a run with no missing units. Raises UserError if too many records were rejected."""
     manifest = make_manifest(config, plan.run, complete)
     write_manifest(config.output, manifest)
     return manifest
 
 
 def _sizes(plan: Plan, units: list[Unit]) -> dict[Unit, int]:
-    """Bytes of text of each unit."""
+    """Returns the bytes of text of each unit."""
     corpora = {(text.language, text.teacher): text.corpus for text in plan.texts}
     sizes = {}
     for unit in units:
@@ -195,13 +195,13 @@ def _sizes(plan: Plan, units: list[Unit]) -> dict[Unit, int]:
 
 
 def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]:
-    """Checks everything that `run_pipeline` would, writes nothing, and estimates what each language would take."""
+    """Checks everything that `run_pipeline` checks, writes nothing, and estimates what each language would take."""
     _options(config, beam_arguments)
     prepared = prepare(config, find_text(config), _DRY_SAMPLE_BYTES)
     check_output(config.output, prepared.run)
 
     def with_teacher(name: str, texts: Iterable[TeacherText]) -> list[Estimate]:
-        # A function, so that its local teacher is gone before the next one is loaded.
+        # A function, so that its local teacher is freed before the next one is loaded.
         fingerprint = prepared.run.teachers[name].fingerprint
         teacher = load_teacher(name, config, prepared.vocabulary, None, fingerprint)
         return [estimate(text, teacher) for text in texts]
@@ -211,7 +211,7 @@ def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]
 
 
 def _options(config: PipelineConfig, beam_arguments: list[str]) -> PipelineOptions:
-    """Beam's options. UserError where they, and the place of the output, cannot be."""
+    """Returns Beam's options. Raises UserError if they are invalid or do not fit the location of the output."""
     options = beam_options(beam_arguments)
     check_output_folder(config.output)
     if is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):

@@ -1,8 +1,8 @@
-"""What a run does, and how a later call knows it without checking everything again.
+"""What a run does, and how a later call recognizes it without checking everything again.
 
-What the checks of a start find depends on the settings, the teachers' files, the program and the text. Of the first three the
-sha256 names a file in `_checked/`, which holds the fingerprint of the run that they gave; the text is in the listings of
-`_text/`. Where all of them are as they were, so is the run in `_run.json`.
+The result of the checks at the start depends on the settings, the teachers' files, the program and the text. The sha256
+of the first three names a file in `_checked/`, which holds the fingerprint of the run that they gave. The listings in
+`_text/` describe the text. If all of them are unchanged, the run in `_run.json` is still valid.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from schemas.storage import join, read_bytes, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, read_vocabulary
 
 CHECKED_FOLDER = "_checked"
-# What decides how a teacher is read, beside its files.
+# How a teacher is read depends on these libraries as well as on its files.
 _LIBRARIES = ("safetensors", "tokenizers", "torch", "transformers")
 
 
@@ -32,9 +32,9 @@ class Plan:
     """What a run does.
 
     Attributes:
-      run: everything that decides its rows.
-      corpora: the text of each language, with what has to be known of its files.
-      texts: what each teacher reads of each language.
+      run: everything that determines its rows.
+      corpora: the text of each language, with the survey of its files.
+      texts: the text that each teacher reads in each language.
     """
 
     run: RunSpec
@@ -48,7 +48,7 @@ class Plan:
 
 
 def divide_text(config: PipelineConfig, corpora: dict[str, Corpus]) -> list[TeacherText]:
-    """What each teacher reads of each language, in the order of the teachers."""
+    """Returns the text that each teacher reads in each language, in the order of the teachers."""
     return [
         TeacherText.of(language, name, corpora[language], config)
         for name, teacher in config.teachers.items()
@@ -57,11 +57,12 @@ def divide_text(config: PipelineConfig, corpora: dict[str, Corpus]) -> list[Teac
 
 
 def inputs_sha256(config: PipelineConfig) -> str | None:
-    """Of all but the text that the checks of a start depend on; None where listings do not tell whether that is the same.
+    """Returns the sha256 of everything but the text that the checks at the start depend on.
 
-    UserError where the folder that the run extends is not finished.
+    None if file listings cannot tell whether the teachers changed. Raises UserError if the folder that the run extends
+    is not finished.
     """
-    # Not where their workers run, nor on what machines.
+    # Excludes where the teachers' workers run, and on what machines.
     unchecked = {"device", "min_ram", "accelerator"}
     teachers = [
         [name, teacher.model_dump(mode="json", exclude=unchecked), files_of(teacher)]
@@ -80,13 +81,13 @@ def inputs_sha256(config: PipelineConfig) -> str | None:
 
 
 def remember(config: PipelineConfig, inputs: str | None, run: RunSpec) -> None:
-    """Notes that a run which was checked and begun came of these inputs."""
+    """Records that these inputs gave a run that was checked and begun."""
     if inputs:
         write_bytes(join(config.output, CHECKED_FOLDER, inputs), f"{run.sha256}\n".encode())
 
 
 def recall(config: PipelineConfig, found: dict[str, Corpus], inputs: str | None) -> Plan | None:
-    """The plan of a run that was begun with these inputs and this text; None where there was none, or something is lost."""
+    """Returns the plan of a run begun with these inputs and this text; None if there is none, or some of it is lost."""
     if not inputs:
         return None
     try:
@@ -105,7 +106,10 @@ def recall(config: PipelineConfig, found: dict[str, Corpus], inputs: str | None)
 
 
 def _recall_corpus(config: PipelineConfig, language: str, found: Corpus) -> Corpus:
-    """The corpus that was found, with what its listing knows of it. ValueError where the listing is of other files."""
+    """Returns the found corpus with the survey in its listing.
+
+    Raises ValueError if the listing is of other files, or lacks record counts that are needed.
+    """
     known = read_corpus(config, language, found.files)
     if [replace(file, checksum="") for file in found.files] != list(known.files):
         raise ValueError("other files")

@@ -1,4 +1,4 @@
-"""Before the work: everything is found, made and tried that can fail for want of good input."""
+"""Before the work starts: finds, makes and tries everything that bad input can make fail."""
 
 from dataclasses import dataclass
 
@@ -34,10 +34,10 @@ from schemas.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Prepared(Plan):
-    """A plan that was checked and may start.
+    """A checked plan that may start.
 
     Attributes:
-      made: the student's tokenizers; None where the output has them already.
+      made: the student's tokenizers; None if they are not to be made in this call.
     """
 
     tokenizers: dict[str, TeacherTokenizer]
@@ -57,11 +57,11 @@ def prepare(
 
     Args:
       found: all text (`find_text`).
-      sample_bytes: text of each language that the tokenizers are tried on and fitted to; None where the
-        output has the tokenizers already.
-      run_tasks: reads the files that have to be read whole, and the samples.
-      known: the same run as an earlier call checked it; its text is not looked at, nor its teachers' models.
-      fits: whether the default tokenizer is fitted, which may take minutes.
+      sample_bytes: bytes of text of each language that the tokenizers are tried on and fitted to; None to
+        neither try nor make them.
+      run_tasks: runs the tasks that read the samples, and the files that must be read in full.
+      known: the same run as checked by an earlier call; neither its text nor its teachers' models are checked again.
+      fits: whether to fit the default tokenizer, which may take minutes.
 
     Raises:
       UserError: any bad input.
@@ -76,7 +76,7 @@ def prepare(
     if not known:
         for text in texts:
             check_sample(text, tokenizers[text.teacher])
-    # What fails within seconds comes before the models, which take minutes to load.
+    # Checks that take seconds come before the models, which take minutes to load.
     made = None
     if sample_bytes:
         remapped, words = _try_tokenizers(config, tokenizers, vocabulary, corpora, sample_bytes, run_tasks)
@@ -86,7 +86,7 @@ def prepare(
 
 
 def _open_extended(config: PipelineConfig) -> Predictions | None:
-    """The folder that this run extends, if any."""
+    """Opens the folder that this run extends, if any."""
     if not config.extends:
         return None
     extended = open_predictions(config.extends)
@@ -106,7 +106,7 @@ def _try_tokenizers(
     sample_bytes: int,
     run_tasks: RunTasks,
 ) -> tuple[dict[str, PreTrainedTokenizerFast], list[pa.Table]]:
-    """The teachers' tokenizers with merged ids, tried on a sample of each language; and the words of each sample."""
+    """Returns the teachers' tokenizers with merged ids, tried on a sample of each language, and each sample's words."""
     remapped, words = {}, []
     for name, tokenizer in tokenizers.items():
         with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
@@ -126,7 +126,7 @@ def _make_tokenizers(
     vocabulary: Vocabulary,
     texts: list[TeacherText],
 ) -> StudentTokenizers:
-    """All tokenizers, fitted to the words; also those of the folder that this run extends."""
+    """Makes all tokenizers, fitted to the words, including those of the folder that this run extends."""
     if extended:
         remapped = read_tokenizers(extended.newest, extended.vocabulary) | remapped
         earlier = read_words(join(extended.newest, WORDS_FILE), len(extended.vocabulary))

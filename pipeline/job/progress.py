@@ -1,4 +1,4 @@
-"""Progress bars over the languages' text, whatever the runner."""
+"""Progress bars over the languages' text, for any runner."""
 
 import logging
 import threading
@@ -20,14 +20,14 @@ _log = logging.getLogger(__name__)
 _SECONDS = 1.0
 # The share of the time that the launcher may spend looking for finished units.
 _MOST_LOOKING = 0.05
-# More languages than this have one bar in common.
+# More languages than this share one bar.
 _MOST_BARS = 12
 
 
 class UnitProgress:
-    """How far one process is with the units that it has not finished.
+    """The progress of one process in its unfinished units.
 
-    Its threads write it. The bars can read it only where the workers are threads of the launcher's own process.
+    The threads of the process write it. The bars can read it only if the workers are threads of the launcher's process.
     """
 
     def __init__(self) -> None:
@@ -35,22 +35,22 @@ class UnitProgress:
         self._shares: dict[Unit, Counter[str]] = {}
 
     def add(self, unit: Unit, receipt: Receipt, text_bytes: int) -> None:
-        """Counts a shard that is written."""
+        """Counts a written shard."""
         self._shares.pop(unit, None)
         self._units[unit] = self._units.get(unit, Counter()) + _counts(receipt, text_bytes)
 
     def note(self, unit: Unit, text_bytes: int, done: int, tokens: int, rows: int) -> None:
-        """Says how far a shard is: tokens done, tokens in all, rows in all."""
+        """Records the progress in a shard: `done` of `tokens` tokens; `rows` is the total number of rows."""
         share = done / tokens
         self._shares[unit] = Counter(bytes=int(text_bytes * share), rows=int(rows * share), tokens=done)
 
     def forget(self, unit: Unit) -> None:
-        """Leaves out a unit that is finished or given up."""
+        """Removes a unit that is finished or given up."""
         self._units.pop(unit, None)
         self._shares.pop(unit, None)
 
     def counts(self) -> list[tuple[Unit, Counter[str]]]:
-        """What is done of each unit: bytes of text, rows, tokens and rejected records."""
+        """Returns what is done of each unit: bytes of text, rows, tokens and rejected records."""
         units = self._units.keys() | self._shares.keys()
         return [(unit, self._units.get(unit, Counter()) + self._shares.get(unit, Counter())) for unit in list(units)]
 
@@ -65,16 +65,16 @@ def run_progress(output: str, sizes: dict[Unit, int], progress: UnitProgress) ->
     """Shows, for each language, text bytes done with rows, rows/s, tokens/s, rejected and time left.
 
     It looks for the tables of finished units in the output folder, so it needs nothing from workers in other processes.
-    What `progress` says of unfinished units is added.
+    It adds the counts of unfinished units in `progress`.
 
     Args:
-      sizes: bytes of text of the units that are to be done.
+      sizes: bytes of text of the units to do.
     """
     bars = _Bars(output, sizes, progress)
     stop = threading.Event()
 
     def update(is_last: bool = False) -> None:
-        # A storage that does not answer at the moment is no reason to end the run.
+        # The run must not end because a storage does not answer for a moment.
         try:
             bars.update(is_last)
         except Exception as error:
@@ -96,7 +96,7 @@ def run_progress(output: str, sizes: dict[Unit, int], progress: UnitProgress) ->
 
 
 class _Bars:
-    """A bar for each language, or one for all where there are many."""
+    """A bar for each language, or a single bar if there are many languages."""
 
     def __init__(self, output: str, sizes: dict[Unit, int], progress: UnitProgress):
         self._output = output
@@ -154,6 +154,6 @@ class _Bars:
 
 
 def _sums(table: pa.Table | None) -> Counter[str]:
-    """Rows, tokens and rejected records of a finished unit."""
+    """Returns the rows, tokens and rejected records of a finished unit."""
     receipts: Sequence[str] = table["receipt"].to_pylist() if table is not None else []
     return sum((_counts(Receipt.model_validate_json(receipt), 0) for receipt in receipts), Counter())

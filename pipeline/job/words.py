@@ -1,4 +1,4 @@
-"""The words of samples of the text, counted where the runner's workers are: what the default tokenizer is fitted to."""
+"""Counts the words in samples of the text, on the runner's workers. The default tokenizer is fitted to them."""
 
 import json
 from collections.abc import Iterator
@@ -17,19 +17,19 @@ from pipeline.text.corpus import Corpus
 from pipeline.text.sampling import sample_records
 from schemas.errors import UserError
 
-# A teacher's tokenizer with merged ids must give the same tokens for this many lines.
+# A teacher's tokenizer with merged ids must give the same tokens as the original for this many lines.
 _COMPARED_LINES = 1000
 _LINES = b"mergedistill.lines"
 
 
 @dataclass(frozen=True)
 class WordsTask:
-    """Counts the words of a sample of one language, as each of its teachers segments them.
+    """Counts the words in a sample of one language, as each of its teachers segments them.
 
     Attributes:
       size: bytes of text in the sample.
-      fingerprints: of the teachers' tokenizers.
-      held: these tokenizers, where they are loaded; other processes load them.
+      fingerprints: the fingerprints of the teachers' tokenizers.
+      held: these tokenizers, if they are loaded in this process; other processes load their own.
     """
 
     language: str
@@ -44,9 +44,9 @@ class WordsTask:
         return self.__dict__ | {"held": {}}
 
     def __call__(self) -> bytes:
-        """The words (`WORDS_SCHEMA`, the teachers' ids), and the first lines as JSON in the metadata, as an Arrow stream.
+        """Returns an Arrow stream of the words (`WORDS_SCHEMA`, teachers' ids), with the first lines as JSON metadata.
 
-        UserError where a tokenizer fails, or is not the one that the launcher has.
+        Raises UserError if a tokenizer fails, or differs from the launcher's.
         """
         sample = sample_records(self.corpus, self.size, self.max_record_bytes)
         lines = [record.text for record in sample.records if not record.fault]
@@ -85,10 +85,10 @@ def sample_words(
     sample_bytes: int,
     run_tasks: RunTasks,
 ) -> Iterator[SampledWords]:
-    """The words of each teacher and language, in the order of the teachers. A language is read once, whoever reads it.
+    """Yields the words of each teacher and language, in the order of the teachers. It reads each language only once.
 
     Args:
-      sample_bytes: of each language, or fewer where there are many.
+      sample_bytes: bytes of text for each language; fewer if there are many languages.
     """
     pairs = [(name, language) for name, teacher in config.teachers.items() for language in teacher.languages]
     size = min(sample_bytes, MOST_SAMPLE_BYTES // len(pairs))
@@ -98,7 +98,7 @@ def sample_words(
         tasks.append(
             WordsTask(
                 language,
-                # Without what only the plan needs.
+                # Only the plan needs fingerprints and counts.
                 replace(corpus, fingerprints=(), counts=None),
                 size,
                 config.max_record_bytes,

@@ -1,4 +1,4 @@
-"""What a worker process does: the Beam step, and what the threads of a process share."""
+"""The work of a worker process: the Beam step, and the state that the threads of a process share."""
 
 import logging
 import threading
@@ -29,22 +29,22 @@ from schemas.storage import exists, join, remove_file, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 METRICS = "mergedistill"
-# While one shard is predicted, the text of another is read and the file of a third is written.
+# Three units overlap: one shard is predicted while another's text is read and a third's file is written.
 UNITS_AT_A_TIME = 3
-# Of a shard that fails: a storage may have been out of reach.
+# Attempts per shard: storage may be unreachable for a moment.
 _ATTEMPTS = 2
-# A teacher of whose shards so many fail one after the other has another fault than that of a few texts.
+# After this many failures in a row, the teacher itself is at fault rather than a few texts.
 _MOST_FAILED = 8
 
 _log = logging.getLogger(__name__)
 
 
 class WorkerProcess:
-    """What one process needs to turn units of work into files, whatever number of its threads do so.
+    """What one process needs to turn units of work into files. Any number of its threads may share it.
 
     Attributes:
-      progress: how far its units are.
-      texts: what is read, by language and teacher; what is not there comes from the listing in the output folder.
+      progress: the progress of its units.
+      texts: the text to read, by language and teacher; missing entries come from the listing in the output folder.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class WorkerProcess:
         self.progress = UnitProgress()
 
     def process(self, unit: Unit) -> Iterator[Receipt]:
-        """Writes the files of a unit that are not there, and then its table. Gives the receipt of each new one.
+        """Writes the missing files of a unit, and then its table. Yields the receipt of each new file.
 
-        A shard that fails twice is set aside, with its error, and the unit has a note instead of a table. Where shard after
-        shard of a teacher fails, its further units are left undone.
+        A shard that fails twice is set aside with its error, and the unit gets a note instead of a table. If many
+        shards of a teacher fail in a row, its remaining units are not processed.
 
         Raises:
-          UserError: the teacher is not the one that the run began with, or memory or a disk is used up.
+          UserError: the teacher is not the one that the run began with, or memory or a disk is full.
         """
         with naming_exhaustion():
-            # Where the runner tries a unit again whose end it was not told of.
+            # The runner may retry a unit that has already finished.
             if exists(join(self._config.output, unit.path)) or not (most := self._failures_left(unit.teacher)):
                 return
             with self._teachers.use(unit.teacher, self._load) as teacher, self._at_a_time:
@@ -98,17 +98,18 @@ class WorkerProcess:
     def _attempt(
         self, unit: Unit, processor: ShardProcessor, most: int
     ) -> Generator[Receipt, None, tuple[list[Written], dict[str, str]]]:
-        """Makes what is not there of a unit. Gives the shards that are there then, and the errors of the others.
+        """Makes the missing shards of a unit. Returns the shards that now exist, and the errors of the others.
 
-        It gives up after `most` errors, at least one, so a unit without errors is whole, whatever fails of other units meanwhile.
-        ChangedFileError where its text is not the one that the run began with; then none of its shards is there.
+        It stops after `most` errors. `most` is at least 1 and stays fixed while other units fail, so a unit without
+        errors is complete. Raises ChangedFileError if its text has changed since the run began; then it has removed the
+        unit's shards.
         """
         note = partial(self.progress.note, unit, self._config.shard_bytes)
         shards = self._text(unit).shards(unit.number)
         there: list[Written] = []
         errors: dict[str, str] = {}
         while len(errors) < most:
-            # Not kept while the next one is read.
+            # Frees the previous shard before the next one is read.
             shard = None
             try:
                 with naming_exhaustion():
@@ -119,11 +120,11 @@ class WorkerProcess:
             except ExhaustedError:
                 raise
             except ChangedFileError:
-                # Nobody knows whether these are from before the change.
+                # These shards may be from before or after the change.
                 for one in there:
                     remove_file(join(self._config.output, one.file.path))
                 raise
-            except Exception as error:  # Whatever goes wrong with one shard, the others can be made.
+            except Exception as error:  # An error in one shard does not stop the others.
                 if not isinstance(error, UserError):
                     _log.exception("a shard of unit %s failed", unit.path)
                 errors[shard.path if shard else _text_of(unit)] = without_secrets(
@@ -138,7 +139,7 @@ class WorkerProcess:
         return there, errors
 
     def _failures_left(self, teacher: str) -> int:
-        """So many more shards of a teacher may fail in a row."""
+        """Returns how many more shards of a teacher may fail in a row."""
         return max(0, max(_MOST_FAILED, self._config.max_failed + 1) - self._failed_in_a_row[teacher])
 
     def _text(self, unit: Unit) -> TeacherText:
@@ -158,7 +159,7 @@ class WorkerProcess:
         )
 
     def _load(self, name: str) -> Teacher:
-        """Loads a teacher. UserError where it is not the one that the run began with."""
+        """Loads a teacher. Raises UserError if it is not the one that the run began with."""
         Metrics.counter(METRICS, "teacher_loads").inc()
         return load_teacher(name, self._config, self._vocabulary, self._threads, self._teacher_fingerprints[name])
 
@@ -168,18 +169,18 @@ class WorkerProcess:
 
 
 def make_worker(config: PipelineConfig, run: RunSpec, threads: int | None) -> WorkerProcess:
-    """What works on the units of a run; `threads` as in `WorkerProcess`."""
+    """Returns the worker for the units of a run; `threads` as in `WorkerProcess`."""
     return WorkerProcess(
         config, run.sha256, {name: teacher.fingerprint for name, teacher in run.teachers.items()}, threads
     )
 
 
 class PredictUnits(beam.DoFn):
-    """Works on units, and counts what `Receipt` holds as Beam metrics.
+    """Processes units, and reports the counts in each `Receipt` as Beam metrics.
 
-    Beam makes an instance for each thread. A teacher is too large to be held by each of them, so the instances of a
-    process have one `WorkerProcess`. That they find it needs something process-wide: Beam's own `Shared`, which lets
-    it go when the next run has begun.
+    Beam makes an instance for each thread. A teacher is too large for each of them to hold its own, so the instances
+    of a process share one `WorkerProcess` through Beam's process-wide `Shared`, which releases it once the next run
+    has begun.
     """
 
     def __init__(self, config: PipelineConfig, run: RunSpec, threads: int | None):
@@ -187,22 +188,22 @@ class PredictUnits(beam.DoFn):
         self._shared = Shared()
 
     def worker(self) -> WorkerProcess:
-        """The one of the process in which this is called."""
+        """Returns the worker of the calling process."""
         return self._shared.acquire(self._make_worker)
 
     def setup(self) -> None:
-        """Called by Beam for each instance, which serves one thread at a time."""
+        """Gets the process's worker. Beam calls this for each instance, which serves one thread at a time."""
         self._worker = self.worker()
 
     def process(self, element: tuple[str, str, int]) -> None:
-        """Writes the files of a unit, which comes as a plain tuple; emits nothing."""
+        """Writes the files of a unit, given as a plain tuple; emits nothing."""
         unit = Unit(*element)
         for receipt in self._worker.process(unit):
             _count(unit.language, receipt)
 
 
 def _text_of(unit: Unit) -> str:
-    """How the text of a unit is called where it cannot be read."""
+    """Returns the name of a unit's text for errors where it cannot be read."""
     return f"text of unit {unit.number} of {unit.language} for {unit.teacher}"
 
 

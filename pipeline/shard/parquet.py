@@ -101,7 +101,7 @@ def encode_rows(
 
 
 def read_receipt(url: str, metadata: pq.FileMetaData) -> Receipt:
-    """The receipt in the footer of a shard's Parquet file `url`. UserError where it has none."""
+    """The receipt in the footer of a shard's Parquet file `url`. Raises UserError if it has none."""
     try:
         return Receipt.model_validate_json(metadata.metadata[RECEIPT_KEY.encode()])
     except (KeyError, TypeError, ValidationError) as error:

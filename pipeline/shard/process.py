@@ -99,7 +99,7 @@ class ShardProcessor:
     def make_rows(self, shard: Shard, sequences: Sequences, progress: Progress = _no_progress) -> pa.Table:
         """The rows (`schemas.rows`) of a shard's sequences: all in order, then again for each further copy.
 
-        So two copies of one sequence are never neighbours in training. UserError as in `process`.
+        So two copies of one sequence are never neighbours in training. Raises UserError like `process`.
         """
         examples = self._mask(shard, sequences)
         predictions = self._predict(examples, progress)

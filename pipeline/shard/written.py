@@ -47,7 +47,7 @@ class Written:
     def find(
         cls, shard: Shard, url: str, top_k: int, vocabulary_sha256: str, run_sha256: str, tail_samples: int
     ) -> "Written | None":
-        """That of a file that is there already; None where there is none that is whole and of this run."""
+        """That of a file that is there already; None if there is none that is whole and of this run."""
         try:
             footer = read_footer(url)
             check_footer(url, footer.metadata.metadata, top_k, vocabulary_sha256, run_sha256, tail_samples=tail_samples)
@@ -66,7 +66,7 @@ def unit_table(written: Iterable[Written]) -> bytes:
 
 
 def read_unit_table(content: bytes) -> pa.Table | None:
-    """The table of a unit; None where it is not whole."""
+    """The table of a unit; None if it is not whole."""
     try:
         table = pa.ipc.open_stream(content).read_all()
     except (OSError, pa.ArrowException):

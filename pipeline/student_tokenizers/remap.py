@@ -125,7 +125,7 @@ def remap_tokenizer(
 
 
 def _add_pad(state: dict[str, Any], pad_id: int) -> AddedToken:
-    """Gives a `tokenizer.json` state the token for padding alone that `pipeline.vocabulary.merge` has added."""
+    """Returns a `tokenizer.json` state the token for padding alone that `pipeline.vocabulary.merge` has added."""
     vocabulary = state["model"]["vocab"]
     is_unigram = isinstance(vocabulary, list)
     taken, content = {entry for entry, _ in vocabulary} if is_unigram else vocabulary, "<pad>"
@@ -145,7 +145,7 @@ def _add_pad(state: dict[str, Any], pad_id: int) -> AddedToken:
 def check_remapped(
     tokenizer: PreTrainedTokenizerBase, remapped: PreTrainedTokenizerBase, to_merged: np.ndarray, texts: list[str]
 ) -> None:
-    """UserError where `remapped` does not give the ids of `tokenizer`, mapped, for a text, or decodes them otherwise."""
+    """Raises UserError if `remapped` does not give the ids of `tokenizer`, mapped, for a text, or decodes them otherwise."""
     pairs = zip(texts, *(one(texts)["input_ids"] if texts else [] for one in (tokenizer, remapped)), strict=True)
     for text, ids, merged in pairs:
         if to_merged[ids].tolist() != merged or tokenizer.decode(ids) != remapped.decode(merged):

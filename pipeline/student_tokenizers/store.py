@@ -69,7 +69,7 @@ def make_tokenizers(
 
 
 def _try(what: str, tokenizer: PreTrainedTokenizerFast, size: int, texts: list[str]) -> None:
-    """UserError where `tokenizer` fails, or gives other ids once it was saved and loaded."""
+    """Raises UserError if `tokenizer` fails, or gives other ids once it was saved and loaded."""
     with tokenizer_faults(f"{what} fails"), tempfile.TemporaryDirectory() as scratch:
         write_tokenizer(scratch, tokenizer, size)
         loaded = PreTrainedTokenizerFast.from_pretrained(scratch)

@@ -125,7 +125,7 @@ def write_words(url: str, words: pa.Table) -> None:
 
 
 def read_words(url: str, size: int) -> pa.Table:
-    """Reads what `write_words` wrote, over `size` merged tokens. UserError where it is missing or foreign."""
+    """Reads what `write_words` wrote, over `size` merged tokens. Raises UserError if it is missing or foreign."""
     try:
         content = io.BytesIO(read_bytes(url))
         table = pq.read_table(content, use_threads=False, pre_buffer=False, page_checksum_verification=True)

@@ -19,7 +19,7 @@ class TeacherCache:
 
     @contextmanager
     def use(self, name: str, load: Callable[[str], Teacher]) -> Iterator[Teacher]:
-        """Gives a teacher, loaded if it is not held; waits while too many others are in use."""
+        """Returns a teacher, loaded if it is not held; waits while too many others are in use."""
         with self._changed:
             while name not in self._held and len(self._held) >= self._most:
                 idle = [held for held in self._held if not self._users[held]]

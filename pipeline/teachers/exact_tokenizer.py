@@ -87,7 +87,7 @@ def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokeniz
 
 
 def _check_added(where: str, backend: Tokenizer, declared: dict[str, int]) -> None:
-    """UserError where an added token does not have its declared id, or cannot be kept with merged ids."""
+    """Raises UserError if an added token does not have its declared id, or cannot be kept with merged ids."""
     known = backend.get_vocab(with_added_tokens=True)
     for content, token_id in declared.items():
         if known.get(content) != token_id:
@@ -126,7 +126,7 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: Any) -> PreTraine
 
 
 def _check_ids(where: str, known: dict[str, int]) -> None:
-    """UserError where two tokens have one id, because no map of ids keeps them apart."""
+    """Raises UserError if two tokens have one id, because no map of ids keeps them apart."""
     by_id: dict[int, str] = {}
     for token, token_id in known.items():
         if by_id.setdefault(token_id, token) != token:
@@ -190,7 +190,7 @@ def _declared(where: str, config: TeacherConfig) -> dict[str, int]:
 
 
 def _file(where: str, config: TeacherConfig, name: str) -> str | None:
-    """The local path of one of the teacher's files, None where there is no such file."""
+    """The local path of one of the teacher's files, None if there is no such file."""
     try:
         return cached_file(config.model, name, revision=config.revision, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:

@@ -13,7 +13,7 @@ from pipeline.config import TeacherConfig
 def files_of(teacher: TeacherConfig) -> list[Any] | None:
     """For each of its models the names, sizes and times of the files of a folder, or a hub repository's commit, as JSON values.
 
-    None where these do not say what is loaded: its own code may lie elsewhere, and the hub may be out of reach.
+    None if these do not say what is loaded: its own code may lie elsewhere, and the hub may be out of reach.
     """
     if teacher.trust_remote_code:
         return None

@@ -88,7 +88,7 @@ class Forward:
         self.head_everywhere = self._fault_of_head(*batches[0], tolerance)
 
     def _check_looks_ahead(self, where: str, short: np.ndarray, tokens: np.ndarray, alone_MV: torch.Tensor) -> None:
-        """UserError where the first token's logits do not depend on the tokens that follow it."""
+        """Raises UserError if the first token's logits do not depend on the tokens that follow it."""
         # A row of the same first token and the same length.
         other = np.append(short[:1], np.resize(np.roll(tokens, len(tokens) // 3), len(short) - 1))
         if len(short) > 1 and torch.equal(alone_MV[0], self._first(where, other[None])[0]):
@@ -100,7 +100,7 @@ class Forward:
     def _reach_of_padding(
         self, where: str, batches: list[tuple[np.ndarray, np.ndarray]], alone_MV: torch.Tensor
     ) -> float:
-        """How far the logits of a batch's first row differ from those of the row alone. UserError where they vary."""
+        """How far the logits of a batch's first row differ from those of the row alone. Raises UserError if they vary."""
         reach = 0.0
         for ids_BL, attention_mask_BL in batches:
             rows_M = np.arange(ids_BL.size)[attention_mask_BL.ravel()]
@@ -124,7 +124,7 @@ class Forward:
         self._hook.remove()
 
     def _first(self, where: str, ids_BL: np.ndarray) -> torch.Tensor:
-        """float32 [B*L, V]: the logits of a first try. UserError where there are none."""
+        """float32 [B*L, V]: the logits of a first try. Raises UserError if there are none."""
         try:
             output = self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device))
             logits: Any = getattr(output, "logits", None)

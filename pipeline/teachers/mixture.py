@@ -63,7 +63,7 @@ def add_distribution(mixed_MV: torch.Tensor, logits_MV: torch.Tensor, weight: fl
 
 
 def check_mixture(tokenizer: TeacherTokenizer, config: TeacherConfig) -> None:
-    """UserError where a further model of a teacher has another vocabulary than its first one, whose is `tokenizer`."""
+    """Raises UserError if a further model of a teacher has another vocabulary than its first one, whose is `tokenizer`."""
     for part in config.parts[1:]:
         other = load_tokenizer(tokenizer.name, part)
         if (other.tokens, other.roles) == (tokenizer.tokens, tokenizer.roles):

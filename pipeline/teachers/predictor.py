@@ -294,7 +294,7 @@ def _pipelined(
 
 
 def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: torch.device, max_length: int) -> Forward:
-    """The model's forward pass for rows of up to `max_length` tokens, tried. UserError as in `Forward.try_out`."""
+    """The model's forward pass for rows of up to `max_length` tokens, tried. Raises UserError like `Forward.try_out`."""
     forward = Forward(model, device, tokenizer.pad_id)
     with _one_thread(device):
         where = f"teacher {tokenizer.name!r} ({type(model).__name__})"
@@ -320,7 +320,7 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one. UserError for a device that is not there."""
+    """`auto` is the GPU where there is one. Raises UserError for a device that is not there."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -1,8 +1,8 @@
-"""The files of one language, laid end to end: every unit of work is an interval of their bytes.
+"""The files of one language, concatenated: every unit of work is an interval of their bytes.
 
-So the units follow from the sizes of the files alone, and small files are read together. What starts in an interval is read
-by its unit: a line, a row of a Parquet file, or a whole compressed file, because that cannot be read from the middle. A large
-compressed file is read by several of the units that it lies in: each unpacks all of it, and keeps every n-th shard.
+So the units depend only on the sizes of the files, and small files are read together. A unit reads what starts in its
+interval: lines, rows of a Parquet file, or whole compressed files, which cannot be read from the middle. Several of the
+units that overlap a large compressed file read it: each unpacks all of it and keeps every n-th shard.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,21 +15,21 @@ import numpy as np
 from schemas.corpus.files import TextFile
 from schemas.corpus.ranges import TextRange
 
-# Shards of a unit, at most. A worker that changes its teacher loads it once for so many.
+# Limit of shards in a unit. A worker that switches teachers loads the new one once for up to this many shards.
 MOST_SHARDS = 64
-# A small language has about so many units, so that several workers share it.
+# A small language has about this many units, so that several workers can share it.
 _FEWEST_UNITS = 64
-# Units that unpack the same compressed file, at most; each of them has at least as many of its bytes as a unit has.
+# Limit of units that unpack the same compressed file. There is at most one for each unit's size of the file's bytes.
 _MOST_READERS = 16
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What a unit reads of one file.
+    """The part of a file that a unit reads.
 
     Attributes:
-      first: the number, among all records of the language, of its first one; 0 where records were not counted.
-      reader, readers: of every `readers` shards of a compressed file, the unit keeps the one with the number `reader`.
+      first: the index of its first record among all records of the language; 0 if records were not counted.
+      reader, readers: of every `readers` shards of a compressed file, the unit keeps the one with index `reader`.
     """
 
     part: TextRange
@@ -43,9 +43,9 @@ class Corpus:
     """F files of one language.
 
     Attributes:
-      unit_bytes: of each unit but the last.
-      fingerprints: of the files' content.
-      counts: of each file, the records of each of its ranges (`ranges`); None where they were not counted.
+      unit_bytes: the size of each unit but the last.
+      fingerprints: the fingerprint of each file's content.
+      counts: for each file, the number of records in each of its ranges (`ranges`); None if they were not counted.
     """
 
     files: Sequence[TextFile]
@@ -55,7 +55,7 @@ class Corpus:
 
     @classmethod
     def of(cls, files: Sequence[TextFile], shard_bytes: int) -> "Corpus":
-        """The corpus of these files, in this order."""
+        """Makes the corpus of these files, in this order."""
         shards = -(-sum(file.size for file in files) // shard_bytes)
         return cls(files, shard_bytes * min(MOST_SHARDS, max(1, -(-shards // _FEWEST_UNITS))))
 
@@ -76,12 +76,12 @@ class Corpus:
 
     @cached_property
     def records(self) -> int | None:
-        """The records of all files, where they were counted."""
+        """The number of records in all files; None if they were not counted."""
         return None if self.counts is None else sum(map(sum, self.counts))
 
     @cached_property
     def working_units(self) -> np.ndarray:
-        """int64, ascending: the units that read anything. In a large compressed file only the first few do."""
+        """int64, ascending: the units that read anything. In a large compressed file, only the first few do."""
         works = np.zeros(self.units, bool)
         for file, start in zip(self.files, self._edges[:-1].tolist(), strict=True):
             if file.size:
@@ -90,11 +90,11 @@ class Corpus:
         return np.flatnonzero(works)
 
     def _readers(self, file: TextFile) -> int:
-        """How many units read a compressed file. Most are smaller than a unit, and read by the one in which they start."""
+        """Returns how many units read a compressed file. Most files are smaller than a unit: only their first reads them."""
         return max(1, min(file.size // self.unit_bytes, _MOST_READERS))
 
     def ranges(self, index: int) -> list[TextRange]:
-        """A file's ranges: one for each unit that it lies in, but all of a compressed file."""
+        """Returns a file's ranges: one for each unit that it overlaps, but a single one for a compressed file."""
         file = self.files[index]
         if file.codec or not file.size:
             return [TextRange.whole(file)]
@@ -105,14 +105,14 @@ class Corpus:
 
     @cached_property
     def _firsts(self) -> list[np.ndarray] | None:
-        """Of each file, the numbers of the first records of its ranges."""
+        """For each file, the indices of the first records of its ranges."""
         if self.counts is None:
             return None
         before = np.cumsum([0, *map(sum, self.counts)])
         return [first + np.cumsum([0, *counts[:-1]]) for first, counts in zip(before[:-1], self.counts, strict=True)]
 
     def pieces(self, unit: int) -> list[Piece]:
-        """What a unit reads, in order."""
+        """Returns what a unit reads, in order."""
         pieces = []
         for index, low, high in self._files_in(unit * self.unit_bytes, (unit + 1) * self.unit_bytes):
             file, start = self.files[index], int(self._edges[index])
@@ -126,9 +126,9 @@ class Corpus:
         return pieces
 
     def interval(self, low: int, high: int) -> list[TextRange]:
-        """The ranges whose bytes, of all files laid end to end, are in [low, high).
+        """Returns the ranges whose bytes are in [low, high) of the concatenated files.
 
-        Compressed and Parquet files are whole, and only in the interval in which they start.
+        Compressed and Parquet files are included whole, and only in the interval in which they start.
         """
         ranges = []
         for index, first, last in self._files_in(low, high):
@@ -140,7 +140,7 @@ class Corpus:
         return ranges
 
     def joined(self, count: int) -> "Corpus":
-        """The same with units that are `count` times as large."""
+        """Returns the same corpus with units that are `count` times as large."""
         joined = replace(self, unit_bytes=self.unit_bytes * count)
         if self.counts is None:
             return joined
@@ -152,11 +152,11 @@ class Corpus:
         return replace(joined, counts=counts)
 
     def _first(self, index: int, number: int) -> int:
-        """The number of the first record of a range of a file."""
+        """Returns the index of the first record of a range of a file; 0 if records were not counted."""
         return int(self._firsts[index][number]) if self._firsts else 0
 
     def _files_in(self, low: int, high: int) -> Iterator[tuple[int, int, int]]:
-        """The files with bytes in [low, high) of all bytes: their index, and which of their bytes these are."""
+        """Yields each file with bytes in [low, high) of all bytes: its index, and the interval of its own bytes."""
         first = int(np.searchsorted(self._edges, low, "right")) - 1
         for index in range(first, len(self.files)):
             start, size = int(self._edges[index]), self.files[index].size
@@ -166,5 +166,5 @@ class Corpus:
                 yield index, max(0, low - start), min(size, high - start)
 
     def surveyed(self, fingerprints: Sequence[str], counts: Sequence[Sequence[int]] | None) -> "Corpus":
-        """The same with what was learnt of its files."""
+        """Returns the same corpus with the survey of its files."""
         return replace(self, fingerprints=fingerprints, counts=counts)

@@ -3,11 +3,11 @@
 | column        | type        | meaning                                                                |
 | ------------- | ----------- | ---------------------------------------------------------------------- |
 | `source`      | string      | the file's name in example ids                                          |
-| `url`         | string      | where it is; null where that holds a secret, so that it is looked for again |
+| `url`         | string      | its location; null if that holds a secret, so that readers find it again |
 | `size`        | int64       | bytes                                                                  |
-| `version`     | string      | what its storage tells it by                                           |
-| `fingerprint` | string      | of its content: what its storage says, or else its sha256              |
-| `counts`      | list<int64> | records of each range of it, where they were counted                   |
+| `version`     | string      | by which its storage identifies this version of the file               |
+| `fingerprint` | string      | of its content: from its storage, or else its sha256                   |
+| `counts`      | list<int64> | records in each of its ranges, if they were counted                    |
 """
 
 import hashlib
@@ -60,10 +60,10 @@ def write_corpus(config: PipelineConfig, language: str, corpus: Corpus) -> None:
 
 
 def read_corpus(config: PipelineConfig, language: str, found: Sequence[TextFile] | None = None) -> Corpus:
-    """The corpus whose listing was written. UserError where that is missing or no listing.
+    """Reads the corpus from its listing. Raises UserError if the listing is missing or invalid.
 
     Args:
-      found: the language's files, where they were looked for already.
+      found: the language's files, if they were already searched for.
     """
     url = join(config.output, listing_path(language))
     try:
@@ -87,18 +87,18 @@ def read_corpus(config: PipelineConfig, language: str, found: Sequence[TextFile]
         )
     ]
     corpus = Corpus.of(files, config.shard_bytes)
-    # Counts of other ranges say nothing.
+    # Counts for ranges of another size are useless.
     is_counted = None not in columns["counts"] and unit_bytes == corpus.unit_bytes
     return corpus.surveyed(columns["fingerprint"], columns["counts"] if is_counted else None)
 
 
 def names_digest(files: Sequence[TextFile]) -> str:
-    """The sha256 of the files' names and sizes."""
+    """Returns the sha256 of the files' names and sizes."""
     return _digest(f"{file.source}\t{file.size}" for file in files)
 
 
 def content_digest(corpus: Corpus) -> str:
-    """The sha256 of the fingerprints of the files' content."""
+    """Returns the sha256 of the fingerprints of the files' content."""
     return _digest(corpus.fingerprints)
 
 

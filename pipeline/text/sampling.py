@@ -1,4 +1,4 @@
-"""A small, evenly spread part of a language's text."""
+"""Samples a small, evenly spread part of a language's text."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,13 +13,13 @@ from schemas.corpus.ranges import Record, TextRange
 from schemas.corpus.records import read_records
 
 _PLACES = 64
-# Places that are read at a time: most of the time is that of a storage's answers.
+# Places read in parallel: most of the time is spent waiting for the storage.
 _AT_A_TIME = 16
-# A place is widened up to so many times its part of the sample.
+# A place is widened up to this many times its part of the sample.
 _MOST_WINDOW = 1024
-# Records without text that a place has at least, before it is full: a few long ones say nothing of a share of rejects.
+# Records without text fill a place only if there are this many: a few long ones do not show the share of rejects.
 _FEWEST_FAULTS = 8
-# Of compressed text nobody knows how much there is before it is unpacked.
+# Assumed compression ratio: the real one is unknown before the text is unpacked.
 _USUAL_RATIO = 3
 
 
@@ -28,9 +28,9 @@ class Sample:
     """Records, some of them cut.
 
     Attributes:
-      bytes: of their text.
-      whole_bytes: that these records have uncut.
-      total: how many records the whole text has, counted or, where it was not read, estimated.
+      bytes: bytes of their text.
+      whole_bytes: bytes of their text before it was cut.
+      total: the number of records in the whole text, counted or else estimated.
     """
 
     records: list[Record]
@@ -40,15 +40,16 @@ class Sample:
 
 
 def sample_records(corpus: Corpus, size: int, max_record_bytes: int, window: int = 2) -> Sample:
-    """Records from up to 64 evenly spread places, about `size` bytes of text in all.
+    """Returns records from up to 64 evenly spread places, about `size` bytes of text in all.
 
-    At each place only `window` times its part of the sample is looked at, and more where long records leave the sample half
-    empty. Compressed and Parquet files are only read from their beginnings. A record may be a whole book, so it is cut where
-    the sample is full. A record without text counts by its bytes, so that a file in which none has any is not read on and on.
+    At each place it reads only `window` times the place's part of the sample, and more if long records leave the sample
+    less than half full. Compressed and Parquet files are read only from their beginnings. A record may be a whole book,
+    so it is cut where the sample is full. A record without text counts by its bytes, so that reading stops in a file
+    whose records have no text.
     """
     share = -(-size // _PLACES)
     edges = np.unique(np.linspace(0, corpus.size, _PLACES + 1).round().astype(np.int64)).tolist()
-    # A text that is smaller than the sample is one place.
+    # A text that is not larger than the sample is one place.
     edges = edges if corpus.size > size else [0, corpus.size]
     share = share if corpus.size > size else size
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
@@ -68,8 +69,8 @@ def sample_records(corpus: Corpus, size: int, max_record_bytes: int, window: int
 
 
 class _Place(NamedTuple):
-    """Records of one place, the bytes that they have uncut, how many bytes of files they were found in, and what those
-    without text count."""
+    """The records of one place, their bytes before they were cut, the bytes of files that they were found in, and the
+    bytes that records without text count for."""
 
     records: list[Record]
     whole_bytes: int
@@ -82,16 +83,16 @@ def _at(corpus: Corpus, low: int, high: int, share: int, places: int, window: in
     whole = read = taken = faults = 0
     for part in corpus.interval(low, high):
         if part.file.codec or part.file.is_parquet:
-            # It stands for all places that it lies in.
+            # This file stands for all places that it overlaps.
             most = share * max(1, round(part.file.size * places / corpus.size))
         else:
             most, part = share, replace(part, end=min(part.end, part.start + window * share))
         first = last = None
         for record in read_records(part, max_record_bytes):
-            # From the first record on, because what lies before it is the end of another one.
+            # Counts from the first record, because the bytes before it are the end of another one.
             first = record.number if first is None else first
             if last and last.fault and not part.file.is_parquet:
-                # Where the next one begins, its bytes are known. One was counted.
+                # The start of this record gives the size of the last one, of which one byte was already counted.
                 size = min(record.number - last.number, share // _FEWEST_FAULTS) - 1
                 taken, faults = taken + max(0, size), faults + max(0, size)
             if taken >= most:
@@ -110,7 +111,7 @@ def _at(corpus: Corpus, low: int, high: int, share: int, places: int, window: in
 
 
 def _bytes_before(part: TextRange, number: int) -> int:
-    """About how many bytes of a range lie before the record with this number."""
+    """Estimates how many bytes of a range come before the record with this number."""
     if part.file.is_parquet:
         first, end, _ = rows_of(part)
         return round((number - first) / max(1, end - first) * part.size)

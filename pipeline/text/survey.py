@@ -1,7 +1,7 @@
-"""Before a run: what the text of each language is, where only its files can say so.
+"""Surveys the text of each language before a run: its content's fingerprints and, if needed, record counts.
 
-Storages keep checksums of what they hold. Local files have none, so they are read once, and checked at the same time; a
-rerun reads only those that have changed. Records are counted where `max_records` asks for a part of them.
+Remote storage keeps checksums. Local files have none, so they are read once, and checked at the same time; a rerun reads
+only those that have changed. Records are counted if `max_records` asks for a part of them.
 """
 
 import json
@@ -22,14 +22,14 @@ from schemas.corpus.records import check_beginning
 from schemas.corpus.survey import Survey, is_local, survey_file
 from schemas.errors import UserError
 
-# Files of a language whose beginning is looked at where nobody reads them whole before the run.
+# Limit of files per language whose beginnings are checked, among those that are not read whole before the run.
 MOST_CHECKED = 64
-# What takes less shows no progress.
+# Anything shorter shows no progress bar.
 _SECONDS = 5
 
 
 class FileToRead(NamedTuple):
-    """A file to read whole; the records of each of `parts` are counted."""
+    """A file to read whole, and the ranges whose records are counted."""
 
     language: str
     file: TextFile
@@ -43,12 +43,12 @@ class SurveyTask:
     files: list[FileToRead]
 
     def __call__(self) -> bytes:
-        """What was learnt of each, as JSON; UserError as in `survey_file`."""
+        """Returns the survey of each file as JSON. Raises UserError like `survey_file`."""
         return json.dumps([asdict(survey_file(file, parts)) for _, file, parts in self.files]).encode()
 
 
 def find_text(config: PipelineConfig) -> dict[str, Corpus]:
-    """The files of each language. UserError where a pattern matches nothing, or all files of a language are empty."""
+    """Finds the files of each language. Raises UserError if a pattern matches nothing or a language's files are empty."""
     corpora = {
         language: Corpus.of(find_files(language, text.files, text.field), config.shard_bytes)
         for language, text in config.text.items()
@@ -60,7 +60,7 @@ def find_text(config: PipelineConfig) -> dict[str, Corpus]:
 
 
 def survey_text(config: PipelineConfig, corpora: dict[str, Corpus], run_tasks: RunTasks) -> dict[str, Corpus]:
-    """The same with what has to be known of each file. UserError where a file cannot be read, or is no text."""
+    """Adds the survey of each file to the corpora. Raises UserError if a file cannot be read, or is not text."""
     known = {language: _known(config, language, corpus) for language, corpus in corpora.items()}
     files: list[FileToRead] = []
     for language, corpus in corpora.items():
@@ -78,7 +78,7 @@ def survey_text(config: PipelineConfig, corpora: dict[str, Corpus], run_tasks: R
 
 
 def _known(config: PipelineConfig, language: str, corpus: Corpus) -> dict[str, Survey]:
-    """By source, what an earlier call wrote of the files that are still the same; what a storage says costs nothing."""
+    """Returns the known surveys by source: from an earlier call if the file is unchanged, or from remote storage."""
     known = {file.source: Survey(file.checksum or file.version, []) for file in corpus.files if not is_local(file)}
     try:
         earlier = read_corpus(config, language)
@@ -104,7 +104,7 @@ def _files_to_read(config: PipelineConfig, language: str, corpus: Corpus, known:
 
 
 def _look_at(files: list[TextFile]) -> None:
-    """Looks at the beginnings of some of the files, here. UserError where one is no text."""
+    """Checks the beginnings of some of the files, in this process. Raises UserError if one is not text."""
     chosen = np.unique(np.linspace(0, len(files) - 1, min(MOST_CHECKED, len(files))).round().astype(int))
     with ThreadPoolExecutor() as pool:
         for _ in pool.map(check_beginning, [files[index] for index in chosen.tolist()]):

@@ -1,4 +1,4 @@
-"""Units of work: which there are, what each of them reads, and how that is cut into shards."""
+"""Units of work: which ones exist, what each of them reads, and how its text is cut into shards."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ from schemas.corpus.ranges import Record
 from schemas.corpus.records import are_taken, read_records
 
 UNITS_FOLDER, FAILED_FOLDER = "_units", "_failed"
-# Of a sparse sample a unit reads more text, but a language still has about so many units.
+# If the text is sampled sparsely, units become larger, but a language still has about this many.
 _FEWEST_UNITS = 16
 _RECORDS = 1024
-# Of a shard, however short they are.
+# Limit of records in a shard, however short they are.
 _MOST_RECORDS = 2**17
 
 
 class Unit(NamedTuple):
-    """A unit of work: the `number`-th of a language for a teacher."""
+    """A unit of work: number `number` of a language for a teacher."""
 
     language: str
     teacher: str
@@ -31,28 +31,28 @@ class Unit(NamedTuple):
 
     @property
     def path(self) -> str:
-        """The file that lists its shards when they are all written, relative to the output folder."""
+        """The file that lists its shards once all are written, relative to the output folder."""
         return f"{UNITS_FOLDER}/{self.language}/{self.teacher}/{self.number:06d}.arrow"
 
     @property
     def failed_path(self) -> str:
-        """The file that says which of its shards failed, relative to the output folder."""
+        """The file that lists its failed shards, relative to the output folder."""
         return f"{FAILED_FOLDER}/{self.language}/{self.teacher}/{self.number:06d}.json"
 
     @property
     def kept_path(self) -> str:
-        """The file beside it that lists the shards that are there, relative to the output folder."""
+        """The file beside `failed_path` that lists the written shards, relative to the output folder."""
         return self.failed_path.removesuffix(".json") + ".arrow"
 
 
 @dataclass(frozen=True)
 class TeacherText:
-    """What one teacher reads of one language.
+    """The text that one teacher reads in one language.
 
     Attributes:
-      corpus: with units of the right size.
-      max_records: so many of all records are read, evenly spread; None for all.
-      share: which of these; None for all.
+      corpus: the language's files, with units of the right size.
+      max_records: the number of records to use, evenly spread over all records; None for all.
+      share: the teacher's share of these; None for all.
     """
 
     language: str
@@ -64,7 +64,7 @@ class TeacherText:
 
     @classmethod
     def of(cls, language: str, teacher: str, corpus: Corpus, config: PipelineConfig) -> "TeacherText":
-        """What the configuration says, of a corpus whose records are counted where `max_records` is given."""
+        """Applies the configuration to a corpus, whose records must be counted if `max_records` is given."""
         share = divide_language(config, language).get(teacher)
         max_records, kept = config.text[language].max_records, share.size if share else 1.0
         if max_records is not None and corpus.records:
@@ -80,9 +80,9 @@ class TeacherText:
         return [Unit(self.language, self.teacher, number) for number in self.corpus.working_units.tolist()]
 
     def shards(self, unit: int) -> Iterator[Shard]:
-        """The shards of a unit, one in memory at a time: about `shard_bytes` of text each.
+        """Yields the shards of a unit, about `shard_bytes` of text each, with one in memory at a time.
 
-        UserError as in `read_records`, after the shards before.
+        Raises UserError like `read_records`, after it has yielded the shards before the error.
         """
         parts = _parts(((piece, self._taken(piece)) for piece in self.corpus.pieces(unit)), self.config.shard_bytes)
         units = self.corpus.working_units
@@ -90,11 +90,11 @@ class TeacherText:
         audit_rows = _part(self.config.audit_rows, int(np.searchsorted(units, unit)), len(units))
         for number, records in enumerate(parts):
             yield Shard(self.language, self.teacher, unit, number, records, 0 if number else audit_rows)
-            # Not kept while the next one is read.
+            # Frees the records before the next ones are read.
             del records
 
     def _taken(self, piece: Piece) -> Iterator[Record]:
-        """The records of a piece, without those that `max_records` leaves out or another teacher reads."""
+        """Yields the records of a piece, without those that `max_records` leaves out or another teacher reads."""
         records = read_records(piece.part, self.config.max_record_bytes)
         number = piece.first
         while batch := list(islice(records, _RECORDS)):
@@ -115,13 +115,13 @@ class TeacherText:
 
 
 def divide_language(config: PipelineConfig, language: str) -> dict[str, ShareInterval]:
-    """Where teachers divide a language among themselves, the share of each of them."""
+    """Returns the share of each teacher if several teachers divide a language, else an empty dict."""
     shares = config.shares(language)
     return divide(shares, config.seed) if shares else {}
 
 
 def _parts(pieces: Iterable[tuple[Piece, Iterator[Record]]], shard_bytes: int) -> Iterator[list[Record]]:
-    """Cuts the records of a unit's pieces. What several units unpack is cut by itself, so that they all cut it alike."""
+    """Cuts a unit's records into shards. A file that several units unpack is cut alone, so all of them cut it alike."""
     for is_shared, group in groupby(pieces, key=lambda pair: pair[0].readers > 1):
         if not is_shared:
             yield from _cut(chain.from_iterable(records for _, records in group), shard_bytes)
@@ -133,7 +133,7 @@ def _parts(pieces: Iterable[tuple[Piece, Iterator[Record]]], shard_bytes: int) -
 
 
 def _cut(records: Iterable[Record], shard_bytes: int) -> Iterator[list[Record]]:
-    """Consecutive records, each list but the last with at least `shard_bytes` of text, or as many as a shard may have."""
+    """Yields lists of consecutive records. Each but the last has at least `shard_bytes` of text or `_MOST_RECORDS`."""
     part: list[Record] = []
     size = 0
     for record in records:
@@ -147,5 +147,5 @@ def _cut(records: Iterable[Record], shard_bytes: int) -> Iterator[list[Record]]:
 
 
 def _part(total: int, index: int, count: int) -> int:
-    """The `index`-th of `count` parts when `total` is spread evenly."""
+    """Returns the size of part `index` when `total` is split evenly into `count` parts."""
     return total * (index + 1) // count - total * index // count

@@ -13,7 +13,7 @@ from schemas.vocabulary import Vocabulary
 def join_manifests(predictions: Predictions) -> Manifest:
     """One manifest for all folders: that of the newest, with the teachers, languages and files of all.
 
-    UserError where one manifest cannot describe them all.
+    Raises UserError if one manifest cannot describe them all.
     """
     try:
         files = FileTable.joined(manifest.files for manifest in predictions.manifests)

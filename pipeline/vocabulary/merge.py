@@ -85,7 +85,7 @@ def merge(
 
 
 def check_map(teacher: TeacherTokenizer, vocabulary: Vocabulary) -> None:
-    """UserError where a token of the teacher has no merged id, or two of its tokens have the same one."""
+    """Raises UserError if a token of the teacher has no merged id, or two of its tokens have the same one."""
     table = vocabulary.to_merged(teacher.name)
     teacher_ids = np.array(sorted(teacher.tokens))
     images = table[teacher_ids]
