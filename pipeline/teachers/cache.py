@@ -1,4 +1,4 @@
-"""The teachers that a process holds in memory: no more at a time than it was told."""
+"""A cache of the teachers that a process holds in memory, with a limit on their number."""
 
 import threading
 from collections import Counter
@@ -19,7 +19,7 @@ class TeacherCache:
 
     @contextmanager
     def use(self, name: str, load: Callable[[str], Teacher]) -> Iterator[Teacher]:
-        """Returns a teacher, loaded if it is not held; waits while too many others are in use."""
+        """Yields a teacher, loaded if it is not cached; waits while too many others are in use."""
         with self._changed:
             while name not in self._held and len(self._held) >= self._most:
                 idle = [held for held in self._held if not self._users[held]]
@@ -34,7 +34,7 @@ class TeacherCache:
         try:
             yield teacher
         finally:
-            # Otherwise this frame would keep the teacher alive after it is no longer held.
+            # Otherwise this frame would keep the teacher alive after it is evicted.
             del teacher
             with self._changed:
                 self._users[name] -= 1

@@ -1,4 +1,4 @@
-"""A fast tokenizer for ESM's vocabularies of amino acids, which transformers reads in Python only."""
+"""A fast tokenizer for ESM's vocabularies of amino acids, for which transformers has only Python code."""
 
 import re
 
@@ -7,9 +7,9 @@ from transformers import PreTrainedTokenizerBase
 
 
 def from_characters(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """The fast tokenizer of an `EsmTokenizer`.
+    """Makes the fast form of an `EsmTokenizer`.
 
-    It cuts text at every token of its vocabulary, longest first, and at spaces. What is left between
+    It cuts text at every token of its vocabulary, longest first, and at spaces. The text left between
     them is unknown.
     """
     vocabulary = tokenizer.get_vocab()

@@ -1,8 +1,8 @@
-"""Loading a teacher's tokenizer as a fast one that segments exactly as published.
+"""Loads a teacher's tokenizer as a fast one that segments exactly as published.
 
-`AutoTokenizer` says which special tokens there are. The segmentation itself is taken
-from `tokenizer.json` where there is one, because several classes of transformers 5 rebuild
-normalizer and pre-tokenizer instead of reading them (DeBERTa-v2, ALBERT, RemBERT,
+`AutoTokenizer` says which special tokens there are. The segmentation itself comes
+from `tokenizer.json` if there is one, because several classes of transformers 5 rebuild
+the normalizer and pre-tokenizer instead of reading them (DeBERTa-v2, ALBERT, RemBERT,
 BERT whose configuration lacks `do_lower_case`); else from a SentencePiece `.model`;
 else from what transformers makes of `vocab.txt` or `vocab.json` and `merges.txt`.
 """
@@ -35,7 +35,7 @@ _CONVERT = (
 
 @contextmanager
 def tokenizer_faults(what: str) -> Iterator[None]:
-    """Turns what transformers or tokenizers raise on a tokenizer's files into a UserError about `what`."""
+    """Turns exceptions of transformers or tokenizers into a UserError about `what`."""
     try:
         yield
     except UserError:
@@ -48,17 +48,17 @@ def tokenizer_faults(what: str) -> Iterator[None]:
 
 
 def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokenizerFast:
-    """The tokenizer of `config.model`, without truncation and padding.
+    """Loads the tokenizer of `config.model`, without truncation and padding.
 
     Args:
       where: names the teacher in errors.
 
     Raises:
-      UserError: it cannot be loaded, has no vocabulary, exists in Python code only, or
-        would give an added token another id than its files say.
+      UserError: it cannot be loaded, has no vocabulary, exists only as Python code, or
+        would give an added token a different id than its files say.
     """
     declared = _declared(where, config)
-    # As an attribute of transformers, because importing AutoTokenizer loads torch, which trimming does not need.
+    # Accessed as an attribute of transformers: importing AutoTokenizer loads torch, which trimming does not need.
     if file := _file(where, config, "tokenizer.json"):
         with tokenizer_faults(f"{where}: its tokenizer.json cannot be loaded"):
             backend = Tokenizer.from_file(file)
@@ -66,7 +66,7 @@ def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokeniz
     else:
         named = _named_tokens(where, config, transformers.AutoTokenizer)
         backend = _from_vocabulary(where, named, declared)
-    # Truncation is the pipeline's: a tokenizer.json may set another length.
+    # The pipeline truncates by itself: a tokenizer.json may set another length.
     backend.no_truncation()
     backend.no_padding()
     known = backend.get_vocab(with_added_tokens=True)
@@ -75,7 +75,7 @@ def load_exact_tokenizer(where: str, config: TeacherConfig) -> PreTrainedTokeniz
     known = backend.get_vocab(with_added_tokens=True)
     _check_ids(where, known)
     _check_added(where, backend, declared)
-    # As AddedTokens, so that flags such as the mask's lstrip survive; those of the file rather than of the class.
+    # Passed as AddedTokens, to keep flags such as the mask's lstrip; the file's flags take precedence over the class's.
     added = named.added_tokens_decoder | backend.get_added_tokens_decoder()
     roles = {name: added.get(known[token], token) for name in ROLE_NAMES if (token := getattr(named, name)) in known}
     return PreTrainedTokenizerFast(
@@ -100,14 +100,14 @@ def _check_added(where: str, backend: Tokenizer, declared: dict[str, int]) -> No
     model_vocabulary = backend.get_vocab(with_added_tokens=False)
     for token in backend.get_added_tokens_decoder().values():
         if token.single_word and token.content not in model_vocabulary:
-            # With merged ids it must stand in the model's vocabulary, which would match it within words too.
+            # With merged ids it must be in the model's vocabulary, which would match it within words too.
             raise UserError(
                 f"{where}: its added token {token.content!r} is single_word, which cannot be kept; remove it"
             )
 
 
 def _named_tokens(where: str, config: TeacherConfig, *classes: Any) -> PreTrainedTokenizerBase:
-    """The tokenizer as the first of `classes` that can load it has it."""
+    """Loads the tokenizer with the first of `classes` that can load it."""
     errors = []
     for tokenizer_class in classes:
         try:
@@ -117,7 +117,7 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: Any) -> PreTraine
         except Exception as error:  # Some classes fail in unforeseen ways on files that are not in their layout.
             errors.append(error)
     if isinstance(errors[0], ImportError):
-        # A tokenizer that needs a package to segment has no fast form, so that installing the package would not help.
+        # A tokenizer that needs a package to segment has no fast form, so installing the package would not help.
         raise UserError(
             f"{where}: its tokenizer runs Python code ({first_line(errors[0]).partition('. ')[0]}), which a student's "
             f"tokenizer could not be made from, installed or not; {_CONVERT}"
@@ -126,7 +126,7 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: Any) -> PreTraine
 
 
 def _check_ids(where: str, known: dict[str, int]) -> None:
-    """Raises UserError if two tokens have one id, because no map of ids keeps them apart."""
+    """Raises UserError if two tokens have the same id, because no map of ids can keep them apart."""
     by_id: dict[int, str] = {}
     for token, token_id in known.items():
         if by_id.setdefault(token_id, token) != token:
@@ -137,7 +137,7 @@ def _check_ids(where: str, known: dict[str, int]) -> None:
 
 
 def _max_length(where: str, length: Any) -> int:
-    """The most tokens of a sequence, as its files say; transformers' largest number where they say nothing."""
+    """Returns the most tokens in a sequence that its files allow; transformers' largest number if they set no limit."""
     if length is None:
         return VERY_LARGE_INTEGER
     if isinstance(length, bool) or not isinstance(length, int | float) or not 1 <= length < math.inf:
@@ -146,7 +146,7 @@ def _max_length(where: str, length: Any) -> int:
 
 
 def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: dict[str, int]) -> Tokenizer:
-    """The fast tokenizer of a teacher that comes without a tokenizer.json."""
+    """Makes the fast tokenizer of a teacher that has no tokenizer.json."""
     class_name = type(tokenizer).__name__
     if class_name == "EsmTokenizer":
         return from_characters(tokenizer)
@@ -167,14 +167,14 @@ def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: d
             "tokenizer.json first"
         )
     state = json.loads(tokenizer.backend_tokenizer.to_str())
-    # transformers' classes invent ids for special tokens that the vocabulary lacks.
+    # transformers' classes make up ids for special tokens that the vocabulary lacks.
     in_files = state["model"]["vocab"].keys() | declared.keys()
     state["added_tokens"] = [added for added in state["added_tokens"] if added["content"] in in_files]
     return Tokenizer.from_str(json.dumps(state))
 
 
 def _declared(where: str, config: TeacherConfig) -> dict[str, int]:
-    """The added tokens and their ids, as the teacher's files say."""
+    """Returns the added tokens and their ids from the teacher's files."""
     declared: dict[str, int] = {}
     for name in ("added_tokens.json", "tokenizer_config.json"):
         if file := _file(where, config, name):
@@ -190,7 +190,7 @@ def _declared(where: str, config: TeacherConfig) -> dict[str, int]:
 
 
 def _file(where: str, config: TeacherConfig, name: str) -> str | None:
-    """The local path of one of the teacher's files, None if there is no such file."""
+    """Returns the local path of one of the teacher's files; None if there is no such file."""
     try:
         return cached_file(config.model, name, revision=config.revision, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:

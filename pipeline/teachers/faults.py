@@ -1,14 +1,14 @@
-"""What a library says about a teacher that it cannot load, as one line."""
+"""Turns a library's error about a teacher that it cannot load into one line."""
 
 from pipeline.config import TeacherConfig
 from schemas.errors import first_line
 
 
 def loading_fault(error: Exception, config: TeacherConfig) -> str:
-    """Why a part of a teacher cannot be loaded, in one line, with the remedy where it is known.
+    """Says in one line why a part of a teacher cannot be loaded, with the remedy if it is known.
 
     Raises:
-      UserError: memory was used up.
+      UserError: memory is full.
     """
     if "trust_remote_code" in str(error) and not config.trust_remote_code:
         return "it comes with Python code of its own; set `trust_remote_code: true` for it if you trust that code"

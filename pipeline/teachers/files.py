@@ -1,4 +1,4 @@
-"""Which files a teacher is loaded from, as far as that can be told without reading them."""
+"""Identifies the files that a teacher is loaded from, without reading them."""
 
 import os
 from pathlib import Path
@@ -11,9 +11,9 @@ from pipeline.config import TeacherConfig
 
 
 def files_of(teacher: TeacherConfig) -> list[Any] | None:
-    """For each of its models the names, sizes and times of the files of a folder, or a hub repository's commit, as JSON values.
+    """Returns for each model its folder's file names, sizes and times, or its hub repository's commit, as JSON values.
 
-    None if these do not say what is loaded: its own code may lie elsewhere, and the hub may be out of reach.
+    None if these do not identify what is loaded: the model's own code may be elsewhere, or the hub unreachable.
     """
     if teacher.trust_remote_code:
         return None
@@ -22,7 +22,7 @@ def files_of(teacher: TeacherConfig) -> list[Any] | None:
 
 
 def _in_folder(folder: str) -> list[list[Any]]:
-    """Name, size and time of change (ns) of every file below a folder that is not hidden."""
+    """Returns the name, size and modification time (ns) of every file below a folder that is not hidden."""
     files = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]

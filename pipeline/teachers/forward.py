@@ -1,4 +1,4 @@
-"""A teacher's forward pass, run in the cheapest way that is exact for its architecture.
+"""Runs a teacher's forward pass in the cheapest way that is exact for its architecture.
 
 Legend: B batch, L padded length, M masked positions, V the teacher's vocabulary.
 """
@@ -15,27 +15,27 @@ from transformers import PreTrainedModel
 from schemas.errors import UserError, first_line
 from schemas.ragged import pad
 
-# A row of this many tokens is tried alone, beside a row that is one token longer, and beside the longest row.
+# A row of this many tokens is tried alone, and in a batch with a row of equal length, one token longer, or the longest.
 _SHORT = 7
-# float32 keeps 24 bits; sums of about a thousand terms in another order lose about eight of them. A row or a padding
-# token in the wrong place changes logits by amounts of their order of magnitude.
+# float32 keeps 24 bits; summing about a thousand terms in another order loses about eight of them. A row or padding
+# token in the wrong place changes logits by about their own magnitude.
 _TOLERANCE = 2.0**-16
 
 
 class Forward:
     """Logits of a masked LM at chosen positions.
 
-    A forward hook gives the model's head the encoder's output at those positions
-    instead of all of it, so every architecture keeps the code of its head. Some architectures
-    cannot be run in this way, and in some padding affects the other tokens (through convolutions,
-    Fourier transforms or pooling). `try_out` finds out which.
+    A forward hook passes only the encoder's output at those positions to the model's head, so
+    every architecture keeps the code of its head. Some architectures cannot be run in this way, and
+    in some, padding affects the other tokens (through convolutions, Fourier transforms or pooling).
+    `try_out` finds out which.
 
     Attributes:
-      head_everywhere: why the head is run at all positions; empty where it is not.
-      padding_reaches: how far padding moves the logits of other tokens; 0 where it does not.
-        Otherwise the rows of a batch must have one length, and are run without an attention mask.
-      concurrent: whether several threads may run it at a time. They may not where the model writes to its modules
-        (a Funnel, LTG-BERT), because that would mix their rows.
+      head_everywhere: why the head is run at all positions; empty if it is not.
+      padding_reaches: how far padding moves the logits of other tokens; 0 if it does not.
+        Otherwise the rows of a batch must have the same length, and are run without an attention mask.
+      concurrent: whether several threads may run it at a time. They may not if the model writes to its modules
+        (Funnel, LTG-BERT), because that would mix their rows.
       vocabulary: V, the columns of the logits.
     """
 
@@ -47,13 +47,13 @@ class Forward:
         self.padding_reaches = 0.0
         self.concurrent = True
         self.vocabulary = 0
-        # The rows that the hook keeps are local to each thread, and set only while it predicts. The hook must not refer
-        # to this object, which refers to the model: in such a cycle both would outlive their last user.
+        # The rows that the hook keeps are thread-local, and set only during a prediction. The hook must not refer to
+        # this object, which refers to the model: such a cycle would keep both alive after their last use.
         self._wanted = threading.local()
         self._hook = model.base_model.register_forward_hook(partial(_keep_rows, self._wanted))
 
     def logits(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
-        """[M, V] at `rows_M`, indices into the flattened batch."""
+        """Returns [M, V] at `rows_M`, indices into the flattened batch."""
         return (self._everywhere if self.head_everywhere else self._at_rows)(ids_BL, attention_mask_BL, rows_M)
 
     @torch.inference_mode()
@@ -66,8 +66,8 @@ class Forward:
           longest: tokens of the longest row that it will be given.
 
         Raises:
-          UserError: it does not run on token ids, gives something other than the same finite [B, L, V] logits
-            each time, or predicts from what precedes a token alone.
+          UserError: it does not run on token ids, does not give the same finite [B, L, V] logits each time, or
+            predicts only from the tokens before a position.
         """
         sizes = [min(size, longest) for size in (_SHORT, _SHORT + 1, longest)]
         # Different tokens, so that a mix-up shows.
@@ -79,7 +79,7 @@ class Forward:
         tolerance = _TOLERANCE * float(alone_MV.abs().max())
         # In each batch the first row is the short one, padded to the other's length.
         batches = [_batch(short, row[:size], self._pad_id) for size in sizes]
-        # What is written only at the first run of a length, such as a cache, is written by now.
+        # By now, caches and other state that only the first run of a length writes have been written.
         before = _state(self._model)
         reach = self._reach_of_padding(where, batches, alone_MV)
         if reach > tolerance:
@@ -89,7 +89,7 @@ class Forward:
 
     def _check_looks_ahead(self, where: str, short: np.ndarray, tokens: np.ndarray, alone_MV: torch.Tensor) -> None:
         """Raises UserError if the first token's logits do not depend on the tokens that follow it."""
-        # A row of the same first token and the same length.
+        # A row with the same first token and the same length.
         other = np.append(short[:1], np.resize(np.roll(tokens, len(tokens) // 3), len(short) - 1))
         if len(short) > 1 and torch.equal(alone_MV[0], self._first(where, other[None])[0]):
             raise UserError(
@@ -100,7 +100,7 @@ class Forward:
     def _reach_of_padding(
         self, where: str, batches: list[tuple[np.ndarray, np.ndarray]], alone_MV: torch.Tensor
     ) -> float:
-        """How far the logits of a batch's first row differ from those of the row alone. Raises UserError if they vary."""
+        """Returns how far a batch changes the logits of its first row. Raises UserError if repeated runs differ."""
         reach = 0.0
         for ids_BL, attention_mask_BL in batches:
             rows_M = np.arange(ids_BL.size)[attention_mask_BL.ravel()]
@@ -109,8 +109,8 @@ class Forward:
                 logits_MV, again_MV = (
                     self._everywhere(ids_BL, attention_mask_BL, rows_M).nan_to_num() for _ in range(2)
                 )
-            except Exception as error:  # It takes no attention mask, or none of two rows.
-                first_line(error)  # Raises where it is only that memory was used up.
+            except Exception as error:  # It takes no attention mask, or none for two rows.
+                first_line(error)  # Raises if the error is only that memory is full.
                 return np.inf
             if not torch.equal(logits_MV, again_MV):
                 raise UserError(
@@ -120,16 +120,16 @@ class Forward:
         return reach
 
     def close(self) -> None:
-        """Leaves the model as it was."""
+        """Removes the hook from the model."""
         self._hook.remove()
 
     def _first(self, where: str, ids_BL: np.ndarray) -> torch.Tensor:
-        """float32 [B*L, V]: the logits of a first try. Raises UserError if there are none."""
+        """Returns float32 [B*L, V]: the logits of a first run. Raises UserError if there are none, or some are not finite."""
         try:
             output = self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device))
             logits: Any = getattr(output, "logits", None)
             shape = tuple(getattr(logits, "shape", ()))
-        except Exception as error:  # Whatever an unknown architecture makes of it.
+        except Exception as error:  # An unknown architecture may raise anything.
             raise UserError(
                 f"{where}: its model does not run on token ids alone ({type(error).__name__}: {first_line(error)})"
             ) from None
@@ -141,7 +141,7 @@ class Forward:
         return logits
 
     def _fault_of_head(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, tolerance: float) -> str:
-        """How the head's logits differ when it is run at some positions only; empty where they do not."""
+        """Says how the head's logits differ if it is run at only some positions; empty if they do not."""
         rows_M = np.array([1, 3, ids_BL.shape[1], ids_BL.size - 1]) % ids_BL.size
         expected_MV = self._everywhere(ids_BL, attention_mask_BL, rows_M).float()
         try:
@@ -166,8 +166,8 @@ class Forward:
 
     def _output(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray):
         mask = {}
-        # Without padding there is nothing to hide, and without a mask attention is faster, and transformers does not make
-        # the host wait while it looks whether the mask hides anything.
+        # Without padding there is nothing to mask. Without a mask, attention is faster, and transformers does not make
+        # the host wait to check whether the mask hides anything.
         if not (self.padding_reaches or attention_mask_BL.all()):
             mask["attention_mask"] = torch.from_numpy(attention_mask_BL.astype(np.int64)).to(self._device)
         return self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device), **mask)
@@ -178,7 +178,7 @@ def _batch(short: np.ndarray, other: np.ndarray, pad_id: int) -> tuple[np.ndarra
 
 
 def _state(model: torch.nn.Module) -> list:
-    """Whatever a forward pass may write to the modules."""
+    """Returns all the state that a forward pass may write to the modules."""
     return [
         value
         for module in model.modules()

@@ -1,4 +1,4 @@
-"""A teacher as a process holds it: its tokenizer, its model, and its place in the merged vocabulary."""
+"""Loads a teacher: its tokenizer, its model, and the maps between its ids and merged ids."""
 
 import os
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from schemas.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Teacher:
-    """A teacher and its place in the merged vocabulary.
+    """A loaded teacher and its place in the merged vocabulary.
 
     Attributes:
       predictor: None for `top_k: 0`.
       to_merged: int32 [the teacher's vocabulary], from the teacher's ids to merged ids.
-      to_teacher: int64 [merged vocabulary], the reverse, -1 for tokens that it lacks.
-      vocabulary_sha256: of the merged vocabulary.
+      to_teacher: int64 [merged vocabulary], the reverse; -1 for tokens that the teacher lacks.
+      vocabulary_sha256: the fingerprint of the merged vocabulary.
     """
 
     tokenizer: TeacherTokenizer
@@ -36,10 +36,10 @@ class Teacher:
 def load_teacher(
     name: str, config: PipelineConfig, vocabulary: Vocabulary, threads: int | None, fingerprint: str
 ) -> Teacher:
-    """Loads a teacher, on a CPU with `threads` threads (all cores for None), unless the configuration sets them.
+    """Loads a teacher; on a CPU it uses `threads` threads (None: all cores), unless the configuration sets them.
 
     Raises:
-      UserError: as in `pipeline.teachers.model`, or its fingerprint is not the one that the run began with.
+      UserError: like `pipeline.teachers.model`, or its fingerprint is not the one that the run began with.
     """
     teacher = config.teachers[name]
     tokenizer = load_tokenizer(name, teacher)

@@ -1,4 +1,4 @@
-"""A teacher of several models that share one vocabulary: at each position the weighted mean of their distributions.
+"""A teacher of several models that share one vocabulary: it predicts the weighted mean of their distributions.
 
 Legend: M masked positions, V vocabulary, C positions of one chunk.
 """
@@ -18,14 +18,14 @@ from pipeline.teachers.top_k import log_normalizer
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
 
-# Logits that are worked on at a time.
+# Logits processed at a time.
 _CHUNK = 2**19
 
 
 class Mixture:
-    """The forward passes of several models as one, with the attributes of `Forward`.
+    """Combines the forward passes of several models, with the attributes of `Forward`.
 
-    A model with fewer columns than another gives the others no probability: both pad one vocabulary.
+    Models may pad the vocabulary to different sizes: one with fewer columns gives the missing columns no probability.
     """
 
     def __init__(self, forwards: Sequence[Forward], weights: Sequence[float], device: torch.device):
@@ -38,7 +38,7 @@ class Mixture:
         self.vocabulary = max(forward.vocabulary for forward in forwards)
 
     def logits(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
-        """float32 [M, V] at `rows_M`, indices into the flattened batch: log sum_i w_i p_i, from each model's p_i."""
+        """Returns float32 [M, V] at `rows_M`, indices into the flattened batch: log sum_i w_i p_i over the models' p_i."""
         mixed_MV = torch.full((len(rows_M), self.vocabulary), -torch.inf, device=self._device)
         for forward, weight in zip(self._forwards, self._weights, strict=True):
             add_distribution(mixed_MV, forward.logits(ids_BL, attention_mask_BL, rows_M), weight)
@@ -48,11 +48,11 @@ class Mixture:
 def add_distribution(mixed_MV: torch.Tensor, logits_MV: torch.Tensor, weight: float) -> None:
     """Sets mixed = log(exp(mixed) + weight * softmax(logits)), in place and a few rows at a time.
 
-    In logarithms no probability is too small for float32.
+    As logarithms, no probabilities are too small for float32.
 
     Args:
       mixed_MV: float32, -inf where nothing was added yet.
-      logits_MV: any dtype, may have fewer columns.
+      logits_MV: any dtype; may have fewer columns.
     """
     width = logits_MV.shape[1]
     shift_M = log_normalizer(logits_MV) - math.log(weight)
@@ -63,7 +63,7 @@ def add_distribution(mixed_MV: torch.Tensor, logits_MV: torch.Tensor, weight: fl
 
 
 def check_mixture(tokenizer: TeacherTokenizer, config: TeacherConfig) -> None:
-    """Raises UserError if a further model of a teacher has another vocabulary than its first one, whose is `tokenizer`."""
+    """Raises UserError if another model of a teacher has a different vocabulary than `tokenizer`, its first model's."""
     for part in config.parts[1:]:
         other = load_tokenizer(tokenizer.name, part)
         if (other.tokens, other.roles) == (tokenizer.tokens, tokenizer.roles):
@@ -85,7 +85,7 @@ def check_mixture(tokenizer: TeacherTokenizer, config: TeacherConfig) -> None:
 
 
 def mixture_fingerprint(fingerprints: Sequence[str], weights: Sequence[float]) -> str:
-    """The fingerprint of a teacher, from those of its models: of a single one that is the same."""
+    """Returns a teacher's fingerprint, made from its models' fingerprints; a single model's is returned unchanged."""
     if len(fingerprints) == 1:
         return fingerprints[0]
     return hashlib.sha256(json.dumps([*zip(fingerprints, weights, strict=True)]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""A teacher's model: whatever AutoModelForMaskedLM loads from safetensors, checked."""
+"""Loads and checks a teacher's model: any that AutoModelForMaskedLM loads from safetensors."""
 
 import hashlib
 import inspect
@@ -20,7 +20,7 @@ from schemas.loading import weights_arguments
 from schemas.model_sizes import check_sizes, longest_sequence
 from schemas.secrets import without_secrets
 
-# What ELECTRA and DeBERTa-v3 call the head that detects replaced tokens.
+# Names in ELECTRA and DeBERTa-v3 of the head that detects replaced tokens.
 _REPLACED_TOKEN_HEADS = ("discriminator_predictions.", "mask_predictions.")
 # A head may have more rows than there are tokens, to make its size a round number.
 _PADDING_ROWS, _PADDING_SHARE = 128, 0.01
@@ -30,11 +30,11 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     """Loads a teacher's weights, from safetensors only, in float32 on the CPU.
 
     Raises:
-      UserError: it cannot be loaded, or parts of the head would be made up at random.
+      UserError: it cannot be loaded, or some weights would be initialized at random.
     """
     where = f"teacher {name!r} ({without_secrets(config.model)})"
     if config.trust_remote_code:
-        # transformers 5 reads what `post_init` sets, but code written for 4 (HPLT's LTG-BERT) may not have called it.
+        # transformers 5 reads what `post_init` sets, but code written for 4 (HPLT's LTG-BERT) may not call it.
         PreTrainedModel.all_tied_weights_keys = getattr(PreTrainedModel, "all_tied_weights_keys", {})
     arguments = {"trust_remote_code": config.trust_remote_code, **weights_arguments(config.revision)}
     try:
@@ -45,13 +45,13 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
         model, report = AutoModelForMaskedLM.from_pretrained(
             config.model,
             dtype=torch.float32,
-            # Refused below, by name.
+            # Mismatches are refused below, by name.
             ignore_mismatched_sizes=True,
             **arguments,
         )
     except UserError:
         raise
-    except Exception as error:  # Whatever a library, or the model's own code, makes of the folder.
+    except Exception as error:  # A library, or the model's own code, may raise anything.
         raise UserError(f"{where}: its model cannot be loaded: {_reason(error, config)}") from None
     if mismatched := sorted(report["mismatched_keys"]):
         weight, stored, declared = mismatched[0]
@@ -74,7 +74,7 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
 
 
 def _reason(error: Exception, config: TeacherConfig) -> str:
-    """Why a model cannot be loaded, in one line, with the remedy where it is known."""
+    """Says in one line why a model cannot be loaded, with the remedy if it is known."""
     folder = Path(config.model)
     if not any(folder.glob("*.safetensors*")) and any(folder.glob("pytorch_model*.bin")):
         return f"its weights are no safetensors, and other files may run code; convert them by {_conversion(folder)}"
@@ -82,7 +82,7 @@ def _reason(error: Exception, config: TeacherConfig) -> str:
 
 
 def _conversion(folder: Path) -> str:
-    """The command that makes safetensors of a folder's pickled weights without running code that they hold."""
+    """Returns the command that converts a folder's pickled weights to safetensors without running code in them."""
     whole = folder / "pytorch_model.bin"
     files = [whole] if whole.exists() else sorted(folder.glob("pytorch_model-*.bin"))
     code = (
@@ -97,7 +97,7 @@ def _conversion(folder: Path) -> str:
 def check_model(
     tokenizer: TeacherTokenizer, model: PreTrainedModel, top_k: int, max_length: int, tail_samples: int = 0
 ) -> None:
-    """UserError (which names both values) where a model does not fit this configuration."""
+    """Raises UserError (which names both values) if a model does not fit this configuration."""
     where = f"teacher {tokenizer.name!r}"
     rows = _rows(model)
     if tokenizer.size > rows:
@@ -128,7 +128,7 @@ def check_model(
 
 
 def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel) -> str:
-    """sha256 over the tokenizer, the model's configuration, all its weights and the code that it brings."""
+    """Returns the sha256 of the tokenizer, the model's configuration, all its weights and its own code."""
     config = {key: value for key, value in model.config.to_diff_dict().items() if key not in _INCIDENTAL}
     digest = hashlib.sha256(tokenizer.fingerprint.encode())
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
@@ -141,7 +141,7 @@ def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel) -> 
 
 
 def _code(model: PreTrainedModel) -> list[str]:
-    """The Python files that a model brought with it, by name; none where its class is one of transformers."""
+    """Returns the Python files of a model's own code, by name; none if its class is from transformers."""
     if type(model).__module__.split(".")[0] == "transformers":
         return []
     files = {inspect.getfile(part) for part in (type(model), type(model.config))}
@@ -154,7 +154,7 @@ _INCIDENTAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", 
 
 
 def _rows(model: PreTrainedModel) -> int:
-    """The rows of its embedding. Code that a model brings may not say which module that is."""
+    """Returns the number of rows of a model's embedding. A model's own code may not say which module that is."""
     try:
         embeddings: Any = model.get_input_embeddings()
         return embeddings.num_embeddings
@@ -163,9 +163,9 @@ def _rows(model: PreTrainedModel) -> int:
 
 
 def longest_exact_sequence(config: PreTrainedConfig) -> int:
-    """The tokens of the longest row whose predictions are exact.
+    """Returns the length in tokens of the longest row whose predictions are exact.
 
-    A longer row would make these two families pad it within their attention, or draw random numbers there.
+    On a longer row, the attention of these two families would pad it or draw random numbers.
     """
     limits = [longest_sequence(config)]
     if config.model_type == "big_bird" and config.attention_type == "block_sparse":

@@ -1,4 +1,4 @@
-"""Teacher inference: at masked positions the top-k predictions, samples of the tail, and nothing else.
+"""Teacher inference: computes only the top-k predictions and tail samples at masked positions.
 
 Legend: B batch, L padded length, M masked positions, K top-k, S tail samples, V the teacher's vocabulary.
 """
@@ -29,16 +29,16 @@ from schemas.errors import UserError, first_line
 from schemas.precision import TEACHER_INSTRUCTIONS
 from schemas.ragged import batches_by_length, pad, ranges
 
-# By device: padded tokens a batch, and logits held at once, [M, V].
+# By device: padded tokens per batch, and logits held at once, [M, V].
 _BATCH_TOKENS = {"cpu": 2048, "other": 16384}
 _LOGITS = {"cpu": 2**26, "other": 2**29}
-# Batches that a GPU is given beyond the one whose results are waited for.
+# Batches launched on a GPU beyond the one whose results the host waits for.
 _AHEAD = 2
 Batch = TypeVar("Batch")
 
 
 class NotFinite(Exception):
-    """A NaN or infinite log-probability at the `target`-th target."""
+    """A NaN or infinite log-probability at target `target`."""
 
     def __init__(self, target: int):
         super().__init__(target)
@@ -55,10 +55,10 @@ def _no_uniforms(index_M: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a teacher predicted at M positions, in the teacher's token ids.
+    """A teacher's predictions at M positions, in the teacher's token ids.
 
     Attributes:
-      label_logprobs: float32 [M], in nats, over its whole vocabulary at temperature 1.
+      label_logprobs: float32 [M], in nats, over the teacher's whole vocabulary at temperature 1.
       topk_ids: int32 [M, K], most probable first.
       topk_logprobs: float16 [M, K], descending.
       tail_ids: int32 [M, S], drawn from the tokens outside the top-k.
@@ -71,9 +71,9 @@ class Predictions:
 
 
 class Predictor:
-    """A teacher ready to predict, by `pipeline.teachers.forward`.
+    """A teacher ready to predict with `pipeline.teachers.forward`.
 
-    On a CPU `threads` batches are predicted at a time, each by one thread, so that the
+    On a CPU, `threads` batches are predicted at a time, each by one thread, so that the
     result depends neither on the number of cores nor on how processes share them.
     """
 
@@ -96,11 +96,11 @@ class Predictor:
         self._device_kind = "cpu" if device.type == "cpu" else "other"
         self._top_k = top_k
         self._pad = tokenizer.pad_id
-        # As Modules, because the type of PreTrainedModel.to is lost in its decorator.
+        # Typed as Modules, because a decorator hides the type of PreTrainedModel.to.
         modules: list[torch.nn.Module] = [model, *mixed_with]
         for module in modules:
             module.to(device)
-        # Tried in float32, where rounding does not hide what differs, and then run as configured.
+        # Tried in float32, where rounding does not hide differences, and then run as configured.
         forwards = [try_forward(part.eval(), tokenizer, device, max_length) for part in (model, *mixed_with)]
         self._forward = Mixture(forwards, config.weights, device) if mixed_with else forwards[0]
         self._threads = threads if device.type == "cpu" and self._forward.concurrent else 1
@@ -115,15 +115,15 @@ class Predictor:
                 f"teacher {tokenizer.name!r} ({type(model).__name__}): it does not run in {name} on {device.type} "
                 f"({first_line(error)}); set `dtype: float32` for it"
             ) from None
-        # Columns that no token of the tokenizer stands for (padding of the vocabulary) count in the normaliser but are
-        # never among the top-k, nor drawn from the tail. So their mass, which a trained model makes tiny, is part of the
-        # tail's, and the samples hand it to the tail's tokens in proportion to their probabilities.
+        # Columns without a token (padding of the vocabulary) count in the normaliser but are never among the top-k, nor
+        # drawn from the tail. So their mass, which is tiny in a trained model, is part of the tail's, and the samples
+        # distribute it over the tail's tokens in proportion to their probabilities.
         tokens = np.fromiter(tokenizer.tokens, np.int64)
         nameless = torch.from_numpy(np.setdiff1d(np.arange(self._forward.vocabulary), tokens)).to(device)
         self._most_probable = TopK(top_k, nameless, config.torch_compile)
 
     def _warn(self, where: str) -> None:
-        """Warns where the model cannot be run in the cheapest way."""
+        """Warns if the model cannot be run in the cheapest way."""
         log = logging.getLogger(__name__)
         if fault := self._forward.head_everywhere:
             log.warning(
@@ -147,16 +147,16 @@ class Predictor:
         tail_samples: int = 0,
         tail_uniforms: Callable[[np.ndarray], np.ndarray] = _no_uniforms,
     ) -> Predictions:
-        """Predicts every target of N rows laid end to end (shapes as in `pipeline.shard.masking.Masked`).
+        """Predicts every target of N concatenated rows (shapes as in `pipeline.shard.masking.Masked`).
 
-        Batches are a function of the arguments and the kind of device alone: rows sorted
-        by length, cut by padded tokens and by the size of the logits. `progress` is
-        called with each batch's tokens.
+        Batches depend only on the arguments and the kind of device: rows are sorted by
+        length and cut by padded tokens and by the size of the logits. `progress` is
+        called with the number of tokens in each batch.
 
         Args:
           tail_samples: S.
-          tail_uniforms: from int64 indices of targets to what their samples of the tail are a function of: float64 [M, S]
-            in [0, 1). Called for a batch at a time, because for all targets they would take much memory.
+          tail_uniforms: maps int64 indices of targets to the random numbers of their tail samples: float64 [M, S] in
+            [0, 1). Called once per batch, because those of all targets would take much memory.
 
         Raises:
           NotFinite: the teacher gave a NaN or infinite log-probability.
@@ -195,7 +195,7 @@ class Predictor:
             return int(lengths[batch].sum())
 
         batches = self._batches(lengths, counts, batch_tokens)
-        # The longest batches first, so that no thread is left with much at the end.
+        # Longest batches first, so that no thread has much left at the end.
         in_order = list(reversed(batches))
         with _one_thread(self._device), ThreadPoolExecutor(self._threads) as pool:
             try:
@@ -240,7 +240,7 @@ class Predictor:
 
     @torch.inference_mode()
     def log_distributions(self, input_ids: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """float32 [M, V]: all log-probabilities at `positions` of one sequence, predicted by itself, unpadded."""
+        """Returns float32 [M, V]: all log-probabilities at `positions` of one sequence, predicted alone, unpadded."""
         attention_mask_BL = np.ones((1, len(input_ids)), bool)
         with _one_thread(self._device):
             logits_MV = self._forward.logits(input_ids[None], attention_mask_BL, positions.astype(np.int64))
@@ -248,9 +248,9 @@ class Predictor:
 
     @torch.inference_mode()
     def flops(self, token_ids: np.ndarray, lengths: np.ndarray, masked: int) -> int:
-        """The floating-point operations of rows with `masked` masked positions in all.
+        """Returns the floating-point operations of rows with `masked` masked positions in total.
 
-        Counted on a single row of mean length, and scaled by tokens and masked positions.
+        Counts them on a single row of mean length, and scales by tokens and masked positions.
         """
         length = max(1, round(lengths.mean()))
         row_BL, attention_mask_BL = token_ids[None, :length].astype(np.int64), np.ones((1, length), bool)
@@ -264,7 +264,7 @@ class Predictor:
 
 
 def _start_copy(results: list[torch.Tensor]) -> Fetch:
-    """Copies the fields of `Predictions` to the host, while the device goes on."""
+    """Starts to copy the fields of `Predictions` to the host while the device continues."""
     if results[0].device.type != "cuda":
         return lambda: Predictions(*(part.cpu().numpy() for part in results))
     copies = [
@@ -283,7 +283,7 @@ def _start_copy(results: list[torch.Tensor]) -> Fetch:
 def _pipelined(
     launch: Callable[[Batch], tuple], collect: Callable[..., int], batches: Sequence[Batch]
 ) -> Iterator[int]:
-    """What `collect` gives for each batch, in order; by then the next ones are launched, so that the device never waits."""
+    """Yields `collect`'s result for each batch, in order. By then the next ones are launched, so the device never waits."""
     launched: deque[tuple] = deque()
     for batch in batches:
         launched.append(launch(batch))
@@ -294,7 +294,7 @@ def _pipelined(
 
 
 def try_forward(model: PreTrainedModel, tokenizer: TeacherTokenizer, device: torch.device, max_length: int) -> Forward:
-    """The model's forward pass for rows of up to `max_length` tokens, tried. Raises UserError like `Forward.try_out`."""
+    """Makes and tries a forward pass for rows of up to `max_length` tokens. Raises UserError like `Forward.try_out`."""
     forward = Forward(model, device, tokenizer.pad_id)
     with _one_thread(device):
         where = f"teacher {tokenizer.name!r} ({type(model).__name__})"
@@ -308,7 +308,7 @@ _PREDICTING = threading.Lock()
 
 @contextmanager
 def _one_thread(device: torch.device) -> Iterator[None]:
-    """Runs each operation on a CPU by one thread, because a sum over threads depends on their number."""
+    """Runs each CPU operation in one thread, because a sum over threads depends on their number."""
     with _PREDICTING:
         before = torch.get_num_threads()
         if device.type == "cpu":
@@ -320,7 +320,7 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 
 
 def choose_device(device: str) -> torch.device:
-    """`auto` is the GPU where there is one. Raises UserError for a device that is not there."""
+    """Returns the device; `auto` is the GPU if there is one. Raises UserError for a device that cannot be used."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -330,7 +330,7 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """`auto` is what `schemas.precision` says."""
+    """Returns the dtype; `schemas.precision` defines `auto`."""
     if dtype != "auto":
         return getattr(torch, dtype)
     has_bfloat16 = False

@@ -1,4 +1,4 @@
-"""A fast tokenizer from a SentencePiece `.model`, checked against SentencePiece itself."""
+"""Makes a fast tokenizer from a SentencePiece `.model`, and checks it against SentencePiece itself."""
 
 import re
 import unicodedata
@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from pipeline.teachers.tokenizer_json import unreachable
 from schemas.errors import UserError
 
-# What each family adds to SentencePiece's ids, to make room for its special tokens.
+# The offset that each family adds to SentencePiece's ids to make room for its special tokens.
 _OFFSETS = {
     "XLMRobertaTokenizer": 1,
     "CamembertTokenizer": 4,
@@ -24,10 +24,10 @@ _OFFSETS = {
 }
 _UNIGRAM, _BPE = 1, 2
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED = 1, 2, 3, 4
-# How far below every real piece the scores of bytes and special tokens are, which no text should match.
+# Bytes and special tokens score this far below every real piece, because no text should match them.
 _FAR_BELOW = 1000
 _CLUSTER_BYTES = 6
-# ALBERT tokenizes a number's comma apart.
+# Score penalty: ALBERT splits off the comma after a digit.
 _ALBERT_COMMA = 100
 # Spaces of all kinds, compatibility forms, accents, decomposed letters, scripts, emoji, punctuation, controls.
 _PROBES = [
@@ -41,13 +41,13 @@ _PROBES = [
 
 
 def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str) -> Tokenizer:
-    """The fast tokenizer of `tokenizer`, whose class reads the SentencePiece model `file`.
+    """Makes the fast form of `tokenizer`, whose class reads the SentencePiece model `file`.
 
     It is made from the model itself, because the conversion in transformers 5 drops byte fallback,
     reads BPE as Unigram and replaces normalizers.
 
     Raises:
-      UserError: an unknown family, or one whose ids would differ from SentencePiece's on probes.
+      UserError: the family is unknown, or ids would differ from SentencePiece's on probes.
     """
     family = type(tokenizer).__name__
     if family not in _OFFSETS:
@@ -66,7 +66,7 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
         if piece.type == _UNKNOWN:
             return unknown
         if piece.type == _CONTROL:
-            # It gives a list only where it is given one.
+            # It returns a list only if it is given one.
             return cast(int, tokenizer.convert_tokens_to_ids(piece.piece))
         return number + offset
 
@@ -96,7 +96,7 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
 
 
 def _added(tokenizer: PreTrainedTokenizerBase, proto: ModelProto, teacher_ids: list[int]) -> dict:
-    """The added tokens by token id, without user-defined pieces, which the model itself matches."""
+    """Returns the added tokens by token id, without user-defined pieces, which the model itself matches."""
     defined = {
         teacher_id for teacher_id, piece in zip(teacher_ids, proto.pieces, strict=True) if piece.type == _USER_DEFINED
     }
@@ -116,7 +116,7 @@ def _model(
     fallback = proto.trainer_spec.byte_fallback
     if proto.trainer_spec.model_type == _BPE:
         ids = {name: teacher_id for teacher_id, name in names.items()}
-        # SentencePiece merges the pair whose result scores best.
+        # SentencePiece merges the pair whose result has the best score.
         merges = sorted(
             (-piece.score, ids[piece.piece[:cut]], ids[piece.piece[cut:]], piece.piece[:cut], piece.piece[cut:])
             for piece in proto.pieces
@@ -141,7 +141,7 @@ def _model(
 
 
 def _normalizers(proto: ModelProto, original: SentencePieceProcessor) -> list[normalizers.Normalizer]:
-    """What SentencePiece does to normalize a text."""
+    """Returns the normalizers that reproduce SentencePiece's normalization."""
     spec = proto.normalizer_spec
     steps: list[normalizers.Normalizer] = []
     if spec.precompiled_charsmap:
@@ -154,10 +154,10 @@ def _normalizers(proto: ModelProto, original: SentencePieceProcessor) -> list[no
 
 
 def _compositions(proto: ModelProto, original: SentencePieceProcessor) -> list[tuple[str, str]]:
-    """The decomposed letters that `Precompiled` would leave decomposed: Indic vowels, voiced kana.
+    """Returns the decomposed letters that `Precompiled` would leave decomposed: Indic vowels, voiced kana.
 
     `Precompiled` looks up grapheme clusters of less than six bytes and otherwise single characters.
-    Decomposed Hangul, and letters that lack two marks, are still missed, as by every
+    Decomposed Hangul, and letters that lack two marks, are still missed, as in every
     fast tokenizer made from SentencePiece.
     """
     known = {character for piece in proto.pieces for character in piece.piece}
@@ -174,7 +174,7 @@ def _compositions(proto: ModelProto, original: SentencePieceProcessor) -> list[t
 
 
 def _lead(where: str, tokenizer: PreTrainedTokenizerBase) -> list[normalizers.Normalizer]:
-    """What the family does to a text before SentencePiece sees it."""
+    """Returns the normalizers that the family applies before SentencePiece."""
     family = type(tokenizer).__name__
     if family == "DebertaV2Tokenizer":
         if tokenizer.split_by_punct:
@@ -189,6 +189,6 @@ def _lead(where: str, tokenizer: PreTrainedTokenizerBase) -> list[normalizers.No
     ]
     if not tokenizer.keep_accents:
         marks = "".join(chr(code) for code in range(0x110000) if unicodedata.combining(chr(code)))
-        # Composed again because of Hangul.
+        # Recomposed because of Hangul.
         steps += [normalizers.NFKD(), normalizers.Replace(Regex(f"[{marks}]+"), ""), normalizers.NFC()]
     return steps + ([normalizers.Lowercase()] if tokenizer.do_lower_case else [])

@@ -1,25 +1,25 @@
-"""Tokens drawn from the tail: what the top-k leave of a teacher's distribution.
+"""Draws tokens from the tail: the part of a teacher's distribution outside the top-k.
 
 Sparse Logit Sampling (Anshumann et al., ACL 2025, arXiv 2503.16870): the top-k alone are a biased estimate of the
-distribution, and samples beside them remove the bias.
+distribution, and additional samples remove the bias.
 
 Legend: M rows, C rows of one chunk, V vocabulary, K top-k, S samples.
 """
 
 import torch
 
-# Logits that are worked on at a time: what fits a CPU's caches, and enough to keep a GPU busy. One of them takes 12 bytes.
+# Logits processed at a time, 12 bytes each: few enough to fit a CPU's caches, and enough to keep a GPU busy.
 _CHUNK = {"cpu": 2**18, "other": 2**26}
-# Probabilities are held as integers, of which the greatest in the tail is this. Sums of integers are the same in any
-# order, so that a draw depends neither on the device's way to sum nor on the other rows. Up to 2**22 of them fit into
-# 63 bits, and what is rounded to 0 is less than 1e-12 of the most probable token of the tail.
+# Probabilities are scaled to integers; the largest in the tail becomes this. Sums of integers are the same in any
+# order, so a draw depends neither on how the device sums nor on the other rows. Up to 2**22 of them fit into 63 bits,
+# and values that are rounded to 0 are less than 1e-12 of the tail's most probable token.
 _UNIT = 2.0**40
 
 
 def sample_tail(logits_MV: torch.Tensor, topk_ids_MK: torch.Tensor, uniforms_MS: torch.Tensor) -> torch.Tensor:
-    """int64 [M, S]: ids drawn with replacement in proportion to exp(logit), the top-k excluded.
+    """Returns int64 [M, S]: ids drawn with replacement in proportion to exp(logit), without the top-k.
 
-    By the inverse of the cumulative distribution, in the order of the ids. An id whose logit is -inf is never drawn.
+    It inverts the cumulative distribution, in the order of the ids. An id whose logit is -inf is never drawn.
 
     Args:
       topk_ids_MK: int64. At least one finite logit of each row must be at another id.
@@ -31,7 +31,7 @@ def sample_tail(logits_MV: torch.Tensor, topk_ids_MK: torch.Tensor, uniforms_MS:
         logits_MV.split(chunk), topk_ids_MK.split(chunk), uniforms_MS.split(chunk), strict=True
     ):
         tail_CV = logits_CV.to(torch.float32, copy=True).scatter_(1, topk_ids_CK, -torch.inf)
-        # Shifted by the tail's own maximum: beside a very sure first guess all of it might be rounded to 0.
+        # Shifted by the tail's own maximum: relative to a very confident top-1, all of the tail might be rounded to 0.
         tail_CV.sub_(tail_CV.amax(1, keepdim=True)).exp_().mul_(_UNIT)
         ends_CV = tail_CV.long().cumsum_(1)
         total_C1 = ends_CV[:, -1:]

@@ -1,4 +1,4 @@
-"""A teacher's tokenizer, loaded and checked."""
+"""Loads and checks a teacher's tokenizer."""
 
 import hashlib
 import json
@@ -27,13 +27,13 @@ from schemas.vocabulary import TRANSFORMERS_ROLES
 
 @dataclass(frozen=True)
 class TeacherTokenizer:
-    """A teacher's tokenizer and what the pipeline needs to know of it. All ids are the teacher's token ids.
+    """A teacher's tokenizer and what the pipeline needs to know about it. All ids are the teacher's token ids.
 
     Attributes:
       tokens: token id -> the tokenizer's string, for every token it has.
-      roles: special role (`pad`, `unknown`, `start`, `end`, `mask`) -> token id; `pad` only where the
+      roles: special role (`pad`, `unknown`, `start`, `end`, `mask`) -> token id; `pad` only if the
         padding token has no other role.
-      pad_id: what its model is given as padding.
+      pad_id: the token id that its model gets as padding.
       prefix, suffix: the special ids that frame one sequence.
       added: token ids of added tokens, special or not, which the rules of no family describe.
     """
@@ -65,7 +65,7 @@ class TeacherTokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the tokenizer's whole serialised state."""
+        """The sha256 of the tokenizer's whole serialised state."""
         return hashlib.sha256(self.hf.backend_tokenizer.to_str().encode()).hexdigest()
 
 
@@ -93,7 +93,7 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
         name=name,
         hf=tokenizer,
         family=_family(where, tokenizer),
-        # A student of this project that serves as a teacher has fillers for the tokens of other languages.
+        # A student of this project that serves as a teacher has filler entries for the tokens of other languages.
         tokens={teacher_id: token for token, teacher_id in tokenizer.get_vocab().items() if not is_filler(token)},
         roles=_roles(where, tokenizer, prefix, suffix),
         pad_id=tokenizer.pad_token_id,
@@ -106,10 +106,10 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
 def _roles(
     where: str, tokenizer: PreTrainedTokenizerBase, prefix: tuple[int, ...], suffix: tuple[int, ...]
 ) -> dict[str, int]:
-    """From each special role to its token id, where no id has two roles.
+    """Returns the token id of each special role; no id has two roles.
 
-    Some teachers have one token for two roles (EuroBERT pads with its end token, and GPT-2's family has one token for
-    start, end and unknown). It has the role in which it stands in sequences, which is never that of padding.
+    Some teachers use one token for two roles (EuroBERT pads with its end token, and GPT-2's family has one token for
+    start, end and unknown). Such a token gets the role that it has in sequences, which is never that of padding.
     """
     if tokenizer.mask_token_id in [
         getattr(tokenizer, f"{name}_token_id") for name, role in TRANSFORMERS_ROLES.items() if role != "mask"
@@ -134,20 +134,20 @@ def _roles(
 
 
 def _framing(frame: tuple[int, ...], *candidates: int | None) -> int | None:
-    """The one of several tokens for a role that sequences are framed with, else the first."""
+    """Returns the candidate for a role that frames sequences, else the first candidate."""
     known = [teacher_id for teacher_id in candidates if teacher_id is not None]
     return next((teacher_id for teacher_id in known if teacher_id in frame), known[0] if known else None)
 
 
 def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """The special ids before and after a sequence, as several different probes show them."""
+    """Finds the special ids before and after a sequence with several different probes."""
     frames = set()
     backend = tokenizer.backend_tokenizer
-    # Some of these letters give nothing where the vocabulary is not of a language (but of proteins, for example).
+    # Some of these letters give no tokens if the vocabulary is not that of a language (but of proteins, for example).
     for probe in ("a", "b c", "A", "L K"):
         bare = backend.encode(probe, add_special_tokens=False).ids
         framed = backend.encode(probe)
-        # Not by searching for the tokens of the text, because they may equal those of the frame (unknown tokens may).
+        # Does not search for the text's tokens, because they may equal those of the frame (unknown tokens may).
         inside = [index for index, special in enumerate(framed.special_tokens_mask) if not special]
         if not bare:
             continue
@@ -163,7 +163,7 @@ def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, .
 
 
 def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Which rules of `pipeline.vocabulary.identity` describe the tokenizer's strings."""
+    """Returns the family, whose rules in `pipeline.vocabulary.identity` describe the tokenizer's strings."""
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     model = state["model"]
     model_type = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "")
@@ -188,7 +188,7 @@ def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def _parts(component: dict | None) -> list[dict]:
-    """A tokenizer component and, where it is a sequence, its members."""
+    """Returns a tokenizer component and, if it is a sequence, its members."""
     if component is None:
         return []
     inner = component.get("pretokenizers") or component.get("decoders") or component.get("normalizers") or []
@@ -196,5 +196,5 @@ def _parts(component: dict | None) -> list[dict]:
 
 
 def _replaces_space(normalizer: dict | None) -> str | None:
-    """`Metaspace` where a normalizer does that pre-tokenizer's work, as in some converted models."""
+    """Returns `Metaspace` if a normalizer does that pre-tokenizer's work, as in some converted models."""
     return "Metaspace" if any(part.get("content") == "▁" for part in _parts(normalizer)) else None

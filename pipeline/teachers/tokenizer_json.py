@@ -1,4 +1,4 @@
-"""What `tokenizer.json` says, and what the pipeline adds to it."""
+"""What the pipeline reads from a `tokenizer.json`, and what it adds."""
 
 import re
 from typing import Any
@@ -11,19 +11,19 @@ _FILLER = re.compile("\uffff \\d+")
 
 
 def unreachable(merged: int) -> str:
-    """The vocabulary's entry for a merged id that no text gives.
+    """Returns the vocabulary entry for a merged id that no text produces.
 
-    No model sees a space, because every family cuts text at spaces or writes them as `▁` or `Ġ`. So no model can find
-    this entry, which has a space. U+FFFF, a noncharacter, distinguishes it from any entry that a teacher may have.
+    No tokenizer model sees a space, because every family cuts text at spaces or writes them as `▁` or `Ġ`. So no model
+    can match this entry, which contains a space. U+FFFF, a noncharacter, distinguishes it from any teacher's entry.
     """
     return f"\uffff {merged}"
 
 
 def is_filler(entry: str) -> bool:
-    """Whether `unreachable` made it."""
+    """Whether `unreachable` made the entry."""
     return _FILLER.fullmatch(entry) is not None
 
 
 def merged_piece(model: dict[str, Any], left: str, right: str) -> str:
-    """What a BPE model (of a `tokenizer.json`) merges two pieces into."""
+    """Returns the piece that a BPE model (of a `tokenizer.json`) merges two pieces into."""
     return left + right.removeprefix(model.get("continuing_subword_prefix") or "")

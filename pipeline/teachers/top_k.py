@@ -1,8 +1,8 @@
-"""The most probable tokens and the normaliser of many rows of logits, in one pass over them.
+"""Computes the most probable tokens and the normaliser of many rows of logits, in one pass over them.
 
-The vocabulary is cut into blocks. The pass keeps of each block its largest logit and the log of its sum of exponentials:
-the normaliser is a sum over the second, and the top-k lie in the blocks where the first are largest. Both are exact: only
-the order of summation differs from `logsumexp`, and only the choice among equal logits from `topk`.
+The vocabulary is cut into blocks. For each block, the pass keeps the largest logit and the log of the sum of
+exponentials. The normaliser is computed from these sums, and the top-k are in the blocks with the largest maxima. Both
+are exact: only the order of summation differs from `logsumexp`, and only the choice among equal logits from `topk`.
 
 Legend: M rows, V vocabulary, B blocks, W logits of a block, K top-k.
 """
@@ -11,41 +11,41 @@ from functools import cache
 
 import torch
 
-# Logits that are worked on at a time: what fits a CPU's second-level cache, and enough to keep a GPU busy.
+# Logits processed at a time: few enough to fit a CPU's second-level cache, and enough to keep a GPU busy.
 _CHUNK = {"cpu": 2**19, "other": 2**28}
 _BLOCK = 128
 
 
 def log_normalizer(logits_MV: torch.Tensor) -> torch.Tensor:
-    """float32 [M]: the log of the sum of exponentials, by float32 sums whatever the logits' dtype."""
+    """Returns float32 [M]: the log of the sum of exponentials, summed in float32 whatever the logits' dtype."""
     return _pass(logits_MV, compiled=False)[0]
 
 
 class TopK:
-    """The K most probable tokens and the normaliser.
+    """Computes the K most probable tokens and the normaliser.
 
     Args:
       outside: int64, ids that count in the normaliser but are not among the top-k.
-      compiled: makes one kernel of the pass by torch.compile, which reads the logits once. The sums are added up in
-        another order.
+      compiled: compiles the pass with torch.compile into one kernel, which reads the logits once and sums in another
+        order.
     """
 
     def __init__(self, k: int, outside: torch.Tensor, compiled: bool = False):
         self._k = k
         self._outside = outside
-        # Here and not at each call, which would wait for the device.
+        # Computed here because at each call it would wait for the device.
         self._blocks_outside = (outside // _BLOCK).unique()
         self._compiled = compiled
 
     def __call__(self, logits_MV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The log normalizer, float32 [M]; the K largest logits of each row, descending; their int64 ids: both [M, K].
+        """Returns the log normalizer, float32 [M]; each row's K largest logits, descending; their int64 ids; both [M, K].
 
-        Sets the logits outside to -inf.
+        Sets the logits at `outside` to -inf.
         """
         normalizer_M, largest_MB = _pass(logits_MV, self._compiled)
         if len(self._outside):
             logits_MV[:, self._outside] = -torch.inf
-            # The last ids may lie behind the last block.
+            # The last ids may be after the last block.
             changed = self._blocks_outside.clamp(max=largest_MB.shape[1] - 1)
             if largest_MB.shape[1]:
                 largest_MB[:, changed] = _blocks(logits_MV)[:, changed].amax(-1)
@@ -53,13 +53,13 @@ class TopK:
 
 
 def _blocks(logits_MV: torch.Tensor) -> torch.Tensor:
-    """[M, B, W], without what is left over at the end."""
+    """Returns [M, B, W], without the logits after the last whole block."""
     count = logits_MV.shape[1] // _BLOCK
     return logits_MV[:, : count * _BLOCK].unflatten(1, (count, _BLOCK))
 
 
 def _pass(logits_MV: torch.Tensor, compiled: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """(the log normalizer, float32 [M]; the largest logit of each block [M, B])."""
+    """Returns (the log normalizer, float32 [M]; the largest logit of each block [M, B])."""
     chunk = _CHUNK["cpu" if logits_MV.device.type == "cpu" else "other"]
     summarize = _compiled_summarize() if compiled else _summarize
     normalizers, largest = [], []
@@ -72,10 +72,10 @@ def _pass(logits_MV: torch.Tensor, compiled: bool) -> tuple[torch.Tensor, torch.
 
 
 def _summarize(logits_CV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(the largest logit, the log of the sum of exponentials in float32) of each block."""
+    """Returns (the largest logit, the log of the sum of exponentials in float32) of each block."""
     blocks_CBW = _blocks(logits_CV)
     largest_CB = blocks_CBW.amax(-1)
-    # A block may hold nothing but -inf.
+    # All logits of a block may be -inf.
     shift_CB = largest_CB.float().clamp(min=torch.finfo(torch.float32).min)
     return largest_CB, (blocks_CBW - shift_CB[..., None]).exp_().sum(-1).log_().add_(shift_CB)
 
@@ -86,7 +86,7 @@ def _compiled_summarize():
 
 
 def _top_k(logits_MV: torch.Tensor, largest_MB: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The K largest logits and their ids: they lie in the K blocks with the largest maxima, so that only those are sorted."""
+    """Returns the K largest logits and their ids. Only the K blocks with the largest maxima, which hold them, are sorted."""
     rows, blocks = largest_MB.shape
     if blocks <= k:
         return logits_MV.topk(k, dim=-1)

@@ -90,7 +90,7 @@ class Corpus:
         return np.flatnonzero(works)
 
     def _readers(self, file: TextFile) -> int:
-        """Returns how many units read a compressed file. Most files are smaller than a unit: only their first reads them."""
+        """Returns how many units read a compressed file. Most files are small, and read by the unit they start in."""
         return max(1, min(file.size // self.unit_bytes, _MOST_READERS))
 
     def ranges(self, index: int) -> list[TextRange]:

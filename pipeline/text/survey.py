@@ -1,7 +1,7 @@
 """Surveys the text of each language before a run: its content's fingerprints and, if needed, record counts.
 
-Remote storage keeps checksums. Local files have none, so they are read once, and checked at the same time; a rerun reads
-only those that have changed. Records are counted if `max_records` asks for a part of them.
+Remote storage keeps checksums. Local files have none, so they are read once, and checked at the same time; a rerun
+reads only those that have changed. Records are counted if `max_records` asks for a part of them.
 """
 
 import json
@@ -48,7 +48,7 @@ class SurveyTask:
 
 
 def find_text(config: PipelineConfig) -> dict[str, Corpus]:
-    """Finds the files of each language. Raises UserError if a pattern matches nothing or a language's files are empty."""
+    """Finds each language's files. Raises UserError if a pattern matches nothing or all files of a language are empty."""
     corpora = {
         language: Corpus.of(find_files(language, text.files, text.field), config.shard_bytes)
         for language, text in config.text.items()
