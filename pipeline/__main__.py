@@ -3,7 +3,7 @@
 from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports, which take seconds, so that Ctrl-C is answered during them too.
+    # Runs before the imports, which take seconds, so that Ctrl-C works during them too.
     run_command("pipeline.__main__")
 
 import argparse
@@ -63,7 +63,7 @@ def main(arguments: list[str], prog: str = "python -m pipeline") -> int:
 
 
 def _split(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """(overrides, Beam's options): a word after an option without `=` is that option's value."""
+    """Returns (overrides, Beam's options): a word after an option without `=` is that option's value."""
     overrides: list[str] = []
     beam_arguments: list[str] = []
     is_value = False
@@ -83,17 +83,17 @@ def _show_logs() -> None:
 
 
 class _Formatter(logging.Formatter):
-    """What the pipeline says of its progress (INFO) as it is, warnings with their source."""
+    """Shows the pipeline's progress messages (INFO) unchanged, and other messages with their level and source."""
 
     def format(self, record: logging.LogRecord) -> str:
         return record.getMessage() if record.levelno == logging.INFO else super().format(record)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether to show a log record: not what Beam says of its optional parts, nor of a user's error or a lost worker."""
+    """Whether to show a log record: hides Beam's messages about its optional parts, user errors and lost workers."""
     error = record.exc_info[1] if record.exc_info else None
     message = record.getMessage()
-    # What comes from another process is text.
+    # Errors from other processes arrive as text.
     is_users = isinstance(error, UserError) or _USERS_ERROR in f"{error}\n{message}"
     return not is_users and not message.startswith(_NO_NEWS)
 
@@ -139,7 +139,7 @@ def _run_part(options: argparse.Namespace, overrides: list[str], beam_arguments:
 
 
 def _part(value: str) -> tuple[int, int]:
-    """The two numbers of `--part I/N`. Raises UserError for anything else."""
+    """Returns the two numbers of `--part I/N`. Raises UserError for anything else."""
     number, separator, count = value.partition("/")
     if not (separator and number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
         raise UserError(f"--part {value}: expected I/N with I from 1 to N, such as 2/8")
@@ -147,7 +147,7 @@ def _part(value: str) -> tuple[int, int]:
 
 
 def _describe(config: PipelineConfig, manifest: Manifest) -> None:
-    """Prints what a run gave."""
+    """Prints the results of a run."""
     for record in manifest.languages:
         rejected = sum(record.rejected.values())
         print(
@@ -172,7 +172,7 @@ def _describe(config: PipelineConfig, manifest: Manifest) -> None:
 
 
 def _load(path: str, overrides: list[str]) -> PipelineConfig:
-    """The configuration. What takes seconds to import comes after it, so that a bad field is told at once."""
+    """Loads the configuration before the imports that take seconds, so that a bad field is reported at once."""
     config = load_config(path, PipelineConfig, overrides)
     from transformers.utils.logging import disable_progress_bar
 

@@ -19,7 +19,7 @@ def _checked_language_share(value: Any) -> Any:
     raise ValueError(f"expected `all` or a number between 0 and 1, not {value!r}")
 
 
-# Of a language's records: all of them, or a part of those that the teachers with numbers divide among themselves.
+# All records of a language, or the share of a teacher where teachers with numbers divide the records among themselves.
 LanguageShare = Annotated[
     Literal["all"] | float,
     BeforeValidator(
@@ -30,7 +30,7 @@ Names = Annotated[list[Name], Field(min_length=1)]
 
 
 def _as_shares(value: Any) -> Any:
-    """A bare list of languages stands for all records of each."""
+    """Converts a bare list of languages to all records of each."""
     if not isinstance(value, list):
         return value
     names = TypeAdapter(Names).validate_python(value)
@@ -106,13 +106,13 @@ class TeacherConfig(Config):
 
     @property
     def resource_hints(self) -> dict[str, str]:
-        """What Beam is told of the workers that it needs."""
+        """Beam's hints about the workers that the teacher needs."""
         hints = {"min_ram": self.min_ram, "accelerator": self.accelerator}
         return {name: hint for name, hint in hints.items() if hint}
 
     @property
     def parts(self) -> "list[TeacherConfig]":
-        """Each of its models as a teacher by itself, the first one first."""
+        """Each of its models as a separate teacher, the first one first."""
         alone = self.model_copy(update={"mixed_with": []})
         others = [{"model": part.model, "revision": part.revision} for part in self.mixed_with]
         return [alone, *(alone.model_copy(update=other) for other in others)]
@@ -184,7 +184,7 @@ class PipelineConfig(Config):
         ge=0,
         # A shard of 4 MiB has about 150,000 masked positions, and a column of lists holds fewer than 2**31 values.
         le=1024,
-        # No part of a run without samples, so that folders begun before there were any can be finished.
+        # Left out of a run without samples, so that folders begun before sampling existed can be finished.
         exclude_if=not_,
         description="tokens drawn from what the top_k leave of the teacher's distribution, in proportion to their "
         "probabilities, kept for each masked position: they make the loss unbiased (`tail: sampled` of the trainer)",
@@ -273,6 +273,6 @@ class PipelineConfig(Config):
         return self
 
     def shares(self, language: str) -> dict[str, float]:
-        """The share of the language's records of each teacher that has a number for it, in the teachers' order."""
+        """Returns the share of the language's records for each teacher that has a number, in the teachers' order."""
         shares = {name: teacher.languages.get(language) for name, teacher in self.teachers.items()}
         return {name: share for name, share in shares.items() if isinstance(share, float)}

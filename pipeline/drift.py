@@ -1,14 +1,14 @@
 """`python -m pipeline.drift FOLDER --text LANGUAGE=FILE ...`: how far the default tokenizer is from the teachers'.
 
-A student learns each language as its teacher segments it. The default tokenizer serves text
-of any language and must segment without knowing which, so it cannot always agree. This
+A student learns each language as its teacher segments it. The default tokenizer segments text
+of any language without knowing which one it is, so it cannot always agree. This
 report says how often it does, on text that should be held out.
 """
 
 from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports, which take seconds, so that Ctrl-C is answered during them too.
+    # Runs before the imports, which take seconds, so that Ctrl-C works during them too.
     run_command("pipeline.drift")
 
 import json
@@ -40,15 +40,15 @@ from schemas.tables import format_table
 from schemas.vocabulary import SPECIAL_ROLES, VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 _LINES = 512
-# What is read at a time, at least.
+# Minimum number of bytes to read at a time.
 _PART_BYTES = 2**20
-# What stands between spaces; each Chinese character is a word of its own.
+# The text between spaces, but each Chinese character is its own word.
 RUNNING_WORD = re.compile(rf"[{HAN}]|[^\s{HAN}]+")
 
 
 @dataclass(frozen=True)
 class Drift:
-    """The default tokenizer beside that of a language's teacher, on the same text.
+    """Compares the default tokenizer with that of a language's teacher, on the same text.
 
     Attributes:
       words: running words (`RUNNING_WORD`), at least one.
@@ -67,7 +67,7 @@ class Drift:
 
     @classmethod
     def of(cls, teacher: str, counts: np.ndarray) -> "Drift":
-        """From the counts of all the text (`count_words`)."""
+        """Makes it from the counts of all the text (`count_words`)."""
         words, identical, tokens, unknown = counts[0], counts[1], counts[2:4], counts[4:]
         return cls(teacher, int(words), identical / words, *(tokens / words).tolist(), *(unknown / tokens).tolist())
 
@@ -75,7 +75,7 @@ class Drift:
 def count_words(
     of_teacher: PreTrainedTokenizerFast, default: PreTrainedTokenizerFast, lines: Iterator[str]
 ) -> np.ndarray:
-    """int64 [6] of `lines`: words, those that both segment alike, and tokens and unknown tokens of each.
+    """Returns int64 [6] for `lines`: words, words segmented alike, tokens of each tokenizer, unknown tokens of each.
 
     Both tokenizers give merged ids.
     """
@@ -97,7 +97,7 @@ def count_words(
 
 
 class TextPart(NamedTuple):
-    """A part of the text of a language, and the teacher that it is compared with."""
+    """A part of a language's text, and the teacher with which the default tokenizer is compared."""
 
     language: str
     teacher: str
@@ -109,7 +109,7 @@ class CountTask:
     """Counts the words of parts of the text, by the tokenizers of a folder of predictions.
 
     Attributes:
-      run_sha256: of the folder's run. A process reads its tokenizers once.
+      run_sha256: the fingerprint of the folder's run, so that a process reads its tokenizers only once.
     """
 
     folder: str
@@ -117,7 +117,7 @@ class CountTask:
     parts: list[TextPart]
 
     def __call__(self) -> bytes:
-        """The sum of `count_words` over the parts of each language, as JSON."""
+        """Returns the sum of `count_words` over the parts of each language, as JSON."""
         counts: dict[str, np.ndarray] = {}
         for language, teacher, part in self.parts:
             lines = (record.text for record in read_records(part) if not record.fault)
@@ -128,20 +128,20 @@ class CountTask:
 
 @lru_cache
 def _tokenizers(folder: str, run_sha256: str, teacher: str) -> tuple[PreTrainedTokenizerFast, PreTrainedTokenizerFast]:
-    """A teacher's and the default one, by merged ids."""
+    """Reads a teacher's tokenizer and the default one, both with merged ids."""
     vocabulary = read_vocabulary(join(folder, VOCABULARY_FILE))
     default = read_tokenizer(join(folder, DEFAULT_TOKENIZER), len(vocabulary))
     return read_tokenizers(folder, vocabulary)[teacher], default
 
 
 def overlaps(vocabulary: Vocabulary) -> dict[str, dict[str, int]]:
-    """How many merged tokens every two teachers share, and on the diagonal how many each teacher has."""
+    """Returns how many merged tokens each pair of teachers shares, and on the diagonal, how many each teacher has."""
     owned = {name: ids >= 0 for name, ids in vocabulary.teacher_ids.items()}
     return {one: {other: int((owned[one] & owned[other]).sum()) for other in owned} for one in owned}
 
 
 def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedTokenizerFast]) -> int:
-    """How many tokens the union would have if tokens of equal strings were one (special tokens by role)."""
+    """Returns how many tokens the union would have if tokens with equal strings were one (special tokens by role)."""
     union = set()
     for name, ids in vocabulary.teacher_ids.items():
         merged_ids = np.flatnonzero(ids >= 0).tolist()
@@ -152,7 +152,7 @@ def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedToke
 
 
 def report(predictions: Predictions, text: dict[str, list[str]], run_tasks: RunTasks = in_threads) -> dict:
-    """The whole report as JSON values: `languages`, `overlap` and `tokens`. Raises UserError if a language has no words."""
+    """Makes the report as JSON values: `languages`, `overlap`, `tokens`. Raises UserError if a language has no words."""
     vocabulary, folder = predictions.vocabulary, predictions.newest
     tokenizers = read_tokenizers(folder, vocabulary)
     run_sha256 = predictions.manifests[predictions.folders.index(folder)].run_sha256
@@ -185,7 +185,7 @@ def report(predictions: Predictions, text: dict[str, list[str]], run_tasks: RunT
 
 
 def format_report(figures: dict) -> str:
-    """The report as tables."""
+    """Formats the report as tables."""
     drifts = [
         [
             language,

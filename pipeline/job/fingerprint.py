@@ -145,7 +145,7 @@ def claim_output(output: str, run: RunSpec) -> None:
 
 
 def check_output(output: str, run: RunSpec) -> bool:
-    """Whether the folder is already this run's. Raises UserError if it holds another run, or a manifest without a run."""
+    """Whether the folder is already this run's. Raises UserError if it holds another run, or a manifest but no run."""
     try:
         claimed = json.loads(read_bytes(join(output, RUN_FILE)))
     except FileNotFoundError:

@@ -1,6 +1,6 @@
-"""The unit of work: one range of text, read by one teacher, becomes one Parquet file.
+"""The work on one shard: some records of a language, read by one teacher, become one Parquet file.
 
-`process` says how, step by step: read, tokenize, mask, predict, encode. What it does depends on the shard and the
-configuration alone. It may import `teachers`, `vocabulary`, `pipeline.config` and `schemas`, but not Beam;
-`trim` and `job` import it. `shard` and `parquet` load no torch. Tests are in `tests/pipeline/shard`.
+`process` does it step by step: tokenize, mask, predict, encode. Its result depends only on the shard and the
+configuration. It may import `teachers`, `vocabulary`, `pipeline.config` and `schemas`, but not Beam;
+`text`, `trim` and `job` import it. `shard` and `parquet` do not load torch. Tests are in `tests/pipeline/shard`.
 """

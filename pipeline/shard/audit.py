@@ -1,4 +1,4 @@
-"""The audit: what was stored of a teacher's predictions, beside its full distribution.
+"""The audit: compares a teacher's stored predictions with its full distribution.
 
 Legend: M masked positions, V the teacher's vocabulary, K top-k, S tail samples. Sums are over positions.
 """
@@ -13,7 +13,7 @@ from schemas.rows import HIGHEST_LOG_MASS
 
 
 def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: int, tail_samples: int = 0) -> AuditSums:
-    """Predicts stored rows (`schemas.rows`) once more, each by itself, and compares all V log-probabilities.
+    """Predicts stored rows (`schemas.rows`) again, each one alone, and compares all V log-probabilities.
 
     Args:
       to_teacher: int [merged vocabulary], from merged ids to the teacher's.
@@ -43,7 +43,7 @@ def audit(rows: pa.Table, to_teacher: np.ndarray, predictor: Predictor, top_k: i
 
 
 def kl_from_full(full_MV: np.ndarray, ids_MK: np.ndarray, logprobs_MK: np.ndarray) -> np.ndarray:
-    """float64 [M], in nats: KL(full || kept), where the mass outside the K kept is spread evenly over the rest."""
+    """Returns float64 [M], in nats: KL(full || kept), with the mass outside the kept K spread evenly over the rest."""
     vocabulary, k = full_MV.shape[1], ids_MK.shape[1]
     full_MK = np.take_along_axis(full_MV, ids_MK, 1)
     full_tail_M = np.maximum(1 - np.exp(full_MK).sum(1), 0)
@@ -56,10 +56,10 @@ def kl_from_full(full_MV: np.ndarray, ids_MK: np.ndarray, logprobs_MK: np.ndarra
 def sampled_difference(
     full_MV: np.ndarray, ids_MK: np.ndarray, logprobs_MK: np.ndarray, tail_ids_MS: np.ndarray
 ) -> np.ndarray:
-    """float64 [M], in nats: the cross-entropy of a student that predicts as the teacher, estimated less exact.
+    """Returns float64 [M], in nats: estimated minus exact cross-entropy of a student that predicts like the teacher.
 
-    The estimate is that of the loss `tail: sampled`: it has the stored top-k, and each sample stands for 1/S of the mass that
-    they leave, which is at least about 1e-6 (`schemas.rows.HIGHEST_LOG_MASS`).
+    The estimate is that of the loss `tail: sampled`: it uses the stored top-k, and each sample stands for 1/S of the
+    remaining mass, which is at least about 1e-6 (`schemas.rows.HIGHEST_LOG_MASS`).
     """
     probabilities_MK = np.exp(logprobs_MK)
     tail_M = -np.expm1(np.minimum(np.log(probabilities_MK.sum(1)), HIGHEST_LOG_MASS))

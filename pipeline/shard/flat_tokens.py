@@ -1,6 +1,6 @@
-"""Token sequences of unequal length, laid end to end.
+"""Token sequences of unequal length, concatenated.
 
-Legend: N sequences, T tokens in all.
+Legend: N sequences, T tokens in total.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,8 @@ class FlatTokens:
 
     Attributes:
       ids_T: int32, the teacher's token ids.
-      lengths_N: int64, which sum to T.
-      words_T: int64, equal for neighbours that belong to one word; None unless whole words are masked.
+      lengths_N: int64, sums to T.
+      words_T: int64, equal for adjacent tokens of the same word; None unless whole words are masked.
     """
 
     ids_T: np.ndarray
@@ -30,12 +30,12 @@ class FlatTokens:
         return np.cumsum(self.lengths_N) - self.lengths_N
 
     def take(self, chosen: np.ndarray) -> "FlatTokens":
-        """The sequences with the indices `chosen`, in that order."""
+        """Returns the sequences with the indices `chosen`, in that order."""
         token_T = ranges(self.starts_N[chosen], self.lengths_N[chosen])
         words_T = None if self.words_T is None else self.words_T[token_T]
         return FlatTokens(self.ids_T[token_T], self.lengths_N[chosen], words_T)
 
     def repeat(self, times: int) -> "FlatTokens":
-        """All sequences in order, then all of them again, `times` times in all."""
+        """Returns all sequences in order, repeated as a whole `times` times."""
         words_T = None if self.words_T is None else np.tile(self.words_T, times)
         return FlatTokens(np.tile(self.ids_T, times), np.tile(self.lengths_N, times), words_T)

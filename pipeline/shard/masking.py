@@ -1,16 +1,16 @@
 """Masking: a pure function of the tokens, the seed and each example id.
 
 Randomness is counter-based, not drawn from a stream: the random numbers of a token are hashes of its example's key
-and its position. So a sequence is masked the same whatever batch, worker, runner or retry it is part of, and a whole
-shard is masked by a few NumPy calls.
+and its position. So a sequence is masked the same way in any batch, worker, runner or retry, and a few NumPy calls
+mask a whole shard.
 
-Legend, a suffix for what an array has one entry of:
+Legend: a suffix says what an array has one entry for:
   N  sequence
-  T  token, of all sequences laid end to end
+  T  token of the concatenated sequences
   C  candidate: an ordinary token, which may become a target
-  U  unit: candidates that are chosen together, one of them or those of a whole word
+  U  unit: candidates that are chosen together, either a single one or those of a whole word
   M  target
-Other names say what an entry points at: `row_C` is the sequence of each candidate, `unit_C` its unit.
+The rest of a name says what an entry refers to: `row_C` is the sequence of each candidate, `unit_C` its unit.
 """
 
 import hashlib
@@ -28,11 +28,11 @@ _LONGEST_WORD = 8
 
 @dataclass(frozen=True)
 class MaskingVocabulary:
-    """What masking needs to know of a teacher's vocabulary.
+    """What masking needs to know about a teacher's vocabulary.
 
     Attributes:
       special_ids: int32, token ids that are never targets.
-      ordinary_ids: int32, token ids that random replacements are drawn from.
+      ordinary_ids: int32, token ids from which random replacements are drawn.
       mask_id: the mask token.
     """
 
@@ -43,12 +43,12 @@ class MaskingVocabulary:
 
 @dataclass(frozen=True)
 class Masked:
-    """T masked tokens, M of them targets.
+    """T tokens after masking, M of them targets.
 
     Attributes:
       input_ids_T: int32, the tokens after masking.
       targets_M: int64, ascending indices of the targets in [0, T).
-      labels_M: int32, the original tokens there.
+      labels_M: int32, the original tokens at the targets.
     """
 
     input_ids_T: np.ndarray
@@ -57,17 +57,17 @@ class Masked:
 
 
 def example_keys(seed: int, example_ids: list[str]) -> np.ndarray:
-    """uint64 [N]: a key for each example (one copy of a sequence)."""
+    """Returns uint64 [N]: a key for each example (one copy of a sequence)."""
     return np.array([example_key(seed, example_id) for example_id in example_ids], np.uint64)
 
 
 def example_key(seed: int, example_id: str) -> int:
-    """A 64-bit key: the first bytes of sha256(seed, id)."""
+    """Returns a 64-bit key: the first bytes of sha256(seed, id)."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{example_id}".encode()).digest()[:8], "little")
 
 
 def uniform(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
-    """float64 in [0, 1): SplitMix64 of (key, counter), elementwise over uint64 arrays."""
+    """Returns float64 in [0, 1): SplitMix64 of (key, counter), elementwise over uint64 arrays."""
     golden, one, two = (np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))
     with np.errstate(over="ignore"):
         x = keys + (counters + np.uint64(1)) * golden
@@ -80,9 +80,9 @@ def uniform(keys: np.ndarray, counters: np.ndarray) -> np.ndarray:
 def mask_tokens(tokens: FlatTokens, keys_N: np.ndarray, vocabulary: MaskingVocabulary, config: MaskingConfig) -> Masked:
     """Chooses targets and replaces them (Devlin et al. 2019, section 3.1).
 
-    In each sequence `mlm_probability` times its ordinary tokens become targets. The number is rounded up or down at
-    random, so that its expectation is exact, but is at least one where there is an ordinary token. Which ones is
-    uniform without replacement. Where `tokens` has words, whole words are chosen until the number is reached; the word
+    In each sequence, a share `mlm_probability` of its ordinary tokens become targets. The number is rounded up or down
+    at random, so that its expectation is exact, but is at least one if there is an ordinary token. Targets are chosen
+    uniformly without replacement. If `tokens` has words, whole words are chosen until the number is reached; the word
     that would exceed it is taken at random, such that the expectation stays exact.
 
     Args:
@@ -119,7 +119,7 @@ def mask_tokens(tokens: FlatTokens, keys_N: np.ndarray, vocabulary: MaskingVocab
 
 
 def _units(word_C: np.ndarray, row_C: np.ndarray) -> np.ndarray:
-    """int64 [C], ascending: which candidates are chosen together, those of one word in one sequence."""
+    """Returns int64 [C], ascending: the unit of each candidate. Candidates of one word in one sequence share a unit."""
     begins_word_C = np.ones(len(word_C), bool)
     begins_word_C[1:] = (word_C[1:] != word_C[:-1]) | (row_C[1:] != row_C[:-1])
     word_sizes = np.diff(np.append(np.flatnonzero(begins_word_C), len(word_C)))
@@ -129,7 +129,7 @@ def _units(word_C: np.ndarray, row_C: np.ndarray) -> np.ndarray:
 def _choose(
     unit_C: np.ndarray, row_C: np.ndarray, wanted_N: np.ndarray, keys_N: np.ndarray, position_C: np.ndarray
 ) -> np.ndarray:
-    """bool [C]: the candidates in the first units of each sequence, in random order, up to its wanted number."""
+    """Returns bool [C]: the candidates in each sequence's first units, in random order, up to the wanted number."""
     if not len(unit_C):
         return np.zeros(0, bool)
     first_candidate_U = np.flatnonzero(np.diff(unit_C, prepend=-1))
@@ -137,7 +137,7 @@ def _choose(
     row_U, position_U = row_C[first_candidate_U], position_C[first_candidate_U]
     order = np.lexsort((uniform(keys_N[row_U], position_U + _SELECT), row_U))
 
-    # From here on, units sequence by sequence, each sequence's in random order.
+    # From here on, units are grouped by sequence, and in random order within a sequence.
     row_U, position_U, size_U = row_U[order], position_U[order], size_U[order]
     begins_row_U = np.diff(row_U, prepend=-1) != 0
     row_starts = np.flatnonzero(begins_row_U)
@@ -145,7 +145,7 @@ def _choose(
     before_U -= np.repeat(before_U[row_starts], np.diff(np.append(row_starts, len(order))))
     left_U = wanted_N[row_U] - before_U
     exceeds_by_chance_U = uniform(keys_N[row_U], position_U + _BORDER) * size_U < left_U
-    # The first unit of a sequence is taken in any case, so that the sequence has a target.
+    # The first unit of a sequence is always taken, so that the sequence has a target.
     is_taken_U = (left_U > 0) & ((left_U >= size_U) | exceeds_by_chance_U | begins_row_U)
     is_chosen_U = np.empty(len(order), bool)
     is_chosen_U[order] = is_taken_U

@@ -1,8 +1,8 @@
 """One Parquet file of predictions: how it is encoded, and the receipt in its footer.
 
-The encodings are those that were smallest on real predictions, in bytes per masked position at
-k = 8 after zstd level 6: Bible text in 30 languages under a vocabulary of 119,547 (and,
-in brackets, the demo's English teacher, which is less sure of common words).
+The encodings were the smallest on real predictions, except `topk_logprobs` (see below). Sizes are in
+bytes per masked position at k = 8 after zstd level 6, for Bible text in 30 languages under a vocabulary
+of 119,547 (and, in brackets, for the demo's English teacher, which is less sure of common words).
 
 | column             | chosen                       | plain       | else                          |
 | ------------------ | ---------------------------- | ----------- | ----------------------------- |
@@ -14,9 +14,10 @@ in brackets, the demo's English teacher, which is less sure of common words).
 | `masked_positions` | delta, 0.8 (0.7)             | 1.0 (0.8)   |                               |
 | `example_id`       | delta, 0.1 (0.1)             | 0.1 (0.2)   |                               |
 
-`tail_ids` are split too: 1.7 bytes a sample, where plain and dictionary take 2.0 and 1.9 (docs/decisions/sampled-tail.md).
+`tail_ids` use byte stream split too: 1.7 bytes per sample; plain and dictionary take 2.0 and 1.9
+(docs/decisions/sampled-tail.md).
 
-Split float16 would be smaller still, but DuckDB 2.0 cannot read it.
+Byte stream split would be smaller for `topk_logprobs` too, but DuckDB 2.0 cannot read it for float16.
 """
 
 import io
@@ -40,7 +41,7 @@ _TAIL_ENCODING = {"tail_ids.list.element": "BYTE_STREAM_SPLIT"}
 
 
 class AuditSums(BaseModel):
-    """Sums over the audited positions of one shard; `schemas.manifest.AuditRecord` says of what."""
+    """Sums over the audited positions of one shard; `schemas.manifest.AuditRecord` defines the quantities."""
 
     rows: int = 0
     positions: int = 0
@@ -48,15 +49,15 @@ class AuditSums(BaseModel):
     kl_top_k: float = 0.0
     tail: float = 0.0
     correct: int = 0
-    # Not written where nothing was sampled, so that such files are the same, byte for byte, as before there were samples.
+    # Not written without samples, so that such files stay byte for byte the same as before sampling existed.
     sampled_error: float = Field(0.0, exclude_if=not_)
     sampled_bias: float = Field(0.0, exclude_if=not_)
 
 
 class Receipt(BaseModel):
-    """What became of a shard, kept in its Parquet footer so that a rerun can count it.
+    """The counts of a shard, stored in its Parquet footer so that a rerun can use them.
 
-    `dtype` is the precision that the teacher was run in, empty where no teacher was run.
+    `dtype` is the precision that the teacher was run in; empty if no teacher was run.
     """
 
     records: int
@@ -79,7 +80,7 @@ def encode_rows(
     *,
     tail_samples: int = 0,
 ) -> bytes:
-    """One Parquet file of predictions; `schemas.rows.footer` has the arguments that go into its footer."""
+    """Encodes one Parquet file of predictions; `schemas.rows.footer` has the arguments that go into its footer."""
     ends = np.cumsum(np.append(0, flatten(rows["labels"])[2]))
     borders = ends[np.append(np.arange(0, len(rows), row_group_rows), len(rows))]
     metadata = footer(top_k, vocabulary_sha256, run, np.diff(borders).tolist(), receipt, tail_samples=tail_samples)
@@ -101,7 +102,7 @@ def encode_rows(
 
 
 def read_receipt(url: str, metadata: pq.FileMetaData) -> Receipt:
-    """The receipt in the footer of a shard's Parquet file `url`. Raises UserError if it has none."""
+    """Returns the receipt in the footer of a shard's Parquet file `url`. Raises UserError if it has none."""
     try:
         return Receipt.model_validate_json(metadata.metadata[RECEIPT_KEY.encode()])
     except (KeyError, TypeError, ValidationError) as error:

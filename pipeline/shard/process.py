@@ -1,6 +1,6 @@
-"""What happens inside a shard: tokenize, mask, predict, encode.
+"""Processes one shard: tokenize, mask, predict, encode.
 
-It depends on the shard and the settings alone. So memory is bounded by `shard_bytes` on every runner, a shard gives
+The result depends only on the shard and the settings. So `shard_bytes` bounds memory on every runner, and a shard gives
 the same rows wherever and however often it runs.
 
 Legend: N examples (a sequence is one example for each of its copies), T tokens of all examples, M masked positions,
@@ -30,10 +30,10 @@ from schemas.ragged import list_array
 from schemas.rows import row_schema
 from schemas.storage import join, write_bytes
 
-# The counter that chooses rows to audit; those of masking are far above it.
+# The counter for the random numbers that choose rows to audit. Masking uses 0 and counters from 2**32 on.
 _AUDIT = np.uint64(2**31)
 
-# Called while predicting with (tokens done, tokens in all, rows in all).
+# Called during prediction with (tokens done, total tokens, total rows).
 Progress = Callable[[int, int, int], None]
 
 
@@ -43,13 +43,13 @@ def _no_progress(done: int, tokens: int, rows: int) -> None:
 
 @dataclass(frozen=True)
 class Examples:
-    """N masked examples, the teacher's token ids.
+    """N masked examples, in the teacher's token ids.
 
     Attributes:
-      ids: of the examples (`example_id` in `schemas.rows`), N strings.
-      keys_N: uint64, what their random numbers are made of (`pipeline.shard.masking`).
-      lengths_N: int64, their tokens.
-      masked: the tokens of all, laid end to end.
+      ids: the examples' ids (`example_id` in `schemas.rows`), N strings.
+      keys_N: uint64, from which their random numbers are computed (`pipeline.shard.masking`).
+      lengths_N: int64, their numbers of tokens.
+      masked: the concatenated tokens of all examples.
     """
 
     ids: list[str]
@@ -64,7 +64,7 @@ class Examples:
 
     @property
     def positions_M(self) -> np.ndarray:
-        """Each masked position, counted in its example."""
+        """Each masked position, relative to the start of its example."""
         starts_N = np.cumsum(self.lengths_N) - self.lengths_N
         return self.masked.targets_M - starts_N[self.row_M]
 
@@ -74,7 +74,7 @@ class ShardProcessor:
     """Turns the shards of one teacher into files.
 
     Attributes:
-      run_sha256: fingerprint of everything that decides the rows; kept in each file's footer.
+      run_sha256: fingerprint of everything that determines the rows; stored in each file's footer.
     """
 
     config: PipelineConfig
@@ -82,10 +82,10 @@ class ShardProcessor:
     run_sha256: str
 
     def process(self, shard: Shard, progress: Progress = _no_progress) -> Written:
-        """Commits a shard's rejects and then its Parquet file.
+        """Writes a shard's rejects and then its Parquet file.
 
         Args:
-          progress: called while predicting with (tokens done, tokens in all, rows in all).
+          progress: called during prediction with (tokens done, total tokens, total rows).
 
         Raises:
           UserError: the tokenizer fails on the text, or the teacher gave a NaN or infinity (names the example).
@@ -97,9 +97,9 @@ class ShardProcessor:
         return self._write_rows(shard, rows, receipt)
 
     def make_rows(self, shard: Shard, sequences: Sequences, progress: Progress = _no_progress) -> pa.Table:
-        """The rows (`schemas.rows`) of a shard's sequences: all in order, then again for each further copy.
+        """Makes the rows (`schemas.rows`) of a shard's sequences: all in order, then all again for each further copy.
 
-        So two copies of one sequence are never neighbours in training. Raises UserError like `process`.
+        So two copies of a sequence are never adjacent in training. Raises UserError like `process`.
         """
         examples = self._mask(shard, sequences)
         predictions = self._predict(examples, progress)
@@ -123,7 +123,7 @@ class ShardProcessor:
         )
 
     def _predict(self, examples: Examples, progress: Progress) -> Predictions:
-        """The teacher's predictions at all masked positions; none where no teacher is run."""
+        """Returns the teacher's predictions at all masked positions; none if no teacher is run."""
         predictor = self.teacher.predictor
         if not predictor:
             no_ids = np.empty((0, 0), np.int32)
@@ -157,7 +157,7 @@ class ShardProcessor:
             ) from None
 
     def _encode(self, shard: Shard, examples: Examples, predictions: Predictions) -> pa.Table:
-        """The table of rows, in merged ids."""
+        """Returns the table of rows, in merged ids."""
         masked, to_merged = examples.masked, self.teacher.to_merged
         top_k, tail_samples = self.config.top_k, self.config.tail_samples
         offsets = np.concatenate([[0], np.cumsum(examples.lengths_N)])
@@ -193,7 +193,7 @@ class ShardProcessor:
         )
 
     def _audit(self, shard: Shard, rows: pa.Table) -> AuditSums:
-        """Audits the rows whose numbers, drawn from the seed and their ids, are the smallest."""
+        """Audits the rows with the smallest random numbers, which depend on the seed and the rows' ids."""
         predictor = self.teacher.predictor
         if not (predictor and shard.audit_rows and len(rows)):
             return AuditSums()

@@ -1,12 +1,12 @@
-"""From records to sequences: tokenizing, cutting long records, packing short ones.
+"""Turns records into sequences: tokenizes them, cuts long records and packs short ones.
 
-Token ids are the teacher's. Legend, a suffix for what an array has one entry of:
-  R  record that has a text
-  T  token of these texts, laid end to end, without special tokens around them
+Token ids are the teacher's. Legend: a suffix says what an array has one entry for:
+  R  record that has text
+  T  token of the concatenated texts, without special tokens around them
   S  segment: consecutive tokens of one record
   N  sequence: one segment, or with packing several, framed by special tokens
-Other names say what an entry points at: `record_S` is the record of each segment, `segment_N` the first segment of
-each sequence.
+The rest of a name says what an entry refers to: `record_S` is the record of each segment, `segment_N` the first
+segment of each sequence.
 """
 
 from collections.abc import Iterable, Sequence
@@ -33,8 +33,8 @@ class Sequences:
 
     Attributes:
       tokens: their tokens, special tokens included.
-      sources: of the (first) record of each, the file that it is from, N strings.
-      record_N: int64, its number in that file.
+      sources: the file of the (first) record of each sequence, N strings.
+      record_N: int64, the number of that record in its file.
       number_N: int64, the number of the (first) segment within that record.
     """
 
@@ -47,13 +47,13 @@ class Sequences:
         return len(self.tokens.lengths_N)
 
     def take(self, chosen: np.ndarray) -> "Sequences":
-        """The sequences with the indices `chosen`, in that order."""
+        """Returns the sequences with the indices `chosen`, in that order."""
         sources = [self.sources[index] for index in chosen.tolist()]
         return Sequences(self.tokens.take(chosen), sources, self.record_N[chosen], self.number_N[chosen])
 
 
 class Reject(NamedTuple):
-    """A record that cannot be used: its file, its number there, and why."""
+    """A record that cannot be used: its file, its number in that file, and the reason."""
 
     source: str
     record: int
@@ -61,7 +61,7 @@ class Reject(NamedTuple):
 
 
 class Tokenized(NamedTuple):
-    """What became of `records` records: sequences of those that can be used, and the others, in the order of the text."""
+    """The result for `records` records: the sequences of the usable ones, and the rejects, in the order of the text."""
 
     records: int
     sequences: Sequences
@@ -71,13 +71,13 @@ class Tokenized(NamedTuple):
 def make_sequences(records: Iterable[Record], tokenizer: TeacherTokenizer, config: PipelineConfig) -> Tokenized:
     """Tokenizes, and cuts long records into the fewest segments, whose lengths differ by at most one token.
 
-    Equal lengths, so that no record ends in a stub of a few tokens. Segments of special (for example unknown) tokens
-    alone have nothing to mask and are left out. With `packing` consecutive segments share a sequence while they fit.
+    So no record ends in a segment of only a few tokens. Segments of only special (for example unknown) tokens have
+    nothing to mask and are left out. With `packing`, consecutive segments share a sequence while they fit.
     """
     records = list(records)
     readable = [record for record in records if not record.fault]
     tokens = _tokenize([record.text for record in readable], tokenizer, config.masking.whole_words)
-    # Ordinary tokens before each token, and in all: the difference of two says how many stand between.
+    # Cumulative number of ordinary tokens: the difference of two entries is the number between them.
     ordinary = np.concatenate([[0], np.cumsum(~np.isin(tokens.ids_T, tokenizer.special_ids))])
     start_R, length_R = tokens.starts_N, tokens.lengths_N
     is_long_enough_R = length_R >= config.min_length
@@ -104,7 +104,7 @@ def make_sequences(records: Iterable[Record], tokenizer: TeacherTokenizer, confi
 
 
 def _tokenize(texts: Sequence[str], tokenizer: TeacherTokenizer, with_words: bool) -> FlatTokens:
-    """The tokens of R texts, without special tokens around them."""
+    """Tokenizes R texts, without special tokens around them."""
     backend = tokenizer.hf.backend_tokenizer
     encode = backend.encode_batch if with_words else backend.encode_batch_fast
     ids, lengths, words, words_before = [np.empty(0, np.int32)], [], [np.empty(0, np.int64)], 0
@@ -114,7 +114,7 @@ def _tokenize(texts: Sequence[str], tokenizer: TeacherTokenizer, with_words: boo
         ids.append(np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.int32))
         lengths += [len(encoding) for encoding in encodings]
         for encoding in encodings if with_words else ():
-            # A token that belongs to no word (an added one) is a word by itself.
+            # A token that belongs to no word (an added token) is its own word.
             word_of_token = [-1 - index if word is None else word for index, word in enumerate(encoding.word_ids)]
             words.append(np.cumsum(np.diff(np.array(word_of_token, np.int64), prepend=-1) != 0) + words_before)
             words_before += len(word_of_token) + 1
@@ -124,7 +124,7 @@ def _tokenize(texts: Sequence[str], tokenizer: TeacherTokenizer, with_words: boo
 
 @dataclass(frozen=True)
 class _Segments:
-    """S segments, int64 each: the index of their record in R, their number in it, and where they lie in T."""
+    """S segments, int64 each: the index of their record in R, their number in it, and their start and length in T."""
 
     record_S: np.ndarray
     number_S: np.ndarray
@@ -136,7 +136,7 @@ class _Segments:
 
 
 def _cut(start_R: np.ndarray, length_R: np.ndarray, count_R: np.ndarray) -> _Segments:
-    """Cuts each record into its number of segments, the longer ones first."""
+    """Cuts each record into `count_R` segments, the longer ones first."""
     record_S = np.repeat(np.arange(len(length_R)), count_R)
     number_S = np.arange(len(record_S)) - np.repeat(np.cumsum(count_R) - count_R, count_R)
     shortest_S, longer_S = length_R[record_S] // count_R[record_S], length_R[record_S] % count_R[record_S]
@@ -145,8 +145,8 @@ def _cut(start_R: np.ndarray, length_R: np.ndarray, count_R: np.ndarray) -> _Seg
 
 
 def _pack(length_S: np.ndarray, room: int, separator: int) -> np.ndarray:
-    """int64 [N], ascending: the segments that begin a sequence, when each sequence takes all that fit."""
-    # With a separator after each segment. The separator after the last segment of a sequence lies beyond the room.
+    """Returns int64 [N], ascending: the first segment of each sequence, when each sequence takes all that fit."""
+    # Each segment has a separator after it. The separator after a sequence's last segment does not count for the room.
     ends = np.concatenate([[0], np.cumsum(length_S + separator)])
     firsts, first = [], 0
     while first < len(length_S):
@@ -156,7 +156,7 @@ def _pack(length_S: np.ndarray, room: int, separator: int) -> np.ndarray:
 
 
 def _frame(tokens: FlatTokens, segments: _Segments, segment_N: np.ndarray, tokenizer: TeacherTokenizer) -> FlatTokens:
-    """Lays the segments out as sequences: the prefix, then the segments with the suffix after each.
+    """Arranges the segments as sequences: the prefix, then the segments, each followed by the suffix.
 
     Special tokens have the word number -1.
     """

@@ -1,4 +1,4 @@
-"""What is predicted and written at a time: some records of a language, one teacher, one Parquet file."""
+"""A shard, which is predicted and written at a time: some records of a language, one teacher, one Parquet file."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ REJECTS_FOLDER = "_rejects"
 
 @dataclass(frozen=True)
 class Shard:
-    """The `number`-th shard of a unit of work.
+    """Shard `number` of a unit of work.
 
     Attributes:
       records: its text.

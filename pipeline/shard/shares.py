@@ -1,8 +1,8 @@
-"""Which of a language's records a teacher reads, where several teachers divide them: a pure function of each record.
+"""Divides a language's records among several teachers, as a pure function of each record.
 
-A record has a number u in [0, 1), a hash of the seed, its language, its file and its place there. The teachers' shares
-are consecutive intervals of [0, 1), and a teacher reads the records whose number is in its own. So every record is read
-by one teacher, whatever shards or workers there are.
+A record has a number u in [0, 1), a hash of the seed, its language, its file and its position there. The teachers'
+shares are consecutive intervals of [0, 1), and a teacher reads the records whose number is in its interval. So exactly
+one teacher reads every record, for any division into shards and workers.
 """
 
 from collections.abc import Mapping
@@ -24,17 +24,17 @@ class ShareInterval:
 
     @property
     def size(self) -> float:
-        """The part of the language's records that is in it."""
+        """The share of the language's records that are in the interval."""
         return self.high - self.low
 
     def takes(self, language: str, source: str, records_R: np.ndarray) -> np.ndarray:
-        """bool [R]: whether the records with the numbers `records_R` (int64) of the file `source` are in it."""
+        """Returns bool [R]: whether records `records_R` (int64 numbers) of the file `source` are in the interval."""
         key = np.uint64(example_key(self.seed, f"share:{language}:{source}"))
         numbers_R = uniform(np.full(len(records_R), key), records_R.astype(np.uint64))
         return (self.low <= numbers_R) & (numbers_R < self.high)
 
 
 def divide(shares: Mapping[str, float], seed: int) -> dict[str, ShareInterval]:
-    """The intervals of teachers whose shares sum to 1, but for rounding: in their order, and all of [0, 1) together."""
+    """Returns the teachers' intervals, in order. They cover all of [0, 1); the shares sum to 1, except for rounding."""
     edges = [0.0, *list(accumulate(shares.values()))[:-1], 1.0]
     return {name: ShareInterval(seed, low, high) for name, (low, high) in zip(shares, pairwise(edges), strict=True)}

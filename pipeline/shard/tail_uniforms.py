@@ -1,4 +1,4 @@
-"""The random numbers that samples of the tail are made of.
+"""The random numbers from which samples of the tail are drawn.
 
 Legend: M masked positions, S tail samples.
 """
@@ -7,12 +7,12 @@ import numpy as np
 
 from pipeline.shard.masking import uniform
 
-# A counter is the position and, above it, the number of the sample, counted from here: those of masking are below.
+# A counter has the position in its low 32 bits, and above them the sample's number plus this; masking uses lower ones.
 _FIRST_STREAM = 2**10
 
 
 def tail_uniforms(keys_M: np.ndarray, positions_M: np.ndarray, samples: int) -> np.ndarray:
-    """float64 [M, S] in [0, 1): a function of the example's key, the position in the example and the sample's number.
+    """Returns float64 [M, S] in [0, 1): a function of the example's key, the position in it and the sample's number.
 
     Args:
       keys_M: uint64, of each position's example (`pipeline.shard.masking.example_keys`).

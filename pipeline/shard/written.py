@@ -1,7 +1,7 @@
-"""What is known of a shard that is written, and the table of those of a unit.
+"""Describes a written shard, and the table of a unit's written shards.
 
-A unit's table is written after its shards, and says that all of them are there. From the tables of all units the
-manifest is made, so that nobody has to look at every file.
+A unit's table is written after its shards, and shows that all of them exist. The manifest is made from the tables of
+all units, so that nothing has to read every file.
 """
 
 from collections.abc import Iterable
@@ -22,14 +22,14 @@ UNIT_SCHEMA = FILE_SCHEMA.append(pa.field("receipt", pa.string(), nullable=False
 
 @dataclass(frozen=True)
 class Written:
-    """A shard's file, and what became of its text."""
+    """A shard's file, and the receipt of what it holds."""
 
     file: FileRecord
     receipt: Receipt
 
     @classmethod
     def of(cls, shard: Shard, footer: Footer, receipt: Receipt) -> "Written":
-        """From the footer of its file."""
+        """Makes the record from the footer of the shard's file."""
         file = FileRecord(
             path=shard.path,
             language=shard.language,
@@ -47,7 +47,7 @@ class Written:
     def find(
         cls, shard: Shard, url: str, top_k: int, vocabulary_sha256: str, run_sha256: str, tail_samples: int
     ) -> "Written | None":
-        """That of a file that is there already; None if there is none that is whole and of this run."""
+        """Returns the record of a file that already exists; None if there is no complete file of this run."""
         try:
             footer = read_footer(url)
             check_footer(url, footer.metadata.metadata, top_k, vocabulary_sha256, run_sha256, tail_samples=tail_samples)
@@ -57,7 +57,7 @@ class Written:
 
 
 def unit_table(written: Iterable[Written]) -> bytes:
-    """The table of a unit (`UNIT_SCHEMA`), as an Arrow stream."""
+    """Returns the table of a unit (`UNIT_SCHEMA`) as an Arrow stream."""
     rows = [one.file.model_dump() | {"receipt": one.receipt.model_dump_json()} for one in written]
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, UNIT_SCHEMA) as stream:
@@ -66,7 +66,7 @@ def unit_table(written: Iterable[Written]) -> bytes:
 
 
 def read_unit_table(content: bytes) -> pa.Table | None:
-    """The table of a unit; None if it is not whole."""
+    """Reads the table of a unit; None if it is incomplete or has another schema."""
     try:
         table = pa.ipc.open_stream(content).read_all()
     except (OSError, pa.ArrowException):

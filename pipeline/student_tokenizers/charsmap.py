@@ -1,6 +1,6 @@
-"""Compiling a table of character replacements into SentencePiece's `precompiled_charsmap`.
+"""Compiles a table of character replacements into SentencePiece's `precompiled_charsmap`.
 
-That is the only form of such a table that a plain `tokenizer.json` can hold. SentencePiece itself
+This is the only form of such a table that a plain `tokenizer.json` can hold. SentencePiece itself
 compiles it, into a model that is trained on one word and has no other use.
 """
 
@@ -12,7 +12,7 @@ from sentencepiece.sentencepiece_model_pb2 import ModelProto
 
 
 def compile_charsmap(table: dict[str, str]) -> bytes:
-    """The compiled form of `table`, from strings to what replaces them."""
+    """Compiles `table`, which maps strings to their replacements."""
     rules = "".join(f"{_codes(source)}\t{_codes(target)}\n" for source, target in sorted(table.items()))
     model = io.BytesIO()
     with tempfile.NamedTemporaryFile("w", suffix=".tsv") as file:

@@ -1,11 +1,11 @@
 """The tokenizer for text of unknown or mixed language: a Unigram over the merged surfaces.
 
-A Unigram model's ids are list positions, so the merged vocabulary is its list as it
-stands. Scores are the log-frequencies of the merged tokens in the teachers'
-segmentations (`pipeline.student_tokenizers.word_counts`), with the same weight for every
-language, whose teachers share it evenly, so that
-the most probable segmentation tends to be the one that a teacher would have made. Among the rules for
-where words begin (`pipeline.student_tokenizers.word_boundaries`) it has the one that gives most of the
+A Unigram model's ids are list positions, so the merged vocabulary is used as its list
+unchanged. Scores are the log-frequencies of the merged tokens in the teachers'
+segmentations (`pipeline.student_tokenizers.word_counts`), so that the most probable
+segmentation tends to be the one that a teacher would make. Every language has the same
+weight, shared evenly by its teachers. Among the rules for where words begin
+(`pipeline.student_tokenizers.word_boundaries`), it uses the one that agrees best with the
 teachers' words.
 """
 
@@ -43,21 +43,21 @@ _TRANSFORMERS_NAMES = {
     "mask": "mask_token",
 }
 _BYTE_PIECE = re.compile(r"<0x[0-9A-F]{2}>")
-# Words that rules are compared on, of all languages together: with 200 languages it takes minutes.
+# Distinct words on which rules are compared, for all languages together: with 200 languages this takes minutes.
 _TYPES = 400_000
-# Rounded, so that a score is the same on every machine, and the tokenizer.json a third as long.
+# Rounding makes scores the same on every machine, and the tokenizer.json a third as long.
 _DIGITS = 6
 
 
 def default_tokenizer(
     vocabulary: Vocabulary, words: pa.Table, teachers: Iterable[Tokenizer], max_length: int
 ) -> PreTrainedTokenizerFast:
-    """The default tokenizer of `vocabulary`.
+    """Makes the default tokenizer of `vocabulary`.
 
     Args:
       words: how the teachers segment words (`pipeline.student_tokenizers.word_counts.WORDS_SCHEMA`), merged ids.
-      teachers: their tokenizers, merged ids. Their added tokens are needed, and their normalizers, which
-        show how to write what has no token.
+      teachers: their tokenizers, merged ids. Their added tokens are used, and their normalizers, which
+        show how to write characters that have no token.
     """
     teachers = list(teachers)
     added = _added_words(vocabulary, teachers)
@@ -101,7 +101,7 @@ class _Segmentation(NamedTuple):
 
 
 def _segmentations(words: pa.Table) -> list[_Segmentation]:
-    """The table of words by language and teacher."""
+    """Splits the table of words by language and teacher."""
     pairs = pc.binary_join_element_wise(words["language"], words["teacher"], "\0")
     distinct = pc.unique(pairs).to_pylist()
     teachers = Counter(pair.split("\0")[0] for pair in distinct)
@@ -109,7 +109,7 @@ def _segmentations(words: pa.Table) -> list[_Segmentation]:
 
 
 def _scores(segmentations: list[_Segmentation], size: int) -> np.ndarray:
-    """float64 [size]: log-frequencies, with the same weight for every language."""
+    """Returns float64 [size]: log-frequencies, with the same weight for every language."""
     frequencies = np.full(size, 1e-9)
     for words, weight in segmentations:
         counts = np.repeat(words["count"].to_numpy(), pc.list_value_length(words["ids"]).to_numpy())
@@ -120,9 +120,9 @@ def _scores(segmentations: list[_Segmentation], size: int) -> np.ndarray:
 
 
 def _agreement(tokenizer: Tokenizer, segmentations: list[_Segmentation]) -> float:
-    """The share of running words segmented as by their teacher, less the relative difference in tokens per word.
+    """Returns the share of running words segmented as by their teacher, minus the relative error in tokens per word.
 
-    Of the most common words. The mean over languages, and over the teachers of a language.
+    It compares the most common words. The result is the mean over languages, and over the teachers of a language.
     """
     results = []
     most = max(1, _TYPES // max(1, len(segmentations)))
@@ -141,7 +141,7 @@ def _agreement(tokenizer: Tokenizer, segmentations: list[_Segmentation]) -> floa
 
 
 def _admissible(vocabulary: Vocabulary) -> list[WordBoundaries]:
-    """The rules by which this vocabulary can write what its teachers can."""
+    """Returns the rules by which this vocabulary can write what its teachers can."""
     # Without a lone ▁, punctuation after a space can only be written as BERT does.
     has_mark = (WORD, SPACE_MARK) in zip(vocabulary.roles, vocabulary.tokens, strict=True)
     has_chinese = any(len(token) == 1 and is_chinese(token) for token in vocabulary.tokens)
@@ -153,7 +153,7 @@ def _admissible(vocabulary: Vocabulary) -> list[WordBoundaries]:
 
 
 def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int, AddedToken]:
-    """The teachers' added tokens that are not special tokens, by merged id."""
+    """Returns the teachers' added tokens that are not special tokens, by merged id."""
     return {
         merged: token
         for teacher in teachers
@@ -163,10 +163,10 @@ def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int,
 
 
 def _distinct(added: list[AddedToken], normalizer: Normalizer) -> list[AddedToken]:
-    """The added tokens that a normalized text can hold, each form once.
+    """Returns the added tokens that a normalized text can contain, each form once.
 
-    A token may become nothing, such as the runs of spaces that many byte-level teachers have, and tokenizers panics
-    where a pattern is empty.
+    Normalization may leave nothing of a token, such as the runs of spaces that many byte-level teachers have, and the
+    tokenizers library panics if a pattern is empty.
     """
     by_form: dict[str, AddedToken] = {}
     for token in added:
@@ -184,14 +184,14 @@ def _unigram(vocabulary: Vocabulary, scores: np.ndarray, written: list[str]) -> 
 def _entries(
     vocabulary: Vocabulary, scores: np.ndarray, added: dict[int, AddedToken], isolate_punctuation: bool
 ) -> list[str]:
-    """What the Unigram list holds for each merged id: its surface, if a text can have it."""
+    """Returns the Unigram list's entry for each merged id: its surface, if a text can contain it."""
     entries = [
         _entry(merged, role, token)
         for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True))
     ]
     if isolate_punctuation:
-        # Here every mark is a word, so that `,` and `▁,` are written alike, and the more common of them is
-        # meant. What the teachers write as `##,`, which BERT's rule never makes, is then `,`.
+        # Here every mark is a word, so `,` and `▁,` are written alike, and the more common of the two gets the
+        # entry. The teachers' `##,`, which BERT's rule never makes, then gets `,`.
         ids = {entry: merged for merged, entry in enumerate(entries)}
         for merged, (role, token) in enumerate(zip(vocabulary.roles, vocabulary.tokens, strict=True)):
             if role == CONTINUATION and is_isolated(token):
@@ -202,7 +202,7 @@ def _entries(
                         entries[rival] = unreachable(rival)
             elif role == LITERAL and token.startswith("##") and is_isolated(token[2:]):
                 entries[merged] = token[2:]
-    # A teacher may have an ordinary token written like a special token here: the string is the special token's.
+    # A teacher may have an ordinary token with the string of a special token here: the special token gets the string.
     special = set(SPECIAL_TOKENS.values())
     entries = [
         unreachable(merged) if entry in special and role not in SPECIAL_TOKENS else entry
@@ -225,14 +225,14 @@ def _entry(merged: int, role: str, token: str) -> str:
         text = surface.decode().replace(" ", SPACE_MARK)
     except UnicodeDecodeError:
         return token if role == CONTINUATION and len(surface) == 1 else unreachable(merged)
-    # Where the mark of a word or a literal ▁ would be ambiguous, the text is left to smaller pieces.
+    # If a word mark or a literal ▁ would be ambiguous, the token is left out, and smaller pieces write the text.
     plain = token in (text, SPACE_MARK + text)
     return token if plain else unreachable(merged)
 
 
 def _with_special_tokens(tokenizer: Tokenizer, vocabulary: Vocabulary, max_length: int) -> PreTrainedTokenizerFast:
-    """Adds the special tokens, and the frame of start and end."""
-    # The mask takes the space before it, as the word that it stands for would.
+    """Adds the special tokens, and the frame of start and end tokens."""
+    # The mask includes the space before it, as the word that it replaces would.
     specials = {
         role: AddedToken(SPECIAL_TOKENS[role], special=True, lstrip=role == "mask")
         for role in SPECIAL_ROLES

@@ -1,7 +1,7 @@
-"""A teacher's tokenizer with merged ids: same segmentation, other numbers.
+"""A teacher's tokenizer with merged ids: the same segmentation with different ids.
 
-Everything that decides the segmentation (normaliser, pre-tokenizer, merges, scores,
-post-processor) is carried over untouched; only ids change. The result is a plain
+Everything that determines the segmentation (normaliser, pre-tokenizer, merges, scores,
+post-processor) is kept unchanged; only ids change. The result is a plain
 `tokenizer.json` that `AutoTokenizer` loads without any code of this project.
 """
 
@@ -18,16 +18,16 @@ from schemas.errors import UserError
 
 
 def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
-    """A `tokenizer.json` state with every id replaced by `to_merged[id]`.
+    """Returns a `tokenizer.json` state with every id replaced by `to_merged[id]`.
 
     Tokens that `to_merged` maps to -1 are left out, and text that gave them is cut into
     smaller pieces. A BPE model must keep the pieces that a kept token is merged from.
 
-    A Unigram model's ids are list positions, so positions that belong to no token of
-    this teacher are filled with entries that no text can match. They have the lowest
-    score of the real ones, from which the unknown penalty is derived.
+    A Unigram model's ids are list positions, so positions without a token of this
+    teacher are filled with entries that no text can match. Their score is the lowest of
+    the real scores, from which the unknown penalty is derived.
     """
-    # Copied only where it is changed in place, because the rest may be hundreds of thousands of tokens and merges.
+    # Copies only what it changes in place, because the rest may be hundreds of thousands of tokens and merges.
     state = state | {"model": dict(state["model"]), "post_processor": copy.deepcopy(state["post_processor"])}
     state["added_tokens"] = [
         added | {"id": int(to_merged[added["id"]])} for added in state["added_tokens"] if to_merged[added["id"]] >= 0
@@ -66,10 +66,10 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
 
 
 def fill_vocabulary(state: dict[str, Any], size: int) -> None:
-    """Adds an entry that no text gives to a `tokenizer.json` state, for each id below `size` that it lacks.
+    """Adds to a `tokenizer.json` state an entry that no text matches for each id below `size` that it lacks.
 
-    The tokenizer's length is then `size`, so that a token that is added to it gets that id, and
-    `model.resize_token_embeddings(len(tokenizer))` cuts no row off. It segments as before.
+    The tokenizer's length is then `size`, so that the next token added to it gets that id, and
+    `model.resize_token_embeddings(len(tokenizer))` cuts off no rows. Its segmentation does not change.
     """
     vocabulary = state["model"]["vocab"]
     if isinstance(vocabulary, list):
@@ -97,10 +97,10 @@ def _remap_post_processor(processor: dict[str, Any] | None, to_merged: np.ndarra
 def remap_tokenizer(
     tokenizer: PreTrainedTokenizerBase, to_merged: np.ndarray, pad_id: int | None = None
 ) -> PreTrainedTokenizerFast:
-    """`tokenizer` with merged ids, as a class that loads `tokenizer.json` as it is.
+    """Returns `tokenizer` with merged ids, as a class that loads `tokenizer.json` unchanged.
 
     Args:
-      pad_id: the merged id to pad with; the tokenizer's padding token may be another one.
+      pad_id: the merged id to pad with; the tokenizer's own padding token may have another id.
     """
     state = remap_state(json.loads(tokenizer.backend_tokenizer.to_str()), to_merged)
     added: dict[int, AddedToken] = tokenizer.added_tokens_decoder
@@ -108,7 +108,7 @@ def remap_tokenizer(
     for name in ROLE_NAMES:
         teacher_id = getattr(tokenizer, f"{name}_id")
         if teacher_id is not None:
-            # As an AddedToken, so that flags such as <mask>'s lstrip survive.
+            # Passed as an AddedToken, to keep flags such as <mask>'s lstrip.
             specials[name] = added.get(teacher_id, getattr(tokenizer, name))
     if pad_id is not None and to_merged[tokenizer.pad_token_id] != pad_id:
         specials["pad_token"] = _add_pad(state, pad_id)
@@ -125,7 +125,7 @@ def remap_tokenizer(
 
 
 def _add_pad(state: dict[str, Any], pad_id: int) -> AddedToken:
-    """Returns a `tokenizer.json` state the token for padding alone that `pipeline.vocabulary.merge` has added."""
+    """Adds to a `tokenizer.json` state the padding-only token that `pipeline.vocabulary.merge` has added."""
     vocabulary = state["model"]["vocab"]
     is_unigram = isinstance(vocabulary, list)
     taken, content = {entry for entry, _ in vocabulary} if is_unigram else vocabulary, "<pad>"
@@ -145,7 +145,7 @@ def _add_pad(state: dict[str, Any], pad_id: int) -> AddedToken:
 def check_remapped(
     tokenizer: PreTrainedTokenizerBase, remapped: PreTrainedTokenizerBase, to_merged: np.ndarray, texts: list[str]
 ) -> None:
-    """Raises UserError if `remapped` does not give the ids of `tokenizer`, mapped, for a text, or decodes them otherwise."""
+    """Raises UserError if for a text `remapped` does not give `tokenizer`'s mapped ids, or decodes them differently."""
     pairs = zip(texts, *(one(texts)["input_ids"] if texts else [] for one in (tokenizer, remapped)), strict=True)
     for text, ids, merged in pairs:
         if to_merged[ids].tolist() != merged or tokenizer.decode(ids) != remapped.decode(merged):

@@ -1,7 +1,7 @@
 """The tokenizers of a folder of predictions, from which the student's are copied.
 
-`_tokenizers/teachers/<name>` segments as that teacher does, in merged ids;
-`_tokenizers/default` is for any text; `_words.parquet` is what the latter was fitted to.
+`_tokenizers/teachers/<name>` segments like that teacher, in merged ids;
+`_tokenizers/default` is for any text; `_words.parquet` holds the words that the latter was fitted to.
 """
 
 import json
@@ -31,7 +31,7 @@ _KEPT_SETTINGS = {*ROLE_NAMES, "model_max_length", "clean_up_tokenization_spaces
 
 @dataclass(frozen=True)
 class StudentTokenizers:
-    """All tokenizers of a folder, tried: `teachers` by name and `default`, with merged ids of `size`; and `words`."""
+    """All tokenizers of a folder, tried: `teachers` by name and `default`, over `size` merged ids; and `words`."""
 
     teachers: dict[str, PreTrainedTokenizerFast]
     default: PreTrainedTokenizerFast
@@ -42,16 +42,16 @@ class StudentTokenizers:
 def make_tokenizers(
     remapped: dict[str, PreTrainedTokenizerFast], vocabulary: Vocabulary, words: pa.Table
 ) -> StudentTokenizers:
-    """Fits the default tokenizer and tries all: saved, loaded again and run on the most common words.
+    """Fits the default tokenizer, and tries all: saves and reloads them, and runs them on the most common words.
 
-    With a single teacher the default tokenizer is that teacher's.
+    With a single teacher, the default tokenizer is that teacher's.
 
     Args:
       remapped: by teacher, with merged ids; one for every teacher of `vocabulary`.
       words: how the teachers segment words (`pipeline.student_tokenizers.word_counts`).
 
     Raises:
-      UserError: one cannot be made or loaded, or would be another once it is loaded.
+      UserError: a tokenizer cannot be made or loaded, or behaves differently after it is loaded.
     """
     texts = words["word"].slice(0, _TRIED_WORDS).to_pylist()
     for name, tokenizer in remapped.items():
@@ -61,7 +61,7 @@ def make_tokenizers(
         return StudentTokenizers(remapped, default, words, len(vocabulary))
     with tokenizer_faults("the default tokenizer cannot be made"):
         length = min(tokenizer.model_max_length for tokenizer in remapped.values())
-        # In the order of the vocabulary, so that the order of `remapped` does not matter.
+        # Uses the order of the vocabulary, so that the order of `remapped` does not matter.
         backends = [remapped[name].backend_tokenizer for name in vocabulary.teacher_ids]
         default = default_tokenizer(vocabulary, words, backends, length)
     _try("the default tokenizer", default, len(vocabulary), texts)
@@ -69,7 +69,7 @@ def make_tokenizers(
 
 
 def _try(what: str, tokenizer: PreTrainedTokenizerFast, size: int, texts: list[str]) -> None:
-    """Raises UserError if `tokenizer` fails, or gives other ids once it was saved and loaded."""
+    """Raises UserError if `tokenizer` fails, or behaves differently after it is saved and loaded."""
     with tokenizer_faults(f"{what} fails"), tempfile.TemporaryDirectory() as scratch:
         write_tokenizer(scratch, tokenizer, size)
         loaded = PreTrainedTokenizerFast.from_pretrained(scratch)
@@ -88,7 +88,7 @@ def write_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
 
 
 def read_tokenizers(folder: str, vocabulary: Vocabulary) -> dict[str, PreTrainedTokenizerFast]:
-    """The tokenizers with merged ids of all teachers of `vocabulary`, in its order."""
+    """Reads the tokenizers with merged ids of all teachers of `vocabulary`, in its order."""
     return {
         name: read_tokenizer(join(folder, TEACHER_TOKENIZERS, name), len(vocabulary)) for name in vocabulary.teacher_ids
     }
@@ -98,7 +98,7 @@ def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast, size: int =
     """Saves a tokenizer in the Hugging Face layout to any fsspec URL, so that transformers 4 and 5 load it alike.
 
     Args:
-      size: it is filled up to this many entries (`fill_vocabulary`).
+      size: its vocabulary is filled up to this many entries (`fill_vocabulary`).
     """
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer.save_pretrained(scratch)
@@ -110,14 +110,14 @@ def write_tokenizer(folder: str, tokenizer: PreTrainedTokenizerFast, size: int =
 
 
 def _plain_settings(settings: dict[str, Any], state: dict[str, Any]) -> dict[str, Any]:
-    """The settings that matter beside the `tokenizer.json` state, as transformers 4 would write them."""
+    """Returns the settings that matter beside the `tokenizer.json` state, as transformers 4 would write them."""
     plain = {name: value for name, value in settings.items() if name in _KEPT_SETTINGS}
     plain["tokenizer_class"] = "PreTrainedTokenizerFast"
-    # Transformers 4 would make token types too, which DistilBERT, for example, does not take.
+    # Transformers 4 would also produce token types, which DistilBERT, for example, does not accept.
     plain["model_input_names"] = ["input_ids", "attention_mask"]
     if "extra_special_tokens" in settings:
         plain["additional_special_tokens"] = settings["extra_special_tokens"]
-    # Transformers 4 would change the pre-tokenizer into what it finds here.
+    # Transformers 4 would change the pre-tokenizer to match this setting.
     prefixed = (state["pre_tokenizer"] or {}).get("add_prefix_space")
     return plain if prefixed is None else plain | {"add_prefix_space": prefixed}
 
@@ -127,7 +127,7 @@ def _json(value: dict[str, Any], **layout: Any) -> bytes:
 
 
 def read_tokenizer(folder: str, size: int) -> PreTrainedTokenizerFast:
-    """Loads a tokenizer in the Hugging Face layout from any fsspec URL, without running code of its folder.
+    """Loads a tokenizer in the Hugging Face layout from any fsspec URL, without running code from its folder.
 
     Raises:
       UserError: it cannot be loaded, or has ids beyond the `size` merged ones.

@@ -1,4 +1,4 @@
-"""Words as the teachers segment them: what the default tokenizer is fitted to.
+"""Words as the teachers segment them, to which the default tokenizer is fitted.
 
 `_words.parquet` holds a sample of each language's text, reduced to its words:
 
@@ -6,11 +6,11 @@
 | ---------- | ----------- | -------------------------------------------------------------- |
 | `language` | string      |                                                                |
 | `teacher`  | string      |                                                                |
-| `word`     | string      | what stands between two spaces, punctuation included           |
+| `word`     | string      | the text between two spaces, punctuation included              |
 | `count`    | int64       | how often it occurs in the sample                              |
 | `ids`      | list<int32> | the teacher's most common segmentation of it, merged ids       |
 
-The most common words come first. In languages written without spaces a "word" is a whole clause.
+The most common words come first. In languages written without spaces, a "word" is a whole clause.
 """
 
 import io
@@ -39,14 +39,14 @@ WORDS_SCHEMA = pa.schema(
         ("ids", pa.list_(pa.int32())),
     ]
 )
-# Bytes of text that are sampled for each language and teacher, and for all together.
+# Bytes of text to sample for each language and teacher, and for all together.
 SAMPLE_BYTES, MOST_SAMPLE_BYTES = 2**22, 2**26
 _LINES = 1024
 _BETWEEN_SPACES = re.compile(r"\S+")
 
 
 def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]) -> pa.Table:
-    """The words of `lines` (`WORDS_SCHEMA`, but with the teacher's ids), as `tokenizer` segments them."""
+    """Returns the words of `lines` (`WORDS_SCHEMA`, but with the teacher's ids), as `tokenizer` segments them."""
     seen: dict[str, Counter] = {}
     for start in range(0, len(lines), _LINES):
         batch = lines[start : start + _LINES]
@@ -56,7 +56,7 @@ def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]
             for (begin, end), ids in zip(spans, tokens_of_spans(line, encoding, spans), strict=True):
                 if ids:
                     seen.setdefault(line[begin:end], Counter())[ids] += 1
-    # Of equally common segmentations the one with the smallest ids, so that their order does not matter.
+    # Among equally common segmentations, takes the one with the smallest ids, so that their order does not matter.
     rows = [
         (word, sum(counts.values()), min(counts, key=lambda ids: (-counts[ids], ids))) for word, counts in seen.items()
     ]
@@ -74,7 +74,7 @@ def count_words(language: str, tokenizer: TeacherTokenizer, lines: Sequence[str]
 
 
 def in_merged_ids(words: pa.Table, to_merged: np.ndarray) -> pa.Table:
-    """The words of one teacher with merged ids instead of its own; `to_merged` is int32 [the teacher's vocabulary]."""
+    """Replaces one teacher's ids in `words` with merged ids; `to_merged` is int32 [the teacher's vocabulary]."""
     ids, starts, lengths = flatten(words["ids"])
     offsets = np.concatenate([starts, [starts[-1] + lengths[-1] if len(starts) else 0]])
     index = words.schema.get_field_index("ids")
@@ -82,7 +82,7 @@ def in_merged_ids(words: pa.Table, to_merged: np.ndarray) -> pa.Table:
 
 
 def without(words: pa.Table, pairs: Iterable[tuple[str, str]]) -> pa.Table:
-    """`words` without those of the given languages and teachers."""
+    """Returns `words` without those of the given pairs of language and teacher."""
     for language, teacher in pairs:
         words = words.filter(
             pc.invert(pc.and_(pc.equal(words["language"], language), pc.equal(words["teacher"], teacher)))
@@ -91,14 +91,14 @@ def without(words: pa.Table, pairs: Iterable[tuple[str, str]]) -> pa.Table:
 
 
 def tokens_of_spans(text: str, encoding: Encoding, spans: Iterable[tuple[int, int]]) -> list[tuple[int, ...]]:
-    """The ids of the tokens that overlap each span of `text`; spans in order, not overlapping.
+    """Returns the ids of the tokens that overlap each span of `text`. The spans are in order and do not overlap.
 
-    A space at the beginning of a token belongs to what follows, and so does a token of spaces alone.
+    A space at the beginning of a token belongs to the text that follows, and so does a token of only spaces.
     """
     tokens = []
     letter = 0
     for teacher_id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
-        # Starts ascend, so the text is read once, however long its runs of spaces are.
+        # Starts ascend, so the text is read only once, however long its runs of spaces are.
         letter = max(letter, start)
         while letter < len(text) and text[letter].isspace():
             letter += 1
@@ -125,7 +125,7 @@ def write_words(url: str, words: pa.Table) -> None:
 
 
 def read_words(url: str, size: int) -> pa.Table:
-    """Reads what `write_words` wrote, over `size` merged tokens. Raises UserError if it is missing or foreign."""
+    """Reads a table of `write_words`, over `size` merged tokens. Raises UserError if it is missing or invalid."""
     try:
         content = io.BytesIO(read_bytes(url))
         table = pq.read_table(content, use_threads=False, pre_buffer=False, page_checksum_verification=True)

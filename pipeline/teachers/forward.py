@@ -124,7 +124,7 @@ class Forward:
         self._hook.remove()
 
     def _first(self, where: str, ids_BL: np.ndarray) -> torch.Tensor:
-        """Returns float32 [B*L, V]: the logits of a first run. Raises UserError if there are none, or some are not finite."""
+        """Returns float32 [B*L, V], the logits of a first run. Raises UserError if they are missing or not finite."""
         try:
             output = self._model(input_ids=torch.from_numpy(ids_BL.astype(np.int64)).to(self._device))
             logits: Any = getattr(output, "logits", None)

@@ -38,7 +38,7 @@ class Mixture:
         self.vocabulary = max(forward.vocabulary for forward in forwards)
 
     def logits(self, ids_BL: np.ndarray, attention_mask_BL: np.ndarray, rows_M: np.ndarray) -> torch.Tensor:
-        """Returns float32 [M, V] at `rows_M`, indices into the flattened batch: log sum_i w_i p_i over the models' p_i."""
+        """Returns float32 [M, V] at `rows_M` (indices into the flattened batch): log sum_i w_i p_i over models i."""
         mixed_MV = torch.full((len(rows_M), self.vocabulary), -torch.inf, device=self._device)
         for forward, weight in zip(self._forwards, self._weights, strict=True):
             add_distribution(mixed_MV, forward.logits(ids_BL, attention_mask_BL, rows_M), weight)

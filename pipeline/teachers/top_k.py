@@ -38,7 +38,7 @@ class TopK:
         self._compiled = compiled
 
     def __call__(self, logits_MV: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Returns the log normalizer, float32 [M]; each row's K largest logits, descending; their int64 ids; both [M, K].
+        """Returns the log normalizer, float32 [M]; and [M, K] each: the K largest logits, descending; their int64 ids.
 
         Sets the logits at `outside` to -inf.
         """
@@ -86,7 +86,7 @@ def _compiled_summarize():
 
 
 def _top_k(logits_MV: torch.Tensor, largest_MB: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Returns the K largest logits and their ids. Only the K blocks with the largest maxima, which hold them, are sorted."""
+    """Returns the K largest logits and their ids. Sorts only the K blocks with the largest maxima, which hold them."""
     rows, blocks = largest_MB.shape
     if blocks <= k:
         return logits_MV.topk(k, dim=-1)

@@ -19,7 +19,7 @@ from schemas.corpus.ranges import TextRange
 MOST_SHARDS = 64
 # A small language has about this many units, so that several workers can share it.
 _FEWEST_UNITS = 64
-# Limit of units that unpack the same compressed file. There is at most one for each unit's size of the file's bytes.
+# Limit of units that unpack the same compressed file. Each of them has at least a unit's worth of the file's bytes.
 _MOST_READERS = 16
 
 

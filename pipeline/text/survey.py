@@ -48,7 +48,7 @@ class SurveyTask:
 
 
 def find_text(config: PipelineConfig) -> dict[str, Corpus]:
-    """Finds each language's files. Raises UserError if a pattern matches nothing or all files of a language are empty."""
+    """Finds each language's files. Raises UserError if a pattern matches nothing or all of a language's are empty."""
     corpora = {
         language: Corpus.of(find_files(language, text.files, text.field), config.shard_bytes)
         for language, text in config.text.items()

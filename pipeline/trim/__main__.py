@@ -1,15 +1,16 @@
-"""`python -m pipeline.trim FOLDER --output FOLDER`: leave out the tokens that the corpora do not use.
+"""`python -m pipeline.trim FOLDER --output FOLDER`: leaves out the tokens that the corpora do not use.
 
 A merged vocabulary holds every token of every teacher, but text in a few languages uses
-only some of them, and each costs the student a row of its embedding. The tokens that the
-corpora emit or that a teacher predicts for them are kept, and what BPE needs to build them. The result is a folder of predictions like any other, in the smaller id space.
-No teacher runs again.
+only some of them, and each costs the student a row of its embedding. The command keeps the
+tokens that the corpora emit or that a teacher predicts for them, and the pieces that BPE
+needs to build them. The result is a folder of predictions like any other, in the smaller
+id space. No teacher runs again.
 """
 
 from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports, which take seconds, so that Ctrl-C is answered during them too.
+    # Runs before the imports, which take seconds, so that Ctrl-C works during them too.
     run_command("pipeline.trim.__main__")
 
 import argparse

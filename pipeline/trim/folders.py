@@ -1,4 +1,4 @@
-"""Folders of predictions over a smaller vocabulary: counted, rewritten a few files at a time, and reported on."""
+"""Counts folders of predictions, rewrites them over a smaller vocabulary a few files at a time, and reports."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -31,15 +31,15 @@ def trim(
 ) -> dict[str, Any]:
     """Writes `predictions` to the folder `output` over a smaller vocabulary; returns the report as JSON values.
 
-    Files that are there already are kept, so that the command can be stopped and run again.
+    Existing files are kept, so that the command can be stopped and run again.
 
     Args:
       vocabulary_from: a trimmed folder whose vocabulary and tokenizers to use, for example for held-out text.
-      run_tasks: counts tokens and writes files.
+      run_tasks: runs the tasks that count tokens and write files.
 
     Raises:
       UserError: `output` holds other files, `vocabulary_from` is over another vocabulary, or two of
-        the folders hold files of the same name.
+        the folders hold files with the same name.
     """
     manifest = join_manifests(predictions)
     vocabulary = predictions.vocabulary
@@ -56,7 +56,7 @@ def trim(
     if VOCABULARY_FILE in present and read_vocabulary(join(output, VOCABULARY_FILE)).sha256 != trimmed.sha256:
         raise UserError(f"{output}: holds predictions over another vocabulary; choose another output")
     student_tokenizers = _trim_tokenizers(predictions, tokenizers, trimmed, table, target)
-    # Workers read it there.
+    # Workers read the vocabulary there.
     write_vocabulary(join(output, VOCABULARY_FILE), trimmed)
     run_sha256 = run_of(predictions, trimmed)
     files = write_files(predictions, output, run_sha256, run_tasks)
@@ -73,14 +73,14 @@ def _count(predictions: Predictions, run_tasks: RunTasks) -> Usage:
 
 
 def write_files(predictions: Predictions, output: str, run_sha256: str, run_tasks: RunTasks) -> FileTable:
-    """Writes the files over the vocabulary that `output` has. Gives what the manifest says of them."""
+    """Writes the files over the vocabulary in `output`. Returns the manifest's table of them."""
     tasks = [TrimTask(*files, output, run_sha256) for files in shares(predictions)]
     results = _with_progress(predictions, tasks, "writing", run_tasks)
     return FileTable.joined(map(FileTable.from_parquet, results))
 
 
 def shares(predictions: Predictions) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], int, int]]:
-    """The fields of `FileTask` for a share of the files after the other."""
+    """Yields the fields of `FileTask` for one share of the files after another."""
     folders, runs = tuple(predictions.folders), tuple(manifest.run_sha256 for manifest in predictions.manifests)
     count = sum(len(manifest.files) for manifest in predictions.manifests)
     size = -(-count // MOST_TASKS) or 1
@@ -90,7 +90,7 @@ def shares(predictions: Predictions) -> Iterator[tuple[tuple[str, ...], tuple[st
 def _with_progress(
     predictions: Predictions, tasks: Sequence[CountTask] | Sequence[TrimTask], what: str, run_tasks: RunTasks
 ) -> Iterator[bytes]:
-    """The results of tasks, with progress in rows."""
+    """Yields the results of tasks, and shows progress in rows."""
     rows_F = predictions.counts("rows")
     with tqdm(total=int(rows_F.sum()), desc=what, unit="row") as bar:
         for task, result in zip(tasks, run_tasks(tasks), strict=True):
@@ -105,7 +105,7 @@ def _trim_tokenizers(
     table: np.ndarray,
     target: Predictions | None,
 ) -> StudentTokenizers:
-    """The tokenizers over the trimmed vocabulary, with those of the folder `target` where there is one."""
+    """Makes the tokenizers over the trimmed vocabulary; uses those of the folder `target` if there is one."""
     if target:
         words = read_words(join(target.newest, WORDS_FILE), len(target.vocabulary))
         return make_tokenizers(read_tokenizers(target.newest, target.vocabulary), trimmed, words)
@@ -125,7 +125,7 @@ def _report(usage: Usage, kept: np.ndarray, trimmed: Vocabulary) -> dict[str, An
 
 
 def format_report(report: dict[str, Any], hidden_size: int) -> str:
-    """The report as lines, with what it saves a student of `hidden_size`."""
+    """Formats the report as lines, with the parameters saved for a student of `hidden_size`."""
     saved = (report["tokens"] - report["kept"]) * (hidden_size + 1)
     by_teacher = ", ".join(f"{name} {count:,}" for name, count in report["kept_by_teacher"].items())
     return (
@@ -137,7 +137,7 @@ def format_report(report: dict[str, Any], hidden_size: int) -> str:
 
 
 def _tokens_of(target: Predictions, vocabulary: Vocabulary) -> np.ndarray:
-    """bool [V]: the tokens of `vocabulary` that the trimmed vocabulary of `target` has."""
+    """Returns bool [V]: the tokens of `vocabulary` that are in the trimmed vocabulary of `target`."""
     kept = tokens_within(vocabulary, target.vocabulary)
     if trim_vocabulary(vocabulary, kept)[0].sha256 != target.vocabulary.sha256:
         raise UserError(f"{target.newest}: its vocabulary is no part of this one; it was trimmed from another")

@@ -11,7 +11,7 @@ from schemas.vocabulary import Vocabulary
 
 
 def join_manifests(predictions: Predictions) -> Manifest:
-    """One manifest for all folders: that of the newest, with the teachers, languages and files of all.
+    """Makes one manifest for all folders: that of the newest, with the teachers, languages and files of all.
 
     Raises UserError if one manifest cannot describe them all.
     """
@@ -49,13 +49,13 @@ def join_manifests(predictions: Predictions) -> Manifest:
 
 
 def run_of(predictions: Predictions, vocabulary: Vocabulary) -> str:
-    """The fingerprint of the trimmed run: of the runs that it was made from, and of its vocabulary."""
+    """Returns the fingerprint of the trimmed run, from those of its source runs and of its vocabulary."""
     parts = [*(manifest.run_sha256 for manifest in predictions.manifests), vocabulary.sha256]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def with_files(manifest: Manifest, vocabulary: Vocabulary, run_sha256: str, files: FileTable) -> Manifest:
-    """`manifest` over another vocabulary, with its files as they were written."""
+    """Returns `manifest` for another vocabulary, with the files as they were written."""
     rows = files.rows_by_pair()
     languages = [
         record.model_copy(update={"rows": rows.get((record.language, record.teacher), 0)})

@@ -1,4 +1,4 @@
-"""What a worker does to a few files of predictions: count their tokens, or write them over a trimmed vocabulary."""
+"""A worker's tasks on a few files of predictions: counting their tokens, or writing them over a trimmed vocabulary."""
 
 import threading
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from schemas.rows import check_footer, row_schema
 from schemas.storage import exists, join, write_bytes
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
-# The first of the threads of a process opens the folders for all.
+# The first thread of a process opens the folders for all threads.
 _OPENING = threading.Lock()
 
 
@@ -29,7 +29,7 @@ class FileTask:
     """The files [start, stop) of folders of predictions.
 
     Attributes:
-      runs: what tells the runs of the folders apart from others, so that a process opens the folders of each run once.
+      runs: the fingerprints of the folders' runs, so that a process opens the folders of each run only once.
     """
 
     folders: tuple[str, ...]
@@ -39,13 +39,13 @@ class FileTask:
 
     @property
     def predictions(self) -> Predictions:
-        """All files."""
+        """The predictions with all files of the folders."""
         with _OPENING:
             return _open(self.folders, self.runs)
 
     @property
     def files(self) -> list[PredictionFile]:
-        """Its files."""
+        """The files [start, stop)."""
         predictions = self.predictions
         return [predictions.file(number) for number in range(self.start, self.stop)]
 
@@ -54,7 +54,7 @@ class CountTask(FileTask):
     """Counts the tokens of files."""
 
     def __call__(self) -> bytes:
-        """`Usage.to_bytes` of the files."""
+        """Returns `Usage.to_bytes` for the files."""
         size = len(self.predictions.vocabulary)
         usage = Usage(np.zeros(size, np.int64), np.zeros(size, np.int64))
         for file in self.files:
@@ -64,17 +64,17 @@ class CountTask(FileTask):
 
 @dataclass(frozen=True)
 class TrimTask(FileTask):
-    """Writes files over the vocabulary that the folder `output` has, unless they are there.
+    """Writes files over the vocabulary in the folder `output`, unless they exist.
 
     Attributes:
-      run_sha256: of the trimmed run.
+      run_sha256: the fingerprint of the trimmed run.
     """
 
     output: str
     run_sha256: str
 
     def __call__(self) -> bytes:
-        """The files that it wrote (`FileTable.content`)."""
+        """Returns the table of its files (`FileTable.content`)."""
         with _OPENING:
             vocabulary, table = _trimming(self.folders, self.runs, self.output, self.run_sha256)
         return FileTable.of(self._trim(file, vocabulary, table) for file in self.files).content
@@ -108,7 +108,7 @@ class TrimTask(FileTask):
         )
 
     def _content(self, file: PredictionFile, source: Receipt, vocabulary: Vocabulary, table: np.ndarray) -> bytes:
-        # Where there is no unknown token, inputs that are left out are masked.
+        # Without an unknown token, inputs that were left out are masked.
         unknown = vocabulary.id_of("unknown" if "unknown" in vocabulary.roles else "mask")
         rows = _read(file)
         keys_N = _keys(rows, file.manifest.seed, vocabulary) if file.tail_samples else NO_KEYS
@@ -140,17 +140,17 @@ def _open(folders: tuple[str, ...], runs: tuple[str, ...]) -> Predictions:
 def _trimming(
     folders: tuple[str, ...], runs: tuple[str, ...], output: str, run_sha256: str
 ) -> tuple[Vocabulary, np.ndarray]:
-    """The trimmed vocabulary, and the table from merged to trimmed ids (`trim_vocabulary`)."""
+    """Returns the trimmed vocabulary, and the table from merged to trimmed ids (`trim_vocabulary`)."""
     vocabulary = _open(folders, runs).vocabulary
     return trim_vocabulary(vocabulary, tokens_within(vocabulary, read_vocabulary(join(output, VOCABULARY_FILE))))
 
 
 def _keys(rows: pa.Table, seed: int, vocabulary: Vocabulary) -> np.ndarray:
-    """uint64 [N]: other keys than those of the ids alone, with which the samples of the tail were drawn."""
+    """Returns uint64 [N]: keys that differ from those of the ids alone, which drew the tail samples."""
     return example_keys(seed, [f"{example_id}:{vocabulary.sha256}" for example_id in rows["example_id"].to_pylist()])
 
 
 def _read(file: PredictionFile) -> pa.Table:
-    """All rows of a file, with all columns, so that a fault is found before anything is written."""
+    """Reads all rows and columns of a file, so that a fault is found before anything is written."""
     groups = [rows.replace_schema_metadata() for rows in read_row_groups(file)]
     return pa.concat_tables([row_schema(file.tail_samples).empty_table(), *groups])

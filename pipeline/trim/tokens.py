@@ -1,4 +1,4 @@
-"""Which merged tokens the corpora use, and rows over these tokens alone: the pure functions of `pipeline.trim`."""
+"""Finds the merged tokens that the corpora use, and rewrites rows to only these: pure functions of `pipeline.trim`."""
 
 import json
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Usage:
     """How often the corpora use each of V merged tokens: int64 [V] each.
 
     Attributes:
-      emitted: in the text as the teachers segment it, before masking.
-      predicted: among the top-k. Samples of the tail do not count: almost any token is drawn at some time.
+      emitted: uses in the text as the teachers segment it, before masking.
+      predicted: uses among the top-k. Samples of the tail do not count: almost any token is drawn at some time.
     """
 
     emitted: np.ndarray
@@ -33,7 +33,7 @@ class Usage:
         return Usage(self.emitted + other.emitted, self.predicted + other.predicted)
 
     def to_bytes(self) -> bytes:
-        """Both counts as a compressed Arrow stream."""
+        """Returns both counts as a compressed Arrow stream."""
         table = pa.table({"emitted": self.emitted, "predicted": self.predicted})
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as stream:
@@ -42,7 +42,7 @@ class Usage:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Usage":
-        """What `to_bytes` gave."""
+        """Reads the result of `to_bytes`."""
         table = pa.ipc.open_stream(content).read_all()
         return cls(table["emitted"].to_numpy(), table["predicted"].to_numpy())
 
@@ -60,11 +60,11 @@ def count_usage(rows: pa.Table, size: int) -> Usage:
 def kept_tokens(
     usage: Usage, vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedTokenizerFast], min_predicted: int = 1
 ) -> np.ndarray:
-    """bool [V]: the merged tokens to keep.
+    """Returns bool [V]: the merged tokens to keep.
 
-    Special tokens; what is emitted; what is predicted at least `min_predicted` times; the
-    bytes of byte-level BPE; the pieces from which BPE merges any of these; and the least
-    probable piece of each Unigram.
+    These are special tokens; emitted tokens; tokens predicted at least `min_predicted`
+    times; the bytes of byte-level BPE; the pieces from which BPE merges any of these; and
+    the least probable piece of each Unigram.
 
     Args:
       tokenizers: the teachers', with merged ids.
@@ -83,7 +83,7 @@ def kept_tokens(
         ids = model["vocab"]
         if "ByteLevel" in json.dumps([state["pre_tokenizer"], state["decoder"]]):
             kept[[ids[character] for character in byte_alphabet() if character in ids]] = True
-        # The latest merges first, so that a kept token keeps its pieces, and those keep their pieces.
+        # Latest merges first, so that a kept token keeps its pieces, and these keep theirs.
         for left, right in reversed(model.get("merges", [])):
             if kept[ids[merged_piece(model, left, right)]]:
                 kept[[ids[left], ids[right]]] = True
@@ -91,13 +91,13 @@ def kept_tokens(
 
 
 def tokens_within(vocabulary: Vocabulary, smaller: Vocabulary) -> np.ndarray:
-    """bool [V]: the tokens of `vocabulary` that `smaller` has."""
+    """Returns bool [V]: the tokens of `vocabulary` that `smaller` has."""
     wanted = set(zip(smaller.roles, smaller.tokens, strict=True))
     return np.array([written in wanted for written in zip(vocabulary.roles, vocabulary.tokens, strict=True)])
 
 
 def trim_vocabulary(vocabulary: Vocabulary, kept: np.ndarray) -> tuple[Vocabulary, np.ndarray]:
-    """The kept tokens in their order, and int32 [V]: merged ids to trimmed ids, -1 where left out."""
+    """Returns the kept tokens in order, and int32 [V]: merged ids to trimmed ids, -1 for those left out."""
     chosen = np.flatnonzero(kept)
     table = np.full(len(vocabulary), -1, np.int32)
     table[chosen] = np.arange(len(chosen), dtype=np.int32)
@@ -117,15 +117,15 @@ def trim_rows(
     tail_samples: int = 0,
     keys_N: np.ndarray = NO_KEYS,
 ) -> pa.Table:
-    """`rows` in trimmed ids.
+    """Returns `rows` in trimmed ids.
 
     Inputs that were left out (random replacements; in other text, rare words) become
-    `unknown`. Targets that were left out are not targets any more, and rows without a
+    `unknown`. Targets that were left out are no longer targets, and rows without a
     target are dropped. Predictions that were left out keep their place among the top-k, as
     -1 with log-probability -inf. So do samples of the tail, as -1.
 
     Args:
-      keys_N: uint64, a key for each row that no earlier step drew from, where there are samples of the tail.
+      keys_N: uint64, a key for each row that no earlier step used; needed only if there are samples of the tail.
     """
     positions, starts, counts = flatten(rows["masked_positions"])
     labels = table[flatten(rows["labels"])[0]]
@@ -156,15 +156,15 @@ def trim_rows(
 
 
 def _trimmed_ids(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """int32: `ids` by `table`; -1 stays. Some are outside already where the rows were trimmed before."""
+    """Returns int32: `ids` mapped by `table`; -1 stays, as in rows that were trimmed before."""
     return np.where(ids < 0, np.int32(-1), table[ids])
 
 
 def _moved(before_MK: np.ndarray, after_MK: np.ndarray) -> np.ndarray:
-    """float64 [M]: the share of the tail's mass that was that of top-k predictions before they were left out.
+    """Returns float64 [M]: the share of the tail's mass that belonged to top-k predictions before they were left out.
 
-    With this probability a sample of the tail is one of them, so that it becomes -1. Otherwise the samples would stand for
-    mass that they were not drawn from.
+    With this probability, a sample of the tail would be one of them, so it becomes -1. Otherwise the samples would
+    stand for mass that they were not drawn from.
     """
     top_before_M, top_after_M = (np.exp(x.astype(np.float64)).sum(1) for x in (before_MK, after_MK))
     moved_M = top_before_M - top_after_M
@@ -173,7 +173,7 @@ def _moved(before_MK: np.ndarray, after_MK: np.ndarray) -> np.ndarray:
 
 
 def trim_words(words: pa.Table, table: np.ndarray) -> pa.Table:
-    """The words all of whose tokens are kept, in trimmed ids."""
+    """Returns the words whose tokens are all kept, in trimmed ids."""
     ids, starts, _ = flatten(words["ids"])
     trimmed = table[ids]
     trimmed_lists = list_array(trimmed, np.append(starts, len(ids)))

@@ -1,7 +1,7 @@
 """Token identity: when do two teachers' tokens count as one?
 
-Tokens are one if they stand for the same bytes at the same place in a word. Each
-family writes them in a different way. These are the rules (`␣` is a space):
+Tokens count as one if they stand for the same bytes at the same place in a word. Each
+family writes tokens in a different way. These are the rules (`␣` is a space):
 
 | merged token       | bytes   | WordPiece | Unigram  | byte-level BPE | `</w>` BPE | why                       |
 | ------------------ | ------- | --------- | -------- | -------------- | ---------- | ------------------------- |
@@ -19,32 +19,32 @@ family writes them in a different way. These are the rules (`␣` is a space):
 | `<mask>` (a role)  | -       | `[MASK]`  | `<mask>` | `<mask>`       | `<mask>`   | special tokens unify by role |
 | literal `[unused7]`| -       | `[unused7]`| -       | -              | -          | only its string is known  |
 
-A WordPiece without `##` over bytes (HPLT's BERTs) is written as byte-level BPE is.
+A byte-level WordPiece without `##` (HPLT's BERTs) follows the rules of byte-level BPE.
 
-`</w>` says where a word *ends*, not where it starts: `the</w>` is the word, or the end of a
-longer one; `the` starts one or stands within. They unify with what they are most often:
+`</w>` marks where a word *ends*, not where it starts: `the</w>` is the word, or the end of a
+longer one; `the` starts a word or is inside one. Each unifies with its most common use:
 `the</w>` with the whole word, because common words are one token, and `the`, which is never
-a word, with the continuation. So every word that a teacher keeps whole is one token for
-all, and each letter has both forms.
+a whole word, with the continuation. So every word that a teacher keeps whole is one token for
+all teachers, and each letter has both forms.
 
-Vocabularies of words (WordLevel) go by WordPiece's rules; those of characters (ESM's amino
-acids) are continuations, because no space stands between them, and their longer tokens are literal.
+Vocabularies of words (WordLevel) follow WordPiece's rules. In vocabularies of characters (ESM's
+amino acids), tokens are continuations, because no space is between them; longer tokens are literal.
 
-A BPE that writes spaces as `▁` but puts none before a text (Gemma, mmBERT) has the
-continuation for a text's first word, as byte-level BPE without a prefix space has.
+A BPE that writes spaces as `▁` but does not add one before a text (Gemma, mmBERT) uses the
+continuation for a text's first word, like byte-level BPE without a prefix space.
 
-*Isolated* characters: BERT's pre-tokenizer makes every punctuation and every Chinese
-character a word of its own, so a WordPiece `,` or `我` does not say whether a space
-stood before it. Running text has no space before nearly all of them, so they unify
-with the form that has none. (For an opening bracket or quote that is the rarer form.
+*Isolated* characters: BERT's pre-tokenizer makes every punctuation mark and every Chinese
+character its own word, so a WordPiece `,` or `我` does not show whether a space was
+before it. In running text, nearly all of them have no space before them, so they unify
+with the form without a space. (For an opening bracket or quote, that is the rarer form.
 One rule for all was preferred to a list.) Their `##` forms are never emitted and stay
 literal, so that the map is injective.
 
 A SentencePiece byte piece below `<0x80>` is a whole character and would collide with
-the piece of that character; such pieces stay literal.
+the piece of that character, so such pieces stay literal.
 
-With `token_identity: string` all of this is off: tokens are one if their strings are equal
-(special tokens still unify by role).
+With `token_identity: string`, none of this applies: tokens count as one if their strings are
+equal (special tokens still unify by role).
 """
 
 import re
@@ -76,15 +76,15 @@ HAN = "".join(f"{chr(first)}-{chr(last)}" for first, last in CHINESE)  # for a r
 
 
 class Identity(NamedTuple):
-    """What makes tokens one: a role (`schemas.vocabulary`: `word`, `continuation`, `literal` or a special one) and the
-    bytes that the token stands for (of a `literal`, the teacher's string)."""
+    """The key by which tokens unify: a role (`schemas.vocabulary`: `word`, `continuation`, `literal` or a special one)
+    and the bytes that the token stands for (for a `literal`, the teacher's string)."""
 
     role: str
     surface: bytes
 
 
 def byte_alphabet() -> dict[str, int]:
-    """The 256 characters in which byte-level BPE writes bytes (GPT-2's `bytes_to_unicode`).
+    """Returns the 256 characters by which byte-level BPE writes bytes (GPT-2's `bytes_to_unicode`).
 
     Printable Latin-1 characters stand for themselves; the rest are, in order, the
     characters from U+0100 on.
@@ -98,12 +98,12 @@ _ALPHABET = byte_alphabet()
 
 
 def is_chinese(character: str) -> bool:
-    """Whether BERT's reference tokenizer calls it a Chinese character."""
+    """Whether BERT's reference tokenizer calls `character` a Chinese character."""
     return any(first <= ord(character) <= last for first, last in CHINESE)
 
 
 def is_isolated(text: str) -> bool:
-    """Whether BERT's pre-tokenizer always makes `text` (one character) a word of its own."""
+    """Whether `text` is one character that BERT's pre-tokenizer always makes its own word."""
     if len(text) != 1:
         return False
     code = ord(text)
@@ -112,7 +112,7 @@ def is_isolated(text: str) -> bool:
 
 
 def wordpiece_identity(token: str) -> Identity:
-    """The identity of a WordPiece token (`##` marks continuations)."""
+    """Returns the identity of a WordPiece token (`##` marks continuations)."""
     text = token.removeprefix("##") if len(token) > 2 else token
     if text == token:
         return Identity(CONTINUATION if is_isolated(text) else WORD, text.encode())
@@ -122,7 +122,7 @@ def wordpiece_identity(token: str) -> Identity:
 
 
 def sentencepiece_identity(token: str) -> Identity:
-    """The identity of a SentencePiece token, Unigram or BPE (`▁` marks spaces)."""
+    """Returns the identity of a SentencePiece token, Unigram or BPE (`▁` marks spaces)."""
     if byte := _BYTE_PIECE.fullmatch(token):
         value = int(byte[1], 16)
         return Identity(CONTINUATION, bytes([value])) if value >= 0x80 else Identity(LITERAL, token.encode())
@@ -131,7 +131,7 @@ def sentencepiece_identity(token: str) -> Identity:
 
 
 def byte_level_identity(token: str) -> Identity:
-    """The identity of a byte-level BPE token; literal where it is not written in bytes."""
+    """Returns the identity of a byte-level BPE token; literal if it has characters outside the byte alphabet."""
     if not all(character in _ALPHABET for character in token):
         return Identity(LITERAL, token.encode())
     surface = bytes(_ALPHABET[character] for character in token)
@@ -139,7 +139,7 @@ def byte_level_identity(token: str) -> Identity:
 
 
 def word_end_identity(token: str) -> Identity:
-    """The identity of a token of a BPE that marks where words end (`</w>`)."""
+    """Returns the identity of a token of a BPE that marks where words end (`</w>`)."""
     text = token.removesuffix(WORD_END_MARK)
     if not text:
         return Identity(LITERAL, token.encode())
@@ -149,17 +149,17 @@ def word_end_identity(token: str) -> Identity:
 
 
 def word_level_identity(token: str) -> Identity:
-    """The identity of a token that is a whole word."""
+    """Returns the identity of a token that is a whole word."""
     return Identity(CONTINUATION if is_isolated(token) else WORD, token.encode())
 
 
 def character_identity(token: str) -> Identity:
-    """The identity of a token of a vocabulary of characters."""
+    """Returns the identity of a token of a vocabulary of characters."""
     return Identity(CONTINUATION if len(token) == 1 else LITERAL, token.encode())
 
 
 def string_identity(token: str) -> Identity:
-    """Plain string identity, whatever the family."""
+    """Returns plain string identity, for any family."""
     return Identity(LITERAL, token.encode())
 
 
@@ -174,7 +174,7 @@ FAMILIES = {
 
 
 def display(identity: Identity) -> str:
-    """How a token is written in the merged vocabulary. With its role, it is unique.
+    """Returns a token's written form in the merged vocabulary. Together with its role, it is unique.
 
     Surfaces that are not valid UTF-8, or that could be read as something else, are
     written byte by byte.
@@ -196,7 +196,7 @@ def display(identity: Identity) -> str:
 
 
 def parse(role: str, written: str) -> Identity:
-    """The identity that `display` wrote: `parse(i.role, display(i)) == i`."""
+    """Returns the identity that `display` wrote: `parse(i.role, display(i)) == i`."""
     if role not in (WORD, CONTINUATION):
         return Identity(role, written.encode())
     text = written.removeprefix(SPACE_MARK) if role == WORD else written

@@ -9,17 +9,17 @@ from pipeline.vocabulary.identity import FAMILIES, Identity, display, parse, str
 from schemas.errors import UserError
 from schemas.vocabulary import LITERAL, SPECIAL_ROLES, Vocabulary
 
-# How the special roles are written in the merged vocabulary (RoBERTa's names).
+# The tokens of the special roles in the merged vocabulary (RoBERTa's names).
 SPECIAL_TOKENS = {"pad": "<pad>", "unknown": "<unk>", "start": "<s>", "end": "</s>", "mask": "<mask>"}
-# Placeholders that BERT vocabularies reserve; no text makes them.
+# Placeholders that vocabularies reserve; no text produces them.
 _UNUSED = re.compile(r"\[unused\d+\]|madeupword\d+")
 
 
 def identities(teacher: TeacherTokenizer, token_identity: str) -> dict[int, Identity]:
-    """The identity of each of the teacher's token ids, injective, in ascending order of the ids.
+    """Returns the identity of each of the teacher's token ids, injective, in ascending order of the ids.
 
-    Special tokens go by their role. Where two tokens of one teacher stand for the same bytes at the same place, the
-    one with the lower id has that identity and the other stays literal.
+    Special tokens are identified by their role. If two tokens of one teacher stand for the same bytes at the same
+    place, the one with the lower id gets that identity and the other stays literal.
     """
     rule = FAMILIES[teacher.family] if token_identity == "family" else string_identity
     by_role = {teacher_id: Identity(role, SPECIAL_TOKENS[role].encode()) for role, teacher_id in teacher.roles.items()}
@@ -38,18 +38,18 @@ def identities(teacher: TeacherTokenizer, token_identity: str) -> dict[int, Iden
 def merge(
     teachers: list[TeacherTokenizer], token_identity: str = "family", base: Vocabulary | None = None
 ) -> Vocabulary:
-    """The merged vocabulary of `teachers`, appended to `base`.
+    """Makes the merged vocabulary of `teachers`, appended to `base`.
 
-    Merged ids follow the order of the teachers and, within a teacher, that of its token ids: the first teacher of a
-    vocabulary without gaps keeps its ids, and a further teacher only appends.
+    Merged ids follow the order of the teachers and, within a teacher, of its token ids: the first teacher keeps its ids
+    if they have no gaps, and each further teacher only appends.
 
     Args:
       token_identity: `family` (the rules of `pipeline.vocabulary.identity`) or `string`.
-      base: an earlier merged vocabulary by the same token identity, all of whose ids stay.
+      base: an earlier merged vocabulary with the same token identity, all of whose ids stay.
 
     Raises:
-      UserError: a teacher's map would not be total and injective, or `base` knows another
-        teacher by the same name.
+      UserError: a teacher's map would not be total and injective, or `base` has another
+        teacher with the same name.
     """
     merged: dict[Identity, int] = {}
     columns: dict[str, dict[int, int]] = {}
@@ -69,7 +69,7 @@ def merge(
                 f"teacher {teacher.name!r}: the vocabulary that this run extends was made with another tokenizer of "
                 "that name, or was trimmed; give this one another name"
             )
-    # If every teacher pads with a token that means something else, there is no token for padding alone yet.
+    # If every teacher pads with a token that has another role, there is no padding-only token yet.
     merged.setdefault(Identity("pad", SPECIAL_TOKENS["pad"].encode()), len(merged))
     teacher_ids = {}
     for name, teacher_ids_by_merged in columns.items():
@@ -85,7 +85,7 @@ def merge(
 
 
 def check_map(teacher: TeacherTokenizer, vocabulary: Vocabulary) -> None:
-    """Raises UserError if a token of the teacher has no merged id, or two of its tokens have the same one."""
+    """Raises UserError if a token has no merged id, two tokens have the same one, or a special token's role differs."""
     table = vocabulary.to_merged(teacher.name)
     teacher_ids = np.array(sorted(teacher.tokens))
     images = table[teacher_ids]
