@@ -19,7 +19,7 @@ def _checked_language_share(value: Any) -> Any:
     raise ValueError(f"expected `all` or a number between 0 and 1, not {value!r}")
 
 
-# All records of a language, or the share of a teacher where teachers with numbers divide the records among themselves.
+# `all` records of a language, or a share of the records that the teachers with numbers divide among themselves.
 LanguageShare = Annotated[
     Literal["all"] | float,
     BeforeValidator(

@@ -152,7 +152,7 @@ def union_by_string(vocabulary: Vocabulary, tokenizers: dict[str, PreTrainedToke
 
 
 def report(predictions: Predictions, text: dict[str, list[str]], run_tasks: RunTasks = in_threads) -> dict:
-    """Makes the report as JSON values: `languages`, `overlap`, `tokens`. Raises UserError if a language has no words."""
+    """Makes the report, JSON values: `languages`, `overlap`, `tokens`. Raises UserError if a language has no words."""
     vocabulary, folder = predictions.vocabulary, predictions.newest
     tokenizers = read_tokenizers(folder, vocabulary)
     run_sha256 = predictions.manifests[predictions.folders.index(folder)].run_sha256

@@ -33,7 +33,7 @@ def remap_state(state: dict[str, Any], to_merged: np.ndarray) -> dict[str, Any]:
         added | {"id": int(to_merged[added["id"]])} for added in state["added_tokens"] if to_merged[added["id"]] >= 0
     ]
     model = state["model"]
-    # The loader gives an id to each added token that the model's vocabulary lacks, so it must not lack any.
+    # The loader assigns an id to each added token that the model's vocabulary lacks, so it must not lack any.
     added_ids = {added["content"]: added["id"] for added in state["added_tokens"]}
     if isinstance(model["vocab"], list):
         lowest = min(score for _, score in model["vocab"])

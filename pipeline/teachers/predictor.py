@@ -283,7 +283,7 @@ def _start_copy(results: list[torch.Tensor]) -> Fetch:
 def _pipelined(
     launch: Callable[[Batch], tuple], collect: Callable[..., int], batches: Sequence[Batch]
 ) -> Iterator[int]:
-    """Yields `collect`'s result for each batch, in order. Launches the next ones first, so that the device never waits."""
+    """Yields `collect`'s result for each batch, in order. Launches the next ones first, so the device never waits."""
     launched: deque[tuple] = deque()
     for batch in batches:
         launched.append(launch(batch))
