@@ -1,4 +1,4 @@
-"""`python -m schemas VERB ...`: the same as `mergedistill VERB ...`, where the project is not installed."""
+"""`python -m schemas VERB ...`: `mergedistill VERB ...` without installing the project."""
 
 from schemas.cli import main
 

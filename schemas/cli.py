@@ -1,7 +1,7 @@
 """`mergedistill VERB ...`: one name for every command.
 
-A verb is a module with a `main(arguments, prog)` that returns an exit code. It is known by its name alone, so that
-nothing heavy is loaded before Ctrl-C is answered, and so that this package imports neither stage.
+A verb is a module with a `main(arguments, prog)` that returns an exit code. Its module is listed by name and imported
+only when the verb runs, so that Ctrl-C works during heavy imports and this package imports neither stage.
 """
 
 import argparse
@@ -32,14 +32,14 @@ VERBS = {
 
 
 def command_parser(prog: str, description: str, **settings: Any) -> argparse.ArgumentParser:
-    """A parser of a command's arguments that knows `--version`."""
+    """Returns a parser for a command's arguments, with `--version`."""
     parser = argparse.ArgumentParser(prog=prog, description=description, **settings)
     parser.add_argument("--version", action="version", version=f"mergedistill {__version__}")
     return parser
 
 
 def main(prog: str = "mergedistill") -> NoReturn:
-    """Runs the verb that the command line names; ends the process with its exit code."""
+    """Runs the verb that the command line names, then ends the process with its exit code."""
     parser = command_parser(
         prog,
         "Merge pre-trained masked language models of different vocabularies into one multilingual student.",

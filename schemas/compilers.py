@@ -1,16 +1,16 @@
-"""Whether torch.compile has the compiler that it needs, asked before any work: it would fail at the first batch."""
+"""Checks before any work that torch.compile has a compiler; without one it would fail at the first batch."""
 
 import os
 import shutil
 
 from schemas.errors import UserError
 
-# By the kind of device: the variable that names a compiler, and the compilers that are looked for without it.
+# For each kind of device: the variable that names a compiler, and the compilers that torch looks for if it is not set.
 _COMPILERS = {"cpu": ("CXX", ("g++", "c++", "clang++")), "other": ("CC", ("gcc", "clang"))}
 
 
 def check_compiler(device: str) -> None:
-    """UserError where there is none for torch.compile on a device, such as `cpu` or `cuda`."""
+    """Raises UserError if torch.compile has no compiler for a device such as `cpu` or `cuda`."""
     variable, names = _COMPILERS["cpu" if device == "cpu" else "other"]
     if not os.environ.get(variable) and not any(map(shutil.which, names)):
         raise UserError(

@@ -15,23 +15,23 @@ Model = TypeVar("Model", bound=BaseModel)
 Value = TypeVar("Value")
 
 _UNRECORDED = object()
-# A field that a run's record leaves out: another value of it gives the same result (`Unrecorded[int]`), or the record
-# holds the content of what it names.
+# A field that a run's record leaves out (`Unrecorded[int]`), because its value does not change the result or the record
+# has the content that it points to.
 Unrecorded = Annotated[Value, _UNRECORDED]
 
 
 class _FileMark:
-    """What `OrFile` puts into a field's annotation."""
+    """The marker that `OrFile` adds to a field's annotation."""
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return {"anyOf": [handler(schema), {"type": "string"}]}
 
 
 _FILE = _FileMark()
-# A section that may lie in a YAML file of its own: `load_config` reads it where the field is that file's path.
+# A section that may be in its own YAML file: if the field is a path, `load_config` reads the section from there.
 OrFile = Annotated[Value, _FILE]
 
-# For the commands that take overrides.
+# The `--help` text of commands that take overrides.
 OVERRIDES_HELP = "a field's value instead of the file's, as YAML: max_steps=100 optimizer.learning_rate=1e-3"
 
 
@@ -39,12 +39,12 @@ class Config(BaseModel):
     """Base of every configuration section: immutable, and unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
-    # What fields were called before: not read any more, but named to who still writes them.
+    # Former names of fields: no longer accepted, but the error gives the new name.
     former_names: ClassVar[dict[str, str]] = {}
 
 
 def fault_at(*location: int | str, message: str) -> ValidationError:
-    """What a section's validator raises of a field further in: with its place `load_config` names the line."""
+    """Returns an error that a section's validator raises about a nested field, so that `load_config` names its line."""
     context = {"error": ValueError(message)}
     return ValidationError.from_exception_data(
         "", [{"type": "value_error", "loc": location, "input": None, "ctx": context}]
@@ -52,26 +52,26 @@ def fault_at(*location: int | str, message: str) -> ValidationError:
 
 
 def may_be_file(field: FieldInfo) -> bool:
-    """Whether a field is an `OrFile`."""
+    """Returns whether a field is an `OrFile`."""
     return _FILE in field.metadata
 
 
 def recorded(config: Config) -> dict[str, Any]:
-    """The settings that decide a run's result, as JSON values: all fields but those that are `Unrecorded`."""
+    """The settings that decide a run's result, as JSON values: all fields that are not `Unrecorded`."""
     unrecorded = {name for name, field in type(config).model_fields.items() if _UNRECORDED in field.metadata}
     return config.model_dump(mode="json", exclude=unrecorded)
 
 
 def load_config(path: str, model: type[Model], overrides: Sequence[str] = ()) -> Model:
-    """Reads a YAML file (safe loading) into `model`, with the files that it names for its `OrFile` sections.
+    """Reads a YAML file (safe loading) into `model`, including the files that it names for `OrFile` sections.
 
     Args:
-      overrides: `key=value`, where the key has dots between sections and the value is YAML; they stand for what the
-        file says of those fields, or does not say.
+      overrides: `key=value`, with dots between sections in the key and the value in YAML; they replace or add to what
+        the file says.
 
     Raises:
-      UserError: the file is missing, too large, is not YAML, or does not fit `model`, with the overrides. The message
-        names the first fault's field, and the file and line, or the override, where it is.
+      UserError: the file is missing, too large or not YAML, or with the overrides it does not fit `model`. The message
+        names the first faulty field, and the file and line or the override that sets it.
     """
     sections = [name for name, field in model.model_fields.items() if may_be_file(field)]
     root = read_nodes(path, overrides, sections)
@@ -79,7 +79,7 @@ def load_config(path: str, model: type[Model], overrides: Sequence[str] = ()) ->
     try:
         return model.model_validate(content)
     except ValidationError as error:
-        # A misspelt field is often also a missing one: name the spelling first.
+        # A misspelt field often causes a missing one too: report the spelling first.
         fault = sorted(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")[0]
         field = ".".join(str(part) for part in fault["loc"])
         message = fault["msg"].removeprefix("Value error, ")
@@ -93,7 +93,7 @@ def load_config(path: str, model: type[Model], overrides: Sequence[str] = ()) ->
 
 
 def _unknown_field(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
-    """What to say of a field that its section does not have."""
+    """The message about a field that its section does not have."""
     *sections, field = location
     for section in sections:
         known = model.model_fields.get(section) if isinstance(section, str) else None

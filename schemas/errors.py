@@ -1,15 +1,15 @@
-"""The one kind of exception that a user can correct, and how exceptions of libraries become one."""
+"""The exception for faults that a user can correct, and how exceptions of libraries become one."""
 
 import errno
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# What a terminal or a reader may interpret as something other than text: control characters and escape sequences, line and
-# paragraph separators, marks and overrides of the writing direction, and halves of surrogate pairs.
+# Characters that a terminal may not treat as text: control characters and escape sequences, line and paragraph
+# separators, marks and overrides of the writing direction, and halves of surrogate pairs.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 
-# A first line that ends like this, or is a heading from pydantic, says nothing without the next line.
+# A first line that ends like this, or is a pydantic heading, is meaningless without the next line.
 _ANNOUNCES = re.compile(r"(?:[:,(]|\bor|\band)$|^\d+ validation errors? for \S+(?: \S+)?$")
 _LONGEST = 500
 
@@ -22,17 +22,17 @@ class UserError(Exception):
 
 
 class ExhaustedError(UserError):
-    """Memory or a disk is used up, or the output cannot be written: whatever the input, nothing will work until that is mended."""
+    """Memory or a disk is full, or the output cannot be written: no input works until that is fixed."""
 
 
 def printable(text: str) -> str:
-    """`text` on one line, safe to show in a terminal wherever it came from: whatever is not plain text is escaped."""
+    """`text` on one line, safe to show in a terminal even if untrusted: everything but plain text is escaped."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
 
 
 @contextmanager
 def naming_exhaustion() -> Iterator[None]:
-    """Turns exceptions that mean that memory, a disk or the temporary folder ran out into a UserError that says so."""
+    """Turns exceptions about used-up memory, a full disk or a missing temporary folder into an ExhaustedError."""
     try:
         yield
     except UserError:
@@ -44,7 +44,7 @@ def naming_exhaustion() -> Iterator[None]:
 
 
 def _memory(error: BaseException) -> str:
-    """A message that memory is used up, if that is what `error` means, else empty. Arrow's error is a MemoryError too."""
+    """A message that memory is used up if `error` means that, else empty. Arrow's own error is a MemoryError too."""
     said = _quoted(error)
     words = ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory", "bad_alloc")
     of_torch = type(error).__name__ == "OutOfMemoryError"
@@ -57,7 +57,7 @@ def _memory(error: BaseException) -> str:
 
 
 def _disk(error: BaseException) -> str:
-    """A message that a disk is full or that there is no temporary folder, if that is what `error` means, else empty."""
+    """A message that a disk is full or there is no temporary folder if `error` means that, else empty."""
     said = _quoted(error)
     if "No usable temporary directory" in said:
         return f"{said}; set TMPDIR to a folder that exists, can be written and has room"
@@ -73,11 +73,11 @@ def _disk(error: BaseException) -> str:
 def first_line(error: BaseException) -> str:
     """The message of a library's exception, as one line to quote in a `UserError`.
 
-    The first line, and the lines after it if it only announces them. If the message is a bare value, the exception's name
-    comes first (`KeyError: 'model'`).
+    The first line, and the lines after it if it only announces them. If the message is a bare value, the exception's
+    name comes first (`KeyError: 'model'`).
 
     Raises:
-      UserError: memory was used up, so that what was being read or made is not at fault.
+      ExhaustedError: memory was used up, so the input is not at fault.
     """
     if message := _memory(error):
         raise ExhaustedError(message) from None

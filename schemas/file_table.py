@@ -1,6 +1,6 @@
-"""The Parquet files of a folder, as columns: a large run has hundreds of thousands of them.
+"""The Parquet files of a folder, as columns because a large run has hundreds of thousands of files.
 
-They are listed in `_files.parquet`, beside the manifest. Manifests from before there was such a file list them themselves.
+`_files.parquet`, beside the manifest, lists them. Older manifests list the files inline.
 
 Legend: F files, G row groups of all files, in order.
 """
@@ -44,7 +44,7 @@ class FileRecord(Record):
     """One Parquet file.
 
     `path` is relative to the folder: `language/teacher/NUMBER.parquet`. `row_groups` has the number of rows of each row
-    group. `size` is in bytes. `footer_sha256` is over the last bytes of the file, from the footer on.
+    group. `size` is in bytes. `footer_sha256` covers the end of the file, from the footer on.
     """
 
     path: str
@@ -62,8 +62,8 @@ class FileTable(Sequence[FileRecord]):
     """The files of a folder, in the manifest's order; their columns are those of `FileRecord`.
 
     Args:
-      table: with the columns `FILE_SCHEMA`.
-      is_inline: whether the manifest lists them itself.
+      table: has the columns of `FILE_SCHEMA`.
+      is_inline: whether the manifest lists the files inline.
 
     Raises:
       ValueError: names the file whose record contradicts itself.
@@ -76,21 +76,21 @@ class FileTable(Sequence[FileRecord]):
 
     @classmethod
     def of(cls, records: Iterable[FileRecord], is_inline: bool = False) -> Self:
-        """A table of records."""
+        """Returns a table of these records."""
         rows = [record.model_dump() for record in records]
         return cls(pa.Table.from_pylist(rows, FILE_SCHEMA), is_inline)
 
     @classmethod
     def joined(cls, tables: Iterable["FileTable"]) -> Self:
-        """One table after the other. ValueError names a file that is in two of them."""
-        # In one piece, because the bytes of the file depend on the pieces.
+        """Concatenates tables. Raises ValueError, which names the file, if a file is in two of them."""
+        # A single chunk, because the bytes of the written file depend on the chunks.
         return cls(pa.concat_tables([FILE_SCHEMA.empty_table(), *(files._table for files in tables)]).combine_chunks())
 
     @classmethod
     def from_parquet(cls, content: bytes) -> Self:
-        """A table from the content of `_files.parquet`. ValueError for anything else."""
+        """Returns the table in the content of `_files.parquet`. Raises ValueError for anything else."""
         files = cls(_read_table(content))
-        # Not to be written anew, because another version of Arrow may write it otherwise.
+        # Keep the original bytes: another version of Arrow may write the table differently.
         files.content = content
         return files
 
@@ -98,7 +98,7 @@ class FileTable(Sequence[FileRecord]):
     def content(self) -> bytes:
         """The content of `_files.parquet`."""
         stream = io.BytesIO()
-        # In small row groups, so that reading takes little more memory than the table.
+        # Small row groups, so that reading takes little more memory than the table.
         pq.write_table(
             self._table, stream, row_group_size=2**14, compression="zstd", use_dictionary=["language", "teacher"]
         )
@@ -106,16 +106,16 @@ class FileTable(Sequence[FileRecord]):
 
     @cached_property
     def sha256(self) -> str:
-        """Of the content of `_files.parquet`."""
+        """The sha256 of the content of `_files.parquet`."""
         return hashlib.sha256(self.content).hexdigest()
 
     def __reduce__(self) -> tuple[Callable[[bytes, bool], "FileTable"], tuple[bytes, bool]]:
-        """As the file that lists it, which is a fifth of the table, because processes send it to each other."""
+        """Pickles the table as `_files.parquet`, a fifth of its size, because processes send it to each other."""
         return type(self)._received, (self.content, self.is_inline)
 
     @classmethod
     def _received(cls, content: bytes, is_inline: bool) -> Self:
-        """The table that another process sent, which has checked it."""
+        """Returns the table that another process sent. That process has already checked it."""
         files = cls.__new__(cls)
         files._table, files.is_inline, files.content = _read_table(content), is_inline, content
         return files
@@ -142,28 +142,28 @@ class FileTable(Sequence[FileRecord]):
                 yield FileRecord.model_construct(**row)
 
     def sizes(self) -> Iterator[tuple[str, int]]:
-        """(path, bytes) of each file."""
+        """Yields (path, bytes) of each file."""
         for batch in self._table.select(["path", "size"]).to_batches(max_chunksize=4096):
             yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
     def names(self, column: str) -> tuple[list[str], np.ndarray]:
-        """The different values of `language` or `teacher`, and for each file the index of its own, int32 [F]."""
+        """The distinct values of `language` or `teacher`, and the index of each file's value, int32 [F]."""
         encoded = pa.chunked_array(self._table[column].dictionary_encode().chunks or [_NO_NAMES]).unify_dictionaries()
         indices = [chunk.indices.to_numpy() for chunk in encoded.chunks]
         return encoded.chunk(0).dictionary.to_pylist(), np.concatenate(indices)
 
     def counts(self, column: str) -> np.ndarray:
-        """A column of numbers: int64 [F]."""
+        """A numeric column: int64 [F]."""
         return self._table[column].to_numpy()
 
     @cached_property
     def row_groups(self) -> tuple[np.ndarray, np.ndarray]:
-        """Rows of each row group, int64 [G], and how many row groups each file has, int64 [F]."""
+        """Rows of each row group, int64 [G], and the number of row groups of each file, int64 [F]."""
         rows_G, _, groups_F = flatten(self._table["row_groups"])
         return rows_G, groups_F
 
     def rows_by_pair(self) -> dict[tuple[str, str], int]:
-        """Rows of each language and teacher, in the order in which they come first."""
+        """Rows of each language and teacher, in order of first appearance."""
         summed = self._table.select(["language", "teacher", "rows"]).group_by(
             ["language", "teacher"], use_threads=False
         )
@@ -207,7 +207,7 @@ class FileTable(Sequence[FileRecord]):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
-        """Of a field of a manifest: such a table, or the list that a manifest has itself."""
+        """The schema of the manifest's field: a `FileTable`, or a list of files that the manifest has inline."""
 
         def validate(value: Any, records: ValidatorFunctionWrapHandler) -> "FileTable":
             return value if isinstance(value, FileTable) else cls.of(records(value), is_inline=True)
@@ -219,7 +219,7 @@ class FileTable(Sequence[FileRecord]):
 
 
 def _read_table(content: bytes) -> pa.Table:
-    """The table of a `_files.parquet`. ValueError for anything else."""
+    """Returns the table of a `_files.parquet`. Raises ValueError for anything else."""
     try:
         file = pq.ParquetFile(pa.BufferReader(content))
         groups = [file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups)]

@@ -1,4 +1,4 @@
-"""Footers of Parquet files of predictions: row groups and their counts, without the rows."""
+"""Footers of Parquet files of predictions: row groups and their counts, without reading rows."""
 
 import hashlib
 import json
@@ -19,9 +19,9 @@ class Footer:
     """The end of a Parquet file of predictions.
 
     Attributes:
-      metadata: parsed.
-      size: of the file, in bytes.
-      sha256: of the footer as written, which is the last bytes of the file.
+      metadata: the parsed footer.
+      size: size of the file, in bytes.
+      sha256: hash of the footer as written, which is the end of the file.
     """
 
     def __init__(self, metadata: pq.FileMetaData, size: int, sha256: str):
@@ -29,7 +29,7 @@ class Footer:
 
     @classmethod
     def of(cls, end: bytes, size: int) -> "Footer":
-        """From the last bytes of a file, or all of them. Raises what Arrow raises."""
+        """Parses the last bytes of a file, or all of them. Raises what Arrow raises."""
         return cls(pq.read_metadata(pa.BufferReader(end)), size, hashlib.sha256(end[-_length(end) :]).hexdigest())
 
     @cached_property
@@ -44,26 +44,26 @@ class Footer:
 
     @cached_property
     def tokens(self) -> list[int]:
-        """Tokens of each row group. (The values of a column, because no list of tokens is empty or null.)"""
+        """Tokens of each row group: the number of values in `input_ids`, because no list of tokens is empty or null."""
         column = ROW_SCHEMA.names.index("input_ids")
         return [self.metadata.row_group(group).column(column).num_values for group in range(len(self.row_groups))]
 
     @cached_property
     def masked_positions(self) -> list[int]:
-        """Masked positions of each row group, as the footer says. ValueError or KeyError if it does not say."""
+        """Masked positions of each row group. Raises ValueError or KeyError if the footer does not have them."""
         counts = json.loads(self.metadata.metadata[MASKED_KEY.encode()])
         if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
             raise ValueError(f"{MASKED_KEY} is no list of counts")
         return counts
 
     def values_of(self, group: int, column: str) -> set[str] | None:
-        """The least and the greatest value of a column of strings in a row group; None if they are unknown."""
+        """The minimum and maximum of a string column in a row group; None if they are unknown."""
         statistics = self.metadata.row_group(group).column(ROW_SCHEMA.names.index(column)).statistics
         return {statistics.min, statistics.max} if statistics and statistics.has_min_max else None
 
 
 def read_footer(url: str) -> Footer:
-    """The Parquet footer of `url`; UserError if the file is truncated or is not Parquet."""
+    """Returns the Parquet footer of `url`. Raises UserError if the file is missing, truncated or not Parquet."""
     try:
         return load_footer(url)
     except FileNotFoundError:
@@ -75,13 +75,13 @@ def read_footer(url: str) -> Footer:
 
 
 def load_footer(url: str) -> Footer:
-    """The same, but raises what the filesystem and Arrow raise."""
+    """Like `read_footer`, but raises what the filesystem and Arrow raise."""
     fs, path = filesystem(url)
-    # No cache: it would fetch more, and that of gcsfs waits forever for the rest of a file that became shorter.
+    # No cache: it would fetch more, and the cache of gcsfs waits forever if the file has become shorter.
     options = {} if isinstance(fs, LocalFileSystem) else {"cache_type": "none"}
     with fs.open(path, "rb", **options) as file:
         size = file.seek(0, 2)
-        # For most footers one request is enough.
+        # One request is enough for most footers.
         length = min(size, _READ_AT_ONCE)
         file.seek(size - length)
         tail = file.read(length)
@@ -93,5 +93,5 @@ def load_footer(url: str) -> Footer:
 
 
 def _length(end: bytes) -> int:
-    """How long the footer is, with its length and a magic number, which are the last 8 bytes."""
+    """Size of the footer, including the last 8 bytes: its length and a magic number."""
     return int.from_bytes(end[-8:-4], "little") + 8

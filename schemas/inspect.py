@@ -1,4 +1,4 @@
-"""Folders of predictions as people read them: a summary of all rows, or one row as text.
+"""Human-readable views of prediction folders: a summary of all rows, or one row as text.
 
 Legend: M masked positions, K top-k, S tail samples.
 """
@@ -29,11 +29,11 @@ _ESCAPED_BYTE = re.compile("[\udc80-\udcff]")
 
 @dataclass
 class Figures:
-    """Counts and sums over some rows; two of them can be added.
+    """Counts and sums over some rows. Two `Figures` can be added.
 
     Attributes:
       rows, tokens, masked: the rows, their tokens and their masked positions.
-      records, used, rejected: records of text that were read, those of them that are in rows, and the others by reason.
+      records, used, rejected: text records that were read, those of them that are in rows, and the others by reason.
       bytes: size of the Parquet files.
       agreed: masked positions where the first prediction is the label.
       logprob: sum of the labels' log-probabilities, in nats.
@@ -54,7 +54,7 @@ class Figures:
 
 
 def measure(predictions: Predictions, language: str | None = None) -> dict[tuple[str, str], Figures]:
-    """Figures by (language, teacher), in the manifests' order.
+    """Returns the figures by (language, teacher), in the manifests' order.
 
     Holds one row group at a time. With top_k 0, `agreed` and `logprob` stay 0.
 
@@ -74,9 +74,9 @@ def measure(predictions: Predictions, language: str | None = None) -> dict[tuple
 
 
 def summarize(predictions: Predictions, language: str | None = None) -> str:
-    """The summary as lines. Raises UserError as `measure` does."""
+    """Returns the summary as lines. Raises UserError like `measure`."""
     figures_of = measure(predictions, language)
-    # Folders that are read together may differ in it.
+    # Folders that are read together may have different numbers of samples.
     tail_samples = sorted({manifest.tail_samples for manifest in predictions.manifests})
     sampled = f"tail_samples {' or '.join(map(str, tail_samples))}, " if any(tail_samples) else ""
     lines = [
@@ -98,12 +98,12 @@ def summarize(predictions: Predictions, language: str | None = None) -> str:
 
 
 def inspect_row(predictions: Predictions, number: int, language: str | None = None) -> str:
-    """One row as lines: its text, and each masked position with the teacher's predictions.
+    """Returns one row as lines: its text, and each masked position with the teacher's predictions.
 
     Reads one row group of one file.
 
     Args:
-      number: counted from 0 in the order of the manifests' files; if `language` is given, among its rows only.
+      number: counted from 0 in the order of the manifests' files; if `language` is given, only its rows count.
 
     Raises:
       UserError: no such row or `language`, or a file that is truncated or from another run.
@@ -129,7 +129,7 @@ def inspect_row(predictions: Predictions, number: int, language: str | None = No
 
 
 def surface(role: str, token: str) -> bytes:
-    """The bytes of running text that a token stands for; special and literal tokens as they are written."""
+    """The bytes of running text that a token stands for. Special and literal tokens stand for their own spelling."""
     if role not in (WORD, CONTINUATION):
         return token.encode()
     if match := _BYTES.fullmatch(token):
@@ -147,7 +147,7 @@ def _files(predictions: Predictions, language: str | None) -> list[PredictionFil
 
 
 def _locate(files: Iterable[PredictionFile], number: int) -> tuple[PredictionFile, int, int]:
-    """The file and row group that hold row `number`, and its number there."""
+    """The file and row group that hold row `number`, and its index in that row group."""
     for file in files:
         for group, rows in enumerate(file.record.row_groups):
             if number < rows:
@@ -159,7 +159,7 @@ def _locate(files: Iterable[PredictionFile], number: int) -> tuple[PredictionFil
 def _measure_file(file: PredictionFile) -> Figures:
     record = file.record
     figures = Figures(record.rows, record.tokens, record.masked_positions, bytes=record.size)
-    # All columns, so that everything the summary is about was checked.
+    # Read all columns, so that everything in the summary is checked.
     for table in read_row_groups(file):
         if file.top_k:
             labels_M, logprobs_M, ids = (flatten(table[name])[0] for name in ("labels", "label_logprobs", "topk_ids"))
@@ -169,7 +169,7 @@ def _measure_file(file: PredictionFile) -> Figures:
 
 
 def _cells(figures: Figures, top_k: int) -> list[str]:
-    """One line of the summary's table, from the rows on."""
+    """One line of the summary's table, from the column `rows` on."""
     masked = figures.masked
     counts = (figures.rows, figures.records, figures.used, figures.rejected.total(), figures.tokens, masked)
     return [
@@ -184,8 +184,8 @@ def _cells(figures: Figures, top_k: int) -> list[str]:
 def _text(vocabulary: Vocabulary, row: dict) -> str:
     """The row as running text with a numbered marker for each masked position: `The [1:<mask>] sat`.
 
-    A marker shows the token at that position as the vocabulary writes it; the space before the marker is that of the
-    original text. Bytes are decoded if they are whole characters.
+    A marker shows the token at that position as the vocabulary writes it; the space before it comes from the original
+    text. Bytes are decoded if they form whole characters.
     """
     masked_number = {position: number for number, position in enumerate(row["masked_positions"])}
     pieces, run = [], b""
@@ -202,7 +202,7 @@ def _text(vocabulary: Vocabulary, row: dict) -> str:
 
 
 def _describe(vocabulary: Vocabulary, row: dict, number: int, file: PredictionFile) -> Iterator[str]:
-    """Lines on one masked position of a row; `number` counts them from 0."""
+    """Yields lines about one masked position of a row; `number` is its index from 0."""
     position, label = row["masked_positions"][number], row["labels"][number]
     present = row["input_ids"][position]
     if present == label:

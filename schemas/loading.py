@@ -2,14 +2,14 @@
 
 from typing import Any
 
-# What both stages decide alike. The stages cannot share the call itself: it needs transformers, which `schemas` does not
-# import, and they differ in what they refuse (only the pipeline runs a teacher's own code, where it is allowed to).
+# The choices that both stages share. They cannot share the call itself: it needs transformers, which `schemas` does not
+# import, and they differ in what they refuse (only the pipeline may run a teacher's own code, if that is allowed).
 
 
 def weights_arguments(revision: str | None) -> dict[str, Any]:
-    """Arguments of `from_pretrained`: safetensors only, since other formats may run code, and a report of the keys.
+    """Arguments for `from_pretrained`: safetensors only, since other formats may run code, and a report of the keys.
 
-    The revision is always named, because only then does transformers find the safetensors conversion that the hub
-    has made of a repository without safetensors.
+    The revision is always given: otherwise transformers does not find the safetensors conversion that the hub made for
+    a repository without safetensors.
     """
     return {"revision": revision or "main", "use_safetensors": True, "output_loading_info": True}

@@ -18,22 +18,22 @@ from schemas.paths import check_output_folder
 from schemas.storage import create_bytes, filesystem, make_folder, remove_temporaries
 
 LOCK_FILE, LEASE_FILE = ".lock", ".lease"
-# How long it may take until every process sees a lease that was written or taken over.
+# How long it may take for every process to see a lease that was written or taken over.
 _SETTLING_SECONDS = 2.0
 _UNSUPPORTED = {errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EINVAL}
 
 
 @contextmanager
 def owning(output: str) -> Iterator[None]:
-    """Owns the folder `output`, which is made if it does not exist, and removes what killed runs left half-written there.
+    """Owns the folder `output`, creating it if needed, and removes files that killed runs left half-written there.
 
-    The kernel's lock on `.lock` ends with its process, in whatever way that ends. On a filesystem without such locks, the
-    file `.lease` names the owner; it is taken over if it names a process of this machine that has ended. An object store
-    is not locked: two launchers of one run write the same bytes there, and `_run.json`, which only one of them can create,
-    tells different runs apart.
+    The kernel releases the lock on `.lock` when its process ends, however it ends. On a filesystem without such locks,
+    the file `.lease` names the owner; it is taken over if it names a process of this machine that has ended. An object
+    store is not locked: two launchers of one run write the same bytes there, and `_run.json`, which only one process
+    can create, tells different runs apart.
 
     Raises:
-      UserError: the folder cannot be written, or another process owns it; says which, on what machine and since when.
+      UserError: the folder cannot be written, or another process owns it. Says which, on which machine, and since when.
     """
     fs, path = filesystem(output)
     if not isinstance(fs, LocalFileSystem):
@@ -49,16 +49,16 @@ def owning(output: str) -> Iterator[None]:
             yield
     finally:
         if made:
-            # So that a command that was refused leaves nothing behind.
+            # A command that was refused should leave nothing behind.
             with contextlib.suppress(OSError):
                 folder.rmdir()
 
 
 @contextmanager
 def sharing(output: str) -> Iterator[None]:
-    """Like `owning`, but for processes that write different files of the folder at the same time; nothing is removed.
+    """Like `owning`, but for processes that write different files in the folder at the same time. Removes nothing.
 
-    A folder is shared or owned, not both. On a filesystem without locks nobody can tell, and it is shared.
+    A folder is either shared or owned. On a filesystem without locks this cannot be checked, so it counts as shared.
 
     Raises:
       UserError: the folder cannot be written, or another process owns it.
@@ -75,7 +75,7 @@ def sharing(output: str) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            # Whoever is the last removes it.
+            # The last process removes the file.
             with contextlib.suppress(OSError):
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 file.unlink()
@@ -83,12 +83,12 @@ def sharing(output: str) -> Iterator[None]:
 
 
 def open_locked(path: Path, how: int, output: str) -> int | None:
-    """The descriptor of a file that is made and locked (`fcntl.flock`); None, and no file, where the filesystem has no locks.
+    """Creates and locks a file (`fcntl.flock`); returns its descriptor, or None, and no file, without file locks.
 
-    Whoever unlocks it may remove it first: a process that opened it meanwhile sees that the path is another file or none.
+    The owner may remove the file before it unlocks it: a process that opened it meanwhile notices and tries again.
 
     Raises:
-      UserError: the file cannot be written, or another process holds it and `how` does not wait; names `output`.
+      UserError: the file cannot be written, or another process holds it and `how` does not wait. Names `output`.
     """
     while True:
         try:
@@ -135,7 +135,7 @@ def _leased(path: Path, output: str) -> Iterator[None]:
     while not create_bytes(str(path), lease):
         owner = _read(path)
         if not owner:
-            # It is probably being written at this moment.
+            # Another process is probably writing it right now.
             time.sleep(_SETTLING_SECONDS)
             owner = _read(path)
         if not _is_dead(owner):
@@ -143,7 +143,7 @@ def _leased(path: Path, output: str) -> Iterator[None]:
         path.unlink(missing_ok=True)
         takes_over = True
     if takes_over:
-        # Another process may have taken over from the same dead process, and replaced this lease.
+        # Another process may have taken over from the same dead process and replaced this lease.
         time.sleep(_SETTLING_SECONDS)
         if (owner := _read(path)) != json.loads(lease):
             raise UserError(_refusal(output, owner))
@@ -166,7 +166,7 @@ def _owner() -> bytes:
 
 
 def _boot() -> str:
-    """An id that changes with every start of the machine; empty if the system gives none."""
+    """An id that changes at every boot; empty if the system has none."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
@@ -174,7 +174,7 @@ def _boot() -> str:
 
 
 def _read(path: Path) -> dict:
-    """Who owns it; empty if that is not, or only partly, written."""
+    """The owner in a lock or lease file; empty if it is missing or only partly written."""
     try:
         owner = json.loads(path.read_bytes())
     except (OSError, ValueError):
@@ -183,7 +183,7 @@ def _read(path: Path) -> dict:
 
 
 def _is_dead(owner: dict) -> bool:
-    """Whether the process of a lease has certainly ended. A half-written lease is that of a killed process."""
+    """Whether the process of a lease has certainly ended. A half-written lease comes from a killed process."""
     if not owner:
         return True
     if owner["host"] != socket.gethostname():

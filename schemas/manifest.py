@@ -1,7 +1,7 @@
 """The manifest: what a folder of predictions holds and how it was made.
 
-`_manifest.json` is written last, after the list of files (`schemas.file_table`). A folder without it is unfinished; in a folder
-with it, every listed file is complete.
+`_manifest.json` is written last, after the list of files (`schemas.file_table`). A folder without it is unfinished; in
+a folder with it, every listed file is complete.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ from schemas.storage import join, read_bytes, write_bytes
 from schemas.vocabulary import FIXED_COLUMNS
 
 MANIFEST_FILE = "_manifest.json"
-# Says which run the folder belongs to. Written when the run starts.
+# Identifies the run that the folder belongs to. Written when the run starts.
 RUN_FILE = "_run.json"
-# Tokenizers with merged ids, in the Hugging Face layout: one for each teacher, and one for any text.
+# Tokenizers with merged ids, in the Hugging Face layout: one for each teacher, and one for text of any language.
 TEACHER_TOKENIZERS = "_tokenizers/teachers"
 DEFAULT_TOKENIZER = "_tokenizers/default"
 
@@ -38,7 +38,7 @@ def _is_in_a_file(files: FileTable) -> bool:
 
 
 class Masking(Record):
-    """How positions were chosen, and what stands there. Shares are between 0 and 1."""
+    """How masked positions were chosen, and what replaces their tokens. Shares are between 0 and 1."""
 
     mlm_probability: Share
     mask_replace_prob: Share
@@ -55,7 +55,7 @@ class Masking(Record):
 
 
 class MixedModelRecord(Record):
-    """A further model of a teacher, and its weight in the mean of the distributions."""
+    """An additional model of a teacher, and its weight in the mean of the distributions."""
 
     model: str
     revision: str | None
@@ -65,7 +65,7 @@ class MixedModelRecord(Record):
 class TeacherRecord(Record):
     """One teacher: where it was loaded from, and a fingerprint of exactly what was loaded.
 
-    `mixed_with` are further models of the same vocabulary; the weight of `model` is what theirs leave of 1.
+    `mixed_with` lists additional models with the same vocabulary; the weight of `model` is 1 minus the sum of theirs.
     """
 
     model: str
@@ -87,21 +87,21 @@ class VocabularyRecord(Record):
 class AuditRecord(Record):
     """How the stored predictions of one teacher differ from its full distributions.
 
-    A sample of the rows was predicted once more, one row at a time. Means over `positions`:
+    A sample of the rows was predicted again, one row at a time. The figures are means over `positions`:
 
-      kl: KL(full || stored) in nats, where the probability that the stored top-k leave is spread evenly over the rest of
+      kl: KL(full || stored) in nats, where the probability outside the stored top-k is spread evenly over the rest of
         the teacher's vocabulary.
-      kl_top_k: the same with the exact log-probabilities: what keeping only k costs. The difference comes from float16
-        and, in low precision, from rounding, which differs between batches.
+      kl_top_k: the same with the exact log-probabilities: the cost of keeping only k. Its difference to `kl` comes from
+        float16 and, in low precision, from rounding, which differs between batches.
       tail_mass: probability outside the top-k.
       accuracy: share of positions where the first prediction is the label.
 
-    With S tail samples, the cross-entropy of a student that predicts exactly as the teacher (the entropy of the full
-    distribution) is also estimated from what is stored, as the loss `tail: sampled` does: over the top-k exactly, and over
-    the tail by the mean over its samples. None where S = 0:
+    With S tail samples, the stored data also gives an estimate of the cross-entropy of a student that predicts exactly
+    like the teacher (the entropy of the full distribution), computed as in the loss `tail: sampled`: exactly over the
+    top-k, and over the tail by the mean over its samples. The errors of this estimate, None if S = 0:
 
-      sampled_error: the mean of |estimate - full|, in nats: how far a single position's loss is off.
-      sampled_bias: the mean of estimate - full, in nats. Over many positions it tends to what rounding makes of it.
+      sampled_error: the mean of |estimate - full|, in nats: the error of a single position's loss.
+      sampled_bias: the mean of estimate - full, in nats. Over many positions it tends to the bias from rounding.
     """
 
     rows: Count
@@ -115,11 +115,11 @@ class AuditRecord(Record):
 
 
 class LanguageRecord(Record):
-    """What became of the text of one language, read by one teacher.
+    """What happened to the text of one language, read by one teacher.
 
     `records` counts the records that were read. Each of them was either used (it is in one or more rows) or rejected.
-    `failed` counts the shards that were left out because they could not be made; their records are not among these.
-    `dtypes` are the precisions in which the teacher was run.
+    `failed` counts the shards that were left out because they could not be made; `records` does not include theirs.
+    `dtypes` are the precisions in which the teacher ran.
     """
 
     language: Name
@@ -142,11 +142,11 @@ class LanguageRecord(Record):
 class Manifest(Record):
     """Everything a reader needs to trust a folder of predictions.
 
-    `run_sha256` is the fingerprint of everything that decided the rows; the footer of every file has it too.
-    `tail_samples` is S of `schemas.rows`; a manifest that does not mention it is of rows without samples.
-    `trimmed` means that predictions may be outside the vocabulary.
-    `hub_models` are those of the teachers' models that were no folders where the run was made, so they came from the hub. It
-    is no part of the run, whose rows depend on what was loaded, not on where from.
+    `run_sha256` is the fingerprint of everything that decides the rows; the footer of every file has it too.
+    `tail_samples` is S of `schemas.rows`; without it, the rows have no samples. `trimmed` means that predictions may be
+    outside the vocabulary. `hub_models` lists the teachers' models that were not folders where the run was made, so
+    they came from the hub. It is not part of `run_sha256`: the rows depend on what was loaded, not on where it came
+    from.
     """
 
     schema_version: int
@@ -168,7 +168,7 @@ class Manifest(Record):
     @computed_field(exclude_if=_is_none)  # type: ignore[prop-decorator]
     @property
     def files_sha256(self) -> str | None:
-        """Of `_files.parquet`; None where the manifest lists the files itself."""
+        """The sha256 of `_files.parquet`; None if the manifest lists the files inline."""
         return None if self.files.is_inline else self.files.sha256
 
     @model_validator(mode="after")
@@ -196,12 +196,12 @@ class Manifest(Record):
 
     @property
     def sha256(self) -> str:
-        """The fingerprint of its whole content, the list of files included."""
+        """The fingerprint of the whole content, including the list of files."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
 
 def write_manifest(folder: str, manifest: Manifest) -> None:
-    """Writes the list of files, and then the manifest, which commits a finished folder."""
+    """Writes the list of files, then the manifest, which marks the folder as finished."""
     if not manifest.files.is_inline:
         write_bytes(join(folder, FILES_FILE), manifest.files.content)
     write_bytes(join(folder, MANIFEST_FILE), manifest.model_dump_json(indent=2).encode() + b"\n")
@@ -211,7 +211,7 @@ def read_manifest(folder: str) -> Manifest:
     """Reads and checks the manifest of `folder`.
 
     Raises:
-      UserError: there is none, it has another schema version (both are named), or it is not a manifest.
+      UserError: there is none, it has another schema version (both are named), or it or its list of files is not valid.
     """
     url = join(folder, MANIFEST_FILE)
     try:

@@ -1,20 +1,20 @@
-"""What a transformers configuration says of a model's size, read without importing transformers."""
+"""The sizes in a transformers configuration, read without importing transformers."""
 
 from typing import Any
 
 from schemas.errors import UserError
 
-# Of the numbers whose names end like this, the largest that any model has is far below these limits.
+# Limits for numbers whose names end like this, far above those of any real model.
 _SIZES = ("layers", "blocks", "groups", "heads", "size", "dim", "d_model")
 _MOST_PARTS, _LARGEST = 10_000, 10_000_000
-# What stands for a model whose positions are computed, so that its configuration gives no limit.
+# The limit of a model that computes its positions, so that its configuration has none.
 _NO_LIMIT = 1_000_000
-# Families that count positions from the padding id on, as RoBERTa does, and so read fewer tokens than they have positions.
+# Families that, like RoBERTa, number positions from the padding id on and so read fewer tokens than positions.
 _COUNT_FROM_PADDING = {"camembert", "data2vec-text", "esm", "ibert", "longformer", "luke", "mpnet", "xmod"}
 
 
 def check_sizes(where: str, fields: dict) -> None:
-    """Refuses a transformers configuration (as a dict) of sizes that would take hours or all memory to build.
+    """Refuses a transformers configuration (as a dict) whose model would take hours or all memory to build.
 
     Raises:
       UserError: begins with `where`, and names the field.
@@ -29,7 +29,7 @@ def check_sizes(where: str, fields: dict) -> None:
 
 
 def longest_sequence(config: Any) -> int:
-    """How many tokens a model of this configuration can read, by its positions; 1,000,000 where nothing limits it."""
+    """How many tokens a model of this configuration can read; 1,000,000 if its positions set no limit."""
     positions = getattr(config, "max_position_embeddings", None) or _NO_LIMIT
     counts_from_padding = "roberta" in config.model_type or config.model_type in _COUNT_FROM_PADDING
     has_table = getattr(config, "position_embedding_type", "absolute") != "rotary"

@@ -1,4 +1,4 @@
-"""Names of languages and teachers. They are plain, because they become file names, columns and table cells."""
+"""Names of languages and teachers: restricted, because they become file names, columns and table cells."""
 
 import re
 from typing import Annotated

@@ -1,7 +1,7 @@
-"""What a path means in configurations and on command lines: a local path or an fsspec URL.
+"""Paths in configurations and on command lines: local paths or fsspec URLs.
 
-A path with `://` is a URL; `file://` is another way to write a local path. A local path is taken as it is written, except
-for a `~` at its beginning.
+A path with `://` is a URL; `file://` is another way to write a local path. A local path is taken literally, except for
+a leading `~`.
 """
 
 import errno
@@ -15,7 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from schemas.errors import UserError
 
 _LOCAL_URL = re.compile(r"(?:file|local)://")
-# `schemas.storage` first writes a temporary file, whose name is longer by this many characters.
+# `schemas.storage` first writes a temporary file, whose name is this many characters longer.
 _TEMPORARY_CHARACTERS = 38
 
 
@@ -27,7 +27,7 @@ def local_path(value: str) -> str | None:
 
 
 def expanded(value: str) -> str:
-    """`value` with the home folder in place of a leading `~`. ValueError if it is empty or not UTF-8."""
+    """Returns `value` with a leading `~` expanded. Raises ValueError if it is empty or not UTF-8."""
     if not value.strip():
         raise ValueError("is empty; give a path or a URL")
     try:
@@ -50,7 +50,7 @@ def _local(value: str) -> str:
 
 # The type of a field that is a folder on this machine.
 LocalFolder = Annotated[PathOrUrl, AfterValidator(_local)]
-# The type of a field that is one or several such paths; a single one stands for a list of one.
+# The type of a field with one or several such paths; a single one becomes a list of one.
 PathsOrUrls = Annotated[
     list[PathOrUrl],
     BeforeValidator(
@@ -62,7 +62,7 @@ PathsOrUrls = Annotated[
 
 
 def path_option(value: str, option: str) -> str:
-    """`expanded` for a command-line option: raises UserError, which names the option."""
+    """Like `expanded`, for a command-line option: raises UserError, which names the option."""
     try:
         return expanded(value)
     except ValueError as error:
@@ -70,14 +70,14 @@ def path_option(value: str, option: str) -> str:
 
 
 def check_output_folder(folder: str) -> None:
-    """Refuses a local folder that cannot be made or written into (UserError). Makes nothing, and accepts every URL."""
+    """Raises UserError if a local folder cannot be created or written to. Creates nothing; accepts every URL."""
     local = local_path(folder)
     if local is not None:
         _check_folder(folder, os.path.abspath(local))
 
 
 def check_output_file(file: str) -> None:
-    """The same for a file. It may exist already, because it would be replaced."""
+    """Like `check_output_folder`, for a file. It may exist already, because it would be replaced."""
     local = local_path(file)
     if local is None:
         return
@@ -100,7 +100,7 @@ def _check_folder(shown: str, folder: str) -> None:
     if not os.path.isdir(folder):
         raise UserError(f"{shown}: {folder} is a file, not a folder; choose another output")
     try:
-        # Permission bits do not tell enough (for root, a read-only mount, /proc), so it is tried, with a file without a name.
+        # Permission bits are not reliable (root, read-only mounts, /proc), so create an unnamed file.
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Folders of predictions, opened and checked: what the trainer reads, and what tools look into."""
+"""Opens and checks folders of predictions, for the trainer and for tools."""
 
 import hashlib
 from dataclasses import dataclass
@@ -23,26 +23,26 @@ class PredictionFile:
 
     @property
     def top_k(self) -> int:
-        """Predictions for each masked position."""
+        """Predictions per masked position."""
         return self.manifest.top_k
 
     @property
     def tail_samples(self) -> int:
-        """Samples of the tail at each masked position."""
+        """Samples of the tail per masked position."""
         return self.manifest.tail_samples
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """Folders of predictions over one merged vocabulary, checked.
+    """Checked folders of predictions over one merged vocabulary.
 
     Legend: F files, G row groups of all files, folder by folder.
 
     Attributes:
       folders: as given.
       manifests: of the folders, in the same order.
-      vocabulary: the largest one; it extends all the others, so that every id in every file is one of its ids.
-      newest: the folder from which the vocabulary was read.
+      vocabulary: the largest one; it extends all the others, so every id in every file is one of its ids.
+      newest: the folder that the vocabulary comes from.
     """
 
     folders: list[str]
@@ -52,7 +52,7 @@ class Predictions:
 
     @property
     def top_k(self) -> int:
-        """Predictions for each masked position, the same in all folders."""
+        """Predictions per masked position, the same in all folders."""
         return self.manifests[0].top_k
 
     @property
@@ -76,7 +76,7 @@ class Predictions:
 
     @cached_property
     def files(self) -> list[PredictionFile]:
-        """All files, folder by folder. Large runs have hundreds of thousands: `file` gives one of them."""
+        """All files, folder by folder. Large runs have hundreds of thousands; `file` returns one of them."""
         return [
             PredictionFile(join(folder, file.path), file, manifest)
             for folder, manifest in zip(self.folders, self.manifests, strict=True)
@@ -93,11 +93,11 @@ class Predictions:
         raise IndexError("there is no such file")
 
     def counts(self, column: str) -> np.ndarray:
-        """A column of numbers of the F files, int64 [F]."""
+        """A numeric column of the F files, int64 [F]."""
         return np.concatenate([manifest.files.counts(column) for manifest in self.manifests])
 
     def numbered_languages(self, languages: list[str]) -> np.ndarray:
-        """int64 [F]: the place of each file's language in `languages`, -1 where it is none of them."""
+        """int64 [F]: the index of each file's language in `languages`, or -1."""
         place_of = {language: place for place, language in enumerate(languages)}
         parts = []
         for manifest in self.manifests:
@@ -107,7 +107,7 @@ class Predictions:
 
     @cached_property
     def row_groups(self) -> np.ndarray:
-        """int64 [G, 3]: of each row group the number of its file, its number there, and its rows."""
+        """int64 [G, 3]: for each row group, the number of its file, its number in that file, and its rows."""
         parts = [manifest.files.row_groups for manifest in self.manifests]
         rows_G, groups_F = (np.concatenate(part) for part in zip(*parts, strict=True))
         file_G = np.repeat(np.arange(len(groups_F)), groups_F)
@@ -121,12 +121,12 @@ class Predictions:
 
     @property
     def teachers(self) -> dict[str, TeacherRecord]:
-        """By name. The last folder wins, because it most likely says where a teacher is today."""
+        """The teachers by name. The last folder wins, because it most likely has a teacher's current location."""
         return {name: teacher for manifest in self.manifests for name, teacher in manifest.teachers.items()}
 
     @property
     def hub_models(self) -> set[str]:
-        """The teachers' models that came from the hub, as far as that is known."""
+        """The teachers' models that are known to come from the hub."""
         return {model for manifest in self.manifests for model in manifest.hub_models}
 
     def teacher_of(self, language: str) -> str:
@@ -141,11 +141,11 @@ class Predictions:
 
 
 def open_predictions(*folders: str) -> Predictions:
-    """Opens folders of predictions, and checks them by themselves and against each other.
+    """Opens folders of predictions, and checks each of them and how they fit together.
 
     Raises:
-      UserError: a mismatch (both values are named), a folder given twice, a listed file that is missing, or storage that
-        does not answer.
+      UserError: a mismatch (both values are named), a folder given twice, a listed file that is missing, or storage
+        that does not answer.
     """
     spellings: dict[str, str] = {}
     for folder in folders:
@@ -203,7 +203,7 @@ def _check_folder(folder: str, manifest: Manifest, vocabulary: Vocabulary) -> No
 
 
 def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:
-    """What in the manifest does not fit the vocabulary; None if everything does."""
+    """Returns what in the manifest does not fit the vocabulary, or None."""
     if manifest.vocabulary.size != len(vocabulary):
         return f"vocabulary.size is {manifest.vocabulary.size}, but it has {len(vocabulary)} tokens"
     if manifest.top_k > len(vocabulary):

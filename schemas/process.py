@@ -1,7 +1,7 @@
-"""How a command ends: with which exit code, and after a signal at once, with one line, whatever it was doing.
+"""How a command ends: its exit code, and its immediate end, with one line, after a signal.
 
-Files are written so that a kill loses nothing that was finished. So a signal does not have to unwind anything, and
-nothing can swallow it: neither an `except` in a library nor a thread that the interpreter would wait for.
+Files are written so that a kill loses no finished work. So a signal need not unwind the stack, and nothing can swallow
+it: neither an `except` in a library nor a thread that the interpreter would wait for.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from schemas.secrets import without_secrets
 # EX_TEMPFAIL of sysexits.h: try again later.
 EXIT_AGAIN = 75
 EXIT_CTRL_C = 130
-# As the shell says of a process that SIGPIPE ended.
+# The shell's exit code for a process that SIGPIPE ended.
 EXIT_BROKEN_PIPE = 141
 _STOPPED = "stopped; run the same command again to go on"
 _CODES: dict[int, int] = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
@@ -31,11 +31,11 @@ def run_command(module: str, arguments: list[str] | None = None, prog: str | Non
     """Imports `module`, runs its `main` and ends the process with its exit code.
 
     Args:
-      arguments: what `main` is given; default the command line's.
-      prog: what the command calls itself; default what its `main` says.
+      arguments: passed to `main`; default the command line's.
+      prog: the command's name in its help; default that of `main`.
 
-    Ctrl-C ends it with code 130, SIGTERM and SIGHUP with 75, after one line, during the import too. A signal that was
-    ignored from the start, as by nohup, still is.
+    Ctrl-C ends it with code 130, SIGTERM and SIGHUP with 75, after one line; this holds during the import too. A signal
+    that was ignored from the start, for example by nohup, stays ignored.
     """
     _end_on_signals()
     try:
@@ -43,7 +43,7 @@ def run_command(module: str, arguments: list[str] | None = None, prog: str | Non
         given = sys.argv[1:] if arguments is None else arguments
         code = main(given, prog) if prog else main(given)
         sys.stdout.flush()
-    except BrokenPipeError:  # Whoever reads the output, as `head` does, has enough of it.
+    except BrokenPipeError:  # The reader of the output, such as `head`, has closed it.
         code = EXIT_BROKEN_PIPE
     except Exception:  # A bug of ours.
         traceback.print_exc()
@@ -51,12 +51,12 @@ def run_command(module: str, arguments: list[str] | None = None, prog: str | Non
     with suppress(OSError):
         sys.stderr.flush()
     # Not `sys.exit`, which waits for threads: some of Beam's never end after an error, and those of torch's gloo abort
-    # the process when they let go of a Python object while the interpreter is taken down.
+    # the process if they release a Python object while the interpreter shuts down.
     os._exit(code)
 
 
 def exit_code_of(command: Callable[[], int | None]) -> int:
-    """Runs `command`. Returns what it returns (0 for nothing), or 2 after a `UserError`, whose message is printed."""
+    """Runs `command`. Returns its result (0 for None), or prints a `UserError` and returns 2."""
     try:
         with naming_exhaustion():
             return command() or 0
@@ -67,7 +67,7 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
 
 @contextmanager
 def deferring(numbers: tuple[int, ...]) -> Iterator[list[int]]:
-    """In the `with` block the signals `numbers` are only added to the list that this yields."""
+    """Inside the `with` block, the signals `numbers` are only appended to the list that this yields."""
     received: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: received.append(number))
@@ -87,28 +87,28 @@ def _end_on_signals() -> None:
     for number in _CODES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _left_to_watcher)
-    # The main thread may be in the code of a library for minutes, where Python does not handle signals.
+    # The main thread may be in library code for minutes, where Python does not handle signals.
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
     threading.Thread(target=_watch, args=(readable,), daemon=True).start()
 
 
 def _left_to_watcher(number: int, frame: object) -> None:
-    """The handler of signals that end the process: it does nothing, because the watching thread does."""
+    """Does nothing, as the handler of signals that end the process: the watching thread handles them."""
 
 
 def _watch(readable: int) -> None:
     while numbers := os.read(readable, 64):
         for number in numbers:
-            # Other signals belong to whoever handles them now.
+            # Other code may have installed its own handler.
             if signal.getsignal(number) is _left_to_watcher:
                 _end(_CODES[number])
 
 
 def _end(code: int) -> NoReturn:
-    # If the output is a file, what was printed is still in a buffer. The line is separate from "^C" and progress bars, and
-    # is written to the descriptor, which has no lock that another thread may hold.
+    # If the output is a file, printed text may still be in a buffer. The line starts on a new line, apart from "^C" and
+    # progress bars, and goes to the descriptor, which has no lock that another thread may hold.
     for write in (sys.stdout.flush, partial(os.write, 2, f"\n{_STOPPED}\n".encode())):
-        # Does not wait for a terminal that accepts no more output.
+        # A thread, in order not to wait for a terminal that accepts no more output.
         writer = threading.Thread(target=_ignoring_os_errors, args=(write,), daemon=True)
         writer.start()
         writer.join(1.0)

@@ -1,6 +1,6 @@
-"""Rows of unequal length that lie end to end, as both stages hold them.
+"""Rows of unequal length, stored end to end, as both stages hold them.
 
-Legend: N rows, T values in all, B rows of one batch, L padded length.
+Legend: N rows, T values in total, B rows of one batch, L padded length.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ def ranges(starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def pad(values: np.ndarray, lengths: np.ndarray, filler: int) -> tuple[np.ndarray, np.ndarray]:
-    """[B, L] of rows that lie end to end in `values`, padded on the right, and bool [B, L], true where there is no padding."""
+    """Pads rows stored end to end in `values` on the right: returns [B, L], and bool [B, L], false for padding."""
     mask_BL = np.arange(lengths.max()) < lengths[:, None]
     padded_BL = np.full(mask_BL.shape, filler, values.dtype)
     padded_BL[mask_BL] = values
@@ -26,19 +26,19 @@ def batches_by_length(
 ) -> list[np.ndarray]:
     """Row indices of each batch: rows by length, ties in `order`, cut at `max_tokens` padded tokens.
 
-    With `counts` (int [N]) batches are also cut where the sum of their counts would exceed `max_count`. A single row that
-    exceeds a limit is a batch by itself.
+    With `counts` (int [N]) a batch also ends before the sum of its counts would exceed `max_count`. A single row that
+    exceeds a limit is its own batch.
     """
-    # NumPy sorts integers of at most 16 bits by radix, which is faster.
+    # NumPy uses the faster radix sort for integers of at most 16 bits.
     keys = lengths[order].astype(np.min_scalar_type(lengths.max(initial=0)))
     order = order[np.argsort(keys, kind="stable")]
     sorted_lengths = lengths[order]
-    # The sum of the counts before each row: the difference of two is the sum of the rows between.
+    # The sum of the counts before each row; the difference of two is the sum of the rows between them.
     before = np.concatenate([[0], np.cumsum(counts[order])]) if counts is not None else None
     batches, start = [], 0
     while start < len(order):
         longest = len(order) if before is None else np.searchsorted(before, before[start] + max_count, "right") - 1
-        # Lengths ascend, so the padded length of a batch is that of its last row, and padded tokens grow with every row.
+        # Lengths ascend, so the padded length of a batch is that of its last row, and every row adds padded tokens.
         window = sorted_lengths[start : min(longest, start + max_tokens // max(1, sorted_lengths[start]))]
         size = max(1, int(np.searchsorted(window * np.arange(1, len(window) + 1), max_tokens, "right")))
         batches.append(order[start : start + size])
@@ -47,7 +47,7 @@ def batches_by_length(
 
 
 def flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(values, each row's start, each row's length) of a list column, N rows."""
+    """Returns (values, each row's start, each row's length) of a list column with N rows."""
     array = column.combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
@@ -56,10 +56,10 @@ def flatten(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray
 
 
 def list_array(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
-    """The reverse of `flatten`: N lists, of which list n is `values[offsets[n] : offsets[n + 1]]`.
+    """The reverse of `flatten`: returns N lists, where list n is `values[offsets[n] : offsets[n + 1]]`.
 
     Args:
-      values: [T], of any type that Arrow has.
+      values: [T], of any Arrow type.
       offsets: integers [N + 1], ascending. One column holds at most 2**31 - 1 values.
     """
     return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(values))

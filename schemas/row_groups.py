@@ -1,7 +1,7 @@
-"""Reading row groups of predictions: the only way to read them, for training, inspection and trimming.
+"""Reads row groups of predictions; training, inspection and trimming all read them here.
 
-Nothing that is read is trusted: the footer must be the one that the manifest names, every page must have the right
-checksum, and the rows must pass `schemas.validation`.
+Files are not trusted: the footer must be the one that the manifest names, every page must have the right checksum, and
+the rows must pass `schemas.validation`.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class RowGroupReader:
 
     Args:
       columns: which to read; all by default.
-      footers: how many files' footers it remembers, so that the next row group of such a file is one request.
+      footers: how many footers it caches, so that the next row group of such a file needs only one request.
     """
 
     def __init__(self, columns: list[str] | None = None, footers: int = 4096):
@@ -36,11 +36,11 @@ class RowGroupReader:
         self._footer = lru_cache(maxsize=footers)(load_footer)
 
     def read(self, file: PredictionFile, group: int) -> pa.Table:
-        """One row group.
+        """Reads and checks one row group.
 
         Raises:
-          UserError: the file is truncated, damaged, foreign or from another run, or the storage does not answer; names
-            the file, the row group, and the example where one row is at fault.
+          UserError: the file is truncated, damaged, foreign or from another run, or the storage does not answer. Names
+            the file, the row group, and the example if one row is at fault.
         """
         where = f"{file.url}: row group {group}"
         rows, footer = self._read(where, file, group, self._columns)
@@ -55,7 +55,7 @@ class RowGroupReader:
                 footer = self._footer(file.url)
                 _check_file(where, file, footer, group)
                 with _open(file.url) as stream:
-                    # Asking for all columns at once saves requests; for a local file it would only cost a copy.
+                    # Requesting all columns at once saves requests; for a local file it would only cost a copy.
                     with pq.ParquetFile(
                         stream,
                         metadata=footer.metadata,
@@ -80,14 +80,14 @@ class RowGroupReader:
 
 
 def read_row_groups(file: PredictionFile, columns: list[str] | None = None) -> Iterator[pa.Table]:
-    """All row groups of a file in order, one at a time. Arguments and errors are those of `RowGroupReader`."""
+    """Yields all row groups of a file in order. Takes the columns and raises the errors of `RowGroupReader`."""
     reader = RowGroupReader(columns)
     for group in range(len(file.record.row_groups)):
         yield reader.read(file, group)
 
 
 def _check_file(where: str, file: PredictionFile, footer: Footer, group: int) -> None:
-    """Refuses a file whose footer is not the one in the manifest. UserError."""
+    """Raises UserError if a file's footer is not the one in the manifest."""
     record, manifest = file.record, file.manifest
     check_footer(
         where,
@@ -133,8 +133,8 @@ def _expected(file: PredictionFile, footer: Footer, group: int) -> Expected:
 
 
 def _open(url: str) -> AbstractContextManager[Any]:
-    """What Arrow reads from: for a local file its path, so that Arrow reads it without Python."""
+    """Opens a file for Arrow; yields the path of a local file, so that Arrow reads it without Python."""
     fs, path = filesystem(url)
-    # Arrow asks for all columns of a row group at once, so a cache would only fetch more; and the cache of gcsfs waits
-    # forever for the rest of a file that became shorter.
+    # Arrow requests all columns of a row group at once, so a cache would only fetch more, and the cache of gcsfs waits
+    # forever if the file has become shorter.
     return nullcontext(path) if isinstance(fs, LocalFileSystem) else fs.open(path, "rb", cache_type="none")

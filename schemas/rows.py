@@ -19,21 +19,21 @@ Legend: L length of the sequence, M masked positions, K top-k, S tail samples.
 | `topk_logprobs`    | list<float16>   | [M*K] | descending; log-softmax over the teacher's     |
 |                    |                 |       | whole vocabulary at temperature 1, in nats     |
 | `tail_ids`         | list<int32>     | [M*S] | merged ids, drawn with replacement from the    |
-|                    |                 |       | teacher's tokens outside the top-k; only where |
-|                    |                 |       | S > 0, or there is no such column              |
+|                    |                 |       | teacher's tokens outside the top-k; the column |
+|                    |                 |       | exists only if S > 0                           |
 
-No value is null. Log-probabilities are at most 0, without a tolerance: the normaliser is the
-greatest logit plus the logarithm of a sum that is at least 1, and rounding keeps the order.
+No value is null. Log-probabilities are at most 0, with no tolerance: the normaliser is the
+largest logit plus the logarithm of a sum that is at least 1, and rounding keeps the order.
 
 If the vocabulary was trimmed, predictions outside it keep their position, with id -1 and
-log-probability -inf: their mass is part of the tail. Tail samples outside it are -1, and keep
+log-probability -inf: their mass is part of the tail. Tail samples outside it are -1 and keep
 their share of the tail's mass.
 
-The S tail samples of a position are independent, in the order in which they were drawn, and one
-token may be among them several times. Each stands for 1/S of the tail's mass, which is what the
-top-k leave of 1.
+The S tail samples of a position are independent and in the order of drawing, and a token may
+occur several times. Each stands for 1/S of the tail's mass, which is 1 minus the mass of the
+top-k.
 
-With K = 0 no teacher was run: `label_logprobs`, `topk_ids` and `topk_logprobs` are
+With K = 0 no teacher ran: `label_logprobs`, `topk_ids` and `topk_logprobs` are
 empty lists, and only masked-LM training can use the rows.
 
 An example with L = 6, M = 2, K = 2, ids shown as tokens:
@@ -46,10 +46,10 @@ An example with L = 6, M = 2, K = 2, ids shown as tokens:
     topk_logprobs                -0.7 -1.1     -0.9 -1.2
 
 All id columns are in the merged id space of `_vocabulary.parquet` beside the data.
-The footer of every file repeats the schema version, k, S (above 0), the vocabulary's sha256 and the run's
-fingerprint (keys below), so that a file from another run is recognised, and has the number of
-masked positions of each row group. The manifest has the sha256 of the footer, and every page
-has a checksum, so that no change in a file goes unnoticed.
+The footer of every file repeats the schema version, k, S (if above 0), the vocabulary's sha256
+and the run's fingerprint (keys below), so that a file from another run is recognised, and has
+the number of masked positions of each row group. The manifest has the sha256 of the footer,
+and every page has a checksum, so that no change in a file goes unnoticed.
 """
 
 import json
@@ -72,8 +72,9 @@ ROW_SCHEMA = pa.schema(
         pa.field("topk_logprobs", pa.list_(pa.float16()), nullable=False),
     ]
 )
-# The greatest logarithm of the top-k's mass where the tail's is computed from it, which is so at least about 1e-6: float16
-# rounds, and the top-k of a sure teacher may add up to more than 1. float32 holds it (1 - 1e-8 would round to 1).
+# Upper limit for the log of the top-k's mass when the tail's mass is computed from it, so that the tail has at least
+# about 1e-6: float16 rounds, and the top-k of a confident teacher may add up to more than 1. float32 can represent this
+# limit (1 - 1e-8 would round to 1).
 HIGHEST_LOG_MASS = -1e-6
 _TAIL_FIELD = pa.field("tail_ids", pa.list_(pa.int32()), nullable=False)
 
@@ -88,7 +89,7 @@ RECEIPT_KEY = _PREFIX + "receipt"
 
 
 def row_schema(tail_samples: int) -> pa.Schema:
-    """The columns of rows with S tail samples at each masked position: `ROW_SCHEMA` where S = 0."""
+    """The columns of rows with S tail samples per masked position: `ROW_SCHEMA` if S = 0."""
     return ROW_SCHEMA.append(_TAIL_FIELD) if tail_samples else ROW_SCHEMA
 
 
@@ -101,11 +102,11 @@ def footer(
     *,
     tail_samples: int = 0,
 ) -> dict[str, str]:
-    """The key-value metadata of one Parquet file.
+    """Returns the key-value metadata of one Parquet file.
 
     Args:
       run_sha256: the run's fingerprint, which the manifest repeats.
-      masked_positions: of each row group.
+      masked_positions: counts for each row group.
       receipt: JSON that only the writer reads.
     """
     return {
@@ -128,10 +129,10 @@ def check_footer(
     *,
     tail_samples: int = 0,
 ) -> None:
-    """Refuses a Parquet file that does not belong to the manifest beside it.
+    """Refuses a Parquet file that does not belong to its manifest.
 
     Raises:
-      UserError: naming the file, the key, and both values.
+      UserError: names the file, the key, and both values.
     """
     # A file without tail samples does not mention them.
     metadata = {TAIL_SAMPLES_KEY.encode(): b"0"} | (metadata or {})

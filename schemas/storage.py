@@ -16,16 +16,16 @@ from schemas.errors import ExhaustedError, UserError, first_line
 from schemas.paths import local_path
 from schemas.secrets import without_secrets
 
-# gcsfs raises whatever it logs, and would log it with a traceback. A program that has set up logging still gets it.
+# gcsfs also raises whatever it logs; its log would only add a traceback. Programs that set up logging still get it.
 logging.getLogger("gcsfs").addHandler(logging.NullHandler())
-# A request to Cloud Storage that gets no answer for this long is repeated, a few times.
+# A request to Cloud Storage without an answer for this long is retried a few times.
 SILENCE_SECONDS = 60.0
 _CHAIN = re.compile(r"::\w+://")
 _TEMPORARY = re.compile(r"\..+\.[0-9a-f]{32}\.tmp")
 
 
 def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
-    """The filesystem of `url` and the path within it. UserError for a protocol that is not installed."""
+    """Returns the filesystem of `url` and the path within it. Raises UserError for a protocol that is not installed."""
     local = local_path(url)
     if local is not None:
         # The name is taken literally, even if it contains `::`.
@@ -34,11 +34,11 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
     if url.startswith(("gs://", "gcs://")):
         import aiohttp
 
-        # Without it gcsfs waits forever. It would not repeat a request that exceeds a limit on the total time.
+        # Without timeouts gcsfs waits forever. It would not retry a request that exceeds a limit on the total time.
         options["requests_timeout"] = aiohttp.ClientTimeout(sock_connect=SILENCE_SECONDS, sock_read=SILENCE_SECONDS)
     try:
         if "::" in url and not _CHAIN.search(url):
-            # An ordinary name, which fsspec would take for a chain of filesystems.
+            # An ordinary name that fsspec would parse as a chain of filesystems.
             of_protocol = fsspec.get_filesystem_class(url.partition("://")[0])
             return of_protocol(**of_protocol._get_kwargs_from_urls(url), **options), of_protocol._strip_protocol(url)
         return fsspec.core.url_to_fs(url, **options)
@@ -48,7 +48,7 @@ def filesystem(url: str) -> tuple[fsspec.AbstractFileSystem, str]:
 
 @contextmanager
 def reaching(what: str) -> Iterator[None]:
-    """Turns the exception of a filesystem that cannot be reached, after its retries, into a UserError about `what`."""
+    """Turns the exception of a filesystem that is unreachable after its retries into a UserError about `what`."""
     try:
         yield
     except Exception as error:
@@ -61,19 +61,19 @@ def reaching(what: str) -> Iterator[None]:
 
 
 def is_out_of_reach(error: Exception) -> bool:
-    """Whether an exception of a filesystem means that it, or a file there, cannot be reached."""
-    # By the name of the module, so that a run on local files does not have to import these packages.
+    """Whether a filesystem's exception means that it, or a file on it, cannot be reached."""
+    # Compare module names, so that a run on local files does not import these packages.
     package = type(error).__module__.partition(".")[0]
     return (
         isinstance(error, ConnectionError | TimeoutError | PermissionError)
         or package in ("aiohttp", "gcsfs", "google", "requests")
-        # What gcsfs raises for status 403.
+        # gcsfs raises this for status 403.
         or (type(error) is OSError and str(error).startswith("Forbidden"))
     )
 
 
 def location(url: str) -> str:
-    """One text for all spellings of a location: an absolute local path without links, or a URL."""
+    """Returns the same text for all spellings of a location: an absolute local path without links, or a URL."""
     fs, path = filesystem(url)
     return os.path.realpath(path) if isinstance(fs, LocalFileSystem) else fs.unstrip_protocol(path).rstrip("/")
 
@@ -84,18 +84,18 @@ def join(folder: str, *names: str) -> str:
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """The paths (relative to `folder`) and sizes of all files that are below it now; no cached listing is used."""
+    """Returns the paths (relative to `folder`) and sizes of all files now below it, without a cached listing."""
     fs, root = filesystem(folder)
     if isinstance(fs, LocalFileSystem):
         return _list_local(root)
-    # Only for this folder: opening a file whose listing is not cached costs two more requests.
+    # Invalidate only this folder: opening a file whose listing is not cached costs two more requests.
     fs.invalidate_cache(root)
     prefix = root.rstrip("/") + "/"
     return {path.removeprefix(prefix): info["size"] for path, info in fs.find(root, detail=True).items()}
 
 
 def _list_local(root: str) -> dict[str, int]:
-    """The same for a local folder, without the dictionary a file that fsspec makes."""
+    """`list_files` for a local folder, without fsspec's dictionary for each file."""
     sizes = {}
     folders = [""]
     while folders:
@@ -112,7 +112,7 @@ def _list_local(root: str) -> dict[str, int]:
 
 
 def exists(url: str) -> bool:
-    """Whether there is a file at `url` now."""
+    """Whether a file is at `url` now."""
     fs, path = filesystem(url)
     fs.invalidate_cache(path)
     return fs.exists(path)
@@ -126,7 +126,7 @@ def remove_file(url: str) -> None:
 
 
 def read_bytes(url: str) -> bytes:
-    """The content of the file at `url`; FileNotFoundError if there is none."""
+    """Returns the content of the file at `url`. Raises FileNotFoundError if there is none."""
     fs, path = filesystem(url)
     return fs.cat_file(path)
 
@@ -134,8 +134,8 @@ def read_bytes(url: str) -> bytes:
 def write_bytes(url: str, content: bytes) -> None:
     """Writes a file so that a reader sees either all of it or nothing.
 
-    Locally a temporary file in the same folder is renamed; an object store makes a single put atomic. The temporary name
-    starts with a dot, because Parquet readers skip such files if a kill leaves one behind.
+    Locally this renames a temporary file in the same folder; on an object store a single put is atomic. The temporary
+    name starts with a dot, so that Parquet readers skip the file if a kill leaves it behind.
     """
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
@@ -145,10 +145,10 @@ def write_bytes(url: str, content: bytes) -> None:
 
 
 def create_bytes(url: str, content: bytes) -> bool:
-    """Like `write_bytes`, but leaves a file that is already there, and returns whether it wrote.
+    """Like `write_bytes`, but keeps an existing file; returns whether it wrote.
 
-    If several processes write at once, one succeeds, on filesystems that guarantee it: locally and on Google Cloud
-    Storage. If a local filesystem has no hard links, a kill may leave a part of the file.
+    If several processes write at once, exactly one succeeds on local filesystems and on Google Cloud Storage. On a
+    local filesystem without hard links, a kill may leave a partial file.
     """
     fs, path = filesystem(url)
     try:
@@ -171,7 +171,7 @@ def create_bytes(url: str, content: bytes) -> bool:
 
 
 def make_folder(folder: str) -> None:
-    """Makes a local folder and those above it if they do not exist. UserError if that is not possible."""
+    """Creates a local folder and its parents if needed. Raises UserError if that fails."""
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
@@ -180,7 +180,7 @@ def make_folder(folder: str) -> None:
 
 @contextmanager
 def temporary_folder(folder: str, name: str) -> Iterator[str]:
-    """An empty folder in the local `folder`, removed at the end. Move finished files out of it before."""
+    """Yields an empty folder in the local `folder` and removes it at the end. Move finished files out before that."""
     path = _temporary_name(folder, name)
     make_folder(path)
     try:
@@ -190,7 +190,7 @@ def temporary_folder(folder: str, name: str) -> Iterator[str]:
 
 
 def remove_temporaries(folder: str) -> None:
-    """Removes what killed or failed writes left below a local folder. Only the owner of the folder may call it."""
+    """Removes what killed or failed writes left below a local folder. Only the folder's owner may call it."""
     for parent, folders, names in os.walk(folder):
         for name in filter(_TEMPORARY.fullmatch, names):
             with contextlib.suppress(OSError):
@@ -215,7 +215,7 @@ def _temporary_name(folder: str, name: str) -> str:
 
 
 def _temporary(path: str, content: bytes) -> str:
-    """Writes a complete file in the folder of `path` and returns its path."""
+    """Writes a complete temporary file in the folder of `path` and returns its path."""
     folder, name = os.path.split(path)
     make_folder(folder)
     if os.path.isdir(path):

@@ -1,4 +1,4 @@
-"""The files of a tokenizer in the Hugging Face layout, read from a folder that is not trusted."""
+"""The files of a tokenizer in the Hugging Face layout, read from an untrusted folder."""
 
 import json
 import os
@@ -9,18 +9,18 @@ from schemas.errors import UserError, first_line
 from schemas.storage import filesystem, join, reaching
 
 TOKENIZER_FILE, CONFIG_FILE = "tokenizer.json", "tokenizer_config.json"
-# Everything that `save_pretrained` writes for a fast tokenizer; other files in the folder are not read.
+# All files that `save_pretrained` writes for a fast tokenizer; other files in the folder are not read.
 _FILES = (TOKENIZER_FILE, CONFIG_FILE, "special_tokens_map.json", "added_tokens.json")
 # About ten times the size of the largest published ones.
 _MOST_BYTES = 2**29
 
 
 def read_tokenizer_files(folder: str) -> dict[str, bytes]:
-    """The content of each file of the tokenizer in `folder` (a path or URL), by name.
+    """Returns the content of each file of the tokenizer in `folder` (a path or URL), by name.
 
     Raises:
-      UserError: there is no tokenizer, a file is enormous or is a link to another folder, or the tokenizer names Python
-        code.
+      UserError: there is no tokenizer, a file is too large or is a link to another folder, or the tokenizer names
+        Python code.
     """
     fs, root = filesystem(folder)
     files = {}
@@ -48,14 +48,14 @@ def read_tokenizer_files(folder: str) -> dict[str, bytes]:
 
 
 def read_settings(folder: str, files: dict[str, bytes]) -> dict:
-    """The content of `tokenizer_config.json`. UserError if it is not a JSON object, or not that of a tokenizer."""
+    """Returns the content of `tokenizer_config.json`. Raises UserError if it is not a tokenizer's JSON object."""
     try:
         settings = json.loads(files[CONFIG_FILE])
     except (ValueError, RecursionError) as error:
         raise UserError(f"{join(folder, CONFIG_FILE)}: not JSON ({first_line(error)})") from None
     if not isinstance(settings, dict):
         raise UserError(f"{join(folder, CONFIG_FILE)}: not a JSON object")
-    # transformers takes both as they are, and fails where it uses them.
+    # transformers does not check these two, and fails when it uses them.
     for name, expected in (("tokenizer_class", str), ("model_max_length", int | float)):
         if not isinstance(settings.get(name), expected | None):
             raise UserError(

@@ -1,4 +1,4 @@
-"""Processes that share an output folder take turns at what only one of them should do at a time."""
+"""Processes that share an output folder take turns at work that only one of them should do at a time."""
 
 import contextlib
 import fcntl
@@ -17,19 +17,19 @@ from schemas.lock import open_locked
 from schemas.storage import create_bytes, filesystem, join, read_bytes, remove_file, write_bytes
 
 TURN_FILE, TAKEN_FILE = ".turn", ".taken"
-# How often those who wait look.
+# Seconds between the checks of a waiting process.
 _WAIT_SECONDS = 2.0
-# How often `TAKEN_FILE` is written again, and how long it may be the same before its process is taken for dead.
+# How often `TAKEN_FILE` is rewritten, and how long it may stay unchanged before its process counts as dead.
 _BEAT_SECONDS, _SILENT_SECONDS = 10.0, 60.0
 
 
 @contextmanager
 def taking_turns(output: str) -> Iterator[None]:
-    """Lets one process at a time in, and the others wait: of those that share the folder `output`.
+    """Lets in one process at a time of those that share the folder `output`; the others wait.
 
-    Where the folder is local, the kernel's lock on `.turn` ends with its process. On a filesystem without locks, and on an object
-    store, `.taken` says who is in, and changes while that process lives; one that has not changed for a minute is taken over. Two
-    that take over at once are both let in.
+    In a local folder, the kernel releases the lock on `.turn` when its process ends. On a filesystem without locks, and
+    on an object store, `.taken` names the process that is in and keeps changing while that process lives; a file that
+    has not changed for a minute is taken over. Two processes that take over at the same time are both let in.
 
     Raises:
       UserError: the folder cannot be written.
@@ -50,7 +50,7 @@ def taking_turns(output: str) -> Iterator[None]:
 
 @contextmanager
 def _taken(url: str) -> Iterator[None]:
-    """Waits until the file is free, and then writes it again and again."""
+    """Waits until the file is free, then holds it and rewrites it regularly."""
     me = uuid.uuid4().hex
     seen, since = b"", time.monotonic()
     while not create_bytes(url, f"{me} 0\n".encode()):
@@ -67,7 +67,7 @@ def _taken(url: str) -> Iterator[None]:
         for beat in itertools.count(1):
             if left.wait(_BEAT_SECONDS):
                 return
-            # Where the storage does not answer now, the next one may be written.
+            # If the storage does not answer now, the next write may succeed.
             with contextlib.suppress(Exception):
                 write_bytes(url, f"{me} {beat}\n".encode())
 

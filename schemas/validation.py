@@ -1,4 +1,4 @@
-"""Checks that rows are what `schemas.rows` says: one row group at a time, in a few passes over its values.
+"""Checks rows against `schemas.rows`: one row group at a time, in a few passes over its values.
 
 Legend: N rows, L length of a sequence, M masked positions, K top-k, S tail samples,
 V merged vocabulary.
@@ -10,18 +10,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# float16 as unsigned bits: these are ordered like the magnitude, and the bits of negative numbers are above all others.
+# float16 as unsigned bits: they are ordered by magnitude, and those of negative numbers are above all others.
 _HALF_INFINITY = 0x7C00
 _HALF_NEGATIVE_INFINITY = 0xFC00
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What the manifest and the footer say of a row group.
+    """What the manifest and the footer say about a row group.
 
     Attributes:
       size: V.
-      trimmed: predictions may lie outside the vocabulary.
+      trimmed: predictions may be outside the vocabulary.
       tokens, masked_positions: in the row group.
     """
 
@@ -52,7 +52,7 @@ class _Bad(Exception):
 
 
 class _Lists:
-    """A list column: row n has `values[offsets[n] : offsets[n + 1]]`."""
+    """A list column: row n is `values[offsets[n] : offsets[n + 1]]`."""
 
     def __init__(self, name: str, column: pa.ChunkedArray):
         chunks = column.chunks if column.num_chunks else [pa.array([], column.type)]
@@ -65,17 +65,17 @@ class _Lists:
         self.values = array.values.to_numpy()[offsets[0] : offsets[-1]]
 
     def fail(self, is_bad: np.ndarray, text: str) -> None:
-        """Raises the fault of the first value that `is_bad` (bool, by value)."""
+        """Raises a fault for the first value where `is_bad` (bool, one per value)."""
         index = int(is_bad.argmax())
         raise _Bad(self.row_of(index), f"{self.name} {text}: {self.values[index]}")
 
     def row_of(self, index: int) -> int:
-        """The row that has the value at `index`."""
+        """The row of the value at `index`."""
         return int(np.searchsorted(self.offsets, index, "right")) - 1
 
     def check_ids(self, size: int, trimmed: bool = False) -> None:
-        """Refuses ids outside 0 to `size` - 1, but for -1 where the vocabulary was trimmed."""
-        # As unsigned numbers, negative ids are the greatest.
+        """Refuses ids outside 0 to `size` - 1, except -1 if the vocabulary was trimmed."""
+        # As unsigned numbers, negative ids are the largest.
         ids = self.values.view(np.uint32)
         if ids.max(initial=0) >= size:
             is_bad = ids >= size
@@ -92,11 +92,11 @@ class _Lists:
 
 
 def find_fault(rows: pa.Table, expected: Expected) -> Fault | None:
-    """What is wrong with a row group; None if nothing is.
+    """Returns what is wrong with a row group, or None.
 
     Args:
-      rows: any of the columns of `schemas.rows`, but `masked_positions` if there are `labels`, and `labels` if there are
-        columns of the teacher. What the given columns can tell is checked.
+      rows: any of the columns of `schemas.rows`, but `labels` need `masked_positions`, and the teacher's columns need
+        `labels`. Checks everything that the given columns allow.
     """
     try:
         _check(rows, expected)
@@ -146,10 +146,10 @@ def _check_sequences(ids: _Lists, expected: Expected) -> None:
 def _check_positions(positions: _Lists, lengths: np.ndarray, expected: Expected) -> None:
     offsets, values = positions.offsets, positions.values
     counts = np.diff(offsets)
-    # Usually all rows have some, and a slice costs nothing.
+    # Usually every row has some, and a slice costs nothing.
     filled = slice(None) if counts.all() else np.flatnonzero(counts)
     first, last = offsets[:-1][filled], offsets[1:][filled] - 1
-    # If they ascend, the first and the last of each row tell whether all of them are inside the row.
+    # If they ascend, all are inside the row if the first and the last are.
     falls = values[1:] <= values[:-1]
     falls[last[:-1]] = False
     if falls.any():
@@ -166,7 +166,7 @@ def _check_teacher(columns: dict[str, _Lists], ends: np.ndarray, expected: Expec
     top_k = expected.top_k
     if label := columns.get("label_logprobs"):
         label.check_lengths(ends if top_k else ends * 0, "a log-probability for each label of a teacher")
-        # Written so that NaN fails: no comparison with it is true.
+        # Written so that NaN fails: every comparison with it is false.
         values = label.values
         if len(values) and not (values.max() <= 0 and values.min() > -np.inf):
             label.fail(~((values <= 0) & (values > -np.inf)), "is no finite log-probability")
@@ -185,10 +185,10 @@ def _check_teacher(columns: dict[str, _Lists], ends: np.ndarray, expected: Expec
 
 
 def _descend(bits: np.ndarray, top_k: int) -> bool:
-    """Whether float16 log-probabilities, by their bits, are finite, at most 0 and descend within each K."""
+    """Whether float16 log-probabilities, given as bits, are finite, at most 0 and descend within each K."""
     if not len(bits):
         return True
-    # From zero on downwards, numbers descend while their bits ascend.
+    # From zero downwards, numbers descend while their bits ascend.
     if bits.max() >= _HALF_NEGATIVE_INFINITY or bits.view(np.int16).max() > 0:
         return False
     rises = bits[1:] < bits[:-1]
@@ -196,7 +196,7 @@ def _descend(bits: np.ndarray, top_k: int) -> bool:
 
 
 def _check_predictions(ids: _Lists | None, logprobs: _Lists | None, expected: Expected) -> None:
-    """The full check. In a trimmed vocabulary, -1 and -inf stand together, and the other predictions descend."""
+    """The full check. In a trimmed vocabulary, id -1 goes with -inf, and the other predictions descend."""
     is_outside = None
     if ids:
         ids.check_ids(expected.size, expected.trimmed)

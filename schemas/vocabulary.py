@@ -52,7 +52,7 @@ class Vocabulary:
     Attributes:
       tokens: how each merged id is written, V strings.
       roles: the role of each merged id, V strings.
-      teacher_ids: for each teacher int32 [V], that teacher's id or -1.
+      teacher_ids: for each teacher int32 [V], that teacher's ids or -1.
     """
 
     tokens: list[str]
@@ -63,13 +63,13 @@ class Vocabulary:
         return len(self.tokens)
 
     def id_of(self, role: str) -> int:
-        """The merged id of a special role; UserError if the vocabulary has no such token."""
+        """Returns the merged id of a special role. Raises UserError if the vocabulary has no such token."""
         if role not in self.roles:
             raise UserError(f"the merged vocabulary has no {role} token: no teacher defines one")
         return self.roles.index(role)
 
     def to_merged(self, teacher: str) -> np.ndarray:
-        """int32 [highest id of the teacher + 1]: from the teacher's ids to merged ids, -1 where it has no token."""
+        """int32 [highest id of the teacher + 1]: the merged id of each of the teacher's ids, -1 if it has no token."""
         teacher_ids = self.teacher_ids[teacher]
         merged_ids = np.flatnonzero(teacher_ids >= 0)
         table = np.full(int(teacher_ids.max(initial=-1)) + 1, -1, np.int32)
@@ -77,7 +77,7 @@ class Vocabulary:
         return table
 
     def extends(self, base: "Vocabulary") -> bool:
-        """Whether every token of `base`, with the ids that its teachers have for it, has the same merged id here."""
+        """Whether every token of `base`, with the ids of its teachers, has the same merged id here."""
         size = len(base)
         return (
             self.tokens[:size] == base.tokens
@@ -91,7 +91,7 @@ class Vocabulary:
 
     @cached_property
     def sha256(self) -> str:
-        """The fingerprint: over the tokens, their roles and the ids of every teacher."""
+        """The fingerprint of the tokens, their roles and the ids of every teacher."""
         digest = hashlib.sha256()
         for token, role in zip(self.tokens, self.roles, strict=True):
             digest.update(f"{len(token.encode())}:{token}{role}\n".encode())
@@ -115,9 +115,9 @@ def write_vocabulary(url: str, vocabulary: Vocabulary) -> None:
 
 
 def read_vocabulary(url: str) -> Vocabulary:
-    """Reads what `write_vocabulary` wrote, and checks it. UserError if the file is missing, foreign or damaged."""
+    """Reads and checks a file of `write_vocabulary`. Raises UserError if it is missing, foreign or damaged."""
     try:
-        # A small table needs no threads, which could outlive a command that is stopped.
+        # A small table needs no threads, which could outlive a stopped command.
         table = pq.read_table(
             io.BytesIO(read_bytes(url)), use_threads=False, pre_buffer=False, page_checksum_verification=True
         )
@@ -139,7 +139,7 @@ def read_vocabulary(url: str) -> Vocabulary:
 
 
 def _fault(table: pa.Table) -> str | None:
-    """What is wrong with a table that should be a vocabulary; None if nothing is."""
+    """Returns what is wrong with a table that should be a vocabulary, or None."""
     names = table.column_names
     if missing := [name for name in FIXED_COLUMNS if name not in names]:
         return f"no column {missing[0]}"

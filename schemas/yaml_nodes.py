@@ -1,6 +1,6 @@
-"""YAML as nodes that know where they are written, so that an error names the line or the override.
+"""YAML nodes that know their source, so that an error names the line or the override.
 
-Stricter than YAML: what it would read as something else than it looks like is refused.
+Stricter than YAML: refuses values that YAML would read differently from how they look.
 """
 
 import os
@@ -11,7 +11,7 @@ import yaml
 
 from schemas.errors import UserError, first_line
 
-# Far beyond any configuration, and little enough to be refused at once.
+# Far beyond any configuration, yet small enough to refuse at once.
 _MOST_BYTES, _MOST_NODES, _MOST_DEPTH, _MOST_DIGITS = 2**20, 100_000, 32, 30
 _TEXT, _NULL, _LIST, _SECTION = (f"tag:yaml.org,2002:{tag}" for tag in ("str", "null", "seq", "map"))
 _NODES = {_LIST: yaml.SequenceNode, _SECTION: yaml.MappingNode}
@@ -24,7 +24,7 @@ _KINDS = {
     _LIST: "a list",
     _SECTION: "a section",
 }
-# YAML 1.1 also has octal and binary numbers, some in base 60, and those that are none.
+# Plain decimal forms only: YAML 1.1 also has octal, binary and base-60 numbers, infinities and NaN.
 _WRITTEN = {
     "an integer": re.compile(r"[-+]?(0|[1-9][0-9_]*)"),
     "a number": re.compile(r"[-+]?([0-9][0-9_]*\.?|[0-9_]*\.[0-9][0-9_]*)([eE][-+]?[0-9]+)?"),
@@ -32,14 +32,14 @@ _WRITTEN = {
 
 
 class Override(str):
-    """`key=value` as it is written: the name of the source of its nodes, as a file's is its path."""
+    """`key=value` as written. Its nodes have it as the name of their source, as a file's nodes have the path."""
 
 
 def read_nodes(path: str, overrides: Sequence[str] = (), sections: Sequence[str] = ()) -> yaml.MappingNode:
-    """The nodes of a YAML file of a single document, with the values of `overrides` (`key=value`). UserError.
+    """Reads the nodes of a single-document YAML file and applies `overrides` (`key=value`). Raises UserError.
 
     Args:
-      sections: fields that may be the path, relative to the file's folder, of another such file with what stands there.
+      sections: fields that may give the path, relative to the file's folder, of another YAML file with their content.
     """
     root = _with_files(_read_mapping(path), path, sections)
     keys = set()
@@ -59,13 +59,13 @@ def read_nodes(path: str, overrides: Sequence[str] = (), sections: Sequence[str]
 
 
 def place(node: yaml.Node) -> str:
-    """Where a node is written: `file:line`, or the override."""
+    """The source of a node: `file:line`, or the override."""
     mark = node.start_mark
     return mark.name if isinstance(mark.name, Override) else f"{mark.name}:{mark.line + 1}"
 
 
 def find(root: yaml.Node, location: tuple[int | str, ...]) -> tuple[str, yaml.Node | None]:
-    """The `place` of the deepest part of `location` that there is, and the node there if all of it is there."""
+    """Returns the `place` of the deepest existing part of `location`, and the node if all of `location` exists."""
     where, node = f"{root.start_mark.name}:1", root
     for part in location:
         if isinstance(node, yaml.MappingNode):
@@ -89,7 +89,7 @@ def _read_mapping(path: str) -> yaml.MappingNode:
 
 
 def _with_files(root: yaml.MappingNode, path: str, sections: Sequence[str]) -> yaml.MappingNode:
-    """`root`, the nodes of the file `path`, with the content of the files that stand for `sections`."""
+    """Replaces paths in `sections` of `root`, the nodes of the file `path`, by the content of these files."""
 
     def content(key: yaml.Node, value: yaml.Node) -> yaml.Node:
         if key.value not in sections or value.tag != _TEXT or not isinstance(value, yaml.ScalarNode):
@@ -129,7 +129,7 @@ def _read(path: str) -> str:
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:
-    """The nodes of a YAML document, None where it is empty; `source` is a path or an `Override`."""
+    """Returns the nodes of a YAML document, or None if it is empty. `source` is a path or an `Override`."""
     try:
         loader = yaml.SafeLoader(text)
         loader.name = source
@@ -144,11 +144,11 @@ def _compose(text: str, source: str) -> yaml.Node | None:
 
 
 def _with_value(section: yaml.Node, parts: list[str], value: yaml.Node, mark: yaml.Mark) -> yaml.MappingNode:
-    """`section` with `value` at the key that `parts` lead to. It is copied, since an alias may stand for it too."""
+    """Copies `section`, because an alias may refer to it, and sets `value` at the key path `parts` in the copy."""
     if not isinstance(section, yaml.MappingNode):
         raise UserError(f"{mark.name}: stands in what {place(section)} says is {_kind(section)}, not a section")
     known = {key.value: (key, inner) for key, inner in section.value if isinstance(key, yaml.ScalarNode)}
-    # A teacher's or a language's name may hold dots.
+    # A teacher's or a language's name may contain dots.
     prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
     name = next((prefix for prefix in prefixes if prefix in known), parts[0])
     rest = parts[name.count(".") + 1 :]
@@ -163,9 +163,9 @@ def _with_value(section: yaml.Node, parts: list[str], value: yaml.Node, mark: ya
 
 
 def _check_nodes(root: yaml.Node) -> None:
-    """Refuses what YAML would read as something else than it looks like, or as something enormous. UserError.
+    """Raises UserError for values that YAML would read differently from how they look, or that are enormous.
 
-    Nodes are counted as often as aliases repeat them, so that a small file does not stand for billions of values.
+    A node counts once for each alias that repeats it, so that a small file cannot expand to billions of values.
     """
     count = 0
     waiting = [(root, 0)]
@@ -223,7 +223,7 @@ def _check_scalar(where: str, node: yaml.ScalarNode) -> None:
 
 
 def expected_text(node: yaml.Node) -> str:
-    """What YAML takes a node for that should be text."""
+    """Describes what YAML reads a node as that should be text."""
     kind = _kind(node)
     if not isinstance(node, yaml.ScalarNode):
         return f"{kind}, not text"

@@ -1,7 +1,7 @@
 """`mergedistill env`: versions and hardware, for bug reports.
 
-Imports nothing that it reports on, so that it works where something is missing or broken. Of the environment variables
-it shows only those of `_VARIABLES`, none of which holds a secret.
+Imports none of the packages that it reports on, so that it works if some are missing or broken. It shows only the
+environment variables in `_VARIABLES`, none of which contains a secret.
 """
 
 import os
@@ -18,7 +18,7 @@ _DISTRIBUTIONS = (
     "torch", "transformers", "tokenizers", "safetensors", "sentencepiece", "apache-beam", "protobuf", "pyarrow", "numpy",
     "pydantic", "fsspec", "gcsfs", "tensorboard", "wandb",
 )  # fmt: skip
-# What decides which precision and which matrix kernels a CPU has.
+# CPU flags that decide the available precisions and matrix kernels.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")
 _VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "WORLD_SIZE", "HF_HUB_OFFLINE")
 _GPU_SECONDS = 20
@@ -33,7 +33,7 @@ def main(arguments: list[str], prog: str = "mergedistill env") -> int:
 
 
 def report() -> dict[str, str]:
-    """What is reported, by name."""
+    """Returns the reported values by name."""
     return {
         "mergedistill": f"{__version__} (Parquet schema {SCHEMA_VERSION})",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -66,7 +66,7 @@ def _cpu() -> str:
 
 
 def _usable_cores() -> int:
-    # macOS cannot tell.
+    # macOS does not have it.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -78,7 +78,7 @@ def _memory() -> str:
 
 
 def _gpus() -> str:
-    """NVIDIA's GPUs as their driver sees them, without torch."""
+    """NVIDIA GPUs as the driver reports them, without torch."""
     program = shutil.which("nvidia-smi")
     if not program:
         return "none (no nvidia-smi)"

@@ -1,4 +1,4 @@
-"""`mergedistill inspect FOLDER`: predictions as people read them."""
+"""`mergedistill inspect FOLDER`: shows predictions in human-readable form."""
 
 import argparse
 

@@ -1,7 +1,7 @@
-"""`mergedistill schema NAME`: the JSON schema of a configuration, by which editors complete and check it.
+"""`mergedistill schema NAME`: the JSON schema of a configuration, with which editors complete and check it.
 
-The same text lies beside the configuration's code (`pipeline/config.schema.json` and the like), where
-the first line of a YAML file names it: `# yaml-language-server: $schema=PATH`.
+The same text is stored beside the configuration's code (`pipeline/config.schema.json` and the like). The first line of
+a YAML file refers to it: `# yaml-language-server: $schema=PATH`.
 """
 
 import json
@@ -15,7 +15,7 @@ from schemas.cli import command_parser
 from schemas.errors import UserError
 from schemas.process import exit_code_of
 
-# By name, because this package imports neither stage.
+# Module names, because this package imports neither stage.
 MODELS = {
     "pipeline": ("pipeline.config", "PipelineConfig"),
     "trainer": ("trainer.config", "TrainerConfig"),
@@ -24,14 +24,14 @@ MODELS = {
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without titles of fields, which only repeat their names."""
+    """Leaves out the titles of fields, which only repeat their names."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
 
 
 def json_schema(model: type[BaseModel]) -> str:
-    """The JSON schema of what a YAML file may say that `load_config` reads into `model`, as text."""
+    """Returns the JSON schema, as text, of the YAML files that `load_config` reads into `model`."""
     dialect = {"$schema": GenerateJsonSchema.schema_dialect}
     content = dialect | model.model_json_schema(schema_generator=_Untitled)
     return json.dumps(content, indent=2, ensure_ascii=False)

@@ -1,5 +1,5 @@
-"""The text: finding files, cutting them into ranges of whole records, and reading the records of a range.
+"""Text: finds files, cuts them into ranges of whole records, and reads the records of a range.
 
-The pipeline reads what teachers predict from here, the trainer what models are evaluated on. Nothing here knows of tokens
-or models. Tests are in `tests/schemas/corpus`.
+The pipeline reads the teachers' text through this package, the trainer the text for evaluations. Nothing here depends
+on tokens or models. Its tests are in `tests/schemas/corpus`.
 """

@@ -1,4 +1,4 @@
-"""What a configuration says of a language's text."""
+"""The configuration of a language's text."""
 
 from typing import Annotated, Any, ClassVar
 
@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field
 from schemas.config import Config
 from schemas.paths import PathOrUrl
 
-# As much text as a shard of the pipeline has by default: a whole book, and no more than a process holds anyway.
+# The default size of a shard in the pipeline: a whole book, and no more than a process holds anyway.
 MAX_RECORD_BYTES = 4 * 2**20
 
 

@@ -1,4 +1,4 @@
-"""What a file holds that should be UTF-8 text but is not, judged by its beginning."""
+"""Recognises files that should be UTF-8 text but are not, by their first bytes."""
 
 import codecs
 import re
@@ -24,17 +24,17 @@ _FORMATS = [
     (b"PAR1", "Parquet, without the ending .parquet"),
     (b"ARROW1", "an Arrow file"),
 ]
-# Text in these encodings is ASCII, except for what these sequences begin.
+# Text in these encodings is ASCII except after these escape sequences.
 _ESCAPES = [(b"\x1b$)C", "ISO-2022-KR"), (b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP")]
-# UTF-7 writes other letters in base64, between + and -. A number (+49-...) is not mistaken for it.
+# UTF-7 writes non-ASCII letters in base64, between + and -. This does not match a number (+49-...).
 _BASE64_LETTERS = re.compile(rb"\+[A-Za-z/+][A-Za-z0-9/+]+(?:[-\s.,;:!?)'\"]|$)")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
-# A file is refused where most of its lines, or many of them, are not UTF-8; in other files, lines are rejected.
+# A file is refused if most of its lines, or many of them, are not UTF-8; otherwise only such lines are rejected.
 _MANY_LINES, _MANY_SHARE = 20, 0.2
 
 
 def check_text(where: str, head: bytes) -> None:
-    """Refuses a file by its first bytes (UserError), naming the encoding or format that it looks like."""
+    """Raises UserError if a file's first bytes are not UTF-8 text, naming the likely encoding or format."""
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             raise _encoded(where, encoding)
@@ -70,7 +70,7 @@ def _encoded(where: str, encoding: str) -> UserError:
 
 def _is_utf8(line: bytes) -> bool:
     try:
-        # The last character may be cut where the head is.
+        # The cut of the head may split the last character.
         codecs.getincrementaldecoder("utf-8")().decode(line)
     except UnicodeDecodeError:
         return False
@@ -78,7 +78,7 @@ def _is_utf8(line: bytes) -> bool:
 
 
 def _is_utf7(line: bytes) -> bool:
-    """Whether a line is ASCII with letters of other alphabets in the base64 of UTF-7."""
+    """Whether a line is ASCII with non-ASCII letters in the base64 of UTF-7."""
     if not (line.isascii() and _BASE64_LETTERS.search(line)):
         return False
     try:
@@ -88,7 +88,7 @@ def _is_utf7(line: bytes) -> bool:
 
 
 def _wide(head: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a mark: the code units of line ends, spaces and ASCII give it away."""
+    """Detects UTF-16 or UTF-32 without a byte order mark, by the code units of line ends, spaces and ASCII."""
     for encoding, width in (("UTF-32LE", 4), ("UTF-32BE", 4), ("UTF-16LE", 2), ("UTF-16BE", 2)):
         whole = head[: len(head) // width * width]
         try:
@@ -103,7 +103,7 @@ def _wide(head: bytes) -> str | None:
 
 
 def _legacy(head: bytes) -> str:
-    """The likeliest single- or multi-byte encoding. A guess: the message says `looks like`."""
+    """The most likely single- or multi-byte encoding. This is a guess, so the message says `looks like`."""
     high = [byte for byte in head if byte >= 0x80]
 
     def share(first: int, last: int) -> float:

@@ -1,4 +1,4 @@
-"""Finding the text: files, folders, globs and URLs, and what each file's name says of its format."""
+"""Finds text files by paths, folders, globs and URLs, and takes each file's format from its name."""
 
 import glob
 import os
@@ -18,7 +18,7 @@ from schemas.storage import filesystem, join
 # The suffix of a compressed file, and Arrow's name for the codec.
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
 _JSON_LINES = (".jsonl", ".ndjson", ".json")
-# What storages call that which changes with a file, and the checksum of its content.
+# The keys under which storages report a file's version, and the checksum of its content.
 _VERSIONS = ("generation", "ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "created")
 _CHECKSUMS = ("crc32c", "md5Hash", "ETag")
 
@@ -29,13 +29,13 @@ class TextFile:
 
     Attributes:
       url: where it is.
-      source: its name in example ids, the path below the folder that the pattern names,
-        so that moving the corpus keeps the ids.
-      field: where JSON lines and Parquet files hold the text.
-      size: its bytes when it was found.
-      version: what its storage tells it by, which another file in its place would not have: a generation, an entity
-        tag, or a time of change.
-      checksum: what the storage says of its content, if it says anything.
+      source: its name in example ids: the path below the folder that the pattern names, so that moving the corpus keeps
+        the ids.
+      field: the JSON field or Parquet column with the text.
+      size: its size in bytes when it was found.
+      version: the storage's mark of this version of the file, which differs if the file is replaced: a generation, an
+        entity tag, or a modification time.
+      checksum: the storage's checksum of its content, if there is one.
     """
 
     url: str
@@ -47,7 +47,7 @@ class TextFile:
 
     @property
     def codec(self) -> str | None:
-        """How it is compressed, in Arrow's words; None where it is not."""
+        """Arrow's name for its compression; None if it is not compressed."""
         return CODECS.get(posixpath.splitext(self._name)[1])
 
     @property
@@ -62,19 +62,19 @@ class TextFile:
 
     @property
     def shown(self) -> str:
-        """`url` as messages give it, without secrets."""
+        """`url` for messages, without secrets."""
         return without_secrets(self.url)
 
     @property
     def _name(self) -> str:
-        """Where endings are looked for: the URL in lower case, without its query."""
+        """The name to check for endings: the URL in lower case, without its query."""
         return (re.sub(r"\?[^/?]*=.*", "", self.url) if "://" in self.url else self.url).lower()
 
 
 def find_files(language: str, patterns: list[str], field: str = "text") -> list[TextFile]:
-    """The files of one language, sorted by source. A folder stands for all files below it.
+    """Returns the files of one language, sorted by source. A folder stands for all files below it.
 
-    A hidden file, or one in a hidden folder, is found only where the pattern is its name.
+    A hidden file, or one in a hidden folder, is found only if the pattern is its name.
 
     Raises:
       UserError: a pattern matches nothing, or two files would share a source name.
@@ -109,15 +109,15 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
 
 
 class ChangedFileError(UserError):
-    """A file is not the one that was found when the run began."""
+    """A file is no longer the one that was found when the run began."""
 
 
 def check_unchanged(file: TextFile) -> None:
-    """ChangedFileError where another file is now in the place of the one that was found, or none. Without a version, nothing."""
+    """Raises ChangedFileError if a file was replaced or removed since it was found. Needs a version, else does nothing."""
     if not file.version:
         return
     fs, path = filesystem(file.url)
-    # A listing that was kept would say what was there before.
+    # A cached listing would describe the old file.
     fs.invalidate_cache(path)
     try:
         unchanged = _facts(fs, path)[:2] == (file.size, file.version)
@@ -128,11 +128,11 @@ def check_unchanged(file: TextFile) -> None:
 
 
 def _facts(fs: AbstractFileSystem, path: str, info: dict[str, Any] | None = None) -> tuple[int, str, str]:
-    """Size, version and checksum of a file. UserError where its storage does not know the size."""
+    """Returns a file's size, version and checksum. Raises UserError if its storage does not know the size."""
     if isinstance(fs, LocalFileSystem):
         status = os.stat(path)
         return status.st_size, str(status.st_mtime_ns), ""
-    # The listings of some servers do not have it.
+    # The listings of some servers lack the size.
     info = info if info and info.get("size") is not None else fs.info(path)
     if info.get("size") is None:
         raise UserError(f"{without_secrets(fs.unstrip_protocol(path))}: its server does not say its size; download it")
@@ -142,17 +142,17 @@ def _facts(fs: AbstractFileSystem, path: str, info: dict[str, Any] | None = None
 
 
 def _plain(version: Any) -> str:
-    """A version as text: a time is written one way by a filesystem's listing, and another way by what it says of a file."""
+    """A version as text; times become timestamps, because filesystems write them differently in listings."""
     return str(version.timestamp() if isinstance(version, datetime) else version)
 
 
 def _matches(fs: AbstractFileSystem, path: str) -> tuple[str, dict[str, dict[str, Any] | None]]:
-    """The folder that a pattern names, and the files that the pattern matches: their paths, and what a listing says of them."""
+    """Returns the folder that a pattern names, and its matches: paths of files, with what a listing says about each."""
     is_local = isinstance(fs, LocalFileSystem)
     if glob.has_magic(path) and not fs.exists(path):
         base, rest = _without_magic(path, is_local)
         found = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
-        # Not fs.isfile, which is also False where it could not ask.
+        # Not fs.isfile, which is also False if the request fails.
         infos = {match: info for match, info in found.items() if info["type"] == "file" or os.path.isfile(match)}
     else:
         base = path if fs.isdir(path) else posixpath.dirname(path)
@@ -162,7 +162,7 @@ def _matches(fs: AbstractFileSystem, path: str) -> tuple[str, dict[str, dict[str
 
 
 def _without_magic(path: str, is_local: bool) -> tuple[str, str]:
-    """A glob as the folder that it starts from, and the rest. A local folder that exists is no glob, whatever its name."""
+    """Splits a glob into the folder that it starts from and the rest. An existing local folder is never a glob."""
     base = posixpath.dirname(path)
     while glob.has_magic(base) and not (is_local and os.path.isdir(base)):
         base = posixpath.dirname(base)
@@ -170,7 +170,7 @@ def _without_magic(path: str, is_local: bool) -> tuple[str, str]:
 
 
 def _walk(folder: str) -> list[str]:
-    """All files below a local folder. Links are followed, but every real folder is visited once, first under its real name."""
+    """All files below a local folder. Follows links, but visits every real folder once, first under its real name."""
     files: list[str] = []
     folders: list[str] = [folder]
     links: list[str] = []

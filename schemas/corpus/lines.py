@@ -1,4 +1,4 @@
-"""Lines of text, compressed or not: the bytes of a range, the lines that start in it, and what each of them says."""
+"""Lines of text, compressed or not: the bytes of a range, the lines that start in it, and their content."""
 
 import codecs
 import json
@@ -16,30 +16,30 @@ from schemas.corpus.ranges import BLOCK, EMPTY, INVALID_JSON, INVALID_UTF8, Text
 from schemas.errors import UserError
 from schemas.storage import filesystem
 
-# What is read beyond a range at a time, for the end of its last line.
+# Bytes read at a time beyond a range, for the end of its last line.
 _BEYOND = 2**16
-# What is read of a compressed file first, and unpacked of it; and what is unpacked at a time where no more is read.
+# Bytes first read from a compressed file and first unpacked; bytes unpacked at a time to read only its beginning.
 _FIRST, _FEW = 2**16, 2**12
 
 
 def blocks_with_lines(part: TextRange) -> Iterator[bytes]:
-    """What holds the lines of a range: from the byte before it, if there is one, to the end of the file, in blocks."""
+    """Yields blocks with the lines of a range: from the byte before it, if there is one, to the end of the file."""
     if part.file.codec:
         return _checked(part, _unpacked(part.file))
     size = part.file.size
-    # Most often the last line ends soon after the range, so that little more is read with it.
+    # The last line usually ends soon after the range, so read little more at first.
     beyond = min(_BEYOND, part.size)
     first = TextRange(part.file, max(0, part.start - 1), min(size, part.end + beyond))
     return _checked(part, chain(_stored(first), _following(part.file, first.end, beyond)))
 
 
 def range_blocks(part: TextRange) -> Iterator[bytes]:
-    """The bytes of a range of lines, in blocks; of a compressed file its content. UserError as in `blocks_with_lines`."""
+    """Yields the bytes of a range of lines, unpacked, in blocks. Raises UserError like `blocks_with_lines`."""
     return _checked(part, _unpacked(part.file) if part.file.codec else _stored(part))
 
 
 def unpacked_share(file: TextFile) -> float:
-    """About how many bytes a stored byte of a compressed file unpacks to, by its beginning; exact for a small file."""
+    """Estimates the ratio of unpacked to stored bytes from the beginning of a compressed file; exact for a small file."""
     fs, path = filesystem(file.url)
     with readable(file), fs.open(path, "rb", cache_type="none") as packed:
         stored = _Stored(packed, math.inf)
@@ -48,31 +48,31 @@ def unpacked_share(file: TextFile) -> float:
 
 
 def beginning(file: TextFile, most: int) -> Iterator[bytes]:
-    """What the first `most` bytes of a file of lines hold, uncompressed. UserError as in `blocks_with_lines`.
+    """Yields the uncompressed content of the first `most` bytes of a file. Raises UserError like `blocks_with_lines`.
 
-    That is nothing for a file whose compression gives nothing before more bytes.
+    Yields nothing if the compression format needs more bytes before it gives any.
     """
     part = TextRange(file, 0, min(most, file.size))
-    # A file that ends here may be truncated; one that goes on is not.
+    # A compressed file that ends within `most` bytes must be whole; the limit cuts a longer one, which is no error.
     limit = most if most < file.size else math.inf
     return _checked(part, _unpacked(file, limit) if file.codec else _stored(part))
 
 
 def lines_of(blocks: Iterable[bytes], part: TextRange, most: int) -> Iterator[tuple[int, bytes | None]]:
-    """The lines that start in a range, without their ends: where each starts, and None for a line of more than `most` bytes.
+    """Yields start and content, without line end, of each line that starts in a range; None if above `most` bytes.
 
     Args:
-      blocks: as `blocks_with_lines` gives them.
+      blocks: those of `blocks_with_lines`.
     """
     end = math.inf if part.file.codec else part.end
-    # What stands before the range is the end of a line that does not belong to it.
+    # Anything before the first line end belongs to a line that starts before the range.
     start = max(0, part.start - 1)
     belongs = part.start == 0
     pending: list[bytes] = []
     size = 0
 
     def line() -> bytes | None:
-        # One more byte is allowed, because it may be the carriage return of the line's end.
+        # One extra byte is allowed, because it may be the carriage return of the line end.
         whole = b"".join(pending).removesuffix(b"\r") if size <= most + 1 else None
         if whole is not None and start == 0:
             whole = whole.removeprefix(codecs.BOM_UTF8)
@@ -91,10 +91,10 @@ def lines_of(blocks: Iterable[bytes], part: TextRange, most: int) -> Iterator[tu
                 return
             pending, size = [other], len(other)
         if start + size >= end and not belongs:
-            # The line before the range goes on beyond it.
+            # A line that starts before the range continues beyond it.
             return
         if start + size >= end and size > most + 1:
-            # Too long, wherever it ends.
+            # Already too long, wherever it ends.
             yield start, None
             return
     if size and belongs:
@@ -102,7 +102,7 @@ def lines_of(blocks: Iterable[bytes], part: TextRange, most: int) -> Iterator[tu
 
 
 def decode(line: bytes) -> tuple[str, str]:
-    """Text and fault of a line of text."""
+    """Returns text and fault of a line of text."""
     try:
         return line.decode("utf-8"), ""
     except UnicodeDecodeError:
@@ -110,7 +110,7 @@ def decode(line: bytes) -> tuple[str, str]:
 
 
 def from_json(line: bytes, field: str) -> tuple[str, str]:
-    """Text and fault of a JSON line."""
+    """Returns text and fault of a JSON line."""
     if not line.strip():
         return "", EMPTY
     try:
@@ -124,13 +124,13 @@ def from_json(line: bytes, field: str) -> tuple[str, str]:
         return "", f"no text in {field!r}"
     try:
         text.encode("utf-8")
-    except UnicodeEncodeError:  # It holds an escaped half of a surrogate pair.
+    except UnicodeEncodeError:  # It has an escaped half of a surrogate pair.
         return "", INVALID_UTF8
     return text, ""
 
 
 def _checked(part: TextRange, blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """The blocks of a range of lines. UserError where they are from the beginning of a file that is no UTF-8 text."""
+    """Yields the blocks of a range of lines. Raises UserError if they begin a file that is not UTF-8 text."""
     if part.start:
         yield from blocks
         return
@@ -151,14 +151,14 @@ def _checked(part: TextRange, blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _stored(part: TextRange) -> Iterator[bytes]:
-    """The bytes of a range of a file that is not compressed."""
+    """Yields the bytes of a range of an uncompressed file."""
     fs, path = filesystem(part.file.url)
     for position in range(part.start, part.end, BLOCK):
         yield fs.cat_file(path, start=position, end=min(part.end, position + BLOCK))
 
 
 def _following(file: TextFile, start: int, size: int) -> Iterator[bytes]:
-    """The bytes from `start` on, in blocks that become larger."""
+    """Yields the bytes from `start` on, in growing blocks."""
     while start < file.size:
         end = min(file.size, start + size)
         yield from _stored(TextRange(file, start, end))
@@ -166,12 +166,14 @@ def _following(file: TextFile, start: int, size: int) -> Iterator[bytes]:
 
 
 class _Beginning(Exception):
-    """No more of a file is read."""
+    """The limit on bytes to read of a file is reached."""
 
 
 class _Stored:
-    """A compressed file as Arrow reads it, a little at a time: asked for in blocks that become larger, so that who needs only
-    its beginning reads little more."""
+    """A compressed file for Arrow to read.
+
+    It is fetched in growing blocks, so that a caller who needs only the beginning reads little more.
+    """
 
     closed = False
 
@@ -182,7 +184,7 @@ class _Stored:
         self._block = memoryview(b"")
 
     def read(self, size: int) -> memoryview:
-        """Up to `size` bytes. `_Beginning` where that would be more than `most` in all."""
+        """Returns up to `size` bytes. Raises `_Beginning` after `most` bytes in total."""
         if not self._block:
             if self._left <= 0:
                 raise _Beginning
@@ -193,21 +195,21 @@ class _Stored:
         return part
 
     def close(self) -> None:
-        """Nothing: whoever opened the file closes it."""
+        """Does nothing: the code that opened the file closes it."""
 
 
 def _unpacked(file: TextFile, most: float = math.inf) -> Iterator[bytes]:
-    """The content of a compressed file. Arrow reads all members of a file and notices a missing end.
+    """Yields the content of a compressed file. Arrow reads all members of a file and notices a missing end.
 
     Args:
-      most: bytes of the file that are read.
+      most: how many bytes of the file to read.
     """
     fs, path = filesystem(file.url)
     # Without a cache, which would read megabytes ahead.
     with fs.open(path, "rb", cache_type="none") as packed:
         stream = pa.CompressedInputStream(pa.PythonFile(_Stored(packed, most), mode="r"), file.codec)
         size = _FEW if most < math.inf else _FIRST
-        # What was unpacked of a block that is not whole is lost, so they are small where the end is not read.
+        # The content of an incomplete block is lost, so blocks are small if the file is not read to its end.
         with suppress(_Beginning):
             while block := stream.read(size):
                 yield block

@@ -14,17 +14,17 @@ from schemas.errors import UserError
 from schemas.storage import filesystem
 
 _BATCH_ROWS = 2**14
-# Values that are written as differences from the one before, so that their length is not known before they are read.
+# Rows of a batch of delta-encoded values, whose lengths are unknown before they are read.
 _DELTA_ROWS = 16
-# A page has to be unpacked as a whole. A row group beyond these limits is not text, whose bytes do not repeat so often.
+# A page is unpacked as a whole. A row group beyond these limits is not text, whose bytes do not repeat that often.
 _MOST_UNPACKED, _MOST_RATIO = 2**28, 200
 
 
 def rows_of(part: TextRange) -> tuple[int, int, pq.FileMetaData]:
-    """The first row of a Parquet range, the one after the last, and the file's footer.
+    """Returns the first row of a Parquet range, the row after the last, and the file's footer.
 
     Raises:
-      UserError: the file has no such column, or is no text.
+      UserError: the file has no such text column, or its content is not text.
     """
     file = part.file
     fs, path = filesystem(file.url)
@@ -51,12 +51,12 @@ def rows_of(part: TextRange) -> tuple[int, int, pq.FileMetaData]:
 
 
 def text_bytes(metadata: pq.FileMetaData, field: str) -> int:
-    """Bytes of the text in a file, but for values that are stored once and repeated."""
+    """Bytes of the text in a file; repeated values that are stored once count once."""
     return sum(_chunk(metadata, group, field).total_uncompressed_size for group in range(metadata.num_row_groups))
 
 
 def values_of(part: TextRange, most: int) -> Iterator[tuple[int, str, str]]:
-    """Number, text and fault of the rows of a Parquet range."""
+    """Yields number, text and fault of each row of a Parquet range."""
     first, end, metadata = rows_of(part)
     fs, path = filesystem(part.file.url)
     with fs.open(path, "rb") as stream:
@@ -78,7 +78,7 @@ def values_of(part: TextRange, most: int) -> Iterator[tuple[int, str, str]]:
 
 
 def _is_text(arrow_type: pa.DataType) -> bool:
-    """Whether Arrow has it as a string of any kind, or as binary values, which are read as UTF-8."""
+    """Whether a type is any of Arrow's string types, or binary, which is read as UTF-8."""
     if pa.types.is_dictionary(arrow_type):
         arrow_type = arrow_type.value_type
     is_string = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
@@ -92,7 +92,7 @@ def _parquet(stream: BinaryIO, field: str) -> pq.ParquetFile:
     if any(_is_delta(_chunk(parquet.metadata, group, field)) for group in range(parquet.num_row_groups)):
         # Arrow cannot read such a column as a dictionary.
         return parquet
-    # As a dictionary, so that a repeated value is in memory once.
+    # As a dictionary, so that a repeated value takes memory once.
     return pq.ParquetFile(stream, read_dictionary=[field], buffer_size=BLOCK, metadata=parquet.metadata)
 
 
@@ -109,7 +109,10 @@ def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
 def _batches(
     parquet: pq.ParquetFile, groups: list[int], field: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Array]]:
-    """For a few rows at a time: the bytes of each distinct value, the index of each row's value or -1, and the values."""
+    """Yields, for a few rows at a time, the distinct values' lengths in bytes, each row's index of its value, and the values.
+
+    The index is -1 for a null.
+    """
     for group in groups:
         chunk = _chunk(parquet.metadata, group, field)
         bytes_a_row = max(1, chunk.total_uncompressed_size // max(1, chunk.num_values))

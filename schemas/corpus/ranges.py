@@ -1,4 +1,4 @@
-"""What is read at a time: a range of a file, and the records that it gives."""
+"""The unit of reading: a range of a file, and the records in it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -13,7 +13,7 @@ from schemas.secrets import without_secrets
 from schemas.storage import is_out_of_reach
 
 INVALID_UTF8, INVALID_JSON, EMPTY, TOO_LONG = "invalid UTF-8", "invalid JSON", "empty", "too long"
-# Bytes that are read at a time.
+# Bytes read at a time.
 BLOCK = 2**22
 
 
@@ -21,8 +21,8 @@ BLOCK = 2**22
 class TextRange:
     """The records of a file that start in [start, end).
 
-    These are bytes of the file as it is stored. Of a compressed file there is only one range, all of it. In a Parquet file the
-    rows are taken to lie evenly over the bytes.
+    `start` and `end` are bytes of the stored file. A compressed file has only one range, the whole file. In a Parquet
+    file, rows count as evenly spread over the bytes.
     """
 
     file: TextFile
@@ -31,17 +31,17 @@ class TextRange:
 
     @classmethod
     def whole(cls, file: TextFile) -> "TextRange":
-        """All of a file."""
+        """The range of a whole file."""
         return cls(file, 0, file.size)
 
     @property
     def size(self) -> int:
-        """Its bytes."""
+        """Its size in bytes."""
         return self.end - self.start
 
 
 class Record(NamedTuple):
-    """One record of the file `source`: its text, or the reason why it has none."""
+    """One record of the file `source`: its text, or the reason why it is unusable."""
 
     source: str
     number: int
@@ -51,7 +51,7 @@ class Record(NamedTuple):
 
 @contextmanager
 def readable(file: TextFile) -> Iterator[None]:
-    """Turns what goes wrong in reading a file into a UserError about it: a ChangedFileError where it was replaced meanwhile."""
+    """Turns errors in reading a file into a UserError about it, or a ChangedFileError if it was replaced."""
     try:
         yield
     except UserError:
@@ -60,7 +60,7 @@ def readable(file: TextFile) -> Iterator[None]:
         if not (isinstance(error, OSError | pa.ArrowException) or is_out_of_reach(error)):
             raise
         said = without_secrets(first_line(error))
-        # What is not there may come back with its disk.
+        # A missing file does not count as changed: it may come back with its disk.
         if not isinstance(error, FileNotFoundError):
             with suppress(OSError):
                 check_unchanged(file)

@@ -1,8 +1,9 @@
-"""Reading text: the records of a range of a file, in bounded memory.
+"""Reads text: the records of a range of a file, in bounded memory.
 
-A *record* is a line of text, the text of one JSON line, or one value of a Parquet column. Its number is where it starts: its
-byte in the (decompressed) file, or its row in a Parquet file. It belongs to the range in which it starts. So ranges can be
-cut anywhere without looking at the text, every record is in one of them, and its number does not depend on how they are cut.
+A *record* is a line of text, the text of one JSON line, or one value of a Parquet column. Its number is its start: a
+byte of the (decompressed) file, or a row of a Parquet file. It belongs to the range in which it starts. So ranges can
+be cut anywhere without reading the text, each record is in exactly one range, and its number does not depend on the
+ranges.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -16,18 +17,18 @@ from schemas.corpus.lines import beginning, blocks_with_lines, decode, from_json
 from schemas.corpus.parquet import rows_of, values_of
 from schemas.corpus.ranges import EMPTY, TOO_LONG, Record, TextRange, readable
 
-# Bytes of a file whose beginning is looked at, and of one that has to be unpacked.
+# Bytes read to check the beginning of a file, and of a compressed file.
 _LOOKED_AT, _UNPACKED = 2**14, 2**16
 
 
 def read_records(part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES) -> Iterator[Record]:
-    """The records of a range, in order; a record that cannot be used has its fault.
+    """Yields the records of a range, in order; an unusable record has a fault.
 
-    A line of more than `max_record_bytes` is never held in memory as a whole.
+    A line of more than `max_record_bytes` is never in memory as a whole.
 
     Raises:
-      UserError: the file is truncated, not what its name says, not UTF-8, has no such column, or is not the one that was
-        found. The last is only noticed after the last record.
+      UserError: the file is truncated, not what its name says, not UTF-8, has no such column, or has changed since it
+        was found. A change is only noticed after the last record.
     """
     file = part.file
     with readable(file):
@@ -43,14 +44,14 @@ def read_records(part: TextRange, max_record_bytes: int = MAX_RECORD_BYTES) -> I
 
 
 def count_records(parts: Iterable[TextRange], look: Callable[[bytes], object] = lambda block: None) -> Iterator[int]:
-    """Counts the records of ranges that lie one after the other in a file, from its beginning.
+    """Yields the number of records of each of some consecutive ranges, which start at the beginning of a file.
 
-    Reads their lines without making records of them; of a Parquet file only the footer. UserError as in `read_records`.
+    Reads lines without parsing them, and only the footer of a Parquet file. Raises UserError like `read_records`.
 
     Args:
-      look: called with the content of lines, block after block.
+      look: called with each block of lines.
     """
-    # The byte before the next range: the first line of a file starts as after the end of another.
+    # The byte before the next range. A file begins as if after a line end.
     last = b"\n"
     for part in parts:
         with readable(part.file):
@@ -67,9 +68,9 @@ def count_records(parts: Iterable[TextRange], look: Callable[[bytes], object] = 
 
 
 def check_beginning(file: TextFile) -> None:
-    """What can be told of a file by its first 16 KiB (64 KiB where it is compressed) or its footer; no more is read.
+    """Checks a file by reading only its first 16 KiB (64 KiB if compressed) or its footer.
 
-    UserError as in `read_records`.
+    Raises UserError like `read_records`.
     """
     with readable(file):
         if file.is_parquet:
@@ -79,10 +80,10 @@ def check_beginning(file: TextFile) -> None:
 
 
 def are_taken(first: int, records: int, count: int, total: int) -> np.ndarray:
-    """bool [records]: which of the records with the numbers `first` and following are taken, if `count` of `total` are.
+    """bool [records]: which of the records from number `first` on are taken, if `count` of `total` are.
 
-    They are evenly spread: the record n is taken where floor((n + 1) count / total) > floor(n count / total).
+    They are evenly spread: record n is taken if floor((n + 1) count / total) > floor(n count / total).
     """
-    # What is left of the first product is smaller than `total`, so that a few thousand records more do not overflow.
+    # The remainder of the first product is below `total`, so that adding a few thousand records does not overflow.
     ends = (first * count % total + np.arange(records + 1) * count) // total
     return ends[1:] > ends[:-1]

@@ -1,4 +1,4 @@
-"""What has to be known of a whole file before a run: whether it can be read, what it holds, how many records."""
+"""Surveys a whole file before a run: whether it can be read, its fingerprint, and its number of records."""
 
 import hashlib
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from schemas.storage import filesystem
 
 @dataclass(frozen=True)
 class Survey:
-    """What was learnt of a file.
+    """The survey of a file.
 
     Attributes:
-      fingerprint: of its content: the checksum that its storage keeps, or else its sha256.
-      counts: records of each range that was asked for; empty where they were not counted.
+      fingerprint: of its content: the storage's checksum, or else its sha256.
+      counts: records of each requested range; empty if they were not counted.
     """
 
     fingerprint: str
@@ -26,7 +26,7 @@ class Survey:
 
 
 def is_local(file: TextFile) -> bool:
-    """Whether nobody but the reader can say what the file holds: other storages keep checksums."""
+    """Whether only reading the file shows its content: other storages keep checksums."""
     return isinstance(filesystem(file.url)[0], LocalFileSystem)
 
 
@@ -34,14 +34,14 @@ def survey_file(file: TextFile, parts: Sequence[TextRange]) -> Survey:
     """Reads a whole file, in bounded memory.
 
     Args:
-      parts: ranges of which the records are counted: none, or such that they lie one after the other and cover the file.
+      parts: ranges to count records in: none, or consecutive ranges that cover the file.
 
     Raises:
-      UserError: as in `schemas.corpus.records.read_records`.
+      UserError: like `schemas.corpus.records.read_records`.
     """
     check_beginning(file)
     digest = hashlib.sha256()
-    # Read once, where what is counted is what is stored.
+    # One read serves both purposes if the counted bytes are the stored bytes.
     is_plain = bool(parts) and not (file.codec or file.is_parquet)
     counts = list(count_records(parts, digest.update if is_plain else lambda block: None))
     fingerprint = file.checksum
