@@ -3,7 +3,7 @@
 import re
 
 _URL = re.compile(r"\w+://[^\s'\"]+")
-# Azure's URLs have a container where others have a user. A password may contain slashes and `@`; a port is none.
+# In Azure's URLs a container replaces the user. A password may contain slashes and `@`; a port is not a password.
 _USER = re.compile(r"^((?!abfss?:|wasbs?:|az:)\w+://)(?:[^@/]*:(?!\d+/).*@|[^/]*@)")
 _QUERY = re.compile(r"([?&][^=&/]+=)[^&]+")
 _TOKEN = re.compile(r"\bhf_[A-Za-z0-9]{16,}")

@@ -3,7 +3,7 @@
 from schemas.process import EXIT_AGAIN, exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    # Before the slow imports, so that Ctrl-C works during them too.
     run_command("trainer.__main__")
 
 import argparse
@@ -16,7 +16,7 @@ from trainer.config import TrainerConfig
 
 
 def main(arguments: list[str], prog: str = "python -m trainer") -> int:
-    """Runs stage two; returns the exit code: 0 done, 2 bad input, 75 saved after SIGTERM, run it again."""
+    """Runs stage two; returns the exit code: 0 done, 2 bad input, 75 saved after SIGTERM (run it again)."""
     parser = command_parser(
         prog,
         "Train one student from the pipeline's Parquet, evaluate it on held-out predictions and export it. "
@@ -55,7 +55,7 @@ def _run(path: str, overrides: list[str]) -> int:
 
 
 def _print_messages() -> None:
-    """What the trainer logs goes to stdout as it is; what other libraries log is left to them."""
+    """Sends the trainer's log messages to stdout unformatted; leaves those of other libraries alone."""
     messages = logging.getLogger("trainer")
     messages.handlers = [logging.StreamHandler(sys.stdout)]
     messages.setLevel(logging.INFO)

@@ -40,7 +40,7 @@ class StudentConfig(Config):
     )
     token_alignment: Literal["none", "orthogonal", "least_squares", "omp"] = Field(
         "none",
-        # No part of the record of a run without, so that runs begun before there was this field go on.
+        # Left out of the run's record at its default, so that runs from before this field can resume.
         exclude_if=lambda alignment: alignment == "none",
         description="with `embeddings_from_teachers`: token rows are mapped into the space of one model (what the student "
         "goes on from, the teacher of `encoder_from`, or the first) before they are averaged, by the tokens that both "
@@ -163,7 +163,7 @@ class DistillationConfig(Config):
 
     @property
     def weights(self) -> "list[DistillationConfig | LanguageWeight]":
-        """Where a lambda is given: for all languages, and for some."""
+        """The sections with a lambda: this one for all languages, and those of single languages."""
         return [self, *self.languages.values()]
 
 

@@ -34,19 +34,19 @@ class Runtime:
         return self.rank == 0
 
     def autocast(self) -> AbstractContextManager:
-        """Matrix products in `dtype`; nothing where that is float32."""
+        """Runs matrix products in `dtype`; does nothing if that is float32."""
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def all_reduce(self, tensor: torch.Tensor) -> torch.Tensor:
-        """The sum over processes, a new tensor on the CPU. Waits for `tensor`, if it is on a GPU."""
-        # On the CPU, by gloo: a sum of numbers that the host knows must not wait for the GPU.
+        """Returns the sum over processes as a new tensor on the CPU. Waits for `tensor` if it is on a GPU."""
+        # On the CPU, with gloo: a sum of numbers that the host knows must not wait for the GPU.
         total = tensor.to("cpu", copy=True)
         if self.world_size > 1:
             self._together(dist.all_reduce, total)
         return total
 
     def gather(self, value: object) -> list:
-        """The values of all processes, by rank."""
+        """Returns the values of all processes, by rank."""
         values = [value]
         if self.world_size > 1:
             values = [None] * self.world_size
@@ -54,7 +54,7 @@ class Runtime:
         return values
 
     def from_main(self, make: Callable[[], Value]) -> Value:
-        """What `make` gives in the main process, in all of them. UserError in all of them where it raises one."""
+        """Returns the main process's result of `make` in all processes, or raises its UserError in all of them."""
         if self.world_size == 1:
             return make()
         given: list[Any] = [None]
@@ -69,7 +69,7 @@ class Runtime:
         return given[0]
 
     def agree(self, value: int, what: str) -> int:
-        """`value`, where every process has the same. UserError where one differs."""
+        """Returns `value` if every process has the same. Raises UserError if one differs."""
         values = torch.zeros(self.world_size, dtype=torch.int64)
         values[self.rank] = value
         values = self.all_reduce(values)
@@ -83,7 +83,7 @@ class Runtime:
             self._together(dist.barrier)
 
     def _together(self, operation: Callable, *arguments) -> None:
-        """Runs an operation in which all processes take part. UserError where another process has ended."""
+        """Runs a collective operation of all processes. Raises UserError if another process has ended."""
         try:
             operation(*arguments)
         except RuntimeError as error:
@@ -92,21 +92,21 @@ class Runtime:
             ) from None
 
     def parallel(self, module: nn.Module, fsdp_layers: Iterable[nn.Module] | None = None) -> nn.Module:
-        """`module` on the device, with its gradients averaged over processes.
+        """Moves `module` to the device and averages its gradients over processes.
 
-        With `fsdp_layers`, its parameters are shared out over the processes (FSDP2) and become whole when they are
-        needed, those of one layer at a time. They are other objects then: make the optimizer afterwards.
+        With `fsdp_layers`, its parameters are sharded over the processes (FSDP2) and gathered when they are needed, one
+        layer at a time. This replaces the parameter objects, so make the optimizer afterwards.
         """
         if self.world_size == 1:
             return module.to(self.device)
         if fsdp_layers is None:
             devices = [self.device.index] if self.device.type == "cuda" else None
             return nn.parallel.DistributedDataParallel(module.to(self.device), device_ids=devices)
-        # `fully_shard` moves what it shares out, so that no GPU ever holds all of it.
+        # `fully_shard` moves the shards itself, so that no GPU ever holds the whole module.
         mesh = init_device_mesh(self.device.type, (self.world_size,))
         policy = MixedPrecisionPolicy()
         if self.dtype == torch.bfloat16:
-            # Weights travel as the products take them; gradients are added up in float32.
+            # Weights are sent in the dtype of the products; gradients are summed in float32.
             policy = MixedPrecisionPolicy(self.dtype, torch.float32, cast_forward_inputs=False)
         for part in (*fsdp_layers, module):
             fully_shard(part, mesh=mesh, mp_policy=policy)
@@ -133,15 +133,15 @@ def stop_runtime() -> None:
 
 
 def _rendezvous_store() -> dist.Store:
-    """The store by which the processes of this attempt find each other."""
+    """The store through which the processes of this attempt find each other."""
     store, _, _ = next(dist.rendezvous("env://"))
-    # torchrun keeps one store over all restarts. Without a prefix gloo would find the addresses of the processes of an
-    # earlier attempt there, and wait half an hour for them.
+    # torchrun keeps one store over all restarts. Without a prefix, gloo would find the addresses of an earlier
+    # attempt's processes there, and wait half an hour for them.
     return dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
 def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is what `schemas.precision` says."""
+    """Returns the dtype of a precision; `schemas.precision` defines `auto`."""
     if precision != "auto":
         return getattr(torch, precision)
     if device.type == "cuda":

@@ -1,9 +1,9 @@
-"""`python -m trainer.export CONFIG.yaml`: any checkpoint as a Hugging Face folder that plain transformers loads."""
+"""`python -m trainer.export CONFIG.yaml`: exports a checkpoint as a folder that plain transformers loads."""
 
 from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    # Before the slow imports, so that Ctrl-C works during them too.
     run_command("trainer.export")
 
 import argparse
@@ -21,7 +21,7 @@ from trainer.data.stages import open_stages
 
 
 def _step(output: str, wanted: str) -> int:
-    """The step that `wanted` names: last, best, or a number. UserError where there is no such checkpoint."""
+    """Returns the step that `wanted` names: last, best, or a number. Raises UserError if it has no checkpoint."""
     steps = checkpoint_steps(output)
     if not steps:
         raise UserError(f"{output}: holds no checkpoint yet")

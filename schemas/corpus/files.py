@@ -113,7 +113,7 @@ class ChangedFileError(UserError):
 
 
 def check_unchanged(file: TextFile) -> None:
-    """Raises ChangedFileError if a file was replaced or removed since it was found. Needs a version, else does nothing."""
+    """Raises ChangedFileError if a file with a version was replaced or removed since it was found."""
     if not file.version:
         return
     fs, path = filesystem(file.url)

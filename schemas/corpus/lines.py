@@ -39,7 +39,7 @@ def range_blocks(part: TextRange) -> Iterator[bytes]:
 
 
 def unpacked_share(file: TextFile) -> float:
-    """Estimates the ratio of unpacked to stored bytes from the beginning of a compressed file; exact for a small file."""
+    """Estimates from its beginning how much larger a compressed file is unpacked; exact for a small file."""
     fs, path = filesystem(file.url)
     with readable(file), fs.open(path, "rb", cache_type="none") as packed:
         stored = _Stored(packed, math.inf)

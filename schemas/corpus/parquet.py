@@ -109,9 +109,9 @@ def _is_delta(chunk: pq.ColumnChunkMetaData) -> bool:
 def _batches(
     parquet: pq.ParquetFile, groups: list[int], field: str
 ) -> Iterator[tuple[np.ndarray, np.ndarray, pa.Array]]:
-    """Yields, for a few rows at a time, the distinct values' lengths in bytes, each row's index of its value, and the values.
+    """Yields, for a few rows at a time, the byte lengths of the distinct values, each row's index, and these values.
 
-    The index is -1 for a null.
+    A row's index refers to its value; it is -1 for a null.
     """
     for group in groups:
         chunk = _chunk(parquet.metadata, group, field)

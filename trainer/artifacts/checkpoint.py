@@ -1,13 +1,13 @@
-"""Checkpoints: whole folders that appear at once, from which a run goes on exactly.
+"""Checkpoints: folders that are renamed into place when complete, from which a run resumes exactly.
 
     checkpoints/00000500/
       model.safetensors      the student's weights, by name
       optimizer.safetensors  AdamW's moments and step counts, `<weight's name>/<field>`
       state.json             `trainer.artifacts.checkpoint_state`
 
-They are the same however many processes the run has, and with FSDP or without.
+Their content does not depend on the number of processes or on FSDP.
 
-There are no random states: every micro-batch's dropout is seeded by (seed, step, lane).
+They need no random states: every micro-batch's dropout is seeded by (seed, step, lane).
 """
 
 import json
@@ -31,15 +31,15 @@ from trainer.artifacts.checkpoint_state import CheckpointState
 
 FOLDER = "checkpoints"
 _WEIGHTS, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
-# Of AdamW for each parameter: a scalar, and tensors of the parameter's shape.
+# AdamW's state of each parameter: a scalar, and tensors of the parameter's shape.
 _STEP_COUNT, _MOMENTS = "step", ("exp_avg", "exp_avg_sq")
 Content = TypeVar("Content")
 
 
 class CheckpointWriter:
-    """Writes checkpoints by another thread, from copies, while training goes on; keeps the last few.
+    """Writes checkpoints from copies in another thread while training continues; keeps the last few.
 
-    Every process has a writer, because with FSDP all of them hold parts of what is saved; only the one with `writes`
+    Every process has a writer, because with FSDP each of them has a shard of the tensors; only the one with `writes`
     writes.
     """
 
@@ -58,10 +58,10 @@ class CheckpointWriter:
         state: CheckpointState,
         best: int | None,
     ) -> None:
-        """Takes copies and starts writing; waits for an earlier checkpoint that is still being written.
+        """Copies the tensors and starts writing; first waits for an earlier checkpoint that is still being written.
 
         Args:
-          state: what else the run needs to go on.
+          state: everything else that the run needs to resume.
           best: the step of a checkpoint to keep, however old.
         """
         self.wait()
@@ -71,7 +71,7 @@ class CheckpointWriter:
             self._writing = self._thread.submit(_write, self._output, step, weights, moments, state, self._keep, best)
 
     def wait(self) -> None:
-        """Returns when the last checkpoint is whole. UserError where it cannot be written."""
+        """Waits until the last checkpoint is complete. Raises UserError if it cannot be written."""
         if self._writing:
             try:
                 self._writing.result()
@@ -83,30 +83,30 @@ class CheckpointWriter:
             self._writing = None
 
     def close(self) -> None:
-        """Waits, as above, and ends the thread."""
+        """Waits for the last checkpoint and ends the thread."""
         self.wait()
         self._thread.shutdown()
 
 
 def checkpoint_steps(output: str) -> list[int]:
-    """The steps of the whole checkpoints, ascending."""
+    """Returns the steps of the complete checkpoints, ascending."""
     folder = Path(output) / FOLDER
     return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
 
 
 def latest_checkpoint(output: str) -> int | None:
-    """The step of the newest whole checkpoint."""
+    """Returns the step of the newest complete checkpoint, or None."""
     return max(checkpoint_steps(output), default=None)
 
 
 def load_state(output: str, step: int) -> CheckpointState:
-    """What a checkpoint holds beside tensors. UserError where it cannot be read."""
+    """Returns the part of a checkpoint that is not tensors. Raises UserError if it cannot be read."""
     return _read(_folder(output, step) / _STATE, lambda path: CheckpointState.from_json(json.loads(path.read_text())))
 
 
 @torch.no_grad()
 def load_weights(output: str, step: int, model: torch.nn.Module) -> None:
-    """Loads a checkpoint's weights into `model`. UserError where it cannot be read, or lacks one."""
+    """Loads a checkpoint's weights into `model`. Raises UserError if they cannot be read or one is missing."""
     targets = _unique(model)
     shapes = {name: target.shape for name, target in targets.items()}
     with _open_tensors(_folder(output, step) / _WEIGHTS, shapes) as file:
@@ -115,7 +115,7 @@ def load_weights(output: str, step: int, model: torch.nn.Module) -> None:
 
 
 def load_checkpoint(output: str, step: int, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Loads a checkpoint's tensors into `model` and `optimizer`. UserError where they cannot be read, or one is missing."""
+    """Loads a checkpoint's tensors into `model` and `optimizer`. Raises UserError like `load_weights`."""
     load_weights(output, step, model)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     shapes = {
@@ -137,7 +137,7 @@ def _write(
     final = _folder(output, step)
     content = json.dumps(state.to_json(), indent=2)
     if final.exists():
-        # The weights after a step do not change. What can be new is an evaluation of them.
+        # The weights after a step do not change, but an evaluation of them may be new.
         write_bytes(str(final / _STATE), content.encode())
         return
     remove_partial(output)
@@ -149,28 +149,28 @@ def _write(
     for path in (*temporary.iterdir(), temporary):
         _flush(path)
     temporary.rename(final)
-    # The new checkpoint must be on the disk before an old one goes, also if the machine crashes.
+    # The new checkpoint must be on disk before an old one is removed, in case the machine crashes.
     _flush(final.parent)
     for old in checkpoint_steps(output)[:-keep]:
         if old != best:
-            # Renamed first, so that a kill does not leave a part of it that looks whole.
+            # Rename first, so that a kill does not leave a partial folder that looks complete.
             shutil.rmtree(_folder(output, old).rename(_hidden(_folder(output, old))))
 
 
 def remove_partial(output: str) -> None:
-    """Removes the parts of checkpoints that were not finished because the run was killed or the disk was full."""
+    """Removes unfinished checkpoints, left because the run was killed or the disk was full."""
     for left in (Path(output) / FOLDER).glob(".*.tmp"):
         if re.fullmatch(r"\.\d+\.tmp", left.name):
             shutil.rmtree(left)
 
 
 def _hidden(folder: Path) -> Path:
-    """The name of a checkpoint that is not whole."""
+    """The temporary name of an incomplete checkpoint."""
     return folder.with_name(f".{folder.name}.tmp")
 
 
 def _flush(path: Path) -> None:
-    """Waits until a file's content, or a folder's list of files, is on the disk."""
+    """Waits until a file's content, or a folder's list of files, is on disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -185,7 +185,7 @@ def _read(path: Path, load: Callable[[Path], Content]) -> Content:
 
 @contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """UserError where a file cannot be read, or does not have what is looked for."""
+    """Raises UserError if a file cannot be read or lacks the expected content."""
     try:
         yield
     except (OSError, ValueError, SafetensorError) as error:
@@ -194,7 +194,7 @@ def _readable(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _open_tensors(path: Path, shapes: dict[str, torch.Size]) -> Iterator[Any]:
-    """A file of tensors, none of which is read yet. UserError where it cannot be read, or does not have those of `shapes`."""
+    """Opens a file of tensors without reading any. Raises UserError if it is unreadable or does not match `shapes`."""
     with _readable(path), safe_open(path, "pt") as file:
         names = set(file.keys())
         for name, shape in shapes.items():
@@ -214,7 +214,7 @@ def _folder(output: str, step: int) -> Path:
 
 
 def _unique(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The model's tensors by one name: tied weights have several."""
+    """The model's tensors, each under a single name: tied weights have several names."""
     seen: dict[int, str] = {}
     tensors = model.state_dict(keep_vars=True)
     return {name: tensor for name, tensor in tensors.items() if seen.setdefault(id(tensor), name) == name}
@@ -229,7 +229,7 @@ def _moments(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[s
 
 
 def _copies(tensors: dict[str, torch.Tensor], wanted: bool) -> dict[str, torch.Tensor]:
-    """Whole copies on the CPU, where `wanted`: the parts of a tensor that FSDP has shared out come from all processes."""
+    """Returns full copies on the CPU if `wanted`. All processes must call this to gather what FSDP has sharded."""
     copies = {}
     for name, tensor in tensors.items():
         whole = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -239,10 +239,10 @@ def _copies(tensors: dict[str, torch.Tensor], wanted: bool) -> dict[str, torch.T
 
 
 def _local_part(file: Any, name: str, target: torch.Tensor) -> torch.Tensor:
-    """A tensor of a file; where `target` is shared out over the processes (FSDP), only this process's part is read."""
+    """Reads a tensor from a file; if `target` is sharded over the processes (FSDP), only this process's shard."""
     if not isinstance(target, DTensor):
         return file.get_tensor(name)
-    # FSDP shares out rows as `torch.chunk` does. Of a tensor with few rows the last processes have nothing.
+    # FSDP shards rows like `torch.chunk`: if a tensor has few rows, the last processes have none.
     local, rows, mesh = target.to_local(), len(target), target.device_mesh
     start = mesh.get_local_rank() * -(-rows // mesh.size())
     part = file.get_slice(name)[start : start + len(local)] if len(local) else torch.empty_like(local)

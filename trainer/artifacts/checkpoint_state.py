@@ -1,4 +1,4 @@
-"""What a checkpoint holds beside tensors: `state.json`."""
+"""The part of a checkpoint that is not tensors: `state.json`."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -12,15 +12,15 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class CheckpointState:
-    """What a run needs to go on from a checkpoint, apart from weights and moments.
+    """What a run needs to resume from a checkpoint, apart from weights and moments.
 
     Attributes:
-      step: after which the checkpoint was made.
+      step: the step after which the checkpoint was made.
       run_spec: everything that decides the weights, JSON values.
       configuration: the student's, `trainer.student.model.config_to_json`.
-      reader: of the lanes of all processes.
+      reader: the state of the lanes of all processes.
       scheduler: the state of the learning rate's schedule.
-      skipped_steps: how many steps were left out so far.
+      skipped_steps: how many steps were skipped so far.
       early_stopping: what the run remembers of its evaluations.
     """
 
@@ -41,7 +41,7 @@ class CheckpointState:
         """Undoes `to_json`.
 
         Raises:
-          UserError: the version is another.
+          UserError: the version differs.
           ValueError: these are not the fields of a state.
         """
         try:

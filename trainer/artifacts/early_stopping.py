@@ -1,4 +1,4 @@
-"""Which evaluation was the best so far, and whether it is time to stop."""
+"""Tracks the best evaluation so far, and when to stop."""
 
 import math
 from collections.abc import Mapping
@@ -12,13 +12,13 @@ class EarlyStopping:
     """What a run remembers of its evaluations; its fields go into the checkpoints.
 
     Attributes:
-      heldout_sha256: of the predictions that were evaluated on; None without held-out predictions.
-      step: of the last evaluation; None before the first.
-      best_step, best_nll: of the best evaluation, which has the lowest mean over languages of the held-out negative
-        log-likelihood (nats); None before the first.
-      planned_nll: the lowest of the planned evaluations. An evaluation at the end of a run that is not due by itself
-        would not have been made if the run had been longer, so it does not count towards when to stop.
-      since_best: how many planned evaluations came after the lowest of them.
+      heldout_sha256: identifies the held-out predictions; None if there are none.
+      step: step of the last evaluation; None before the first.
+      best_step, best_nll: step and value of the best evaluation, which has the lowest mean over languages of the
+        held-out negative log-likelihood (nats); None before the first.
+      planned_nll: the lowest value of the planned evaluations. An evaluation that is due only because the run ends
+        would not have happened in a longer run, so it does not count towards stopping.
+      since_best: how many planned evaluations came after the lowest one.
     """
 
     heldout_sha256: str | None

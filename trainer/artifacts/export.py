@@ -1,4 +1,4 @@
-"""A checkpoint as a Hugging Face folder that plain transformers loads."""
+"""Exports a checkpoint as a Hugging Face folder that plain transformers loads."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -27,7 +27,7 @@ _CONFIG_FILE = "config.json"
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`evaluation.json`: of the student after which step, on which held-out predictions, and the scores by language."""
+    """`evaluation.json`: the student's step, the held-out predictions' sha256, and the scores by language."""
 
     step: int
     heldout_sha256: str | None
@@ -45,18 +45,18 @@ def export_checkpoint(
     """Writes the student of a checkpoint to `folder`: weights (safetensors), configuration, tokenizers and model card.
 
     `AutoModelForMaskedLM` and `AutoTokenizer` load `folder`; the tokenizer there is for text of any language.
-    `AutoTokenizer.from_pretrained(folder, subfolder="tokenizers/<language>")` segments a language exactly as its (first)
-    teacher does, in the merged ids that `_vocabulary.parquet` lists.
+    `AutoTokenizer.from_pretrained(folder, subfolder="tokenizers/<language>")` segments a language exactly as its
+    (first) teacher does, in the merged ids that `_vocabulary.parquet` lists.
 
     Args:
       folder: owned by this process (`schemas.lock`).
-      heldout_sha256: what the figures to report were measured on.
+      heldout_sha256: identifies the held-out predictions of the scores to report.
 
     Returns:
       The content of `evaluation.json`, which is written last.
 
     Raises:
-      UserError: the checkpoint is of another student or another vocabulary.
+      UserError: the checkpoint belongs to another student or another vocabulary.
     """
     state = load_state(config.output, step)
     ours = {"vocabulary_sha256": predictions.vocabulary.sha256, "student": config.student.model_dump(mode="json")}
@@ -65,7 +65,7 @@ def export_checkpoint(
     model = build_student(config_from_json(state.configuration), config.seed)
     load_weights(config.output, step, model)
     add_older_names(model.config)
-    # Without its configuration nothing loads the folder: an export that is cut short must not look whole.
+    # An interrupted export must not look complete: nothing loads the folder without its configuration.
     for name in (EVALUATION_FILE, _CONFIG_FILE):
         (Path(folder) / name).unlink(missing_ok=True)
     with temporary_folder(folder, "export") as scratch:
@@ -89,7 +89,7 @@ def export_checkpoint(
 
 
 def read_evaluation(folder: str) -> Evaluation | None:
-    """The evaluation of a finished export; None where there is none, or it is damaged."""
+    """Returns the evaluation of a finished export; None if there is none or it is damaged."""
     path = Path(folder) / EVALUATION_FILE
     try:
         fields = json.loads(path.read_text())
@@ -97,12 +97,12 @@ def read_evaluation(folder: str) -> Evaluation | None:
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError):
-        # The export is made again.
+        # The caller exports again.
         return None
 
 
 def _copy(source: str, target: Path, limit: int) -> None:
-    """Copies a tokenizer's files, and sets in them that the student reads at most `limit` tokens."""
+    """Copies a tokenizer's files and limits `model_max_length` to the student's `limit` tokens."""
     files = read_tokenizer_files(source)
     settings = read_settings(source, files)
     length = settings.get("model_max_length")

@@ -1,4 +1,4 @@
-"""Training metrics: JSON lines, TensorBoard, and what the progress line shows."""
+"""Training metrics: JSON lines, TensorBoard, and the progress line."""
 
 import json
 import resource
@@ -22,28 +22,28 @@ from trainer.distributed import Runtime
 from trainer.loss.sparse import Losses
 
 METRICS_FILE = "metrics.jsonl"
-# Means over masked positions; see `trainer.loss.sparse.Losses`.
+# Means over masked positions (`trainer.loss.sparse.Losses`).
 _BY_LANGUAGE = ("mlm", "kd", "kl", "accuracy", "teacher_agreement")
-# Seconds between progress lines. A log file keeps all of them, so there they are rarer.
+# Seconds between progress lines. A log file keeps all of them, so it gets fewer.
 _SECONDS_ON_A_TERMINAL, _SECONDS_IN_A_LOG = 0.1, 10
-# Languages in a progress line. Of more, only so many of those with the highest loss are named.
+# The most languages in a progress line; if there are more, how many of those with the highest loss are named.
 _MOST_SHOWN, _WORST = 10, 5
 
 
 class Metrics:
-    """Sums on the device and reads back only at log steps, so training never waits for them.
+    """Sums on the device and reads back only at log steps, so that training never waits.
 
     `metrics.jsonl` has one line for each log step, {"step", "train": {language: {mlm, kd, kl, accuracy,
-    teacher_agreement}}, "learning_rate", ...}, with only mlm and accuracy where lambda is 0; and one line for each
+    teacher_agreement}}, "learning_rate", ...}, with only mlm and accuracy if lambda is always 0; and one line for each
     evaluation, {"step", "heldout": ..., "heldout_sha256"}. TensorBoard's `logs/` and, if configured, Weights & Biases
-    have the same figures. A resumed run drops what came after its checkpoint.
+    have the same figures. A resumed run drops the lines after its checkpoint.
     """
 
     def __init__(self, config: TrainerConfig, languages: list[str], start: int, runtime: Runtime):
         output = Path(config.output)
         self._runtime = runtime
         self._languages = languages
-        # Without a teacher there are no figures of one.
+        # Without distillation there are no figures about a teacher.
         self._shown = _BY_LANGUAGE if config.distillation.distils else ("mlm", "accuracy")
         self._sums = torch.zeros(len(languages), 1 + len(_BY_LANGUAGE), device=runtime.device)
         self._tokens = 0
@@ -60,7 +60,7 @@ class Metrics:
         )
 
     def add(self, batch: Batch, losses: Losses) -> None:
-        """Counts one micro-batch; positions whose loss is not finite are left out."""
+        """Counts one micro-batch, except positions whose loss is not finite."""
         columns = (losses.mlm_M, losses.kd_M, losses.kl_M, losses.correct_M, losses.agrees_M)
         columns_MS = torch.stack([torch.ones_like(losses.mlm_M), *columns], 1).float()
         columns_MS.masked_fill_(~torch.isfinite(columns_MS).all(1, keepdim=True), 0)
@@ -68,7 +68,7 @@ class Metrics:
         self._tokens += batch.tokens
 
     def waited(self, seconds: float) -> None:
-        """Counts time that was spent waiting for data."""
+        """Counts time spent waiting for data."""
         self._waited += seconds
 
     def step(self) -> None:
@@ -81,7 +81,7 @@ class Metrics:
         """Writes and shows the means since the last call, over all processes.
 
         Args:
-          of_stage: further figures, of the stage that the step is in.
+          of_stage: additional figures about the step's stage.
         """
         sums = self._runtime.all_reduce(self._sums)
         now = time.monotonic()
@@ -117,7 +117,7 @@ class Metrics:
         self._bar.set_postfix_str(f"{summary(train)}, {tokens / seconds / 1000:.1f}k tokens/s", refresh=False)
 
     def log_evaluation(self, step: int, heldout_sha256: str, scores: dict[str, LanguageScores], seconds: float) -> None:
-        """Writes an evaluation's scores; the `seconds` that it took do not count as training time."""
+        """Writes an evaluation's scores; its `seconds` do not count as training time."""
         self._since += seconds
         if self._outputs is None:
             return
@@ -127,20 +127,20 @@ class Metrics:
         self._outputs.draw(step, {name: value for name, value in figures.items() if value is not None})
 
     def close(self) -> None:
-        """Ends the progress bar and the logs."""
+        """Closes the progress bar and the logs."""
         self._bar.close()
         if self._outputs:
             self._outputs.close()
 
     def _peak_memory(self) -> int:
-        """Bytes, of the GPU if there is one, else of the process."""
+        """Peak memory in bytes, of the GPU if there is one, else of the process."""
         if self._runtime.device.type == "cuda":
             return torch.cuda.max_memory_allocated()
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def summary(train: dict[str, dict[str, float]]) -> str:
-    """The losses (MLM, and KD where there is one) of each language, or of many languages their means and the worst of them."""
+    """The losses (MLM, and KD if there is one) of each language; for many languages, the means and the worst ones."""
 
     def losses(name: str, rows: list[dict[str, float]]) -> str:
         means = [sum(row[key] for row in rows) / len(rows) for key in ("mlm", "kd") if key in rows[0]]
@@ -155,7 +155,7 @@ def summary(train: dict[str, dict[str, float]]) -> str:
 
 
 class _Outputs:
-    """Where the main process writes the figures after step `start`."""
+    """The main process's outputs for figures after step `start`."""
 
     def __init__(self, config: TrainerConfig, start: int):
         output = Path(config.output)
@@ -176,7 +176,7 @@ class _Outputs:
             self._wandb.log(scalars, step=step)
 
     def close(self) -> None:
-        """Ends the logs."""
+        """Closes the logs."""
         self._board.close()
         self._lines.close()
         if self._wandb:
@@ -184,12 +184,12 @@ class _Outputs:
 
 
 def _start_wandb(config: TrainerConfig) -> Any:
-    """The run at Weights & Biases, which is the same when a run goes on. UserError where wandb cannot be used."""
+    """Starts the Weights & Biases run, or resumes the same one. Raises UserError if wandb cannot be used."""
     try:
         import wandb
     except ImportError:
         raise UserError("wandb_project: needs the package wandb; pip install '.[wandb]', or leave it out") from None
-    # Next to the checkpoints, so that a new output folder is a new run.
+    # The id is in the output folder, so that a new output folder is a new run.
     path = Path(config.output) / "logs" / "wandb_run"
     if not path.exists():
         path.write_text(secrets.token_hex(4))
@@ -209,7 +209,7 @@ def _start_wandb(config: TrainerConfig) -> Any:
 
 
 def heldout_scores(output: str, step: int, heldout_sha256: str | None) -> dict[str, LanguageScores]:
-    """The scores that were logged after a step on these held-out predictions; empty if there were none."""
+    """Returns the scores logged after a step on these held-out predictions; empty if there are none."""
     logged: dict[str, dict] = {}
     for line in read_metrics(Path(output) / METRICS_FILE):
         if line["step"] == step and "heldout" in line and line["heldout_sha256"] == heldout_sha256:
@@ -218,15 +218,15 @@ def heldout_scores(output: str, step: int, heldout_sha256: str | None) -> dict[s
 
 
 def _reopen(path: Path, start: int) -> TextIO:
-    """The file, with its lines up to step `start`, open for more."""
+    """Drops the file's lines after step `start` and opens it to append."""
     kept = [json.dumps(line) + "\n" for line in read_metrics(path) if line["step"] <= start]
-    # All at once, so that a kill does not lose the lines that were there.
+    # Written atomically, so that a kill does not lose existing lines.
     write_bytes(str(path), "".join(kept).encode())
     return path.open("a")
 
 
 def read_metrics(path: Path) -> list[dict]:
-    """The lines of `metrics.jsonl`, without those that a kill cut short; none where there is no file."""
+    """Returns the lines of `metrics.jsonl`, without those that a kill cut short; none if there is no file."""
     lines = []
     for line in path.read_text().splitlines() if path.exists() else []:
         try:

@@ -1,4 +1,4 @@
-"""The model card of an exported student: what is known about it, and what its makers have to add."""
+"""The model card of an exported student: known facts, and what its makers must add."""
 
 import re
 from pathlib import Path
@@ -15,9 +15,9 @@ from trainer.artifacts.teacher_cards import hub_ids, licence_of, shared_licence
 from trainer.config import TrainerConfig
 from trainer.data.stages import Stage
 
-# How a hub finds cards of this trainer, and what it calls predicting masked tokens.
+# The hub's tag for cards of this trainer, and its name for predicting masked tokens.
 TAG, TASK = "mergedistill", "fill-mask"
-# Paths on the machine of the run mean nothing to readers, and the metadata has what `model_card` says.
+# Paths on the run's machine mean nothing to readers, and the metadata has the content of `model_card`.
 _UNSAID: dict[str, Any] = {
     "output": True,
     "predictions": True,
@@ -35,11 +35,11 @@ def model_card(
     parameters: int,
     scores: dict[str, LanguageScores],
 ) -> str:
-    """Markdown with the metadata that a hub reads.
+    """Returns Markdown with the metadata that the hub reads.
 
     Args:
-      step: of the weights.
-      scores: of that step, by language; may be empty.
+      step: the step of the weights.
+      scores: those of that step, by language; may be empty.
     """
     settings = config.model_dump(mode="json", exclude=_UNSAID, exclude_defaults=True)
     licences = {name: licence_of(teacher, predictions.hub_models) for name, teacher in predictions.teachers.items()}
@@ -102,7 +102,7 @@ def _metadata(
         library_name="transformers",
         pipeline_tag=TASK,
         tags=[TAG, "distillation"],
-        # The hub has it beside results only.
+        # The hub accepts a name only with results.
         model_name=Path(config.output).name if results else None,
         eval_results=results or None,
     )
@@ -129,7 +129,7 @@ def _teachers(predictions: Predictions) -> str:
 
 
 def _cell(record: TeacherRecord, field: str) -> str:
-    """A field of a teacher's models, one a line, with the weights of further ones."""
+    """A field of a teacher's models, one per line, with the weights of additional models."""
     rest = [f"{_text(getattr(part, field) or '-')} (weight {part.weight:g})" for part in record.mixed_with]
     return "<br>".join([_text(getattr(record, field) or ("-" if rest else "")), *rest])
 
@@ -146,7 +146,7 @@ def _data(predictions: Predictions) -> str:
 
 
 def _data_of_stages(stages: list[Stage], step: int) -> str:
-    """What was read up to `step`."""
+    """Describes the data that was read up to `step`."""
     parts, first = [], 1
     for number, stage in enumerate(stages, 1):
         if first > step:
@@ -171,7 +171,7 @@ def _results(scores: dict[str, LanguageScores]) -> str:
 
 
 def _text(value: str) -> str:
-    """A cell that shows `value` as it is, even if it looks like Markdown or HTML."""
+    """Escapes `value` so that it is shown literally, even if it looks like Markdown or HTML."""
     return re.sub(r"[\\`\[\]<>|&!]", lambda match: f"&#{ord(match[0])};", printable(value))
 
 

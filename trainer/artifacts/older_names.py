@@ -1,15 +1,15 @@
-"""Fields of a configuration that transformers 4 and 5 call differently."""
+"""Fields of a configuration that have different names in transformers 4 and 5."""
 
 from transformers import PreTrainedConfig
 
-# ModernBERT's kinds of layers, and transformers 4's names for the base of their rotary embeddings.
+# ModernBERT's kinds of layers, and the names in transformers 4 for the base of their rotary embeddings.
 _THETA = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
 
 
 def add_older_names(config: PreTrainedConfig) -> None:
-    """Repeats fields whose names are new in transformers 5 under their names in transformers 4.
+    """Repeats fields that are renamed in transformers 5 under their names in transformers 4.
 
-    Without them transformers 4 would take its defaults, and compute something else. The fields are ModernBERT's rotary
+    Without them transformers 4 would use its defaults and compute something else. The fields are ModernBERT's rotary
     embeddings and its order of layers; no other masked LM that both versions know has such fields.
     """
     if config.model_type != "modernbert":

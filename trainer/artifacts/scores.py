@@ -1,4 +1,4 @@
-"""How well the student predicts held-out masked tokens: the record that evaluations give, and that files hold."""
+"""Scores on held-out masked tokens: the record that evaluations return and files store."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -9,10 +9,10 @@ class LanguageScores:
     """The figures of one language.
 
     Attributes:
-      positions: how many masked positions they are means over.
+      positions: the number of masked positions that the means are over.
       accuracy, nll: of the student, over the merged vocabulary; nll is the negative log-likelihood in nats.
-      teacher_accuracy, teacher_nll: of the teacher, over its vocabulary; None where no teacher was run.
-      kl: from the teacher to the student (`trainer.loss.sparse.Losses`); None where no teacher was run.
+      teacher_accuracy, teacher_nll: of the teacher, over its vocabulary; None if no teacher ran.
+      kl: from the teacher to the student (`trainer.loss.sparse.Losses`); None if no teacher ran.
     """
 
     positions: int
@@ -29,5 +29,5 @@ def scores_to_json(scores: Mapping[str, LanguageScores]) -> dict[str, dict]:
 
 
 def scores_from_json(scores: Mapping[str, dict]) -> dict[str, LanguageScores]:
-    """Undoes `scores_to_json`. TypeError where the figures are others."""
+    """Undoes `scores_to_json`. Raises TypeError for other figures."""
     return {language: LanguageScores(**figures) for language, figures in scores.items()}

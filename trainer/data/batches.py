@@ -21,14 +21,14 @@ class Batch:
 
     Attributes:
       input_ids_BL, attention_mask_BL: int32 and bool, padded on the right.
-      rows_M: int64, indices of the masked positions in the flattened [B*L].
+      rows_M: int64, indices of the masked positions in the flattened [B * L].
       labels_M: int32.
       language_M, teacher_M: int64, indices into the reader's `languages` and `teachers`.
-      label_logprobs_M: float32, the teacher's; NaN where no teacher was run (K = 0).
+      label_logprobs_M: float32, the teacher's; NaN if no teacher ran (K = 0).
       topk_ids_MK, topk_logprobs_MK: int32 and float16; -1 and -inf for a prediction outside the vocabulary.
-      tail_ids_MS: int32; -1 for a sample outside the vocabulary. S = 0 where the samples are not read.
-      tokens: without padding.
-      origins: where each row came from, to say which one is at fault: (file, row group, row in it).
+      tail_ids_MS: int32; -1 for a sample outside the vocabulary. S = 0 if the samples are not read.
+      tokens: how many, without padding.
+      origins: the source of each row, to name rows at fault: (file, row group, row in it).
     """
 
     input_ids_BL: torch.Tensor
@@ -45,17 +45,17 @@ class Batch:
     origins: "Origins"
 
     def to(self, device: torch.device) -> "Batch":
-        """The batch on another device."""
+        """Returns the batch on another device."""
         tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.type is torch.Tensor}
         if device.type == "cuda":
-            # A copy from other memory would wait for the work that the GPU still has to do.
+            # A copy from unpinned memory would wait for the GPU's pending work.
             tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
         return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
 
 
 @dataclass(frozen=True)
 class Origins:
-    """(file, row group) of the pieces of a pool, and for each row its piece and row in the row group."""
+    """(file, row group) of each piece of a pool, and each row's piece and row in the row group."""
 
     groups: Sequence[tuple[PredictionFile, int]]
     piece_B: np.ndarray
@@ -69,15 +69,15 @@ _DTYPES = _GOLD | _TEACHER | _TAIL
 
 
 def columns_read(top_k: int, tail_samples: int = 0) -> list[str]:
-    """The columns of the rows (`schemas.rows`) that are needed: the teacher's only with K > 0, samples with S > 0."""
+    """The columns (`schemas.rows`) to read: the teacher's only if K > 0, samples only if S > 0."""
     return [*_GOLD, *(_TEACHER if top_k else ()), *(_TAIL if tail_samples else ())]
 
 
 class Columns:
     """N rows of a table.
 
-    Each column is an Arrow binary array, in which the bytes of an entry are the values of a row. So Arrow copies whole
-    rows, where NumPy would gather value by value.
+    Each column is an Arrow binary array whose entries are the bytes of a row's values. So Arrow copies whole rows,
+    while NumPy would gather value by value.
     """
 
     def __init__(self, columns: dict[str, pa.LargeBinaryArray], top_k: int, tail_samples: int):
@@ -87,15 +87,15 @@ class Columns:
 
     @classmethod
     def of(cls, table: pa.Table, top_k: int, tail_samples: int = 0) -> "Columns":
-        """The rows of `table`, without its teacher's columns if K = 0 and its samples if S = 0."""
+        """Takes the rows of `table`, without the teacher's columns if K = 0 and without the samples if S = 0."""
         names = columns_read(top_k, tail_samples)
         return cls({name: _as_bytes(table[name]) for name in names}, top_k, tail_samples)
 
     @classmethod
     def gather(cls, parts: Sequence[tuple["Columns", slice]], rows: np.ndarray) -> "Columns":
-        """Some rows of the concatenated `parts` (consecutive rows of several `Columns`), in the order of `rows`."""
+        """Takes `rows`, in their order, of the concatenated `parts` (consecutive rows of several `Columns`)."""
         first, indices = parts[0][0], pa.array(rows)
-        # One column after the other, so that the memory of a column's parts is free for the next column.
+        # One column after the other, so that the next column can reuse the memory of a column's parts.
         return cls(
             {
                 name: pa.concat_arrays([p._columns[name][s.start : s.stop] for p, s in parts]).take(indices)
@@ -109,11 +109,11 @@ class Columns:
         return len(self._columns["input_ids"])
 
     def lengths(self, name: str) -> np.ndarray:
-        """How many values each row has in a column: int64 [N]."""
+        """The number of values of each row in a column: int64 [N]."""
         return np.diff(self._offsets(name))
 
     def values(self, name: str) -> np.ndarray:
-        """All rows' values, end to end."""
+        """The values of all rows, concatenated."""
         offsets = self._offsets(name)
         return np.frombuffer(self._columns[name].buffers()[2], _DTYPES[name])[offsets[0] : offsets[-1]]
 
@@ -124,7 +124,7 @@ class Columns:
         return offsets // np.dtype(_DTYPES[name]).itemsize
 
     def teachers(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The teacher's columns at the M masked positions: [M], [M, K], [M, K]; if K = 0, NaN and two empty ones."""
+        """The teacher's columns at the M masked positions: [M], [M, K], [M, K]; if K = 0, NaN and two empty arrays."""
         shape = (int(self.lengths("labels").sum()), self.top_k)
         if not self.top_k:
             return np.full(shape[0], np.nan, np.float32), np.empty(shape, np.int32), np.empty(shape, np.float16)
@@ -152,10 +152,10 @@ class Piece:
 def make_batches(
     pieces: Sequence[Piece], batch_tokens: int, pad_id: int, random: np.random.Generator | None = None
 ) -> list[Batch]:
-    """All rows of the pieces in batches of rows of similar length, at most `batch_tokens` padded tokens each.
+    """Returns all rows of the pieces in batches of similar length, each of at most `batch_tokens` padded tokens.
 
-    With `random`, rows of equal length and the batches are in random order. A row longer than `batch_tokens` is a batch
-    by itself.
+    With `random`, rows of equal length and the batches are in random order. A row longer than `batch_tokens` is its own
+    batch.
     """
     parts = [(piece.columns, piece.rows) for piece in pieces]
     lengths_N = np.concatenate([columns.lengths("input_ids")[rows] for columns, rows in parts])
@@ -165,7 +165,7 @@ def make_batches(
     batches = batches_by_length(lengths_N, order, batch_tokens)
     if random:
         batches = [batches[index] for index in random.permutation(len(batches))]
-    # All rows are copied once, in their final order, so that the content of a batch is a slice.
+    # Copy all rows once, in their final order, so that a batch is a slice.
     rows_N = np.concatenate(batches)
     columns = Columns.gather(parts, rows_N)
     lengths_N, counts_N = columns.lengths("input_ids"), columns.lengths("labels")
@@ -173,7 +173,7 @@ def make_batches(
     starts = np.cumsum([0, *sizes])[:-1]
     tokens = np.add.reduceat(lengths_N, starts)
     padded = np.maximum.reduceat(lengths_N, starts)
-    # Where each row begins in its flattened batch.
+    # The start of each row in its flattened batch.
     begins_N = (np.arange(len(rows_N)) - np.repeat(starts, sizes)) * np.repeat(padded, sizes)
 
     counts = [piece.rows.stop - piece.rows.start for piece in pieces]
@@ -227,7 +227,7 @@ def _slices(sizes: Sequence[int] | np.ndarray) -> list[slice]:
 
 
 def _as_bytes(column: pa.ChunkedArray) -> pa.LargeBinaryArray:
-    """The rows of a list column, each as the bytes of its values. The memory is shared."""
+    """The rows of a list column, each as the bytes of its values, sharing the memory."""
     array = column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays([pa.array([], column.type), *column.chunks])
     values, width = array.values, array.type.value_type.bit_width // 8
     offsets = (array.offsets.to_numpy().astype(np.int64) + values.offset) * width

@@ -1,4 +1,4 @@
-"""Work that waits for futures without holding a thread."""
+"""Runs work after futures, without a waiting thread."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
@@ -9,11 +9,11 @@ Result = TypeVar("Result")
 
 
 def when_all(futures: Sequence[Future], work: Callable[[], Result], executor: Executor) -> Future[Result]:
-    """The result of `work()`, called by the thread that ends the last of `futures`, or by `executor` if all have ended."""
+    """Runs `work()` in the thread that finishes the last of `futures`, or in `executor` if all are finished."""
     result: Future[Result] = Future()
     # Futures keep their callbacks. Once `work` runs, the callbacks must hold neither its arguments nor its result.
     waiting = [partial(_run, work, result)]
-    # One number for each future and one for this thread. `next` gives each number once, however many threads call it.
+    # One number for each future and one for this thread. `next` returns each number once, however many threads call it.
     missing = iter(range(len(futures), -1, -1))
 
     def arrive(start: Callable, _: Future | None = None) -> None:

@@ -1,8 +1,8 @@
 """Which rows a pool holds: a pure function of the manifests, the configuration and the seed.
 
-Lane i of n reads of each language the row groups i, i + n, i + 2n, ... of an endless sequence: the language's row
-groups in an order permuted by (seed, language, epoch), epoch after epoch. A pool is `pool_rows` rows drawn over the
-languages by p^alpha: the next rows of each language in that lane.
+For each language, lane i of n reads the row groups i, i + n, i + 2n, ... of an endless sequence: in every epoch, the
+language's row groups in an order permuted by (seed, language, epoch). A pool has `pool_rows` rows, divided among the
+languages at random by p^alpha: the next rows of each language in that lane.
 """
 
 import zlib
@@ -18,12 +18,12 @@ from schemas.errors import UserError
 from schemas.predictions import Predictions
 from trainer.config import SamplingConfig
 
-# Number of a row group in its language's endless sequence, and the next row in it.
+# The number of a row group in its language's endless sequence, and the next row in it.
 Position = tuple[int, int]
 
 
 class RowGroup(NamedTuple):
-    """One row group: the number of its file (`Predictions.file`), its number there, and its rows."""
+    """One row group: the number of its file (`Predictions.file`), its number in that file, and its rows."""
 
     file: int
     group: int
@@ -34,13 +34,13 @@ class RowGroupSequence:
     """The endless sequence of one language's row groups.
 
     Args:
-      groups_G3: integers [G, 3], the fields of `RowGroup`.
+      groups_G3: integers [G, 3], with the fields of `RowGroup`.
     """
 
     def __init__(self, groups_G3: np.ndarray, language: str, seed: int):
         self._groups_G3 = groups_G3
         self._seed = [seed, zlib.crc32(language.encode())]
-        # Lanes read side by side, so that at most two epochs are in use.
+        # Lanes progress together, so at most two epochs are in use.
         self._order = lru_cache(maxsize=2)(self._permutation)
 
     def __getitem__(self, number: int) -> RowGroup:
@@ -56,9 +56,9 @@ class Mixture:
     """What is read, and in which proportions.
 
     Attributes:
-      row_shares: float64, of the languages in their order; they sum to 1.
+      row_shares: float64, one for each language in order; they sum to 1.
       pool_rows: rows of a pool.
-      lanes: over all processes.
+      lanes: number over all processes.
     """
 
     languages: Mapping[str, RowGroupSequence]
@@ -68,13 +68,13 @@ class Mixture:
     lanes: int
 
     def first_positions(self, lane: int) -> dict[str, Position]:
-        """Where a lane begins."""
+        """The positions at which a lane begins."""
         return dict.fromkeys(self.languages, (lane, 0))
 
 
 @dataclass(frozen=True)
 class PlannedPiece:
-    """Consecutive rows of one row group, which has `number` in its language's endless sequence."""
+    """Consecutive rows of one row group, whose number in its language's endless sequence is `number`."""
 
     language: str
     number: int
@@ -87,8 +87,8 @@ class PoolPlan:
     """The rows of a pool.
 
     Attributes:
-      positions: of the lane after the pool, by language.
-      random: what decides the order of the pool's rows and batches.
+      positions: the lane's positions after the pool, by language.
+      random: generator for the order of the pool's rows and batches.
     """
 
     pieces: list[PlannedPiece]
@@ -97,14 +97,14 @@ class PoolPlan:
 
 
 def make_mixture(predictions: Predictions, sampling: SamplingConfig, seed: int, lanes: int) -> Mixture:
-    """The languages that are wanted, drawn by p^alpha of their masked positions. UserError as `choose_languages`."""
+    """Mixes the wanted languages by p^alpha of their masked positions. Raises UserError like `choose_languages`."""
     languages = choose_languages(predictions, sampling.languages)
     language_F = predictions.numbered_languages(languages)
     rows, positions = (
         np.bincount(language_F + 1, predictions.counts(column), len(languages) + 1)[1:]
         for column in ("rows", "masked_positions")
     )
-    # Shares of positions, turned into shares of rows, which are what is drawn.
+    # Convert shares of positions into shares of rows, because rows are drawn.
     shares = positions**sampling.alpha * rows / positions
     return Mixture(
         languages={
@@ -119,7 +119,7 @@ def make_mixture(predictions: Predictions, sampling: SamplingConfig, seed: int, 
 
 
 def plan_pool(mixture: Mixture, lane: int, number: int, positions: Mapping[str, Position]) -> PoolPlan:
-    """The plan of pool `number` of a lane, whose languages are at `positions`."""
+    """Plans pool `number` of a lane whose languages are at `positions`."""
     random = np.random.default_rng([mixture.seed, lane, number])
     counts = random.multinomial(mixture.pool_rows, mixture.row_shares).tolist()
     pieces, positions_after = [], {}
@@ -130,7 +130,7 @@ def plan_pool(mixture: Mixture, lane: int, number: int, positions: Mapping[str, 
 
 
 def _take(mixture: Mixture, language: str, count: int, position: Position) -> tuple[list[PlannedPiece], Position]:
-    """The next `count` rows of a language from `position` on, and the position after them."""
+    """Returns the next `count` rows of a language from `position` on, and the position after them."""
     pieces = []
     number, row = position
     while count:
@@ -143,7 +143,7 @@ def _take(mixture: Mixture, language: str, count: int, position: Position) -> tu
 
 
 def _row_groups(predictions: Predictions, language_F: np.ndarray, languages: int) -> list[np.ndarray]:
-    """By language integers [G, 3], the fields of `RowGroup` of those that have rows, in the order of the files."""
+    """For each language, integers [G, 3] with the fields of its non-empty `RowGroup`s, in the files' order."""
     groups_G3 = predictions.row_groups
     file_G, _, rows_G = groups_G3.T
     language_G = np.where(rows_G > 0, language_F[file_G], -1)
@@ -153,7 +153,7 @@ def _row_groups(predictions: Predictions, language_F: np.ndarray, languages: int
 
 
 def choose_languages(predictions: Predictions, wanted: list[str] | None) -> list[str]:
-    """The languages to read, sorted. UserError for one that the predictions lack."""
+    """Returns the languages to read, sorted. Raises UserError for one that the predictions lack."""
     known = predictions.language_names
     if not known:
         raise UserError("the predictions hold no rows at all; look at their _rejects folder")

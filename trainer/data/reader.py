@@ -1,12 +1,12 @@
 """Streaming the predictions: languages mixed by p^alpha, rows shuffled, batches by length.
 
-An optimizer step takes one micro-batch from each of a fixed number of *lanes*; a process reads only its local lanes. The
-lanes share out every epoch without overlap or loss (`trainer.data.plan`), and which micro-batches a step has depends on
-the manifests, the configuration and the seed, not on how many processes or threads there are.
+An optimizer step takes one micro-batch from each of a fixed number of *lanes*; a process reads only its local lanes.
+The lanes divide every epoch without overlap or loss (`trainer.data.plan`). The micro-batches of a step depend on the
+manifests, the configuration and the seed, not on the number of processes or threads.
 
-Within a lane rows come a *pool* at a time, sorted by length into batches, the batches in random order. What a pool holds
-follows from the manifests alone, so pools are planned ahead, and threads read and collate them, as far ahead as memory is
-meant to go.
+Each lane reads a *pool* of rows at a time, groups them by length into batches, and shuffles the batches. A pool's rows
+are known without reading any row, so pools are planned ahead, and threads read and collate a limited number of them in
+advance.
 """
 
 from collections import deque
@@ -28,7 +28,7 @@ STATE_VERSION = 2
 
 
 class LaneState(TypedDict):
-    """Where a lane is: the number of its pool, each language's position before that pool, and the next batch of it."""
+    """A lane's place: the number of its pool, each language's position before that pool, and the next batch in it."""
 
     pool: int
     streams: dict[str, list[int]]
@@ -36,21 +36,21 @@ class LaneState(TypedDict):
 
 
 class ReaderState(TypedDict):
-    """Where the lanes are, by their number as text; JSON."""
+    """The places of the lanes, by lane number as text; JSON."""
 
     version: int
     lanes: dict[str, LaneState]
 
 
 class Reader:
-    """An endless, resumable iterator over steps: a list of this process's micro-batches; see the module's docstring.
+    """Endless, resumable iterator over steps, each a list of this process's micro-batches (see the module's docstring).
 
     Args:
-      top_k: 0 leaves the teacher's predictions unread.
-      tail_samples: those of the predictions, where they are read.
-      lanes: micro-batches a step, over all processes.
+      top_k: 0 skips the teacher's predictions.
+      tail_samples: that of the predictions, or 0 to skip the samples.
+      lanes: micro-batches per step, over all processes.
       local_lanes: the lanes of this process.
-      threads: how many read and collate.
+      threads: how many threads read and collate.
     """
 
     def __init__(
@@ -83,11 +83,11 @@ class Reader:
             yield [next(buffer) for buffer in self._buffers.values()]
 
     def state(self) -> ReaderState:
-        """The state of the local lanes: small, exact, and JSON. A reader that loads those of all lanes goes on from there."""
+        """The state of the local lanes: small, exact, JSON. A reader that loads all lanes' states resumes there."""
         return {"version": STATE_VERSION, "lanes": {str(lane): b.state() for lane, b in self._buffers.items()}}
 
     def load_state(self, state: ReaderState) -> None:
-        """Goes back to where `state`, of all lanes, was taken; call it before iterating."""
+        """Goes to the point where `state`, of all lanes, was taken; call it before iterating."""
         if state["version"] != STATE_VERSION:
             raise UserError(
                 f"the checkpoint's reader state has version {state['version']}, this program's {STATE_VERSION}; "
@@ -102,13 +102,13 @@ class Reader:
 
 
 def merge_states(states: Sequence[ReaderState]) -> ReaderState:
-    """The state of all lanes, from those of each process."""
+    """Merges the states of all processes into the state of all lanes."""
     return {"version": STATE_VERSION, "lanes": {n: lane for state in states for n, lane in state["lanes"].items()}}
 
 
 @dataclass(frozen=True)
 class _Pool:
-    """A pool in the making: its number, the lane's positions before it, and its batches."""
+    """A pool that is being read: its number, the lane's positions before it, and its batches."""
 
     number: int
     positions: Mapping[str, Position]
@@ -116,7 +116,7 @@ class _Pool:
 
 
 class _ShuffleBuffer:
-    """The endless sequence of batches of one lane, with `ahead` pools in the making after the one that is being read."""
+    """The endless sequence of batches of one lane. It reads `ahead` pools beyond the current one."""
 
     def __init__(self, mixture: Mixture, lane: int, runner: "_PlanRunner", ahead: int):
         self._mixture = mixture
@@ -124,9 +124,9 @@ class _ShuffleBuffer:
         self._runner = runner
         self._ahead = ahead
         self._pools: deque[_Pool] = deque()
-        # The next batch of the first pool.
+        # Index of the next batch in the first pool.
         self._batch = 0
-        # The next pool to plan, and where the lane is before it.
+        # The next pool to plan, and the lane's positions before it.
         self._number = 0
         self._positions = mixture.first_positions(lane)
         self._reading: Reading = {}
@@ -154,12 +154,12 @@ class _ShuffleBuffer:
         return {"pool": pool.number, "streams": positions, "batch": self._batch}
 
     def load_state(self, state: LaneState) -> None:
-        # The pool is made anew, and its batches that were already seen are skipped.
+        # The pool is made again, and its batches that were already used are skipped.
         self._number, self._batch = state["pool"], state["batch"]
         self._positions = {language: (number, row) for language, (number, row) in state["streams"].items()}
 
 
-# By language the number of the row group that was read last in a lane, and its columns: the next pool goes on with it.
+# For each language, the last row group that a lane read: its number and columns. The next pool continues with it.
 Reading = dict[str, tuple[int, Future[Columns]]]
 
 
@@ -167,7 +167,7 @@ class _PlanRunner:
     """Turns plans into batches: threads read the row groups and collate the rows.
 
     Args:
-      languages, teachers: what the indices in batches refer to.
+      languages, teachers: the lists that indices in batches refer to.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class _PlanRunner:
         pad_id: int,
         threads: int,
     ):
-        # A file has several row groups, which are not read one after the other.
+        # Cached, because the row groups of a file are not read one after the other.
         self._file = lru_cache(maxsize=4096)(predictions.file)
         self._languages = languages
         self._teachers = teachers
@@ -194,9 +194,9 @@ class _PlanRunner:
         self._failure: UserError | None = None
 
     def start(self, plan: PoolPlan, reading: Reading) -> Future[list[Batch]]:
-        """Starts reading what `reading` lacks, and gives the pool's batches.
+        """Starts reading the row groups that `reading` lacks, and returns the pool's batches.
 
-        The thread that reads the last row group makes them: so no thread waits for another.
+        The thread that reads the last row group makes the batches, so no thread waits for another.
         """
         columns = []
         for piece in plan.pieces:
@@ -206,11 +206,11 @@ class _PlanRunner:
         return when_all(columns, partial(self._collate, plan, columns), self._executor)
 
     def close(self) -> None:
-        """Stops what has not begun."""
+        """Cancels work that has not begun."""
         self._executor.shutdown(cancel_futures=True)
 
     def _read(self, row_group: RowGroup) -> Columns:
-        # When the storage is gone, each thread finds out once; not for every planned row group, which takes minutes each.
+        # If the storage fails, each thread notices once; trying every planned row group would take minutes each.
         if self._failure:
             raise self._failure
         try:
@@ -238,7 +238,7 @@ class _PlanRunner:
 
 
 def example_ids(origins: Origins, rows: Sequence[int]) -> list[str]:
-    """The example ids of some of a batch's rows, read from its files."""
+    """Reads the example ids of some rows of a batch from its files."""
     pieces, groups, reader = origins.piece_B[rows].tolist(), {}, RowGroupReader(["example_id"])
     for piece in set(pieces):
         file, group = origins.groups[piece]

@@ -1,4 +1,4 @@
-"""The stages of a run: which predictions are read from which step to which, and in which proportions."""
+"""The stages of a run: which predictions each range of steps reads, and in which proportions."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ from trainer.data.reader import Reader, ReaderState
 
 @dataclass(frozen=True)
 class Stage:
-    """What is read until `last_step`, from the step after the stage before.
+    """What a run reads from the end of the previous stage until `last_step`.
 
     Attributes:
-      seed: of the order of the rows. The first stage has the run's.
+      seed: for the order of the rows. The first stage has the run's seed.
     """
 
     last_step: int
@@ -27,10 +27,10 @@ class Stage:
 
 
 def open_stages(config: TrainerConfig, predictions: Predictions) -> list[Stage]:
-    """The stages of a configuration, at least one; `predictions` are those of a stage that gives none.
+    """Returns the stages of a configuration, at least one. A stage without predictions of its own reads `predictions`.
 
     Raises:
-      UserError: predictions of a stage cannot be opened, or do not fit the others.
+      UserError: a stage's predictions cannot be opened, or do not fit the others.
     """
     if not config.stages:
         return [Stage(config.max_steps, predictions, config.sampling, config.seed)]
@@ -45,7 +45,7 @@ def open_stages(config: TrainerConfig, predictions: Predictions) -> list[Stage]:
 
 
 def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
-    """UserError where indices into tokens, languages or teachers would not mean the same in both."""
+    """Raises UserError if indices of tokens, languages or teachers would differ in meaning."""
     if ours.vocabulary.sha256 != base.vocabulary.sha256:
         raise UserError(
             f"{where} is over the vocabulary {ours.vocabulary.sha256}, {base.newest} over {base.vocabulary.sha256}; run the "
@@ -60,7 +60,7 @@ def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
                 f"{where} has the {what} {', '.join(mine)}, {base.newest} has {', '.join(theirs)}; stages need the same"
             )
     if not (ours.top_k and base.top_k):
-        # Where only a tokenizer was run, that is all of the teacher that the fingerprint knows.
+        # If only a tokenizer ran, the fingerprint covers nothing else of the teacher.
         return
     for name in ours.teacher_names:
         its, known = (of.teachers[name].fingerprint[:12] for of in (ours, base))
@@ -72,19 +72,19 @@ def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
 
 
 def _seed(seed: int, stage: int) -> int:
-    """Another for each stage: or a stage that reads the same text would begin with the same rows as the one before."""
+    """Returns a different seed per stage; otherwise stages on the same text would begin with the same rows."""
     if not stage:
         return seed
     return int(np.random.SeedSequence([seed, stage]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 class StagedReader:
-    """The steps of one stage after another: each has a reader of its own, which begins anew.
+    """Iterates over the steps of all stages. Each stage has its own new reader.
 
-    There is one reader at a time, because what it has read ahead, and what it knows of row groups, takes memory.
+    There is only one reader at a time, because its read-ahead data and its knowledge of row groups take memory.
 
     Args:
-      make_reader: of a stage; all readers have the same languages, teachers and lanes.
+      make_reader: makes a stage's reader; all readers have the same languages, teachers and lanes.
     """
 
     def __init__(self, stages: Sequence[Stage], make_reader: Callable[[Stage], Reader]):
@@ -104,15 +104,15 @@ class StagedReader:
             while self._step < self._last_steps[stage]:
                 self._step += 1
                 yield next(batches)
-            # It holds the reader.
+            # The iterator keeps the reader alive.
             del batches
 
     def state(self) -> ReaderState:
-        """The state of the reader that gave the last step."""
+        """The state of the reader that returned the last step."""
         return self._reader.state()
 
     def load_state(self, step: int, state: ReaderState) -> None:
-        """Goes back to where `state`, of all lanes, was taken after `step`; call it before iterating."""
+        """Goes to the point after `step` where `state`, of all lanes, was taken; call it before iterating."""
         self._step = step
         self._enter(stage_of(self._last_steps, step))
         self._reader.load_state(state)
@@ -122,12 +122,12 @@ class StagedReader:
         self._reader.close()
 
     def _enter(self, stage: int) -> None:
-        """Puts a stage's reader in the place of the one that there is."""
+        """Replaces the current reader by that of a stage."""
         if stage != self._stage:
             self._reader.close()
             self._stage, self._reader = stage, self._make_reader(self._stages[stage])
 
 
 def stage_of(last_steps: Sequence[int], step: int) -> int:
-    """The index of the stage that has `step`; the first has step 0, too, and the last all that come after it."""
+    """The index of the stage of `step`. The first stage also has step 0, and the last one all steps after it."""
     return min(int(np.searchsorted(last_steps, step)), len(last_steps) - 1)

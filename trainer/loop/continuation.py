@@ -1,19 +1,19 @@
-"""Whether a run may go on from a checkpoint: only if its weights will be those that it would have had without a stop."""
+"""Checks whether a run may resume from a checkpoint: only if its weights will be the same as without a stop."""
 
 from schemas.errors import UserError, differences
 from trainer.config import TrainerConfig
 
 
 def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dict) -> None:
-    """Refuses to go on from the checkpoint of `step` in the output folder if it is of another run.
+    """Refuses to resume from the checkpoint of `step` in the output folder if it belongs to another run.
 
-    A run with another number of steps is the same run as long as nothing that is done at a step depends on that number.
+    A run with another number of steps is the same run if nothing that a step does depends on that number.
 
     Args:
-      theirs, ours: everything that decides the weights (`run_spec`) by the checkpoint, and by the configuration.
+      theirs, ours: everything that decides the weights (`run_spec`), from the checkpoint and from the configuration.
 
     Raises:
-      UserError: they differ, with the differences; or the checkpoint is past the last step.
+      UserError: they differ (names the differences), or the checkpoint is past the last step.
     """
     changed = differences(theirs, ours)
     if changed and not differences(theirs | {"max_steps": 0}, ours | {"max_steps": 0}):
@@ -36,7 +36,7 @@ def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dic
 
 
 def _planned_by_steps(config: TrainerConfig) -> str | None:
-    """What changes from the first step to the last, so that it depends on their number."""
+    """Returns what changes from the first step to the last, and so depends on the number of steps."""
     if config.optimizer.lr_scheduler_type != "constant_with_warmup":
         return f"the learning rate (optimizer.lr_scheduler_type: {config.optimizer.lr_scheduler_type})"
     if any(weight.final_kd_weight not in (None, weight.kd_weight) for weight in config.distillation.weights):

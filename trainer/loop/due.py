@@ -12,8 +12,8 @@ class Due:
     Attributes:
       log: a line of metrics.
       evaluate: an evaluation.
-      is_planned: the evaluation would be due if the run were longer, too.
-      save: a checkpoint. An evaluation that turns out to be the best, or to be the last, makes one due as well.
+      is_planned: the evaluation would also be due in a longer run.
+      save: a checkpoint. An evaluation that turns out to be the best or the last also makes one due.
     """
 
     log: bool
@@ -23,7 +23,7 @@ class Due:
 
 
 def due_after(step: int, config: TrainerConfig, asked_to_end: bool = False) -> Due:
-    """What is due after `step` of 1..max_steps. A run that is asked to end leaves its evaluation to its continuation."""
+    """Returns what is due after `step` of 1..max_steps. If asked to end, a run evaluates when it resumes."""
     is_last = step >= config.max_steps
     is_planned = config.eval_steps is not None and step % config.eval_steps == 0
     return Due(

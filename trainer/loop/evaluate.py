@@ -1,4 +1,4 @@
-"""How well the student, and the teacher before it, predict held-out masked tokens."""
+"""Measures how well the student and its teachers predict held-out masked tokens."""
 
 from collections.abc import Iterator
 
@@ -14,12 +14,12 @@ from trainer.data.batches import Batch, Columns, Piece, columns_read, make_batch
 from trainer.distributed import Runtime
 from trainer.student.model import DistilledStudent
 
-# Of the table of scores, by column.
+# Alignment of the columns in the table of scores.
 _ALIGNED = ("left", *["right"] * 5)
 
 
 def open_heldout(folders: list[str], training: Predictions) -> Predictions:
-    """Opens held-out predictions. UserError if their ids are not those of the training vocabulary."""
+    """Opens held-out predictions. Raises UserError if their ids are not those of the training vocabulary."""
     heldout = open_predictions(*folders)
     if not training.vocabulary.extends(heldout.vocabulary):
         raise UserError(
@@ -33,9 +33,9 @@ def open_heldout(folders: list[str], training: Predictions) -> Predictions:
 def evaluate(
     student: DistilledStudent, heldout: Predictions, batch_tokens: int, runtime: Runtime
 ) -> dict[str, LanguageScores]:
-    """The scores of each language. The teacher's are computed from the rows.
+    """Returns the scores of each language. The teacher's are computed from the rows.
 
-    The processes share out the row groups, and all of them get the result.
+    The processes divide the row groups among them, and all of them get the result.
     """
     languages = heldout.language_names
     top_k = heldout.top_k
@@ -53,7 +53,7 @@ def evaluate(
         columns_MS = torch.stack([part.double().cpu() for part in parts], 1)
         sums[:, : len(parts)].index_add_(0, batch.language_M.cpu(), columns_MS)
     if isinstance(student, FSDPModule):
-        # As a backward pass does: what is saved and optimized is each process's part.
+        # Like a backward pass: checkpoints and the optimizer need each process's shard.
         student.reshard()
     student.train()
     sums = runtime.all_reduce(sums)
@@ -68,12 +68,13 @@ def evaluate(
 def _in_step(
     heldout: Predictions, languages: list[str], batch_tokens: int, runtime: Runtime
 ) -> Iterator[tuple[Batch, bool]]:
-    """This process's batches, as many for each process: one that has none left repeats its last one, which does not count.
+    """Yields the same number of batches in every process, each with whether it counts; repeated ones do not.
 
-    With FSDP the student runs in all processes or in none.
+    A process without further batches repeats its last one, because with FSDP the student must run in all processes or
+    in none.
     """
     batches = _batches(heldout, languages, batch_tokens, runtime.rank, runtime.world_size)
-    # Where there are fewer row groups than processes.
+    # Still None if this process has no row group at all.
     batch = None
     while True:
         following = next(batches, None)
@@ -86,7 +87,7 @@ def _in_step(
 def _batches(
     heldout: Predictions, languages: list[str], batch_tokens: int, rank: int, world_size: int
 ) -> Iterator[Batch]:
-    """The batches of every `world_size`-th row group, beginning with number `rank`."""
+    """Yields the batches of every `world_size`-th row group, beginning with number `rank`."""
     pad_id = heldout.vocabulary.id_of("pad")
     reader = RowGroupReader(columns_read(heldout.top_k))
     filled = heldout.row_groups[heldout.row_groups[:, 2] > 0]
@@ -98,7 +99,7 @@ def _batches(
 
 
 def format_scores(scores: dict[str, LanguageScores]) -> str:
-    """The scores as an aligned table."""
+    """Formats the scores as an aligned table."""
     rows = [
         [language, row.accuracy, row.nll, row.teacher_accuracy, row.teacher_nll, row.positions]
         for language, row in scores.items()

@@ -1,4 +1,4 @@
-"""Everything that training needs, made from the configuration and the predictions, and checked before any step."""
+"""Makes everything that training needs from the configuration and the predictions, and checks it before any step."""
 
 import logging
 from typing import Any
@@ -35,10 +35,10 @@ logger = logging.getLogger(__name__)
 
 
 def prepare(config: TrainerConfig, runtime: Runtime) -> TrainState:
-    """The run before its first step; of one that goes on, the student has the shape that its checkpoint says.
+    """Returns the run before its first step. If there is a checkpoint, the student's shape comes from it.
 
     Raises:
-      UserError: the configuration does not fit the predictions, or the output folder is of another run.
+      UserError: the configuration does not fit the predictions, or the output folder belongs to another run.
     """
     if config.torch_compile:
         check_compiler(runtime.device.type)
@@ -77,14 +77,14 @@ def prepare(config: TrainerConfig, runtime: Runtime) -> TrainState:
 
 
 def _open(config: TrainerConfig) -> tuple[Predictions, list[Stage], Predictions | None]:
-    """The predictions of the run and of its stages, and the held-out ones, if any. UserError where they do not fit."""
+    """Opens the predictions of the run, its stages and held-out text. Raises UserError if they do not fit."""
     predictions = open_predictions(*config.predictions)
     stages = open_stages(config, predictions)
     return predictions, stages, open_heldout(config.heldout, predictions) if config.heldout else None
 
 
 def _micro_batches(config: TrainerConfig, checkpoint: CheckpointState | None, runtime: Runtime) -> int:
-    """How many a step has. A run that goes on keeps its number, because the rows that it sees depend on it."""
+    """Returns how many a step has. A resumed run keeps its number, because the rows that it reads depend on it."""
     if config.micro_batches:
         return config.micro_batches
     return checkpoint.run_spec["micro_batches"] if checkpoint else runtime.world_size
@@ -108,7 +108,7 @@ def _run_spec(
     config: TrainerConfig, predictions: Predictions, stages: list[Stage], micro_batches: int, dtype: torch.dtype
 ) -> dict[str, Any]:
     """Everything that decides the weights, JSON values."""
-    # A run that is not given in stages has the record that it had before there were any.
+    # Left out for a run without stages, so that records of runs from before this option stay the same.
     of_stages = [
         {"until": given.until, "alpha": stage.sampling.alpha, "manifest_sha256": stage.predictions.sha256}
         for given, stage in zip(config.stages, stages, strict=False)
@@ -130,10 +130,10 @@ def _student(
     start: Start | None,
     longest: int,
 ) -> tuple[DistilledStudent, dict[str, Any]]:
-    """The student and its configuration as JSON values.
+    """Returns the student and its configuration as JSON values.
 
-    Where there is a checkpoint, what the student was once made from does not need to be there any more, and the weights
-    are still to be loaded.
+    If there is a checkpoint, the models that the student was made from are no longer needed, and its weights are loaded
+    later.
     """
     if checkpoint:
         configuration = checkpoint.configuration
@@ -154,7 +154,7 @@ def _student(
 
 
 def _check_distillation(config: TrainerConfig, predictions: Predictions) -> None:
-    """UserError where the predictions lack what the distillation needs."""
+    """Raises UserError if the predictions lack what the distillation needs."""
     distillation = config.distillation
     if distillation.distils and not predictions.top_k:
         raise UserError(
@@ -171,7 +171,7 @@ def _check_distillation(config: TrainerConfig, predictions: Predictions) -> None
 
 
 def _check_samples(predictions: Predictions) -> None:
-    """UserError where a folder lacks the samples of the tail, or has another number of them than the first."""
+    """Raises UserError if a folder lacks the samples of the tail, or has a different number of them than the first."""
     first = predictions.manifests[0].tail_samples
     for folder, manifest in zip(predictions.folders, predictions.manifests, strict=True):
         if not manifest.tail_samples:
@@ -187,7 +187,7 @@ def _check_samples(predictions: Predictions) -> None:
 
 
 def _check_sharing(micro_batches: int, runtime: Runtime, is_new: bool) -> None:
-    """UserError where the processes cannot share out the micro-batches of a step evenly."""
+    """Raises UserError if the processes cannot share the micro-batches of a step evenly."""
     if micro_batches % runtime.world_size:
         raise UserError(
             f"micro_batches is {micro_batches}, which {runtime.world_size} processes cannot share evenly; "

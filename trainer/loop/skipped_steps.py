@@ -1,4 +1,4 @@
-"""Counts, names and limits the steps that were left out because their gradient was NaN or infinite."""
+"""Counts, reports and limits the steps that were skipped because their gradient was NaN or infinite."""
 
 import torch
 from tqdm import tqdm
@@ -13,7 +13,7 @@ _NAMED = 5
 
 
 class SkippedSteps:
-    """Remembers on the device which steps were left out, and reads that back only in `check`."""
+    """Records on the device which steps were skipped, and reads that back only in `check`."""
 
     def __init__(self, limit: int, count: int, runtime: Runtime):
         self.count = count
@@ -23,19 +23,19 @@ class SkippedSteps:
         self._batches: list[tuple[int, torch.Tensor, torch.Tensor, Origins]] = []
 
     def add_batch(self, step: int, batch: Batch, losses: Losses) -> None:
-        """Remembers a micro-batch of this process, and which of its positions are at fault."""
+        """Records a micro-batch of this process and which of its losses are finite."""
         rows_M = batch.rows_M // batch.input_ids_BL.shape[1]
         self._batches.append((step, rows_M, torch.isfinite(losses.mlm_M + losses.kd_M), batch.origins))
 
     def add_step(self, step: int, is_bad: torch.Tensor) -> None:
-        """Remembers whether the step was left out."""
+        """Records whether the step was skipped."""
         self._steps.append((step, is_bad))
 
     def check(self) -> None:
-        """Counts what was remembered since the last call.
+        """Counts the skipped steps since the last call.
 
         Raises:
-          UserError: more steps were left out than allowed; names examples of the last one.
+          UserError: more steps were skipped than allowed. Names examples of the last one.
         """
         flags = torch.stack([flag for _, flag in self._steps]).tolist() if self._steps else []
         bad = [step for (step, _), is_bad in zip(self._steps, flags, strict=True) if is_bad]
@@ -55,7 +55,7 @@ class SkippedSteps:
         self._batches.clear()
 
     def _examples(self, step: int) -> list[str]:
-        """Example ids of this process's rows whose loss was not finite at `step`; of all its rows if every loss was finite."""
+        """Example ids of this process's rows with a non-finite loss at `step`; of all its rows if there are none."""
         batches = [batch for batch in self._batches if batch[0] == step]
         at_fault = [rows_M[~is_finite_M].unique().tolist() for _, rows_M, is_finite_M, _ in batches]
         return [

@@ -1,4 +1,4 @@
-"""A run in training, and its way into checkpoints and back."""
+"""The state of a run in training, saved to and restored from checkpoints."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,15 +17,15 @@ from trainer.loop.step import Learner
 
 @dataclass
 class TrainState:
-    """What a run reads, what it changes, and how far it has come.
+    """What a run reads, what it changes, and its progress.
 
     Attributes:
-      stages: at least one, in their order.
+      stages: at least one, in order.
       configuration: the student's, JSON values (`trainer.student.model.config_to_json`).
       run_spec: everything that decides the weights, JSON values.
       early_stopping: what is remembered of the evaluations.
-      step: the last that was taken; 0 before the first.
-      skipped_steps: how many of them were left out.
+      step: the last step that was taken; 0 before the first.
+      skipped_steps: how many steps were skipped.
     """
 
     config: TrainerConfig
@@ -50,18 +50,18 @@ class TrainState:
 
     @property
     def stage(self) -> int:
-        """The index of the stage that has the last step."""
+        """The index of the stage of the last step that was taken."""
         return stage_of([stage.last_step for stage in self.stages], self.step)
 
     @property
     def lacks_evaluation(self) -> bool:
-        """Whether an evaluation of the student as it is now is due, and was not made on this held-out text."""
+        """Whether an evaluation of the current student is due and was not yet made on this held-out text."""
         if not self.step or not self.heldout or self.early_stopping.step == self.step:
             return False
         return self.is_over or due_after(self.step, self.config).evaluate
 
     def resume(self) -> None:
-        """Goes to the newest checkpoint, if there is one. UserError where it cannot be read."""
+        """Loads the newest checkpoint, if there is one. Raises UserError if it cannot be read."""
         output, learner = self.config.output, self.learner
         step = self.runtime.agree(latest_checkpoint(output) or 0, f"checkpoints in {output}")
         if not step:
@@ -73,7 +73,7 @@ class TrainState:
             group["lr"] = rate
         self.reader.load_state(step, checkpoint.reader)
         self.step, self.skipped_steps = step, checkpoint.skipped_steps
-        # Figures on other held-out text cannot be compared.
+        # Figures on different held-out text are not comparable.
         if checkpoint.early_stopping.heldout_sha256 == self.early_stopping.heldout_sha256:
             self.early_stopping = checkpoint.early_stopping
 
@@ -87,7 +87,7 @@ class TrainState:
             reader=merge_states(readers),
             scheduler=self.learner.scheduler.state_dict(),
             skipped_steps=self.skipped_steps,
-            # A copy, because another thread writes it.
+            # A copy, because another thread writes it to disk.
             early_stopping=replace(self.early_stopping),
         )
         best_step = self.early_stopping.best_step

@@ -29,9 +29,9 @@ class Learner:
     """The student and what changes its weights.
 
     Attributes:
-      parallel: the student, whose gradients are averaged over processes.
-      languages: which `language_M` of the batches are indices into.
-      owned_TV: bool, which teacher has which token; None where the student is normalised over all tokens.
+      parallel: the student, wrapped so that gradients are averaged over processes.
+      languages: the list that the batches' `language_M` refer to.
+      owned_TV: bool, which teacher has which token; None if the student is normalised over all tokens.
     """
 
     config: TrainerConfig
@@ -55,9 +55,9 @@ def make_learner(
     languages: list[str],
     owned_TV: torch.Tensor | None,
 ) -> Learner:
-    """Moves the student to the device, shared out over the processes where that is asked for, and makes its optimizer."""
+    """Moves the student to the device, sharded over the processes if `fsdp` is set, and makes its optimizer."""
     parallel = runtime.parallel(student, student.layers() if config.fsdp else None)
-    # FSDP replaces the parameters, so the optimizer comes afterwards.
+    # FSDP replaces the parameters, so make the optimizer afterwards.
     optimizer, scheduler = make_optimizer(student, config.optimizer, config.max_steps)
     return Learner(
         config=config,
@@ -72,7 +72,7 @@ def make_learner(
 
 
 def make_optimizer(module: nn.Module, config: OptimizerConfig, max_steps: int) -> tuple[torch.optim.AdamW, LRScheduler]:
-    """AdamW, with weight decay on matrices only, and its learning rate's schedule."""
+    """Returns AdamW, with weight decay on matrices only, and the schedule of its learning rate."""
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(
         [
@@ -99,13 +99,13 @@ def train_step(
     metrics: Metrics,
     skipped: SkippedSteps,
 ) -> None:
-    """Takes one optimizer step. On a GPU the host waits for nothing in it.
+    """Takes one optimizer step. On a GPU the host never waits during it.
 
     Args:
       step: of 1..max_steps.
       batches: this process's micro-batches, by lane.
-      positions: masked positions of the step's micro-batches, of all processes.
-      metrics, skipped: remember on the device what the step gave.
+      positions: masked positions of the step's micro-batches over all processes.
+      metrics, skipped: record the step's results on the device.
     """
     config, runtime = learner.config, learner.runtime
     for batch, losses in accumulate_gradients(
@@ -139,7 +139,7 @@ def _kd_weight(config: DistillationConfig | LanguageWeight, share_done: float) -
 
 
 def position_weights(batch: Batch, kd_weights: torch.Tensor, confidence_power: float) -> torch.Tensor:
-    """lambda_M: the language's, times the teacher's probability of the label to the power `confidence_power`."""
+    """lambda_M: the language's lambda times the teacher's probability of the label to the power `confidence_power`."""
     lambda_M = kd_weights[batch.language_M]
     return lambda_M * torch.exp(confidence_power * batch.label_logprobs_M) if confidence_power else lambda_M
 
@@ -154,14 +154,14 @@ def accumulate_gradients(
     seeds: tuple[int, int],
     runtime: Runtime,
 ) -> Iterator[tuple[Batch, Losses]]:
-    """One optimizer step's gradients: the mean over all masked positions of all processes.
+    """Computes one optimizer step's gradients: the mean over all masked positions of all processes.
 
     Args:
       batches: this process's micro-batches, by lane.
-      positions: masked positions of the step's micro-batches, of all processes.
+      positions: masked positions of the step's micro-batches over all processes.
       kd_weights: lambda of each language.
       owned_TV: bool, which teacher has which token, to normalise over these; or None.
-      seeds: (seed, step). Dropout is a function of them and the lane, so that a resumed run repeats it.
+      seeds: (seed, step). Dropout depends only on them and the lane, so that a resumed run repeats it.
 
     Yields each of this process's batches with its losses, after their backward pass.
     """
@@ -175,19 +175,19 @@ def accumulate_gradients(
         with nullcontext() if is_last else _without_averaging(parallel):
             with runtime.autocast():
                 losses = parallel(batch, lambda_M, objective, ownership)
-            # Divided once, by the step's positions; gradients are averaged over processes.
+            # Divide once by the step's positions. The factor world_size undoes the average over processes.
             (losses.total * (runtime.world_size / positions)).backward()
         yield batch, losses
 
 
 @contextmanager
 def _without_averaging(parallel: nn.Module) -> Iterator[None]:
-    """Gradients are added up; the last micro-batch's backward pass averages their sum over the processes."""
+    """Sums gradients locally; the last micro-batch's backward pass averages the sum over the processes."""
     if isinstance(parallel, nn.parallel.DistributedDataParallel):
         with parallel.no_sync():
             yield
     elif isinstance(parallel, FSDPModule):
-        # Until then each process holds the sum of its own gradients whole.
+        # Until then each process has the unsharded sum of its own gradients.
         parallel.set_requires_gradient_sync(False)
         try:
             yield
@@ -200,13 +200,13 @@ def _without_averaging(parallel: nn.Module) -> Iterator[None]:
 def apply_gradients(
     module: nn.Module, optimizer: torch.optim.Optimizer, scheduler: LRScheduler, max_grad_norm: float
 ) -> torch.Tensor:
-    """One step of the optimizer, which leaves the weights unchanged where the gradient is not finite.
+    """Takes an optimizer step that leaves the weights unchanged if the gradient is not finite.
 
-    Returns whether it did so, a bool scalar on the device: the host does not wait for it.
+    Returns whether it was not finite, as a bool scalar on the device, so that the host does not wait.
     """
     norm = nn.utils.clip_grad_norm_(module.parameters(), max_grad_norm)
     is_bad = ~torch.isfinite(norm.full_tensor() if isinstance(norm, DTensor) else norm)
-    # As GradScaler does: the fused kernels read it. torch declares no such attribute.
+    # Like GradScaler: the fused kernels read this attribute, which torch does not declare.
     optimizer.found_inf = is_bad.float()  # type: ignore[attr-defined]
     optimizer.step()
     optimizer.zero_grad()

@@ -34,17 +34,17 @@ logger = logging.getLogger(__name__)
 
 
 class Interrupted(Exception):
-    """The run was asked to end (SIGTERM, SIGHUP), and has saved where it was."""
+    """The run was asked to end (SIGTERM, SIGHUP) and has saved a checkpoint."""
 
 
 def train(config: TrainerConfig, runtime: Runtime) -> None:
-    """Trains, or goes on from the newest checkpoint, with evaluations, then exports the student.
+    """Trains, or resumes from the newest checkpoint, with evaluations; then exports the student.
 
     Raises:
       UserError: the configuration does not fit the predictions; this is checked before training.
-      Interrupted: SIGTERM or SIGHUP came; the same command goes on from there.
+      Interrupted: SIGTERM or SIGHUP came; the same command resumes.
     """
-    # The other processes do nothing before the first one has told them so, at the first thing that they do together.
+    # The other processes wait for the main one at the first barrier.
     with owning(config.output) if runtime.is_main else nullcontext():
         _train_owned(config, runtime)
 
@@ -68,9 +68,9 @@ def _train_owned(config: TrainerConfig, runtime: Runtime) -> None:
 
 
 def _claim_output(state: TrainState) -> None:
-    """Writes which run the output folder is of. UserError where another began there that has no checkpoint yet."""
+    """Records the run that owns the output folder. Raises UserError if another run without a checkpoint began there."""
     path = join(state.config.output, RUN_FILE)
-    # By default there are as many micro-batches as the run has processes when it takes its first step.
+    # The configured value, because the default depends on the number of processes when the run takes its first step.
     claim = state.run_spec | {"micro_batches": state.config.micro_batches}
     if not state.step and Path(path).exists():
         try:
@@ -95,7 +95,7 @@ def _train_to_the_end(state: TrainState) -> None:
 
 @contextmanager
 def _long_lived_uncollected() -> Iterator[None]:
-    """What was made before lives as long as the run: meanwhile no garbage collection visits it."""
+    """Keeps existing objects out of garbage collections, because they live as long as the run."""
     gc.collect()
     gc.freeze()
     try:
@@ -105,19 +105,19 @@ def _long_lived_uncollected() -> Iterator[None]:
 
 
 def _train_steps(state: TrainState, metrics: Metrics, checkpoints: CheckpointWriter, signals: list[int]) -> None:
-    """Trains to the last step. Ends sooner, with a checkpoint, when `signals` has any: Interrupted."""
+    """Trains to the last step. If `signals` has any, saves a checkpoint and raises Interrupted."""
     skipped = SkippedSteps(state.config.max_skipped_steps, state.skipped_steps, state.runtime)
     reader = iter(state.reader)
     state.learner.student.train()
     if state.heldout and state.lacks_evaluation:
-        # The run was asked to end before this evaluation; or there is other held-out text now.
+        # The run was asked to end before this evaluation, or the held-out text is different now.
         _evaluate(state, state.heldout, metrics)
         state.save(checkpoints)
     while not state.is_over:
         before = time.monotonic()
         batches = dict(zip(state.reader.local_lanes, next(reader), strict=True))
         metrics.waited(time.monotonic() - before)
-        # Over all processes, also whether any was asked to end: all of them end at the same step.
+        # Also sum over processes whether any was asked to end, so that all of them end at the same step.
         local_positions = sum(len(batch.labels_M) for batch in batches.values())
         positions, asked_to_end = state.runtime.all_reduce(torch.tensor([local_positions, len(signals)])).tolist()
         train_step(state.learner, state.step + 1, batches, positions, metrics, skipped)
@@ -128,7 +128,7 @@ def _train_steps(state: TrainState, metrics: Metrics, checkpoints: CheckpointWri
 def _do_what_is_due(
     state: TrainState, asked_to_end: bool, metrics: Metrics, skipped: SkippedSteps, checkpoints: CheckpointWriter
 ) -> None:
-    """Logs, evaluates and saves after a step. Interrupted where the run was asked to end."""
+    """Logs, evaluates and saves after a step. Raises Interrupted if the run was asked to end."""
     config, learner, step = state.config, state.learner, state.step
     due = due_after(step, config, asked_to_end)
     must_save = due.save
@@ -145,13 +145,13 @@ def _do_what_is_due(
         state.save(checkpoints)
     if asked_to_end:
         checkpoints.wait()
-        # The first process that ends makes torchrun end the others: so not before the checkpoint is whole.
+        # When one process ends, torchrun ends the others, so first wait until the checkpoint is complete.
         state.runtime.barrier()
         raise Interrupted(f"{config.output}: saved at step {step} of {config.max_steps}")
 
 
 def _of_stage(state: TrainState) -> dict[str, float]:
-    """What a line of metrics says of the stage, if the run is given in several."""
+    """The figures about the stage in a line of metrics; empty if the run has no stages."""
     if not state.config.stages:
         return {}
     return {"stage": state.stage + 1, "alpha": state.stages[state.stage].sampling.alpha}
@@ -170,14 +170,14 @@ def _exported_step(state: TrainState) -> int:
 
 
 def _is_exported(state: TrainState) -> bool:
-    """Whether the run's result is there, and was evaluated on this very held-out text."""
+    """Whether the run's result is exported and was evaluated on this held-out text."""
     exported = read_evaluation(state.config.output)
     wanted = (_exported_step(state), state.early_stopping.heldout_sha256)
     return exported is not None and (exported.step, exported.heldout_sha256) == wanted
 
 
 def _export(state: TrainState) -> None:
-    """Exports the student to the output folder and says how good it is."""
+    """Exports the student to the output folder and logs its scores."""
     output, step = state.config.output, _exported_step(state)
     exported = export_checkpoint(
         state.config, state.predictions, state.stages, step, state.early_stopping.heldout_sha256, output

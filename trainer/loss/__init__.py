@@ -1,4 +1,5 @@
-"""The distillation objective as a function of log-probabilities, and its computation chunk by chunk.
+"""The distillation objective as a function of log-probabilities, and its computation in chunks.
 
-Imports torch alone. The student, the artifacts and the loop may import it. Its tests are in `tests/trainer/loss`.
+Besides `schemas` it imports only torch. The student, the artifacts and the loop may import it. Its tests are in
+`tests/trainer/loss`.
 """

@@ -15,23 +15,24 @@ the teacher's stored log-probabilities of its top-k, over its whole vocabulary:
                   p = softmax_c(t_c / T),  t_rest = log(1 - sum_k exp t_k)
                   b = softmax_c(r_c / T),  r_rest = log(1 - sum_k exp r_k)
     ignore:       kd = sum_k exp(t_k) (t_k - r_k)          T = 1 only: this is no distribution to temper
-    sampled:      kd = sum_k exp(t_k) (t_k - r_k)          T = 1 only: samples of a tempered tail are others
+    sampled:      kd = sum_k exp(t_k) (t_k - r_k)          T = 1 only: the samples were drawn at T = 1
                      + (exp(t_rest) / S) sum_j (t_rest - r_j)
                   j: the S tokens drawn from the teacher's tail in proportion to their probabilities
 
     total = sum_m  lambda_m kd_m + (1 - lambda_m) mlm_m
 
-k runs over the top-k inside the vocabulary; t = -inf marks those that were trimmed away. So does j over the samples,
-while S counts all of them. T^2 keeps the gradient's size (Hinton et al. 2015, arXiv 1503.02531).
+k runs over the top-k inside the vocabulary; t = -inf marks those that were trimmed away. Likewise, j runs over the
+samples inside the vocabulary, but S counts all of them. T^2 keeps the gradient's size (Hinton et al. 2015, arXiv
+1503.02531).
 
-`renormalize` is the paper's (MergeDistill, section 3): the teacher's softmax over its top-k logits. It asks for more
-confidence than the teacher has where the top-k hold little of the mass; with sharp teachers the first three agree.
-`bucket` is the default by measurement (docs/decisions/tail.md).
+`renormalize` is the paper's (MergeDistill, section 3): the teacher's softmax over its top-k logits. If the top-k have
+little of the mass, it demands more confidence than the teacher has; for sharp teachers the first three agree.
+`bucket` is the default because of measurements (docs/decisions/tail.md).
 
 `sampled` is unbiased (Sparse Logit Sampling, arXiv 2503.16870; docs/decisions/sampled-tail.md). Over the draws, the
-expectation of its gradient is that of KL(teacher || student) over all tokens, and the expectation of its value is that
-KL plus exp(t_rest) H. H is the entropy of the teacher within its tail. It comes in because t_rest stands where KL has the
-sample's own log-probability, which is not stored, and it does not change with the student.
+expectation of its gradient is the gradient of KL(teacher || student) over all tokens, and the expectation of its value
+is that KL plus exp(t_rest) H. H is the entropy of the teacher within its tail. It appears because t_rest replaces the
+sample's own log-probability in KL, which is not stored; it does not depend on the student.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ TAILS = ("bucket", "renormalize", "ignore", "sampled")
 
 @dataclass(frozen=True)
 class Objective:
-    """How the top-k are compared; the formulas are above. ValueError for what is not defined."""
+    """How the top-k are compared (formulas above). Raises ValueError for undefined combinations."""
 
     tail: str = "bucket"
     temperature: float = 1.0
@@ -61,7 +62,7 @@ class Objective:
 
     @property
     def student_temperature(self) -> float:
-        """u in the formulas: the temperature at which the student is normalised over the vocabulary."""
+        """u in the formulas: the temperature of the student's normalisation over the vocabulary."""
         return self.temperature if self.tail == "renormalize" else 1.0
 
 
@@ -72,15 +73,15 @@ def sparse_losses(
     objective: Objective,
     student_MS: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(mlm_M, kd_M) in nats, from s[label], r_k and t_k of the formulas above. K may be 0: then kd is 0.
+    """Returns (mlm_M, kd_M) in nats, from s[label], r_k and t_k of the formulas above. If K is 0, kd is 0.
 
     Args:
-      student_MS: r_j, which only `sampled` reads; -inf for a sample that was trimmed away.
+      student_MS: r_j, used only by `sampled`; -inf for a sample that was trimmed away.
     """
     mlm_M = -label_M
     if teacher_MK.shape[1] == 0:
         return mlm_M, torch.zeros_like(mlm_M)
-    # Predictions outside a trimmed vocabulary are no part of the top-k, neither the teacher's nor the student's.
+    # Predictions outside a trimmed vocabulary are not part of the top-k, for teacher and student alike.
     outside_MK = teacher_MK.isneginf()
     temperature = objective.temperature
     if objective.tail == "renormalize":

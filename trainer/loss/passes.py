@@ -1,4 +1,4 @@
-"""The two passes over the logits of a chunk of positions: their normalisers, and the gradient in their place.
+"""The two passes over the logits of a chunk of positions: their normalisers, and their replacement by the gradient.
 
 Legend: C positions, V merged vocabulary, J columns with a gradient of their own (`trainer.loss.sparse`), T teachers.
 
@@ -9,29 +9,29 @@ from functools import cache
 
 import torch
 
-# Logits that an operation works on at a time, by device: so few that a CPU's cache holds them from one operation to the
-# next, and that a GPU needs little memory for what is between two operations.
+# Logits per operation, by device: few enough to stay in a CPU's cache from one operation to the next, and to need
+# little memory for intermediate results on a GPU.
 _AT_A_TIME = {"cpu": 2**19, "other": 2**26}
 
 
 class Passes:
-    """The passes over chunks of one batch, by float32 or float64 sums whatever the products' dtype.
+    """The passes over chunks of one batch, with float32 or float64 sums for any dtype of the products.
 
     Args:
       bias_V: in the dtype of the sums.
       student_temperature: u.
       owned_TV: bool, the set O of each teacher; None for the whole vocabulary.
-      compiled: makes kernels of each pass by torch.compile, instead of going over a few rows at a time.
+      compiled: compiles each pass by torch.compile, instead of processing a few rows at a time.
     """
 
     def __init__(self, bias_V: torch.Tensor, student_temperature: float, owned_TV: torch.Tensor | None, compiled: bool):
-        # A tensor, because a number would be compiled into work for the CPU; none where nothing is divided.
+        # A tensor, because torch.compile would turn a number into work for the CPU; None if there is nothing to divide.
         inverse = None if student_temperature == 1 else bias_V.new_tensor(1 / student_temperature)
         self._constants = bias_V, inverse, owned_TV
         self._compiled = compiled
 
     def normalisers(self, products_CV: torch.Tensor, teacher_C: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """(largest z, log sum exp z, a), each [C, 1]."""
+        """Returns (largest z, log sum exp z, a), each [C, 1]."""
         parts = self._run(_normalisers, 0, products_CV, teacher_C)
         return tuple(torch.cat(column) for column in zip(*parts, strict=True))
 
@@ -42,7 +42,7 @@ class Passes:
         products_CV.scatter_(1, columns_CJ, torch.cat(at_columns))
 
     def _run(self, function, width: int, products_CV: torch.Tensor, *rows: torch.Tensor) -> list:
-        """What `function` gives for the rows, of which each needs `width` numbers or as many as there are logits."""
+        """Runs `function` on a few rows at a time. Each row needs memory for its logits or for `width` numbers."""
         limit = _AT_A_TIME["cpu" if products_CV.device.type == "cpu" else "other"]
         size = max(1, limit // max(width, products_CV.shape[1]))
         if self._compiled:
@@ -74,7 +74,7 @@ def _normalisers(bias_V, inverse, owned_TV, products_CV, teacher_C):
 def _gradient_(
     bias_V, inverse, owned_TV, products_CV, teacher_C, columns_CJ, grad_CJ, log_normaliser_C1, part_C1, grad_part_C1
 ):
-    """Replaces the products by dL/dz but at `columns_CJ`, and gives what belongs there.
+    """Replaces the products by dL/dz except at `columns_CJ`, and returns dL/dz at these.
 
     Args:
       grad_CJ, grad_part_C1: g_J and g_a.
@@ -91,11 +91,12 @@ def _gradient_(
         compared = logprobs if inverse is None else logprobs * inverse
         slope = compared - part_C1
         if owned is not None:
-            # Before the exponential: the part may be much less probable than a token outside of it.
+            # Before the exponential, which could overflow: a token outside the part may be much more probable than the
+            # part.
             slope.masked_fill_(~owned, -torch.inf)
         return slope.exp_().mul_(grad_part_C1).addcmul_(logprobs.exp_(), through_C1, value=-1)
 
-    # A token may be in several columns. Each of them is given the sum of all, so that the result does not depend on the
+    # A token may be in several columns. Each of them gets the sum over all, so that the result does not depend on the
     # order in which a device writes, and is rounded once.
     is_same_CJJ = columns_CJ[:, :, None] == columns_CJ[:, None, :]
     sums_CJ = (is_same_CJJ * grad_CJ[:, None, :]).sum(-1)

@@ -1,19 +1,19 @@
-"""The sparse distillation loss, without ever holding the whole [M, V] matrix of logits.
+"""The sparse distillation loss, without ever storing the whole [M, V] matrix of logits.
 
 Legend: M masked positions, C positions of one chunk, H hidden size, V merged vocabulary,
 K top-k, S tail samples, J = 1 + K + S columns (the label, the top-k, the samples), T teachers.
 
-The objective (`trainer.loss.objective`) is a function of a few numbers at each position: the student's log-probabilities
-s_J at the label, the top-k and the samples, and its normaliser a, unless it is normalised over the whole vocabulary at
-temperature 1. So `distillation_loss` goes over chunks of positions, lets autograd differentiate that small function,
-g_J = dL/ds_J and g_a = dL/da, and replaces the chunk's logits z by their gradient:
+The objective (`trainer.loss.objective`) is a function of a few numbers at each position: the student's
+log-probabilities s_J at the label, the top-k and the samples, and its normaliser a, which is 0 over the whole
+vocabulary at temperature 1. So `distillation_loss` processes chunks of positions, lets autograd differentiate that
+small function to get g_J = dL/ds_J and g_a = dL/da, and replaces the chunk's logits z by their gradient:
 
     dL/dz_v = sum_{j = v} g_j + g_a w_v - p_v (sum_j g_j + g_a / u)
     p_v = exp(s_v),  w_v = da/ds_v = [v in O] exp(s_v / u - a) / u
 
-So there are two passes over a chunk: one for the normalisers, one for the gradient. Peak memory is one [C, V] chunk in the
-dtype of the matrix products, what a pass holds of a few rows, and the gradients. On a CPU it takes less time than the dense computation
-(`python -m benchmarks.loss`).
+So there are two passes over a chunk: one for the normalisers, one for the gradient. Peak memory is one [C, V] chunk in
+the dtype of the matrix products, a pass's intermediate results for a few rows, and the gradients. On a CPU this is
+faster than the dense computation (`python -m benchmarks.loss`).
 """
 
 from dataclasses import dataclass
@@ -23,23 +23,24 @@ import torch
 from trainer.loss.objective import Objective, sparse_losses
 from trainer.loss.passes import Passes
 
-# How many logits a chunk has, by device: 2^26 in float32 are 256 MiB. Smaller chunks read the weights more often, and add
-# to their gradient, which on a GPU takes longer than the products.
+# Logits per chunk, by device: 2^26 in float32 are 256 MiB. With smaller chunks, the weights are read and their gradient
+# is updated more often, which on a GPU takes longer than the products.
 _CHUNK_LOGITS = {"cpu": 2**26, "other": 2**29}
-# How many tokens the matrix products take at a time on a CPU: so few that what is cast is still in the cache.
+# Tokens per matrix product on a CPU: few enough that the cast weights are still in the cache.
 _TILE = 2**12
 
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of a batch; all but `total` are detached and have shape [M].
+    """The losses of a batch. All except `total` are detached and have shape [M].
 
     Attributes:
       total: float scalar in nats, the sum over positions; differentiable.
-      mlm_M, kd_M: the parts of the total before they are multiplied by lambda.
-      kl_M: KL(teacher || student) over the top-k and one class for the rest, at temperature 1. It is the same for every
-        objective, so that runs can be compared by it.
-      correct_M, agrees_M: bool, whether the student's first guess is the label, and whether it is the teacher's first guess.
+      mlm_M, kd_M: the two parts of the total, before weighting by lambda.
+      kl_M: KL(teacher || student) over the top-k and one class for the rest, at temperature 1. Its definition does not
+        depend on the objective, so that runs can be compared by it.
+      correct_M, agrees_M: bool, whether the student's first guess is the label, and whether it is the teacher's first
+        guess.
     """
 
     total: torch.Tensor
@@ -52,11 +53,11 @@ class Losses:
 
 @dataclass(frozen=True)
 class Ownership:
-    """Which teacher has which token, to normalise the student over the tokens of its teacher.
+    """Which teacher has which token, to normalise the student over its teacher's tokens.
 
     Attributes:
       owned_TV: bool, teacher t has token v.
-      teacher_M: int64, the teacher of each position. It has that position's label and top-k.
+      teacher_M: int64, the teacher of each position. Its tokens include the position's label and top-k.
     """
 
     owned_TV: torch.Tensor
@@ -79,21 +80,22 @@ def distillation_loss(
     """sum_m lambda_m kd_m + (1 - lambda_m) mlm_m, in nats.
 
     Args:
-      hidden_MH: what the vocabulary projection is applied to, at masked positions.
+      hidden_MH: the input of the vocabulary projection at masked positions.
       weight_VH, bias_V: the projection, over the merged vocabulary.
       labels_M, topk_ids_MK: integers, merged ids. If K is 0, kd is 0.
       topk_logprobs_MK: the teacher's, over its whole vocabulary at temperature 1; -inf for
-        a prediction outside the vocabulary, whose id may be -1 or any other.
-      lambda_M: share of the distillation at each position, in [0, 1].
+        a prediction outside the vocabulary, whose id may be anything, such as -1.
+      lambda_M: share of distillation at each position, in [0, 1].
       ownership: normalises the student over its teacher's tokens in kd. mlm is always over the whole merged vocabulary,
-        over which the finished student predicts.
-      tail_ids_MS: integers, merged ids of the samples of the tail, which `sampled` needs; -1 for one outside the vocabulary.
-      compiled: makes kernels of the passes over the logits by torch.compile, which move much less memory on a GPU. The
-        sums are added up in another order.
+        like the predictions of the finished student.
+      tail_ids_MS: integers, merged ids of the samples of the tail, which `sampled` needs; -1 for one outside the
+        vocabulary.
+      compiled: compiles the passes over the logits by torch.compile, which moves much less memory on a GPU. The order
+        of summation differs.
 
-    Under autocast the matrix products run in its dtype and their results are kept in it; the rest is float32. Otherwise
-    everything runs in the dtype of `hidden_MH`. Gradients are computed in the forward pass, so a second backward pass
-    through the same result is refused.
+    Under autocast the matrix products run in its dtype, and their results are stored in it; the rest is float32.
+    Otherwise everything runs in the dtype of `hidden_MH`. Gradients are computed in the forward pass, so a second
+    backward pass through the same result is refused.
     """
     return Losses(
         *_ChunkedLoss.apply(
@@ -125,13 +127,14 @@ class _ChunkedLoss(torch.autograd.Function):
         device = hidden_MH.device.type
         compute_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_MH.dtype
         accum_dtype = torch.float64 if hidden_MH.dtype == torch.float64 else torch.float32
-        # A prediction outside a trimmed vocabulary has no probability, so any id will do.
+        # A prediction outside a trimmed vocabulary has no probability, so its id does not matter.
         columns_MJ = torch.cat([labels_M[:, None], topk_ids_MK, tail_ids_MS], dim=1).long().clamp_(min=0)
         outside_MS = tail_ids_MS < 0
         teacher_MK, lambda_M = topk_logprobs_MK.to(accum_dtype), lambda_M.to(accum_dtype)
 
         with torch.autocast(device, enabled=False):
-            # A GPU has room for a copy in `compute_dtype`; a CPU casts tile by tile, which takes less time than the product.
+            # A GPU has room for a copy in `compute_dtype`; a CPU casts tile by tile, which is fast compared to the
+            # product.
             weight_VH = weight_VH.to(compute_dtype) if device != "cpu" else weight_VH
             tiles = _slices(len(weight_VH), _TILE if device == "cpu" else len(weight_VH))
             bias = bias_V.to(accum_dtype)
@@ -140,8 +143,8 @@ class _ChunkedLoss(torch.autograd.Function):
             grad_bias_V = torch.zeros_like(bias) if with_gradient else None
             most = _CHUNK_LOGITS["cpu" if device == "cpu" else "other"]
             chunk = max(1, min(len(hidden_MH), most // len(weight_VH)))
-            # Allocated once: fresh memory for every chunk would take as long as filling it. Rows begin at multiples of 64
-            # numbers, because a GPU's matrix products are slower on rows that are not aligned.
+            # Allocated once: allocating memory for every chunk would take as long as filling it. Rows begin at
+            # multiples of 64 numbers, because a GPU's matrix products are slower on unaligned rows.
             width = -(-len(weight_VH) // 64) * 64
             buffer_CV = hidden_MH.new_empty((chunk, width), dtype=compute_dtype)[:, : len(weight_VH)]
             owned_TV = None if ownership is None else ownership.owned_TV
@@ -184,7 +187,7 @@ class _ChunkedLoss(torch.autograd.Function):
                     _add_product_(grad_weight_VH[tile], grad_CV[:, tile].T, rows_CH)
         mlm_M, kd_M, kl_M, correct_M, agrees_M = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.mark_non_differentiable(mlm_M, kd_M, kl_M, correct_M, agrees_M)
-        # Not by `save_for_backward`, because these are scaled in place, without a second copy.
+        # Not with `save_for_backward`, because these are scaled in place, without a second copy.
         ctx.gradients = (grad_hidden_MH, grad_weight_VH, grad_bias_V.to(bias_V.dtype)) if with_gradient else None
         total = (lambda_M * kd_M + (1 - lambda_M) * mlm_M).sum()
         return total, mlm_M, kd_M, kl_M, correct_M, agrees_M
@@ -203,7 +206,7 @@ def _slices(length: int, size: int) -> list[slice]:
 
 
 def _add_product_(total: torch.Tensor, left: torch.Tensor, right: torch.Tensor) -> None:
-    """total += left @ right, added up in the dtype of the total; without a copy of the product where torch can do that."""
+    """Computes total += left @ right, summing in the total's dtype; without a copy of the product where torch can."""
     if left.dtype == total.dtype:
         total.addmm_(left, right)
     elif left.device.type == "cuda" and total.dtype == torch.float32:

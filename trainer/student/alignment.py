@@ -1,11 +1,12 @@
-"""Token rows of one teacher in the space of another, by the tokens that both have.
+"""Maps token rows of one teacher into the space of another, using the tokens that both have.
 
-Rows of two teachers lie in unrelated spaces: what a direction means was decided by each teacher's random start. Each
-method here learns from the shared tokens how the one space lies in the other, and takes further rows there. All of them
-work on rows less the mean of the shared ones, and add the mean that these have in the other space: the two clouds of
-rows have different middles, and a constant that is added to all rows or biases changes no probability of a tied head.
+The rows of two teachers are in unrelated spaces: the meaning of a direction depends on each teacher's random
+initialization. Each method here learns from the shared tokens how to map one space into the other, and applies this to
+more rows. All of them subtract the mean of the shared rows, and add the mean of these tokens in the other space: the
+two sets of rows have different centres, and a constant that is added to all rows or biases changes no probability of a
+tied head.
 
-Legend: S shared tokens, N tokens to map, G the width of the space that they are in, H that of the other, R rank.
+Legend: S shared tokens, N tokens to map, G width of the source space, H width of the target space, R rank.
 """
 
 from collections.abc import Callable
@@ -14,40 +15,40 @@ import torch
 
 from trainer.student.matching_pursuit import matching_pursuit
 
-# Of the ridge, as shares of the largest squared singular value.
+# Ridge penalties, as shares of the largest squared singular value.
 _PENALTIES = torch.logspace(-10, 2, 49, dtype=torch.float64)
-# How much the identity counts beside the shared tokens: more than rounding, and nothing beside them.
+# Weight of the identity relative to the shared tokens: above rounding errors, yet negligible.
 _TOWARDS_IDENTITY = 1e-8
-# Tokens of which a token is a combination: a part of the width, or any row would be met whatever it means, and at most so
-# many, because the time is proportional to them.
+# Limits for the tokens in a combination: a fraction of the width, because otherwise any row could be represented, and
+# an absolute number, because the time is proportional to it.
 _PART_OF_WIDTH, _MOST_ATOMS = 4, 32
 # The methods that map rows of one width to rows of another.
 ANY_WIDTH = ("least_squares", "omp")
-# Rows that are combined at a time.
+# Rows per batch of `omp`.
 _BATCH = 512
 
 
 def align_tables(
     method: str, rows: list[torch.Tensor], shared: list[torch.Tensor], anchors: list[torch.Tensor]
 ) -> list[torch.Tensor]:
-    """The embedding's rows, the output biases and an untied projection's rows of N tokens, in another model's space.
+    """Maps embedding rows, output biases and an untied projection's rows of N tokens into another model's space.
 
-    The embedding's rows and an untied projection's lie in spaces of their own, and are mapped each by itself. A bias is an
-    offset to a logit: in nats in every model, and defined up to a constant. So, where the space is mapped, biases are only
-    shifted, by what makes the shared tokens' mean that of the anchors. With `omp` a token's logit becomes a combination of
+    The embedding's rows and an untied projection's rows are in different spaces and are mapped separately. A bias is an
+    offset to a logit: in nats in every model, and defined up to a constant. So a linear method only shifts the biases,
+    such that the mean of the shared tokens is that of the anchors. With `omp` a token's logit becomes a combination of
     other tokens' logits, and so does its bias.
 
     Args:
-      rows, shared, anchors: [embedding, bias] or [embedding, bias, projection] of the N tokens, of the S shared tokens, and
-        of these in the other space.
+      rows, shared, anchors: [embedding, bias] or [embedding, bias, projection] of the N tokens, of the S shared tokens,
+        and of the S shared tokens in the other space.
 
     Returns:
-      The same of the N tokens in the other space, float32.
+      The tables of the N tokens in the other space, float32.
     """
     biases_N, shared_biases_S, anchor_biases_S = (tables[1].double() for tables in (rows, shared, anchors))
     rows, shared, anchors = ([embedding, *projection] for embedding, _, *projection in (rows, shared, anchors))
     if method == "omp":
-        # One more column of the rows that the biases go with.
+        # The biases become an additional column of the output rows.
         anchors[-1] = torch.cat([anchors[-1].double(), anchor_biases_S[:, None]], 1)
     mapped = [align_rows(method, *tables) for tables in zip(rows, shared, anchors, strict=True)]
     if method == "omp":
@@ -58,7 +59,7 @@ def align_tables(
 
 
 def align_rows(method: str, rows_NG: torch.Tensor, shared_SG: torch.Tensor, anchors_SH: torch.Tensor) -> torch.Tensor:
-    """The rows `rows_NG` in the space of the anchors.
+    """Maps the rows `rows_NG` into the space of the anchors.
 
     Args:
       method: `orthogonal`, `least_squares` or `omp`.
@@ -73,24 +74,25 @@ def align_rows(method: str, rows_NG: torch.Tensor, shared_SG: torch.Tensor, anch
 
 
 def shared_needed(method: str, width: int) -> int:
-    """How many shared tokens a method needs for rows of a width.
+    """Returns the number of shared tokens that a method needs for rows of a width.
 
-    A map is determined by more of them than the width; with fewer, `orthogonal` leaves the rest as it is, and the ridge
-    of `least_squares` shrinks it. With two of them every penalty has the same cross-validation error.
+    Determining a map takes more of them than the width. With fewer, `orthogonal` leaves the undetermined directions as
+    they are, and the ridge of `least_squares` shrinks them. With two, every penalty has the same cross-validation
+    error.
     """
     return {"orthogonal": 2, "least_squares": 3, "omp": max(2, _atoms(width))}[method]
 
 
 def _orthogonal(rows_NG: torch.Tensor, shared_SG: torch.Tensor, anchors_SG: torch.Tensor) -> torch.Tensor:
-    """By the rotation (or reflection) that takes the shared tokens nearest to the anchors, and one scale.
+    """Applies the rotation (or reflection) that maps the shared tokens nearest to the anchors, and one scale.
 
     argmin_Q |shared Q - anchors|, Q orthogonal, is U V^T of the singular value decomposition of shared^T anchors
-    (Schoenemann 1966). Of those that come equally near, where the shared tokens do not span the space, it is the one
-    nearest to the identity. The scale makes the shared tokens as long as the anchors, not as near as possible, which
-    would make rows the shorter the worse they fit.
+    (Schoenemann 1966). If the shared tokens do not span the space, several Q are equally good, and this takes the one
+    nearest to the identity. The scale makes the shared tokens as long as the anchors. A scale that minimised the
+    distance would shorten rows more, the worse they fit.
     """
     if not shared_SG.any():
-        # Equal rows tell nothing but the mean.
+        # Equal rows determine nothing but the mean.
         return torch.zeros_like(rows_NG)
     products_GG = shared_SG.T @ anchors_SG
     products_GG += _TOWARDS_IDENTITY * torch.linalg.matrix_norm(products_GG, 2) * torch.eye(len(products_GG))
@@ -99,10 +101,10 @@ def _orthogonal(rows_NG: torch.Tensor, shared_SG: torch.Tensor, anchors_SG: torc
 
 
 def _least_squares(rows_NG: torch.Tensor, shared_SG: torch.Tensor, anchors_SH: torch.Tensor) -> torch.Tensor:
-    """By the linear map W that minimises |shared W - anchors|^2 + penalty |W|^2.
+    """Applies the linear map W that minimises |shared W - anchors|^2 + penalty |W|^2.
 
-    The penalty is the one of `_PENALTIES` with the least generalised cross-validation error (Golub, Heath and Wahba
-    1979), |residual|^2 / (S - 1 - degrees of freedom)^2; the mean took one.
+    The penalty is the one in `_PENALTIES` with the lowest generalised cross-validation error (Golub, Heath and Wahba
+    1979), |residual|^2 / (S - 1 - degrees of freedom)^2. The 1 is the mean's degree of freedom.
     """
     u_SR, sizes_R, v_RG = torch.linalg.svd(shared_SG, full_matrices=False)
     rank = int((sizes_R > sizes_R[0] * max(shared_SG.shape) * torch.finfo(torch.float64).eps).sum())
@@ -119,7 +121,7 @@ def _least_squares(rows_NG: torch.Tensor, shared_SG: torch.Tensor, anchors_SH: t
 
 
 def _omp(rows_NG: torch.Tensor, shared_SG: torch.Tensor, anchors_SH: torch.Tensor) -> torch.Tensor:
-    """By the few shared tokens whose combination comes nearest to the row: the same combination of their anchors.
+    """Finds the combination of a few shared tokens that is nearest to a row, and applies it to their anchors.
 
     Goddard and Fernandes Neto 2025, https://arxiv.org/abs/2506.06607.
     """

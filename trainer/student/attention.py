@@ -1,7 +1,7 @@
-"""transformers' attention without a check for which the host would wait in every step.
+"""transformers' attention without a check that makes the host wait in every step.
 
-transformers checks whether a mask hides anything, and leaves the mask out if it does not. On a GPU the host waits for the
-answer. The check is not needed where a mask is given only if there is padding.
+transformers checks whether a mask hides anything, and drops the mask if not. On a GPU the host waits for the answer.
+The check is not needed if a mask is passed only when there is padding.
 """
 
 import torch
@@ -13,9 +13,10 @@ _THEIRS, _OURS = "sdpa", "sdpa_mask_as_given"
 
 
 def use_masks_as_given(model: PreTrainedModel) -> bool:
-    """Makes `model` use every attention mask that it is given: give none if there is no padding.
+    """Makes `model` use every attention mask that it gets. Pass none if there is no padding.
 
-    Returns whether it does so now. Other attentions than SDPA stay as they are, and check only if no mask is given.
+    Returns whether the model does so; attention implementations other than SDPA do not change. With a mask, the check
+    then never runs.
     """
     if model.config._attn_implementation != _THEIRS:
         return False

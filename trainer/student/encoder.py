@@ -1,4 +1,4 @@
-"""A teacher's encoder, in a student of the same family and width."""
+"""Copies a teacher's encoder into a student of the same family and width."""
 
 import re
 
@@ -9,7 +9,7 @@ from schemas.errors import UserError
 
 # Model types that differ in name only.
 _SAME = {"xlm-roberta": "roberta", "camembert": "roberta"}
-# Settings that must agree, or weights of the same name and shape mean something else; by the names of all families.
+# Settings, in the names of all families, that must agree for weights of the same name and shape to mean the same.
 _DECISIVE = ("num_attention_heads", "n_heads", "hidden_act", "activation", "layer_norm_eps")
 _LAYER = re.compile(r"(.+?\.)(\d+)(\..+)")
 # Tables whose number of rows may differ between two models.
@@ -20,13 +20,13 @@ _TABLES = ("position_embeddings.weight", "token_type_embeddings.weight")
 def copy_encoder(student: PreTrainedModel, teacher: PreTrainedModel, name: str) -> str:
     """Overwrites the student's weights, except those with one row for each token, with those of the teacher `name`.
 
-    These are the layers, the position and token type embeddings, the norms, and the head's transform. A student of n
-    layers takes, for its layer i, layer floor(i m / n) of the teacher's m. Positions count from the first real one,
-    wherever it is in a model's table; if the student has more positions than the teacher, the further ones stay as they
-    are.
+    These are the layers, the position and token type embeddings, the norms, and the head's transform. Layer i of a
+    student of n layers gets layer floor(i m / n) of the teacher's m. Positions are counted from the first real one,
+    wherever it is in a model's table; if the student has more positions than the teacher, the additional ones do not
+    change.
 
     Returns:
-      A line that says what was taken.
+      A line that describes what was copied.
 
     Raises:
       UserError: their families, widths or computations differ, or the teacher has fewer layers.
@@ -66,7 +66,7 @@ def _check(student: PreTrainedModel, teacher: PreTrainedModel, name: str, depth:
 
 
 def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """All weights except those with a row for each token, by name without the family's; from the first real position on."""
+    """All weights except those of tokens, by name without the family's prefix; positions from the first real one on."""
     of_tokens = _token_weights(model)
     result: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():
@@ -82,17 +82,17 @@ def _weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
 
 
 def _token_weights(model: PreTrainedModel) -> set[str]:
-    """All names of the weights that have one row for each token."""
+    """All names of the weights with one row for each token."""
     modules = (model.get_input_embeddings(), model.get_output_embeddings())
     rows = {id(parameter) for module in modules for parameter in module.parameters()}
     names = {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in rows}
     for pair in (model._tied_weights_keys or {}).items():
-        # A model that does not tie its weights still has the weight that nothing uses then.
+        # A model that does not tie its weights may still have the other weight of the pair, unused.
         if names & set(pair):
             names |= set(pair)
     return names
 
 
 def _depth(names: dict[str, torch.Tensor]) -> int:
-    """How many layers there are."""
+    """The number of layers."""
     return max((int(match[2]) + 1 for name in names if (match := _LAYER.fullmatch(name))), default=0)

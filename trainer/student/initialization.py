@@ -1,4 +1,4 @@
-"""A student that starts from its teachers' weights, or an earlier student's, instead of random ones."""
+"""Initializes a student from its teachers' weights, or an earlier student's, instead of random ones."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from trainer.student.token_rows import TokenRows
 
 
 def check_initialization(config: StudentConfig, predictions: Predictions, start: Start | None = None) -> None:
-    """Checks what can be checked without loading a model. UserError."""
+    """Checks what can be checked without loading a model. Raises UserError."""
     teachers = predictions.teachers
     if config.encoder_from is not None and config.encoder_from not in teachers:
         raise UserError(
@@ -27,7 +27,7 @@ def check_initialization(config: StudentConfig, predictions: Predictions, start:
     if start and start.name in teachers:
         needed.append(start.name)
     for name in needed:
-        # No hub id looks like this, but transformers would still look for it on the hub.
+        # This cannot be a hub id, but transformers would still look for it on the hub.
         model = teachers[name].model
         if model.startswith(("/", "./", "../", "~")) and not Path(model).is_dir():
             raise UserError(
@@ -40,16 +40,15 @@ def check_initialization(config: StudentConfig, predictions: Predictions, start:
 def initialize(
     student: PreTrainedModel, config: StudentConfig, predictions: Predictions, start: Start | None = None
 ) -> list[str]:
-    """Overwrites weights of the student with those of teachers or of `start`. One of these is in memory at a time.
+    """Overwrites weights of the student with those of teachers or of `start`. Only one of these is in memory at a time.
 
-    Other weights stay as they are. Nothing is drawn at random: the result depends only on the arguments and the weights
-    that are taken.
+    Other weights do not change. Nothing is random: the result depends only on the arguments and the copied weights.
 
     Args:
       student: over the merged vocabulary of `predictions`, on the CPU. If there is a `start`, it has the same shape.
 
     Returns:
-      Lines that say what came from where.
+      Lines that describe the sources of the weights.
 
     Raises:
       UserError: a model cannot be loaded, or does not fit.
@@ -57,7 +56,7 @@ def initialize(
     takes_rows = config.embeddings_from_teachers or start
     rows = TokenRows(student, predictions.vocabulary, config.token_alignment) if takes_rows else None
     needed = _needed(config, predictions, start)
-    # Without a start, the space of the first teacher is the one that the others are mapped into.
+    # Without a start, the other teachers are mapped into the space of the first.
     anchor = needed[0] if config.token_alignment != "none" and needed and not start else None
     teachers = predictions.teachers
     lines = []
@@ -76,15 +75,15 @@ def initialize(
             rows.settle_teacher(name, teacher)
         elif rows:
             rows.add(name, teacher)
-        # Its memory is free before the next one is loaded.
+        # Free its memory before the next one is loaded.
         del teacher
     return lines + (rows.finish() if rows else [])
 
 
 def _needed(config: StudentConfig, predictions: Predictions, start: Start | None) -> list[str]:
-    """The teachers to load, that of the encoder first, because it is the one most likely not to fit.
+    """The teachers to load; that of the encoder comes first, because it is most likely not to fit.
 
-    With an alignment and no encoder, the first is the first that the predictions name.
+    With an alignment and no encoder, the first one is the first in the predictions.
     """
     wanted = {config.encoder_from} if config.encoder_from is not None else set()
     if config.embeddings_from_teachers:
@@ -98,18 +97,18 @@ def _needed(config: StudentConfig, predictions: Predictions, start: Start | None
 
 
 def _load_model(where: str, model: str, revision: str | None, tokens: int) -> PreTrainedModel:
-    """A masked LM in float32 on the CPU, from safetensors, without running code that comes with it.
+    """Loads a masked LM in float32 on the CPU, from safetensors, without running code that comes with it.
 
     Raises:
       UserError: it cannot be loaded, or has fewer rows than `tokens`.
     """
     try:
-        # Loading may draw random numbers, which must not change those of the run.
+        # Loading may use random numbers, which must not change those of the run.
         with torch.random.fork_rng(devices=[]):
             loaded, report = AutoModelForMaskedLM.from_pretrained(
                 model, trust_remote_code=False, dtype=torch.float32, **weights_arguments(revision)
             )
-    except Exception as error:  # A library may raise anything on a folder.
+    except Exception as error:  # A library may raise anything for a folder.
         raise UserError(f"{where}: its model cannot be loaded: {first_line(error)}") from None
     if missing := sorted(report["missing_keys"]):
         raise UserError(f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more)")

@@ -5,34 +5,36 @@ Legend: N targets, S atoms, G their width, K atoms chosen for each target, C can
 
 import torch
 
-# Chosen in float32, among which float64 decides.
+# The number of candidates that float32 selects, and among which float64 decides.
 _CANDIDATES = 4
-# Relative sizes below which what is left of a target, or of an atom, is rounding.
+# Relative sizes below which the remainder of a target, or of an atom, is rounding.
 _NOTHING_LEFT, _DEPENDENT = 1e-12, 1e-6
 
 
 def matching_pursuit(targets_NG: torch.Tensor, atoms_SG: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sparse combinations of atoms that come near the targets (Pati, Rezaiifar and Krishnaprasad 1993).
+    """Approximates targets by sparse combinations of atoms (Pati, Rezaiifar and Krishnaprasad 1993).
 
-    For each target, `count` times: choose the atom with the greatest |cosine| to what is left of the target, and take the
-    combination of all chosen atoms that is nearest to it (least squares). Of equal atoms the first is chosen.
+    For each target, `count` times: choose the atom with the greatest |cosine| to the remainder of the target, then take
+    the combination of all chosen atoms that is nearest to the target (least squares). Among equal atoms the first is
+    chosen.
 
-    The time is that of one product of N x G by G x S in float32 for each of the `count` atoms: 2 N S G K operations.
-    A product in float32 gives a few candidates and float64 the atom, so that rounding, which depends on the number of
-    threads, does not choose.
+    The time is that of one N x G by G x S product in float32 for each of the `count` atoms: 2 N S G K operations. A
+    product in float32 selects a few candidates and float64 chooses among them, so that rounding, which depends on the
+    number of threads, does not decide.
 
     Args:
       targets_NG, atoms_SG: float64; `count` is at most S.
 
     Returns:
-      (chosen_NK, weights_NK): int64, which atoms, and float64. A target that is met by fewer atoms has weights of 0.
+      (chosen_NK, weights_NK): the chosen atoms, int64, and their weights, float64. A target that fewer
+        atoms represent exactly has weights of 0.
     """
     lengths_S = atoms_SG.norm(dim=1).clamp_min(torch.finfo(torch.float64).tiny)
     units_SG = atoms_SG / lengths_S[:, None]
     rough_GS = units_SG.float().T.contiguous()
     size, width = targets_NG.shape
     chosen_NK = torch.zeros(size, count, dtype=torch.long)
-    # An orthonormal basis of the chosen atoms, and these atoms in it: columns of an upper triangle.
+    # An orthonormal basis of the chosen atoms, and the atoms in this basis: columns of an upper triangular matrix.
     basis_NKG = targets_NG.new_zeros(size, count, width)
     triangle_NKK = torch.eye(count, dtype=torch.float64).repeat(size, 1, 1)
     along_NK = targets_NG.new_zeros(size, count)
@@ -42,14 +44,14 @@ def matching_pursuit(targets_NG: torch.Tensor, atoms_SG: torch.Tensor, count: in
         best_N = _nearest(left_NG, units_SG, rough_GS, chosen_NK[:, :step])
         direction_NG, earlier_NjG = units_SG[best_N], basis_NKG[:, :step]
         overlaps_Nj = targets_NG.new_zeros(size, step)
-        # Twice, because the first time leaves rounding errors.
+        # Twice, because the first pass leaves rounding errors.
         for _ in range(2):
             overlap_Nj = torch.einsum("njg,ng->nj", earlier_NjG, direction_NG)
             direction_NG = direction_NG - torch.einsum("nj,njg->ng", overlap_Nj, earlier_NjG)
             overlaps_Nj += overlap_Nj
         norm_N = direction_NG.norm(dim=1)
         is_of_use_N1 = ((norm_N > _DEPENDENT) & (left_NG.norm(dim=1) > negligible_N))[:, None]
-        # Otherwise the atom has weight 0: nothing along it, and nothing of it along others.
+        # An atom of no use gets weight 0: no component along it, and none of it along others.
         basis_NKG[:, step] = torch.where(is_of_use_N1, direction_NG / norm_N[:, None], 0)
         triangle_NKK[:, :step, step] = torch.where(is_of_use_N1, overlaps_Nj, 0)
         triangle_NKK[:, step, step] = torch.where(is_of_use_N1[:, 0], norm_N, 1)
@@ -63,12 +65,12 @@ def matching_pursuit(targets_NG: torch.Tensor, atoms_SG: torch.Tensor, count: in
 def _nearest(
     left_NG: torch.Tensor, units_SG: torch.Tensor, rough_GS: torch.Tensor, chosen_Nj: torch.Tensor
 ) -> torch.Tensor:
-    """The atom with the greatest |cosine|, of those that are not chosen yet: int64 [N]."""
+    """The atom with the greatest |cosine| among those not chosen yet: int64 [N]."""
     rough_NS = (left_NG.float() @ rough_GS).abs_().scatter_(1, chosen_Nj, -1)
     rough_NC, candidates_NC = rough_NS.topk(min(_CANDIDATES, len(units_SG)), dim=1)
     cosines_NC = torch.einsum("ng,ncg->nc", left_NG, units_SG[candidates_NC]).abs_()
     cosines_NC.masked_fill_(rough_NC < 0, -1)
-    # In the order of the atoms, so that the first of equal ones is the first atom.
+    # Sort candidates by atom, so that argmax takes the first of equal atoms.
     candidates_NC, order_NC = candidates_NC.sort(dim=1)
     best_N1 = cosines_NC.gather(1, order_NC).argmax(dim=1, keepdim=True)
     return candidates_NC.gather(1, best_N1)[:, 0]

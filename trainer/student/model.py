@@ -19,7 +19,7 @@ from trainer.loss.sparse import Losses, Ownership, distillation_loss
 from trainer.student.attention import use_masks_as_given
 from trainer.student.start import Start
 
-# Fields of a model's configuration that are not its shape.
+# Fields of a model's configuration that do not belong to its shape.
 _NO_SHAPE = {
     "model_type",
     "dtype",
@@ -30,19 +30,19 @@ _NO_SHAPE = {
     "_name_or_path",
     "auto_map",
 }
-# A configuration names a special id `<name>_token_id`, in XLM's family also `<name>_index`.
+# A configuration calls a special id `<name>_token_id`, in XLM's family also `<name>_index`.
 _ANY_ID = re.compile(rf"(?P<name>.+)_token_id|(?P<index>{'|'.join(TRANSFORMERS_ROLES)})_index")
-# Only where a family uses them at all: BART's starts its decoder with the end token, and may force it to come last.
+# Set only if a family uses them: BART's starts its decoder with the end token and may force it to come last.
 _OPTIONAL_ROLES = {"decoder_start": "end", "forced_bos": "start", "forced_eos": "end"}
 
 
 def student_config(
     config: StudentConfig, vocabulary: Vocabulary, max_length: int, start: Start | None = None
 ) -> PreTrainedConfig:
-    """The student's transformers configuration, over the merged vocabulary.
+    """Returns the student's transformers configuration over the merged vocabulary.
 
     Args:
-      start: what the student goes on from; it has the same shape.
+      start: the model that the student continues from; it has the same shape.
 
     Raises:
       UserError: an unknown model type, field or value, or positions for fewer than `max_length` tokens.
@@ -54,7 +54,7 @@ def student_config(
         if source is not None:
             shape = _shape_of("start_from" if start else "architecture_from", source, revision)
             model_type = model_type or shape.model_type
-            # The shape, without the precision in which that model happens to be stored.
+            # Only the shape, without for example the precision in which that model is stored.
             settings = {key: value for key, value in shape.to_diff_dict().items() if key not in _NO_SHAPE} | settings
         known = AutoConfig.for_model(model_type).to_dict().keys() | {"attn_implementation", "model_type"}
         if unknown := [field for field in config.settings if field not in known]:
@@ -64,17 +64,17 @@ def student_config(
     except UserError:
         raise
     except Exception as error:
-        # Whatever transformers raises on a user's settings, the user can mend them.
+        # transformers may raise anything for a user's settings, and the user can correct them.
         raise UserError(f"student: {first_line(error)}") from None
     if start and (shifted := longest_sequence(shape) - longest_sequence(result)):
-        # RoBERTa's family counts positions from the padding id, which is another now. It reads as many tokens as before.
+        # RoBERTa's family counts positions from the padding id, which has changed; keep the number of readable tokens.
         result.max_position_embeddings += shifted
     check_length(result, max_length)
     return result
 
 
 def check_length(config: PreTrainedConfig, max_length: int) -> None:
-    """UserError if a student of this configuration cannot read so many tokens."""
+    """Raises UserError if a student of this configuration cannot read `max_length` tokens."""
     if longest_sequence(config) < max_length:
         positions = config.max_position_embeddings + max_length - longest_sequence(config)
         raise UserError(
@@ -84,8 +84,8 @@ def check_length(config: PreTrainedConfig, max_length: int) -> None:
 
 
 def config_to_json(config: PreTrainedConfig) -> dict:
-    """A configuration as JSON values, from which `config_from_json` makes it again without any other file."""
-    # transformers would leave out the attention's implementation.
+    """Returns a configuration as JSON values from which `config_from_json` rebuilds it without other files."""
+    # transformers leaves out the attention implementation.
     return json.loads(config.to_json_string(use_diff=False)) | {"attn_implementation": config._attn_implementation}
 
 
@@ -95,12 +95,12 @@ def config_from_json(fields: dict) -> PreTrainedConfig:
 
 
 def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
-    """Sets the vocabulary's size, and every field that holds the id of a special token, in nested configurations too.
+    """Sets the vocabulary size and every field with the id of a special token, in nested configurations too.
 
     The id is None if the vocabulary has no such token.
     """
     ids = {role: vocabulary.id_of(role) for role in SPECIAL_ROLES if role in vocabulary.roles}
-    # transformers reads these three of every model, even if the configuration does not list them.
+    # transformers reads these three for every model, even if the configuration does not list them.
     for name in ("pad", "bos", "eos"):
         setattr(config, f"{name}_token_id", ids.get(TRANSFORMERS_ROLES[name]))
     for part in _parts(config):
@@ -110,15 +110,15 @@ def _set_vocabulary(config: PreTrainedConfig, vocabulary: Vocabulary) -> None:
                 role = TRANSFORMERS_ROLES.get(name) or (_OPTIONAL_ROLES.get(name) if value is not None else None)
                 try:
                     setattr(part, field, ids.get(role) if role else None)
-                except Exception:  # transformers checks the field's type by another package, with its errors
-                    # A token that stands for an image, say, which may not be None. No text contains the padding id.
+                except Exception:  # another package checks the field's type and raises its own errors
+                    # For example a token for an image, which may not be None. No text contains the padding id.
                     setattr(part, field, ids["pad"])
         if hasattr(part, "vocab_size"):
             part.vocab_size = len(vocabulary)
 
 
 def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
-    """A configuration and the configurations in it."""
+    """Yields a configuration and the configurations in it."""
     yield config
     for value in vars(config).values():
         if isinstance(value, PreTrainedConfig):
@@ -138,7 +138,7 @@ def _shape_of(field: str, model: str, revision: str | None) -> PreTrainedConfig:
 
 
 def build_student(config: PreTrainedConfig, seed: int) -> PreTrainedModel:
-    """A float32 student with random weights, a function of its configuration and `seed`."""
+    """Returns a float32 student whose random weights depend only on its configuration and `seed`."""
     check_sizes("student: its configuration", config.to_dict())
     torch.manual_seed(seed)
     try:
@@ -165,13 +165,13 @@ def _leaves(output: torch.Tensor) -> set[nn.Parameter]:
 class DistilledStudent(nn.Module):
     """The training view of a masked LM: from a batch to its losses.
 
-    The encoder runs once. A forward hook keeps its output at masked positions only, so that the head runs nowhere else.
-    The head's last layer, the projection onto the vocabulary, is left to `distillation_loss`. The parameters of the
+    The encoder runs once. A forward hook keeps its output at masked positions only, so that the head runs only there.
+    `distillation_loss` computes the head's last layer, the projection onto the vocabulary. The parameters of the
     wrapped model are used in place, so saving that model saves the student. Parameters that no loss depends on are
     frozen, because the other processes would wait for their gradients.
 
     Raises:
-      UserError: this does not work for the architecture.
+      UserError: the architecture does not support this.
     """
 
     def __init__(self, model: PreTrainedModel):
@@ -183,7 +183,7 @@ class DistilledStudent(nn.Module):
         projection = model.get_output_embeddings()
         if not isinstance(projection, nn.Linear):
             raise _unfit(model, "it has no plain vocabulary projection")
-        # Now the head returns what its projection would have been applied to. A module of its own would rename the weights.
+        # Makes the head return the input of its projection. A wrapper module would rename the weights.
         projection.forward = lambda hidden: hidden  # type: ignore[method-assign, assignment]
         self._masks_always = not use_masks_as_given(model)
         used = {*self._try(), *projection.parameters()}
@@ -193,7 +193,7 @@ class DistilledStudent(nn.Module):
 
     @torch.enable_grad()
     def _try(self) -> set[nn.Parameter]:
-        """Runs the model on a few tokens; gives the parameters that its output depends on."""
+        """Runs the model on a few tokens; returns the parameters that its output depends on."""
         ids = torch.zeros(1, min(16, longest_sequence(self.model.config)), dtype=torch.int32)
         try:
             hidden = self.hidden(ids, None, torch.tensor([1]))
@@ -210,13 +210,13 @@ class DistilledStudent(nn.Module):
         return [layer for outer in lists if id(outer) not in inner for layer in outer]
 
     def checkpoint_gradients(self) -> None:
-        """Lets the layers keep only their inputs for the backward pass. UserError if the architecture cannot."""
+        """Makes layers keep only their inputs for the backward pass. Raises UserError if the architecture cannot."""
         if not self.model.supports_gradient_checkpointing:
             raise UserError(f"gradient_checkpointing: {type(self.model).__name__} has none; leave it out")
         self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def compile_kernels(self) -> None:
-        """Compiles the layers, and the loss's passes over the logits, by torch.compile."""
+        """Compiles the layers and the loss's passes over the logits with torch.compile."""
         for layer in self.layers():
             layer.compile(dynamic=True)
         self._compiled = True
@@ -224,7 +224,7 @@ class DistilledStudent(nn.Module):
     def hidden(
         self, input_ids_BL: torch.Tensor, attention_mask_BL: torch.Tensor | None, rows_M: torch.Tensor
     ) -> torch.Tensor:
-        """[M, H]: what the vocabulary projection is applied to, at the masked positions."""
+        """[M, H]: the input of the vocabulary projection at the masked positions."""
         self._rows_M = rows_M
         return self.model(input_ids=input_ids_BL, attention_mask=attention_mask_BL).logits[0]
 

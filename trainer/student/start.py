@@ -1,4 +1,4 @@
-"""What a student goes on from: an earlier student whose vocabulary this one extends, or one of the teachers."""
+"""The model that a student continues from: an earlier student whose vocabulary this one extends, or a teacher."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from trainer.config import StudentConfig
 
 @dataclass(frozen=True)
 class Start:
-    """A masked LM whose rows are known to be tokens of the merged vocabulary of V tokens.
+    """A masked LM whose rows correspond to tokens of the merged vocabulary of V tokens.
 
     Attributes:
       name: as given in the configuration.
       model, revision: local folder or hub id, and its branch, tag or commit.
-      tokens: how many tokens it has; its embedding may have more rows.
+      tokens: its number of tokens; its embedding may have more rows.
       rows_V: int32, for each merged token its row in the embedding, -1 if it has none.
     """
 
@@ -30,7 +30,7 @@ class Start:
 
 
 def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
-    """What `config` says to go on from; None if the student starts anew.
+    """Returns the model that `config` names to continue from; None if it names none.
 
     Raises:
       UserError: it is neither a teacher nor an exported student, or this vocabulary does not extend its vocabulary.
@@ -55,7 +55,7 @@ def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
 
 
 def _vocabulary_of(student: str, revision: str | None, teachers: list[str]) -> Vocabulary:
-    """The merged vocabulary beside an exported student's weights. UserError if there is none."""
+    """Returns the merged vocabulary beside an exported student's weights. Raises UserError if there is none."""
     where = f"student.start_from: {student}"
     mend = f"give the folder or hub id of an exported student, or one of the teachers: {', '.join(teachers)}"
     try:

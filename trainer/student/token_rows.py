@@ -1,4 +1,4 @@
-"""The rows of merged tokens: averaged over the teachers that have them, or mapped into the space of one of these."""
+"""Rows of merged tokens: averaged over the teachers that have them, optionally mapped into one space first."""
 
 import torch
 from transformers import PreTrainedModel
@@ -11,9 +11,9 @@ from trainer.student.alignment import ANY_WIDTH, align_tables, shared_needed
 class TokenRows:
     """Overwrites the student's rows of merged tokens with the mean of their teachers' rows, teacher by teacher.
 
-    These are the rows of the embedding, those of the vocabulary projection unless the student ties it to the embedding,
-    and the projection's bias. Rows of tokens that no teacher has stay as they are. Rows that are settled (those that the
-    student goes on from, or those of the teacher whose space the others are mapped into) are taken unchanged: no other
+    These are the rows of the embedding, of the vocabulary projection unless the student ties it to the embedding, and
+    of the projection's bias. Rows of tokens that no teacher has do not change. Settled rows (of the model that the
+    student continues from, or of the teacher into whose space the others are mapped) are copied unchanged: no other
     teacher's rows are averaged with them.
 
     With an alignment, the other teachers' rows are mapped before they are averaged (`trainer.student.alignment`).
@@ -37,12 +37,12 @@ class TokenRows:
 
     @torch.no_grad()
     def settle(self, name: str, start: PreTrainedModel, rows_V: torch.Tensor, origin: str = "as they were") -> None:
-        """Takes rows of `start`, called `name`: what the student goes on from, or the anchor of an alignment.
+        """Copies rows of `start`, called `name`: the model the student continues from, or the anchor of an alignment.
 
         Args:
-          start: has the student's shape.
-          rows_V: for each merged token its row, unless that is -1.
-          origin: what the printed line says of these rows.
+          start: a model with the student's shape.
+          rows_V: for each merged token its row, or -1 to skip it.
+          origin: the description of these rows in the printed line.
         """
         settled = (rows_V >= 0).nonzero()[:, 0]
         for target, source in zip(self._targets, _rows_of(start, self._untied), strict=True):
@@ -52,7 +52,7 @@ class TokenRows:
 
     @torch.no_grad()
     def settle_teacher(self, name: str, teacher: PreTrainedModel) -> None:
-        """Takes all rows of the teacher `name`, into whose space the other teachers' are mapped.
+        """Copies all rows of the teacher `name`, into whose space the other teachers' rows are mapped.
 
         Raises:
           UserError: they are not as wide as the student's.
@@ -68,12 +68,12 @@ class TokenRows:
 
     @torch.no_grad()
     def add(self, name: str, teacher: PreTrainedModel) -> None:
-        """Adds the rows of the unsettled tokens that the teacher `name` has, if they are as wide as the student's.
+        """Adds the teacher's rows of the unsettled tokens that it has, if they are as wide as the student's.
 
-        Rows of another width are added where the alignment can map them.
+        Rows of another width are added only if the alignment can map them.
 
         Raises:
-          UserError: it shares too few tokens with the anchor to be mapped.
+          UserError: the teacher shares too few tokens with the anchor to be mapped.
         """
         sources = _rows_of(teacher, self._untied)
         if not self._fits(sources) and self._alignment not in ANY_WIDTH:
@@ -94,7 +94,7 @@ class TokenRows:
 
     @torch.no_grad()
     def finish(self) -> list[str]:
-        """Turns sums into means. Gives lines that count the tokens by where their rows came from.
+        """Turns sums into means. Returns lines that count the tokens by the source of their rows.
 
         Raises:
           UserError: no teacher's rows are as wide as the student's.
@@ -124,7 +124,7 @@ class TokenRows:
     def _align(
         self, name: str, sources: list[torch.Tensor], teacher_ids_V: torch.Tensor, owned: torch.Tensor
     ) -> list[torch.Tensor]:
-        """The teacher's rows of the tokens `owned` in the anchor's space, float32, as `_rows_of` has them."""
+        """Returns the teacher's rows of the tokens `owned` in the anchor's space, float32, like `_rows_of`."""
         shared = ((teacher_ids_V >= 0) & self._is_settled_V & self._is_ordinary()).nonzero()[:, 0]
         width = max(source.shape[1] for source in sources if source.ndim == 2)
         if len(shared) < (needed := shared_needed(self._alignment, width)):
@@ -143,8 +143,8 @@ class TokenRows:
     def _is_ordinary(self) -> torch.Tensor:
         """Which tokens stand for text: bool [V].
 
-        Special tokens mean something else in each teacher's training, and literal ones (`[unused7]`) were hardly
-        trained; but in a vocabulary that is merged by strings all tokens are literal.
+        Special tokens have a different meaning in each teacher's training, and literal ones (`[unused7]`) were hardly
+        trained. But in a vocabulary that is merged by strings, all tokens are literal.
         """
         roles = self._vocabulary.roles
         ordinary = {WORD, CONTINUATION} if {WORD, CONTINUATION} & set(roles) else {LITERAL}
@@ -154,7 +154,7 @@ class TokenRows:
         return all(theirs.shape[1:] == ours.shape[1:] for theirs, ours in zip(sources, self._targets, strict=True))
 
     def _teacher_ids(self, name: str, sources: list[torch.Tensor]) -> torch.Tensor:
-        """For each merged token the teacher's row, or -1. UserError where the model lacks one."""
+        """The teacher's row for each merged token, or -1. Raises UserError if the model lacks one."""
         teacher_ids_V = torch.from_numpy(self._vocabulary.teacher_ids[name]).long()
         if teacher_ids_V.max() >= len(sources[0]):
             raise UserError(
@@ -165,7 +165,7 @@ class TokenRows:
 
 
 def _rows_of(model: PreTrainedModel, untied: bool) -> list[torch.Tensor]:
-    """The tensors with one row for each token: embedding, projection's bias (zeros if none) and, if `untied`, its weight."""
+    """The tensors with one row per token: embedding, projection bias (zeros if none), and projection if `untied`."""
     projection = model.get_output_embeddings()
     bias = torch.zeros(len(projection.weight)) if projection.bias is None else projection.bias
     return [model.get_input_embeddings().weight, bias, *([projection.weight] if untied else [])]
