@@ -83,9 +83,10 @@ def sharing(output: str) -> Iterator[None]:
 
 
 def open_locked(path: Path, how: int, output: str) -> int | None:
-    """Creates and locks a file (`fcntl.flock`); returns its descriptor, or None, and no file, without file locks.
+    """Creates and locks a file (`fcntl.flock`), and returns its descriptor.
 
-    The owner may remove the file before it unlocks it: a process that opened it meanwhile notices and tries again.
+    If the filesystem has no locks, removes the file and returns None. The owner may remove the file before it unlocks
+    it: a process that opened it meanwhile notices and tries again.
 
     Raises:
       UserError: the file cannot be written, or another process holds it and `how` does not wait. Names `output`.
