@@ -1,17 +1,17 @@
-"""`python -m benchmarks.capture`: the pipeline's teacher inference beside what a user would write, on a CPU.
+"""`python -m benchmarks.capture`: the pipeline's teacher inference compared with what a user would write, on a CPU.
 
-The teacher has BERT-base's shape, a vocabulary of 119,547 tokens and random weights. Its predictions in three ways:
+The teacher has BERT-base's shape, a vocabulary of 119,547 tokens and random weights. It predicts in three ways:
 
-  reference  the loop a user would write: lines in batches of 32 as they come, logits, log-softmax and top-k at every
-             position, Parquet by `datasets`. It is slow, so it takes a random sample of the batches for a given time.
+  reference  the loop a user would write: lines in batches of 32 in their order, logits, log-softmax and top-k at every
+             position, Parquet by `datasets`. It is slow, so it runs a random sample of the batches for a given time.
              Only the loop and the writing count, not loading the teacher.
   ours       `python -m pipeline` over all lines. "whole command" is all of it. "while predicting" is the difference to a
-             small run, in seconds and in tokens: so starting, loading, the audit and fitting the tokenizers do not count.
-  bare       the encoder, and the head at masked positions only, over tensors that were made beforehand from the
-             pipeline's rows, sorted by length. The result is dropped: torch is not faster than this here.
+             small run, in seconds and in tokens, so it excludes startup, loading, the audit and fitting the tokenizers.
+  bare       the encoder, and the head at masked positions only, over prepared tensors of the pipeline's rows, sorted by
+             length. The result is dropped: this is the upper bound for torch here.
 
-Padding does not count as tokens. bfloat16 gets several times as many lines. Every run is a separate process, so that its
-peak memory is not that of another. (The peak of a child is never below that of its parent, so this process does not import
+Padding does not count as tokens. bfloat16 gets several times as many lines. Every run is a separate process, so that peak
+memory is measured separately. (The peak of a child is never below that of its parent, so this process does not import
 torch.)
 
 Needs `pip install -r benchmarks/requirements.txt`.
@@ -32,20 +32,20 @@ from typing import NamedTuple
 from schemas.tables import format_table
 
 TOP_K, MAX_LENGTH, BATCH_LINES = 8, 128, 32
-# The rest of the vocabulary does not occur in the text, like most of the vocabulary of a multilingual teacher.
+# The other tokens do not occur in the text, like most of the vocabulary of a multilingual teacher.
 TRAINED_TOKENS = 30_000
 LANGUAGES = "ar bg ca cs da de el es et fa fi fr gl he hi hr hu id it ja ko lt lv nl pl pt ro ru sk sv tr uk vi zh_Hans"
-# As many as the pipeline audits, so that the small run includes the whole audit.
+# As many lines as the pipeline audits, so that the small run includes the whole audit.
 SMALL_LINES = 64
-# A faster run needs more lines for the same certainty.
+# A faster run needs more lines for the same precision of measurement.
 TIMES_LINES = {"float32": 1, "bfloat16": 4}
 GOALS = {"float32": 5, "bfloat16": 12, "bare": 0.9}
-# Log-probabilities closer than this may change places by rounding alone.
+# Rounding alone may swap log-probabilities that are closer than this.
 GAP = 1e-3
 
 
 class Figures(NamedTuple):
-    """What a run computed, and what it took."""
+    """What a run computed, and its cost."""
 
     tokens: int
     masked: int
@@ -58,7 +58,7 @@ class Figures(NamedTuple):
         return self.tokens / self.seconds
 
     def without(self, small: "Figures") -> "Figures":
-        """The difference to a small run; its seconds are NaN if they are not positive, which is noise."""
+        """Returns the difference to a small run; its seconds are NaN if noise makes them zero or negative."""
         seconds = self.seconds - small.seconds
         return Figures(
             self.tokens - small.tokens, self.masked - small.masked, seconds if seconds > 0 else math.nan, self.peak_mib
@@ -69,7 +69,7 @@ class Figures(NamedTuple):
 
 
 def make_world(folder: str, text: str, lines: int, layers: int, vocabulary: int) -> dict:
-    """Writes teacher and text into `folder`; returns what the CPU can do."""
+    """Writes teacher and text into `folder`; returns the CPU's capabilities."""
     import torch
     from transformers import BertConfig, BertForMaskedLM
     from transformers.utils.logging import disable_progress_bar
@@ -83,7 +83,7 @@ def make_world(folder: str, text: str, lines: int, layers: int, vocabulary: int)
     tokenizer = _make_tokenizer(source, vocabulary)
     tokenizer.save_pretrained(f"{folder}/teacher")
     torch.manual_seed(0)
-    # A wide initialization, so that predictions differ from each other.
+    # A wide initialization makes predictions differ from each other.
     config = BertConfig(vocab_size=vocabulary, num_hidden_layers=layers, initializer_range=0.06)
     BertForMaskedLM(config).save_pretrained(f"{folder}/teacher")
     known = torch.cpu.get_capabilities()
@@ -95,7 +95,7 @@ def make_world(folder: str, text: str, lines: int, layers: int, vocabulary: int)
 
 
 def _translated_lines() -> list[str]:
-    """Django's translations, lines of different languages mixed; a line is 1 to 16 successive messages of one language."""
+    """Returns Django's translations with languages mixed; a line is 1 to 16 successive messages of one language."""
     from tests.support.realtext import translations
 
     source, lines = random.Random(0), []
@@ -108,7 +108,7 @@ def _translated_lines() -> list[str]:
 
 
 def _make_tokenizer(lines: list[str], vocabulary: int):
-    """A WordPiece of exactly `vocabulary` tokens: trained on the text, and filled up with pieces that it lacks."""
+    """Returns a WordPiece of exactly `vocabulary` tokens: trained on the text, then filled up with pieces that do not occur."""
     from transformers import BertTokenizer
 
     trained = BertTokenizer(do_lower_case=False).train_new_from_iterator(
@@ -127,7 +127,7 @@ def _teacher(folder: str, dtype: str):
 
 
 def measure_reference(folder: str, seconds: float) -> dict:
-    """What a user would write, over a random sample of the batches, for about `seconds`."""
+    """Measures what a user would write, over a random sample of the batches, for about `seconds`."""
     import torch
     from datasets import Dataset
     from transformers import AutoTokenizer, DataCollatorForLanguageModeling
@@ -174,7 +174,7 @@ def measure_reference(folder: str, seconds: float) -> dict:
 
 
 def _read_rows(predictions: str, columns: list[str]) -> tuple[list[dict], "np.ndarray"]:  # noqa: F821
-    """The pipeline's rows, and the teacher's id of each merged id."""
+    """Returns the pipeline's rows, and the teacher's id of each merged id."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -186,7 +186,7 @@ def _read_rows(predictions: str, columns: list[str]) -> tuple[list[dict], "np.nd
 
 
 def _pad(rows: list[dict], teacher_ids) -> tuple:
-    """The teacher's ids [B, L], attention mask [B, L], and the masked positions as indices into the flattened batch, [M]."""
+    """Returns teacher ids [B, L], attention mask [B, L], and masked positions [M] as indices into the flattened batch."""
     import torch
 
     ids = [torch.from_numpy(teacher_ids[row["input_ids"]]) for row in rows]
@@ -200,7 +200,7 @@ def _pad(rows: list[dict], teacher_ids) -> tuple:
 def measure_bare(
     folder: str, predictions: str, dtype: str, batch_tokens: list[int], stride: int, with_top_k: bool
 ) -> list[dict]:
-    """Encoder and head over every `stride`-th of the pipeline's rows, once for each size of batch."""
+    """Measures encoder and head over every `stride`-th of the pipeline's rows, once for each batch size."""
     import torch
 
     torch.set_num_threads(os.cpu_count())
@@ -271,7 +271,7 @@ def compare(folder: str, predictions: str, count: int) -> dict:
 
 
 def _run(command: list[str], folder: Path) -> tuple[str, float, float]:
-    """Output, seconds and peak memory in MiB of a command."""
+    """Returns output, seconds and peak memory in MiB of a command."""
     errors = folder / "stderr.txt"
     started = time.perf_counter()
     with errors.open("w") as stderr:
@@ -292,7 +292,7 @@ def _in_subprocess(folder: Path, function: str, *arguments):
 
 
 def _pipeline(folder: Path, text: str, dtype: str) -> tuple[Figures, str]:
-    """Figures of the pipeline's whole command over `text`, and its output folder."""
+    """Returns figures of the pipeline's whole command over `text`, and its output folder."""
     from schemas.predictions import open_predictions
 
     name, output = f"{text}-{dtype}", str(folder / f"predictions-{text}-{dtype}")
@@ -314,7 +314,7 @@ def _pipeline(folder: Path, text: str, dtype: str) -> tuple[Figures, str]:
 
 
 def _bare(folder: Path, predictions: str, dtype: str, sizes: list[int]) -> dict[str, Figures]:
-    """The bare loop with the fastest batch size; all sizes are tried on a quarter of the rows."""
+    """Measures the bare loop with the fastest batch size, after trying all sizes on a quarter of the rows."""
     common = "measure_bare", str(folder), predictions, dtype
     tried, _ = _in_subprocess(folder, *common, sizes, 4, False)
     best = sizes[min(range(len(sizes)), key=lambda index: tried[index]["seconds"])]

@@ -1,9 +1,9 @@
 """`python -m benchmarks.evaluation`: pseudo-likelihoods by this project, by minicons, and by a plain loop.
 
 All three score the same made-up sentences within words from left to right (Kauf and Ivanova 2023), with a BERT of random
-weights, and must come to the same figures. Each scores every sentence once in each round, one way after the other, so that
-what else runs on the machine meets all of them. The loop and minicons run the head at every position; minicons has one batch
-a sentence, so that it pads nothing.
+weights, and must return the same figures. In each round, every way scores all sentences once, so that other load on the
+machine affects all ways. The loop and minicons run the head at every position; minicons has one batch per sentence, so it
+has no padding.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from trainer.evaluation.config import ModelConfig
 from trainer.evaluation.models import Model
 from trainer.evaluation.pseudo_likelihood import score_texts
 
-# As bert-base-multilingual-cased, and as a student to try things out with.
+# The size of bert-base-multilingual-cased, and that of a student for quick trials.
 SHAPES = {
     "base": {},
     "tiny": {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 512},
@@ -36,7 +36,7 @@ _ENDINGS = 1000
 
 
 def make_model(folder: Path, shape: str, vocabulary: int) -> None:
-    """A BERT of random weights, and a WordPiece tokenizer of made-up words, some of which have endings."""
+    """Writes a BERT with random weights, and a WordPiece tokenizer of made-up words and word endings."""
     words = [f"w{number}" for number in range(vocabulary - _ENDINGS - len(_SPECIALS))]
     endings = [f"##x{number}" for number in range(_ENDINGS)]
     tokens = {token: number for number, token in enumerate([*_SPECIALS, *words, *endings])}
@@ -52,7 +52,7 @@ def make_model(folder: Path, shape: str, vocabulary: int) -> None:
 
 
 def make_sentences(count: int, vocabulary: int) -> list[str]:
-    """Sentences of 5 to 40 words, 15 in the middle; a third of the words have one ending or two."""
+    """Returns sentences of 5 to 40 words, 15 in the median; a third of the words have one or two endings."""
     random = np.random.default_rng(0)
     lengths = np.clip(random.lognormal(math.log(15), 0.5, count).astype(int), 5, 40)
     return [" ".join(_word(random, vocabulary) for _ in range(length)) for length in lengths]
@@ -64,7 +64,7 @@ def _word(random: np.random.Generator, vocabulary: int) -> str:
 
 
 def plain_loop(model: Model, sentence: str) -> float:
-    """Bits of a sentence, one masked variant at a time."""
+    """Returns the bits of a sentence, computed one masked variant at a time."""
     tokenizer = model.tokenizer(None)
     encoded = tokenizer(sentence, return_tensors="pt")
     ids, words = encoded["input_ids"], encoded.word_ids()
@@ -83,15 +83,15 @@ def plain_loop(model: Model, sentence: str) -> float:
 
 
 def with_minicons(scorer: MaskedLMScorer, sentence: str) -> float:
-    """Bits of a sentence."""
-    # Encoded here, because its own call of the tokenizer is one that transformers 5 no longer has.
+    """Returns the bits of a sentence."""
+    # Encode here, because minicons calls a tokenizer method that transformers 5 has removed.
     encoded = scorer.tokenizer([sentence])
     (nats,) = scorer.sequence_score(encoded, lambda scores: -scores.sum().item(), PLL_metric="within_word_l2r")
     return nats / math.log(2)
 
 
 def main() -> int:
-    """Prints a table: rates, how much faster, and the largest relative difference of a sentence's bits."""
+    """Prints a table: rates, speed-up, and the largest relative difference of a sentence's bits."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.evaluation", description=__doc__.splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="base")
     parser.add_argument("--vocabulary", type=int, default=119_547)

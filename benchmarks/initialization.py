@@ -1,6 +1,6 @@
-"""`python -m benchmarks.initialization PREDICTIONS HELDOUT`: how many steps to a held-out loss, by initialization.
+"""`python -m benchmarks.initialization PREDICTIONS HELDOUT`: the steps to a held-out loss, by initialization.
 
-The same student (a teacher's shape), data order, steps and schedule, trained by `python -m trainer` from
+`python -m trainer` trains the same student (a teacher's shape) with the same data order, steps and schedule, from
 
   random      random weights
   embeddings  all teachers' token rows, the rest random
@@ -9,8 +9,8 @@ The same student (a teacher's shape), data order, steps and schedule, trained by
   orthogonal, least_squares, omp
               both, the rows mapped into the encoder's space (student.token_alignment)
 
-The loss to reach is the lowest that the random student has at any evaluation; the step is that of the first evaluation at
-or below it. A loss is the held-out negative log-likelihood per masked token in nats, averaged over the languages.
+The target loss is the lowest of the random student at any evaluation; the step is that of the first evaluation at or below
+it. A loss is the held-out negative log-likelihood per masked token in nats, averaged over the languages.
 """
 
 import argparse
@@ -35,7 +35,7 @@ WAYS |= {name: WAYS["teachers"] | {"token_alignment": name} for name in ("orthog
 
 
 def main() -> int:
-    """Prints what came from where, the curves, and a table of steps, in Markdown."""
+    """Prints the source of each student's weights, the curves, and a table of steps, in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.initialization", description=__doc__.splitlines()[0])
     parser.add_argument("predictions", help="a folder that the pipeline wrote, its teachers where they were")
     parser.add_argument("heldout", help="another, to evaluate on")

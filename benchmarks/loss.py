@@ -1,15 +1,15 @@
-"""`python -m benchmarks.loss`: the sparse distillation loss beside the dense computation.
+"""`python -m benchmarks.loss`: the sparse distillation loss compared with the dense computation.
 
 Forward and backward over M masked positions, width H, a vocabulary of V, k predictions. Every way runs in a separate process:
 
   ours    `trainer.loss.sparse.distillation_loss`
   dense   what a user would write: logits, log_softmax, nll_loss, gather, the top-k and one class for the rest
   cut     `linear_cross_entropy` of cut-cross-entropy (its torch.compile implementation if there is no GPU): the MLM loss
-          only, and without the bias of the projection, for which it has no argument
+          only, and without the bias of the projection, which it does not support
   liger   Liger's fused linear cross-entropy: the MLM loss only
 
-Peak memory is what was in use in addition to the inputs and their gradients, which every way needs. On a GPU torch counts
-it; on a CPU the resident set is sampled. The last two need `pip install -r benchmarks/requirements.txt`, and Liger a GPU.
+Peak memory excludes the inputs and their gradients, which every way needs. On a GPU torch counts it; on a CPU the resident
+set is sampled. The last two need `pip install -r benchmarks/requirements.txt`, and Liger needs a GPU.
 """
 
 import argparse
@@ -27,7 +27,7 @@ WAYS = ("dense", "ours", "cut", "liger")
 
 
 def problem(arguments: argparse.Namespace, device: str):
-    """(hidden, weight, bias), (labels, top-k ids, top-k log-probabilities), the same in every process."""
+    """Returns (hidden, weight, bias), (labels, top-k ids, top-k log-probabilities), the same in every process."""
     import torch
 
     random = torch.Generator().manual_seed(0)
@@ -41,7 +41,7 @@ def problem(arguments: argparse.Namespace, device: str):
 
 
 def make_loss(way: str, arguments: argparse.Namespace, device: str) -> tuple[Callable, list]:
-    """(a function that computes the summed loss, the parameters). ImportError if the peer is not installed."""
+    """Returns (a function that computes the summed loss, the parameters). Raises ImportError if the peer is not installed."""
     import torch
     from torch.nn import functional
 
@@ -113,12 +113,12 @@ class PeakMemory:
 
 
 def measure(way: str, arguments: argparse.Namespace) -> dict:
-    """Median seconds of a forward and backward pass, peak memory in GiB, and the loss per position."""
+    """Returns median seconds of a forward and backward pass, peak memory in GiB, and the loss per position."""
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loss, parameters = make_loss(way, arguments, device)
-    # So that the gradients are allocated before the measurement.
+    # Allocate the gradients before the measurement.
     for parameter in parameters:
         parameter.grad = torch.zeros_like(parameter).add_(1)
     seconds = []

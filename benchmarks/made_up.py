@@ -1,4 +1,4 @@
-"""Predictions of made-up tokens, to measure the trainer with: real Parquet, any vocabulary size, no teacher."""
+"""Predictions of made-up tokens to benchmark the trainer: real Parquet, any vocabulary size, no teacher."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ _MASKED = 0.15
 
 
 def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: int) -> None:
-    """Writes `rows` rows of 8 to 128 tokens, as the pipeline would. Tokens are drawn by Zipf's law."""
+    """Writes `rows` rows of 8 to 128 tokens, as the pipeline would. Token frequencies follow Zipf's law."""
     random = np.random.default_rng(0)
     tokens = [f"<{role}>" for role in SPECIAL_ROLES] + [f"▁{number}" for number in range(vocabulary_size - _SPECIALS)]
     roles = [*SPECIAL_ROLES, *["word"] * (vocabulary_size - _SPECIALS)]
@@ -63,7 +63,7 @@ def make_predictions(folder: str, vocabulary_size: int, rows: int, languages: in
 
 
 def make_manifest(folder: str, vocabulary: Vocabulary, rows: dict[str, int], files: FileTable) -> None:
-    """Writes the manifest of made-up predictions of one teacher; `rows` are those of each language."""
+    """Writes the manifest of made-up predictions of one teacher; `rows` is by language."""
     write_manifest(
         folder,
         Manifest(
@@ -125,6 +125,6 @@ def _make_rows(language: str, rows: int, vocabulary_size: int, random: np.random
 
 
 def _draw(shape: int | tuple[int, ...], vocabulary_size: int, random: np.random.Generator) -> np.ndarray:
-    """int32 ids with probability about 1 / rank."""
+    """Returns random int32 ids with probability about 1 / rank."""
     ranks = np.exp(random.random(shape) * np.log(vocabulary_size - _SPECIALS))
     return (_SPECIALS - 1 + ranks).astype(np.int32)

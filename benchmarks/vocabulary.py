@@ -1,8 +1,8 @@
-"""`python -m benchmarks.vocabulary`: the merged vocabulary and its tokenizer beside the `add_tokens` way.
+"""`python -m benchmarks.vocabulary`: the merged vocabulary and its tokenizer compared with `add_tokens`.
 
-The teachers have made-up tokens and take turns at the families; a third of every vocabulary is shared by all. The peer is
-what users write: `tokenizer.add_tokens(tokens of the others)`, saved and loaded again. Every figure comes from a separate
-process, so that its peak memory is not that of another.
+The teachers have made-up tokens and alternate between the tokenizer families; all share a third of every vocabulary. The
+peer is what users write: `tokenizer.add_tokens(tokens of the others)`, saved and loaded again. Every figure comes from a
+separate process, so that peak memory is measured separately.
 """
 
 import argparse
@@ -33,7 +33,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def make_words(seed: str, count: int) -> list[str]:
-    """`count` distinct made-up words of 2 to 9 letters, always the same ones."""
+    """Returns `count` distinct made-up words of 2 to 9 letters, the same on every call."""
     source = random.Random(seed)
     words: dict[str, None] = {}
     while len(words) < count:
@@ -42,7 +42,7 @@ def make_words(seed: str, count: int) -> list[str]:
 
 
 def make_teachers(count: int, tokens: int) -> list[TeacherTokenizer]:
-    """Teachers of `tokens` tokens, half of which start a word."""
+    """Returns teachers of `tokens` tokens, half of which start a word."""
     teachers = []
     shared = make_words("shared", tokens // 3)
     for number in range(count):
@@ -68,7 +68,7 @@ def make_teachers(count: int, tokens: int) -> list[TeacherTokenizer]:
 
 
 def measure_union(count: int, tokens: int) -> dict:
-    """The project's union."""
+    """Measures the project's union."""
     teachers = make_teachers(count, tokens)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
@@ -78,7 +78,7 @@ def measure_union(count: int, tokens: int) -> dict:
 
 
 def measure_add_tokens(count: int, tokens: int, folder: str) -> dict:
-    """The union by `add_tokens`, saved to `folder`."""
+    """Measures the union by `add_tokens`, saved to `folder`."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -97,7 +97,7 @@ def measure_add_tokens(count: int, tokens: int, folder: str) -> dict:
 
 
 def save_default(count: int, tokens: int, folder: str) -> dict:
-    """The project's default tokenizer, saved to `folder`."""
+    """Measures the project's default tokenizer, saved to `folder`."""
     vocabulary = merge(make_teachers(count, tokens))
     started = time.perf_counter()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -106,7 +106,7 @@ def save_default(count: int, tokens: int, folder: str) -> dict:
 
 
 def fit_default(languages: int, count: int, tokens: int) -> dict:
-    """The project's default tokenizer fitted to samples of so many languages, of the largest size that they may have."""
+    """Measures fitting the project's default tokenizer to samples of `languages` languages, each of the maximum size."""
     teachers = make_teachers(count, tokens)
     vocabulary = merge(teachers)
     size = MOST_SAMPLE_BYTES // languages
@@ -118,7 +118,7 @@ def fit_default(languages: int, count: int, tokens: int) -> dict:
 
 
 def make_sample(language: str, teacher: TeacherTokenizer, vocabulary: Vocabulary, size: int) -> pa.Table:
-    """The words of a text of `size` bytes: each has one or two tokens, and their frequencies follow Zipf's law."""
+    """Returns the words of a text of `size` bytes: each has one or two tokens, and frequencies follow Zipf's law."""
     random_numbers = np.random.default_rng(int(language))
     to_merged = vocabulary.to_merged(teacher.name)
     first = len(SPECIALS)
@@ -146,7 +146,7 @@ def make_sample(language: str, teacher: TeacherTokenizer, vocabulary: Vocabulary
 
 
 def measure_teacher(family: str, tokens: int, folder: str) -> list[dict]:
-    """One teacher of `tokens` tokens: its tokenizer loaded, with merged ids, saved and loaded again."""
+    """Measures one teacher of `tokens` tokens: its tokenizer is loaded, remapped to merged ids, saved and loaded again."""
     from pipeline.config import TeacherConfig
     from pipeline.student_tokenizers.remap import remap_tokenizer
     from pipeline.student_tokenizers.store import read_tokenizer
@@ -165,7 +165,7 @@ def measure_teacher(family: str, tokens: int, folder: str) -> list[dict]:
 
 
 def save_teacher(family: str, tokens: int, folder: str) -> None:
-    """A tokenizer of `tokens` made-up tokens in the Hugging Face layout; byte-level BPE with a merge for each."""
+    """Saves a tokenizer of `tokens` made-up tokens in the Hugging Face layout; byte-level BPE has a merge for each token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -199,14 +199,14 @@ def save_teacher(family: str, tokens: int, folder: str) -> None:
 
 
 def _measured(step) -> tuple:
-    """The result of `step`, and its figures; also CPU seconds, because the machine may be shared."""
+    """Returns the result of `step` and its figures, including CPU seconds, because the machine may be shared."""
     before, started, cpu = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter(), time.process_time()
     result = step()
     return result, _figures(started, before, cpu_seconds=time.process_time() - cpu)
 
 
 def measure_load(folder: str) -> dict:
-    """`AutoTokenizer.from_pretrained`, after the imports, and the rate of encoding 2,000 lines."""
+    """Measures `AutoTokenizer.from_pretrained`, after the imports, and the rate of encoding 2,000 lines."""
     from transformers import AutoTokenizer
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -233,7 +233,7 @@ def _in_subprocess(function: str, *arguments):
 
 
 def _table(steps: dict[str, dict]) -> str:
-    """What was measured of each step."""
+    """Returns a table of the figures of each step."""
     head = ["", "tokens", "seconds", "of CPU", "peak MiB", "of that added", "lines/s"]
     rows = [
         [

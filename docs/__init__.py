@@ -1,1 +1,1 @@
-"""The documents, and what writes those that are generated."""
+"""The documents, and the code that writes the generated ones."""

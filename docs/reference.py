@@ -1,6 +1,6 @@
 """`python -m docs.reference`: writes docs/configuration.md from the fields of the configurations.
 
-A test compares the file with what this module makes (`tests/documents/test_reference.py`).
+A test compares the file with the output of this module (`tests/documents/test_reference.py`).
 """
 
 import types
@@ -45,7 +45,7 @@ work together see [Running the pipeline](running-the-pipeline.md) and [Training]
 
 
 def reference() -> str:
-    """The whole page."""
+    """Returns the whole page."""
     parts = [_HEAD]
     for file, (title, model) in STAGES.items():
         parts.append(f"## {title}: {file}\n")
@@ -56,7 +56,7 @@ def reference() -> str:
 
 
 def _sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """A configuration and, in order, the sections within it, with the fields that lead there."""
+    """Yields a configuration and, in order, its sections, each with its path of fields."""
     yield path, model
     for name, field in model.model_fields.items():
         if section := nested_config(field.annotation):
@@ -93,13 +93,13 @@ def _default(field: FieldInfo) -> str:
 
 
 def _type_of_field(field: FieldInfo) -> str:
-    """What one writes for it, which may be shorter than what it becomes."""
+    """Returns the type to write in a configuration, which may be shorter than the validated type."""
     written = [entry.json_schema_input_type for entry in field.metadata if isinstance(entry, BeforeValidator)]
     return _type(written[0] if written else field.annotation) + (" or a path" if may_be_file(field) else "")
 
 
 def _type(annotation: Any) -> str:
-    """What one writes in YAML for a field of this annotation."""
+    """Returns the type to write in YAML for a field with this annotation."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         return _type(arguments[0])

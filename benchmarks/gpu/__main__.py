@@ -1,13 +1,13 @@
-"""`python -m benchmarks.gpu`: capture and training on a GPU, beside plain transformers, Liger and cut-cross-entropy.
+"""`python -m benchmarks.gpu`: capture and training on a GPU, compared with plain transformers, Liger and cut-cross-entropy.
 
-Everything is measured in one process, so that the figures compare: a BERT-base with random weights, in bfloat16.
+Everything is measured in one process, so that the figures are comparable: a BERT-base with random weights, in bfloat16.
 
-  peak      the best rate of a product of two large matrices. Shares of the peak are shares of this.
+  peak      the best rate of a product of two large matrices. Shares of the peak refer to this.
   capture   a teacher's top-k at the masked positions of rows of different length. "bare model": encoder and head over
-            tensors that are on the device already, sorted by length, with the result dropped.
-  training  steps of a student over one batch. The operations are those of ours, for all ways.
+            tensors that are already on the device, sorted by length, with the result dropped.
+  training  steps of a student over one batch. All ways are rated by the number of operations of ours.
 
-"waiting" is the share of the time in which the device runs nothing. `--small` shows within a minute, also on a CPU, that it
+"waiting" is the share of the time in which the device is idle. `--small` checks within a minute, also on a CPU, that it
 works. Needs `pip install -r benchmarks/requirements.txt`.
 """
 
@@ -21,7 +21,7 @@ from schemas.tables import format_table
 
 BASE = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
 SMALL = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 128}
-# Goals: of the peak, or of the bare model's rate; and the loss's share of a step.
+# Goals are shares of the peak or of the bare model's rate, and the loss's share of a step.
 GOALS = "goals: capture and training each 45% of the peak, capture else 90% of the bare model's rate; loss under 25% of a step"
 
 
@@ -59,14 +59,14 @@ def main() -> None:
 
 
 def _measure(ways: dict, counted: str, device: torch.device, repeats: int) -> dict[str, Figures]:
-    """The figures of all ways that run here; the operations are counted of the way `counted`."""
+    """Returns the figures of all ways that run here; operations are counted only in the way `counted`."""
     figures = {counted: measure(ways[counted], device, repeats)}
     for name, call in ways.items():
         if name == counted:
             continue
         try:
             figures[name] = measure(call, device, repeats, figures[counted].operations)
-        except Exception as error:  # A peer that is not installed, or does not run on this device or in its memory.
+        except Exception as error:  # A peer may not be installed, not support this device, or not fit into its memory.
             print(f"{name} did not run: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
     return {name: figures[name] for name in ways if name in figures}
 

@@ -16,12 +16,12 @@ from pipeline.teachers.tokenizer import load_tokenizer
 from schemas.ragged import batches_by_length, pad, ranges
 
 TOP_K, MAX_LENGTH, MASKED = 8, 128, 0.15
-# Rows of a batch of plain transformers.
+# Rows per batch of plain transformers.
 _PLAIN_ROWS = 256
 
 
 class Text:
-    """N rows of random tokens laid end to end, of which a share is masked.
+    """N rows of random tokens, concatenated, with a share of them masked.
 
     Attributes:
       input_ids: int64. lengths: of the N rows. targets: the masked positions in `input_ids`. labels: of the targets.
@@ -36,7 +36,7 @@ class Text:
         self.labels = self.input_ids[self.targets]
 
     def batches(self, groups: list[np.ndarray], device: torch.device) -> list[tuple[torch.Tensor, ...]]:
-        """(ids [B, L], mask [B, L], masked positions in [B * L]) of groups of rows, on the device."""
+        """Returns (ids [B, L], mask [B, L], masked positions in [B * L]) of groups of rows, on the device."""
         starts = np.cumsum(self.lengths) - self.lengths
         is_target = np.zeros(len(self.input_ids), bool)
         is_target[self.targets] = True
@@ -52,7 +52,7 @@ class Text:
 
 
 def ways(text: Text, shape: dict[str, int], device: torch.device) -> dict[str, Callable[[], object]]:
-    """The ways to predict all of `text`, by a BERT with random weights."""
+    """Returns the ways to predict all of `text` with a BERT of random weights."""
     vocabulary = shape["vocab_size"]
     torch.manual_seed(0)
     model = BertForMaskedLM(BertConfig(**shape, max_position_embeddings=512)).eval()

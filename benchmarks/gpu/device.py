@@ -1,4 +1,4 @@
-"""What a function takes on a device: time, the share of the time in which the device waits, operations, memory."""
+"""The cost of a function on a device: time, the share of it in which the device is idle, operations, memory."""
 
 import time
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from torch.utils.flop_counter import FlopCounterMode
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one call.
+    """The cost of one call.
 
     Attributes:
       seconds: the median of several calls.
-      operations: floating-point operations of matrix products, without what is computed again.
-      waiting: the share of the time in which the device runs nothing; None on a CPU.
-      gib: the most memory of the device that was in use; None on a CPU.
+      operations: floating-point operations of matrix products, without recomputation.
+      waiting: the share of the time in which the device is idle; None on a CPU.
+      gib: the peak memory of the device; None on a CPU.
     """
 
     seconds: float
@@ -28,7 +28,7 @@ class Figures:
 
 
 def measure(call: Callable[[], object], device: torch.device, repeats: int, operations: int | None = None) -> Figures:
-    """Calls `call` a few times. Its operations are counted where they are not given."""
+    """Calls `call` a few times. Counts its operations if they are not given."""
     on_gpu = device.type == "cuda"
     call()
     if operations is None:
@@ -49,12 +49,12 @@ def measure(call: Callable[[], object], device: torch.device, repeats: int, oper
 
 
 def _of_addmm(_, left: tuple[int, ...], right: tuple[int, ...], *_more, **_named) -> int:
-    """Operations of a product of these shapes that is added: torch's own count does not know `out_dtype`."""
+    """Returns the operations of `addmm` for these shapes: torch's own count does not support `out_dtype`."""
     return 2 * left[0] * left[1] * right[1]
 
 
 def peak(device: torch.device, size: int, repeats: int = 20) -> float:
-    """Operations a second of a product of two bfloat16 matrices: what the device reaches at best."""
+    """Returns operations per second of a product of two bfloat16 matrices: the best rate of the device."""
     left, right = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
     on_gpu = device.type == "cuda"
     left @ right

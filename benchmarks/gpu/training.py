@@ -21,10 +21,10 @@ Loss = Callable[[DistilledStudent, Batch], torch.Tensor]
 def ways(
     vocabulary: int, shape: dict[str, int], batch_tokens: int, device: torch.device
 ) -> tuple[dict[str, Callable[[], object]], int]:
-    """(the ways to take a step, tokens of a step): the same batch, forward, backward and AdamW.
+    """Returns (the ways to take a step, tokens of a step): the same batch, forward, backward and AdamW.
 
-    "ours, compiled" is with `torch_compile`, and has to be the last. "encoder alone" has no vocabulary at all: what the
-    other ways take beyond it is the loss. Liger and cut-cross-entropy compute the loss of the gold labels only.
+    "ours, compiled" uses `torch_compile` and must be the last. "encoder alone" has no vocabulary at all: the extra cost of
+    the other ways is the loss. Liger and cut-cross-entropy compute the loss of the gold labels only.
     """
     with tempfile.TemporaryDirectory() as folder:
         make_predictions(folder, vocabulary, max(256, batch_tokens // 4), 1)

@@ -1,1 +1,1 @@
-"""What grows with the size of a run, beside a run of a tenth of it."""
+"""Costs that grow with the size of a run, compared with a run of a tenth of it."""

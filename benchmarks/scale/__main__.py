@@ -1,16 +1,16 @@
-"""`python -m benchmarks.scale`: what grows with the size of a run, beside a run of a tenth of it.
+"""`python -m benchmarks.scale`: costs that grow with the size of a run, compared with a run of a tenth of it.
 
   launcher  finds 10,000 files of 100 MB in 200 languages, plans them for 20 teachers, samples them, writes their listings
-            and translates the job; the files are made up as they are read, by a filesystem that counts what it gives
-  again     `run_pipeline` on the folder of a finished run: the text's files are found, what was checked is recalled, the
-            folder is listed, and the manifest is made from the tables of the units; the folder is made up
+            and translates the job; a filesystem makes up the files as they are read, and counts the bytes it returns
+  again     `run_pipeline` on the folder of a finished run: finds the text's files, reuses the results of earlier checks,
+            lists the folder, and makes the manifest from the tables of the units; the folder is made up
   manifest  made from these tables
   trainer   on two ranks, from the folder to the reader: the first opens predictions (the list of files, the folder's
-            listing), the other receives them, both make a reader; the costlier of them counts
-  trim      what its launcher does beside its tasks: joins manifests and makes that of the files that were written
+            listing), the other receives them, both make a reader; the more expensive rank counts
+  trim      the work of its launcher outside its tasks: joins manifests and makes the manifest of the written files
 
-Each is a process of its own. Times are its processor seconds, memory is what it takes beyond its imports. The files that
-runs would have written are empty ones of the right size; no row is read.
+Each runs in a separate process. Times are its processor seconds; memory excludes its imports. Files of earlier runs are
+replaced by empty ones of the right size; no row is read.
 """
 
 import argparse
@@ -28,10 +28,10 @@ from schemas.tables import format_table
 MEASURED = [
     ("launcher", "launcher: processor seconds", 60),
     ("launcher", "launcher: MB", 500),
-    # As much as 64 KiB of each of 64 files.
+    # The equivalent of 64 KiB of each of 64 files.
     ("launcher", "launcher: MiB of a language's text that are read", 4),
     ("launcher", "launcher: MB of the job's graph", 10),
-    # Where every unit of work finds another teacher in its worker.
+    # The worst case: every unit of work needs another teacher than its worker has loaded.
     ("launcher", "launcher: loads of a teacher a shard, at most", 0.07),
     ("finished", "finished run called again: processor seconds", 30),
     ("finished", "manifest: processor milliseconds a shard", 0.1),
@@ -43,7 +43,7 @@ MEASURED = [
 
 
 def main() -> None:
-    """Measures, and prints the figures beside the goals."""
+    """Measures, and prints the figures and the goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=10_000, help="text files of 100 MB")
     parser.add_argument("--shards", type=int, default=250_000)

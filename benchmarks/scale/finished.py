@@ -1,4 +1,4 @@
-"""A run whose units are done, called again: from its configuration to the manifest."""
+"""Reruns a run whose units are done: from its configuration to the manifest."""
 
 import time
 from itertools import islice
@@ -29,7 +29,7 @@ _TOKENS = 500_000
 
 
 def _configuration(folder: Path, shards: int, languages: int) -> PipelineConfig:
-    """Its teachers are folders in which there is nothing to load."""
+    """Returns a configuration whose teachers are folders without a model."""
     files = shards * 2**22 // FILE_BYTES // languages * languages
     config = configuration(str(folder / "p"), files, languages)
     teachers = {
@@ -39,7 +39,7 @@ def _configuration(folder: Path, shards: int, languages: int) -> PipelineConfig:
 
 
 def _begin(config: PipelineConfig) -> list[Unit]:
-    """Everything that a run writes before its workers begin, and that a later call reads; the units."""
+    """Writes everything that a run writes before its workers start and a rerun reads; returns the units."""
     for teacher in config.teachers.values():
         write_bytes(f"{teacher.model}/config.json", b"{}")
     corpora = survey_text(config, find_text(config), in_threads)
@@ -74,7 +74,7 @@ def _begin(config: PipelineConfig) -> list[Unit]:
 
 
 def make(folder: Path, files: int, shards: int, languages: int) -> None:
-    """The folder of a finished run: the tables of all units, and empty files of the right size."""
+    """Makes the folder of a finished run: the tables of all units, and empty files of the right size."""
     config = _configuration(folder, shards, languages)
     units = _begin(config)
     folder = Path(config.output)
@@ -101,10 +101,10 @@ def make(folder: Path, files: int, shards: int, languages: int) -> None:
 
 
 def measure(folder: Path, files: int, shards: int, languages: int) -> dict[str, float]:
-    """Calls the run again, and makes its manifest once more."""
+    """Reruns it, and makes its manifest again."""
     config = _configuration(folder, shards, languages)
     started = time.process_time()
-    # That it returns says that it loaded nothing: there is no teacher.
+    # There is no teacher, so it fails if it loads one.
     manifest = run_pipeline(config, [])
     again = time.process_time() - started
     assert manifest

@@ -1,4 +1,4 @@
-"""What the launcher of a large run does before its workers begin, but for the teachers themselves."""
+"""The work of a large run's launcher before its workers start, without the teachers themselves."""
 
 import time
 from pathlib import Path
@@ -17,12 +17,12 @@ from pipeline.text.survey import find_text, survey_text
 from pipeline.text.units import TeacherText
 from schemas.manifest import VocabularyRecord
 
-# As `pipeline.job.dry_run.check_sample` has it.
+# The same as in `pipeline.job.dry_run.check_sample`.
 _SAMPLE_BYTES = 2**18
 
 
 def make(folder: Path, files: int, shards: int, languages: int) -> None:
-    """There is nothing to make."""
+    """Makes nothing."""
 
 
 def measure(folder: Path, files: int, shards: int, languages: int) -> dict[str, float]:

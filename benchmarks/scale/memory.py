@@ -5,6 +5,6 @@ from pathlib import Path
 
 
 def megabytes() -> float:
-    """The most memory that this process has had. (`getrusage` would count what the process that started it had.)"""
+    """Returns the peak memory of this process. (`getrusage` would include that of its parent process.)"""
     (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return int(peak) / 1000

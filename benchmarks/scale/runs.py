@@ -1,9 +1,9 @@
-"""`python -m benchmarks.scale.runs`: what whole runs take, over made-up text.
+"""`python -m benchmarks.scale.runs`: the cost of whole runs over made-up text.
 
-loads    how often four worker processes load a teacher, of twenty, in a run in which each has many shards
-memory   with `top_k: 0`, of ten times the text beside a tenth of it
-workers  two worker processes beside one, in turn, each of one thread, with a teacher of two layers: how often a shard is
-         done, from when each worker has done its first
+loads    how often four worker processes load one of twenty teachers, in a run in which each teacher has many shards
+memory   with `top_k: 0`, for ten times the text compared with a tenth of it
+workers  two worker processes compared with one, in turn, each with one thread, with a teacher of two layers: the rate of
+         finished shards, counted after every worker has finished its first
 """
 
 import argparse
@@ -110,7 +110,7 @@ def _make_teacher(folder: Path, words: list[str]) -> None:
 
 
 def _count_loads(root: Path) -> tuple[int, int]:
-    """(times that a worker loaded a teacher, shards) of a run of `TEACHERS` teachers in `PROCESSES` processes."""
+    """Returns (times that a worker loaded a teacher, shards) for `TEACHERS` teachers in `PROCESSES` processes."""
     import apache_beam as beam
 
     from pipeline.config import PipelineConfig
@@ -146,7 +146,7 @@ def _count_loads(root: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class _Run:
-    """A run of the pipeline that has ended: the highest resident memory of its launcher, its seconds, its folder."""
+    """A finished run of the pipeline: the peak resident memory of its launcher, its seconds, its folder."""
 
     megabytes: float
     seconds: float
@@ -155,7 +155,7 @@ class _Run:
 
 @contextmanager
 def _run(root: Path, *arguments: str, **settings: object) -> Iterator[_Run]:
-    """Runs `python -m pipeline`. Its folder is there within the `with`."""
+    """Runs `python -m pipeline`. Its folder exists inside the `with` block."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder, "predictions")
         config = {

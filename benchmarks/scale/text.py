@@ -1,4 +1,4 @@
-"""A filesystem whose text files are made up as they are read, and the configuration of a large run over them."""
+"""A filesystem that makes up its text files as they are read, and the configuration of a large run over them."""
 
 from typing import Any, ClassVar
 
@@ -14,26 +14,26 @@ _PATTERN = _LINE * 1000
 
 
 class MadeUpText(AbstractFileSystem):
-    """`madeup://LANGUAGE-FILES/NUMBER.txt`; counts the bytes that it gives."""
+    """`madeup://LANGUAGE-FILES/NUMBER.txt`; counts the bytes that it returns."""
 
     protocol = "madeup"
     given: ClassVar[int] = 0
 
     def ls(self, path: str, detail: bool = True, **_: Any) -> list:
-        """The files of a language."""
+        """Lists the files of a language."""
         folder = self._strip_protocol(path).strip("/").partition("/")[0]
         infos = [self.info(f"{folder}/{number:06d}.txt") for number in range(int(folder.partition("-")[2]))]
         return infos if detail else [info["name"] for info in infos]
 
     def info(self, path: str, **_: Any) -> dict:
-        """Size and checksum of a file."""
+        """Returns the size and checksum of a file."""
         path = self._strip_protocol(path).strip("/")
         if "/" not in path:
             return {"name": path, "size": 0, "type": "directory"}
         return {"name": path, "size": FILE_BYTES, "type": "file", "generation": "1", "crc32c": f"{hash(path):x}"}
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: Any) -> bytes:
-        """Part of a file."""
+        """Returns part of a file."""
         start, end = start or 0, FILE_BYTES if end is None else end
         MadeUpText.given += end - start
         shift = start % len(_LINE)
@@ -45,7 +45,7 @@ fsspec.register_implementation("madeup", MadeUpText, clobber=True)
 
 
 def configuration(output: str, files: int, languages: int) -> PipelineConfig:
-    """Each language has its share of the files, and each teacher its share of the languages."""
+    """Returns a configuration that splits the files over the languages, and the languages over the teachers."""
     names = [f"l{number:03d}" for number in range(languages)]
     return PipelineConfig(
         output=output,

@@ -1,4 +1,4 @@
-"""A trainer's start on the predictions of a large run, on two ranks: the first reads, the other receives."""
+"""A trainer's start on the predictions of a large run, on two ranks: the first reads them, the other receives them."""
 
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ VOCABULARY, ROW_GROUP_ROWS, GROUPS = 1000, 2048, 4
 
 
 def make(folder: Path, files: int, shards: int, languages: int) -> None:
-    """Predictions of which only the manifest is real."""
+    """Writes predictions of which only the manifest is real."""
     files = shards
     random = np.random.default_rng(0)
     tokens = [*(f"<{role}>" for role in SPECIAL_ROLES), *(f"▁{n}" for n in range(VOCABULARY - len(SPECIAL_ROLES)))]
@@ -61,7 +61,7 @@ def make(folder: Path, files: int, shards: int, languages: int) -> None:
 
 
 def measure(folder: Path, files: int, shards: int, languages: int) -> dict[str, float]:
-    """What the costlier of the ranks takes: the first opens the predictions, both make a reader of four of eight lanes."""
+    """Measures the more expensive rank: the first opens the predictions, both make a reader of four of eight lanes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

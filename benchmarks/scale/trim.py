@@ -1,4 +1,4 @@
-"""The launcher's part of trimming the predictions of a large run; what its workers do is made up."""
+"""The launcher's part of trimming the predictions of a large run; the workers' results are made up."""
 
 import time
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ make = trainer.make
 
 
 def measure(folder: Path, files: int, shards: int, languages: int) -> dict[str, float]:
-    """Joins the manifests, collects what the tasks say of the files that they wrote, and makes the manifest of these."""
+    """Joins the manifests, collects the tasks' reports of the files that they wrote, and makes the manifest of these files."""
     predictions = open_predictions(str(folder))
     results = {
         start: FileTable.of(predictions.file(number).record for number in range(start, stop)).content

@@ -1,6 +1,6 @@
-"""`python -m examples.claims`: everything behind the claims, two steps at a time, and the table of claims at the end.
+"""`python -m examples.claims`: runs everything behind the claims, two steps at a time, then writes the table of claims.
 
-Everything is written below `claims/`. Rerun it to go on: finished steps are skipped.
+Everything is written below `claims/`. Rerun it to resume: finished steps are skipped.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""The text of the claims, fetched with pip: Bible translations, and another domain for teachers that do not fit."""
+"""The text of the claims, downloaded with pip: Bible translations, and another domain for teachers that do not fit."""
 
 import json
 import re
@@ -11,10 +11,10 @@ from schemas.storage import write_bytes
 # Spanish, French and Italian are related; English, Chinese and Tagalog are not. The values are editions, as in the demo.
 EDITIONS = {"es": "9", "fr": "5", "it": "1", "en": "4", "zh": "c", "tl": "f"}
 
-# Languages of multilingual teachers.
+# The languages of the multilingual teachers.
 MULTILINGUAL = ("es-fr-en", "fr-en")
 
-# The texts of a program's user interface, in many languages.
+# A package with the texts of a user interface in many languages.
 INTERFACE, VERSION = "homeassistant", "2024.3.3"
 INTERFACE_LANGUAGES = ("es", "fr", "it")
 # `[%key:component::...%]` refers to another text, `{name}` is filled in.
@@ -36,7 +36,7 @@ def make_text(root: Path) -> None:
 
 
 def read_interface(wheel: Path, language: str) -> list[str]:
-    """The texts of a language in the wheel, one for each component, without repetitions."""
+    """Returns the texts of a language in the wheel, one for each component, without repetitions."""
     lines, seen = [], set()
     with zipfile.ZipFile(wheel) as archive:
         for name in sorted(archive.namelist()):
@@ -55,16 +55,16 @@ def _texts(content: object) -> list[str]:
     return [content] if isinstance(content, str) else []
 
 
-# Words with their parts of speech, where they were put: Universal Dependencies as XTREME has them.
+# A folder that the user provides: words with their parts of speech, from Universal Dependencies as in XTREME.
 TAGS = Path("../shared/data/udpos")
 TREEBANKS = {"en": "en_ewt", "es": "es_gsd", "fr": "fr_gsd"}
-# Short sentences, which fit into the models' 32 tokens.
+# Sentences this short fit into the models' 32 tokens.
 MOST_WORDS = 16
 SENTENCES = {"train": ("dev", 1000), "test": ("test", 400)}
 
 
 def make_tags(root: Path) -> bool:
-    """Writes `labels/<language>/tags-{train,test}.tsv`, and says whether there are such files."""
+    """Writes `labels/<language>/tags-{train,test}.tsv`; returns whether the source files exist."""
     if not TAGS.is_dir():
         print(f"tags: {TAGS} is not there, so no model is tagged with; claims about tagging are skipped")
         return False

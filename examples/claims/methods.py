@@ -1,6 +1,6 @@
-"""`python -m examples.claims.methods`: what each addition to the paper's method brings, on or off, with three seeds.
+"""`python -m examples.claims.methods`: the effect of each addition to the paper's method, on or off, with three seeds.
 
-On the teachers and text of `make claims`, which has to be run before, and on those of `../shared/data` where it is.
+It uses the teachers and text of `make claims`, which must run first, and those of `../shared/data` if it exists.
 """
 
 import json
@@ -19,7 +19,7 @@ ROOT = Path("claims")
 SHARED = Path("../shared/data")
 SEEDS = (0, 1, 2)
 STEPS = 400
-# Of a language: more than the steps read.
+# Per language: more than the steps read.
 CHAPTERS = 400
 # Paragraphs of the Python documentation, shorter than chapters.
 PARAGRAPHS = 8000
@@ -48,14 +48,14 @@ def main() -> None:
 
 
 def unrelated() -> tuple[Runs, list[str]]:
-    """The students on the claims' unrelated languages, and their names without seeds."""
+    """Plans the students on the claims' unrelated languages; returns them and their names without seeds."""
     runs = Runs(ROOT)
     languages = list(GROUPS["unrelated"])
     teachers = {language: [language] for language in languages}
     # Chinese shares too few tokens with English for combinations of anchors.
     alignments = ("orthogonal", "least_squares")
     names = _methods(runs, "methods", teachers, from_teachers(languages[0]), CHAPTERS, alignments)
-    # Each teacher and the same teacher after further steps, averaged at each position.
+    # Each teacher is averaged at each position with the same teacher after further steps.
     mixed = {
         language: [{"model": str(ROOT / "teachers" / f"{language}-further"), "weight": 0.5}] for language in languages
     }
@@ -66,10 +66,10 @@ def unrelated() -> tuple[Runs, list[str]]:
 
 
 def several() -> tuple[Runs, list[str]]:
-    """The students of the claims' overlapping teachers, and their names without seeds.
+    """Plans the students of the claims' overlapping teachers; returns them and their names without seeds.
 
-    English and French have two teachers each, of different vocabularies: the better one alone, both with half of the text
-    each, and both with all of it. The held-out text is that of the better ones.
+    English and French have two teachers each, with different vocabularies: the students compare the better one alone, both
+    with half of the text each, and both with all of it. The held-out text is that of the better ones.
     """
     runs = Runs(ROOT)
     ways: dict[str, dict[str, list[str] | dict[str, float]]] = {
@@ -96,7 +96,7 @@ def several() -> tuple[Runs, list[str]]:
 
 
 def documentation() -> tuple[Runs, list[str]]:
-    """The students of the teachers in `../shared/data`, and their names without seeds."""
+    """Plans the students of the teachers in `../shared/data`; returns them and their names without seeds."""
     root = ROOT / "shared"
     runs = Runs(root)
     for language, teacher in SHARED_TEACHERS.items():
@@ -124,7 +124,7 @@ def _methods(
     records: int,
     alignments: tuple[str, ...],
 ) -> list[str]:
-    """Steps of students with one addition each; their names without seeds."""
+    """Adds steps of students with one addition each; returns their names without seeds."""
     runs.capture(capture, teachers, max_records=records)
     for rate in FALLING:
         if rate != "0.25":
@@ -155,7 +155,7 @@ def _students(runs: Runs, name: str, capture: str, settings: dict[str, Any]) -> 
 
 
 def _table(root: Path, names: list[str]) -> str:
-    """The figures of each addition, and the difference to the base, seed by seed."""
+    """Returns the figures of each addition and the difference to the base, seed by seed."""
     figures = {name: [_scores(root / "students" / f"{name}-{seed}") for seed in SEEDS] for name in names}
     base = figures[names[0]]
     rows = []
@@ -176,7 +176,7 @@ def _table(root: Path, names: list[str]) -> str:
 
 
 def _scores(student: Path) -> tuple[float, float]:
-    """(accuracy, NLL), means over the languages."""
+    """Returns (accuracy, NLL), means over the languages."""
     languages = json.loads((student / "evaluation.json").read_text())["languages"].values()
     return mean(scores["accuracy"] for scores in languages), mean(scores["nll"] for scores in languages)
 

@@ -1,9 +1,9 @@
-"""`python -m trainer.evaluation CONFIG.yaml [KEY=VALUE ...]`; `mergedistill evaluate` too."""
+"""`python -m trainer.evaluation CONFIG.yaml [KEY=VALUE ...]`, also run by `mergedistill evaluate`."""
 
 from schemas.process import exit_code_of, run_command
 
 if __name__ == "__main__":
-    # Before the imports that take seconds, so that Ctrl-C during those is answered too.
+    # Called before the slow imports, so that Ctrl-C during them is handled too.
     run_command("trainer.evaluation.__main__")
 
 import argparse
@@ -31,7 +31,7 @@ def main(arguments: list[str], prog: str = "python -m trainer.evaluation") -> in
 
 def _run(path: str, overrides: list[str]) -> int:
     config = load_config(path, EvaluationConfig, overrides)
-    # Imported late: --help and a bad configuration should not wait for torch.
+    # Imported late so that --help and errors in the configuration do not wait for torch.
     from transformers.utils.logging import disable_progress_bar
 
     from trainer.evaluation.comparison.compare import compare
@@ -42,7 +42,7 @@ def _run(path: str, overrides: list[str]) -> int:
     from trainer.evaluation.run import run_evaluation
 
     disable_progress_bar()
-    # What is read or written after models ran is tried before they run.
+    # Check files that are read or written after the models run, before spending time on the models.
     corpus_bytes = {}
     if config.comparison:
         check_output_file(config.comparison.routing)

@@ -1,4 +1,4 @@
-"""Masked text in batches, as a model is given it.
+"""Batches of masked text for a model.
 
 Legend: B sequences of a batch, L its padded length, M masked tokens.
 """
@@ -21,8 +21,8 @@ class Batch(NamedTuple):
     Attributes:
       ids_BL: int64.
       attention_mask_BL: bool, true where there is no padding.
-      rows_M: int64, the batch's masked tokens, as indices into it when flattened.
-      targets: int64 [M], the same tokens as indices into those of the text.
+      rows_M: int64, the batch's masked tokens, as indices into the flattened batch.
+      targets: int64 [M], the same tokens as indices into the masked tokens of the text.
     """
 
     ids_BL: np.ndarray
@@ -33,7 +33,7 @@ class Batch(NamedTuple):
 
 @contextmanager
 def forward_of(model: Model, language: str, masked: MaskedText) -> Iterator[MaskedForward]:
-    """The model, tried out on the first sequence of the text."""
+    """Yields the model, tested on the first sequence of the text."""
     pad_id = model.tokenizer(language).pad_token_id
     first = masked.ids_T[: masked.lengths_N[0]]
     forward = MaskedForward(model.masked_lm, first, 0 if pad_id is None else pad_id, f"models.{model.name}")
@@ -44,9 +44,9 @@ def forward_of(model: Model, language: str, masked: MaskedText) -> Iterator[Mask
 
 
 def batches_of(masked: MaskedText, forward: MaskedForward, batch_tokens: int) -> Iterator[Batch]:
-    """All sequences, those of similar length together."""
+    """Yields batches of all sequences, grouped by similar length."""
     starts_N = np.cumsum(masked.lengths_N) - masked.lengths_N
-    # The masked tokens of a sequence, as a range of those of the text.
+    # The masked tokens of each sequence, as a range of the masked tokens of the text.
     first_N = np.searchsorted(masked.targets_M, starts_N)
     count_N = np.searchsorted(masked.targets_M, starts_N + masked.lengths_N) - first_N
     for chosen in forward.batches(masked.lengths_N, batch_tokens):

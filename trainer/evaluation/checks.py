@@ -1,4 +1,4 @@
-"""Whether a model can be run on what it is to be scored on, found out before any model runs."""
+"""Checks, before any model runs, that a model can run the jobs it is scored on."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def check_model(model: Model, jobs: Sequence[tuple[Job, Task]]) -> None:
     Raises:
       UserError: one of them cannot be loaded, weights are missing, or a tokenizer lacks what a task needs.
     """
-    model.transformers_config  # noqa: B018, raises where there is none
+    model.transformers_config  # noqa: B018, raises if it cannot be loaded
     for auto_class, head in dict.fromkeys((task.auto_class, tuple(task.head.items())) for _, task in jobs):
         if auto_class:
             model.check_weights(auto_class, **dict(head))

@@ -151,7 +151,7 @@ class EvaluationConfig(Config):
         known = {language for section in sections for language in section}
         for name, model in self.models.items():
             for field, given in (("languages", model.languages or ()), ("teachers", model.teachers)):
-                # Without any section, that is what is wrong.
+                # If there is no section at all, `tasks_of` reports that instead.
                 if stray := [language for language in given if known and language not in known]:
                     raise ValueError(
                         f"models.{name}.{field}: nothing is evaluated in the language {stray[0]!r}, only in "
@@ -184,5 +184,5 @@ class EvaluationConfig(Config):
 
     @property
     def candidates(self) -> list[str]:
-        """The models that the comparison ranks, in its order."""
+        """The models that the comparison ranks, in the order of the configuration."""
         return list((self.comparison and self.comparison.candidates) or self.models)

@@ -6,13 +6,13 @@ from schemas.errors import UserError, first_line
 
 
 def device_of(name: str) -> torch.device:
-    """The device that `device` of the configuration means. UserError where torch cannot use it."""
+    """Returns the device that the configuration's `device` names. Raises UserError if torch cannot use it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except Exception as error:  # Whatever a device's driver raises.
+    except Exception as error:  # A driver may raise anything.
         raise UserError(
             f"device: {name!r} cannot be used ({first_line(error)}); give auto, cpu, or another device of torch"
         ) from None

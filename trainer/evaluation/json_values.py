@@ -1,11 +1,11 @@
-"""Figures as JSON, which knows neither NaN nor infinity."""
+"""Converts figures to JSON, which has neither NaN nor infinity."""
 
 import math
 from typing import Any
 
 
 def finite(value: Any) -> Any:
-    """A JSON value with null for what is not a finite number."""
+    """Returns a JSON value in which numbers that are not finite are null."""
     if isinstance(value, dict):
         return {key: finite(inner) for key, inner in value.items()}
     if isinstance(value, list):

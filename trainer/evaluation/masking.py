@@ -1,6 +1,6 @@
-"""Masked text: the same places for every model, as far as its tokens allow.
+"""Masks text at the same places for every model, as far as its tokens allow.
 
-Legend: N sequences, T tokens of all of them, end to end; M masked tokens; C candidates: the ordinary tokens of one record.
+Legend: N sequences, T tokens of all of them, concatenated; M masked tokens; C candidates: the ordinary tokens of one record.
 """
 
 import hashlib
@@ -13,13 +13,13 @@ from transformers import PreTrainedTokenizerFast
 from schemas.ragged import ranges
 from trainer.evaluation.pieces import make_pieces
 
-# BERT's share (Devlin et al. 2019), which is the pipeline's default too.
+# BERT's share (Devlin et al. 2019), also the pipeline's default.
 SHARE = 0.15
 
 
 @dataclass(frozen=True)
 class MaskedText:
-    """N sequences with special tokens around them, in each of which at least one token is masked.
+    """N sequences with special tokens around them and at least one masked token in each.
 
     Attributes:
       ids_T: int64, after masking.
@@ -39,10 +39,10 @@ class MaskedText:
 
 
 def mask_text(records: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> MaskedText:
-    """Masks 15 % of the ordinary tokens of each record, at least one; all of them are replaced by the mask token.
+    """Replaces 15 % of the ordinary tokens of each record, at least one, by the mask token.
 
-    BERT's random and kept tokens are left out, because they measure something else: how well a model finds errors. Records
-    of more than `max_length` tokens are cut at words.
+    Unlike in BERT, none becomes a random token or stays as it is, because that measures how well a model finds errors.
+    Records of more than `max_length` tokens are cut at words.
     """
     pieces = make_pieces(records, tokenizer, max_length)
     record_T = np.repeat(pieces.text_P, pieces.lengths_P)
@@ -66,9 +66,9 @@ def mask_text(records: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
 
 
 def questions(masked: MaskedText, records: Sequence[str], tokenizer: PreTrainedTokenizerFast) -> str:
-    """sha256 over where the masked tokens are and what they say: equal for models that are asked for the same tokens.
+    """Returns a sha256 over the places and texts of the masked tokens: equal for models that predict the same tokens.
 
-    It compares tokenizers that write their tokens alike, as those of a student and of its teacher do.
+    It works for tokenizers that write their tokens alike, such as those of a student and its teacher.
     """
     texts = {label: str(tokenizer.decode([label])).strip() for label in np.unique(masked.labels_M).tolist()}
     digest = hashlib.sha256()
@@ -80,14 +80,14 @@ def questions(masked: MaskedText, records: Sequence[str], tokenizer: PreTrainedT
 
 
 def chosen(record: int, text: str, starts_C: np.ndarray) -> np.ndarray:
-    """The indices of the tokens of a record that are masked, ascending.
+    """Returns the indices of the tokens of a record to mask, ascending.
 
-    They are those with the smallest hashes of the record's number and the character at which the token begins, so models
-    whose tokens begin at the same characters are asked for the same ones.
+    They have the smallest hashes of the record's number and the character at which the token begins, so models whose tokens
+    begin at the same characters predict the same ones.
 
     Args:
-      starts_C: the character at which each ordinary token begins. White space there is skipped, because it belongs to the
-        token in some tokenizers only.
+      starts_C: the character at which each ordinary token begins. White space there is skipped, because only some
+        tokenizers include it in the token.
     """
     count = min(len(starts_C), max(1, round(SHARE * len(starts_C))))
     hashes_C = np.array([_hash(record, _without_space(text, start)) for start in starts_C.tolist()], np.uint64)

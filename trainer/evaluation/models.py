@@ -1,4 +1,4 @@
-"""The models under evaluation: plain transformers, each with its tokenizer or tokenizers."""
+"""The models under evaluation: plain transformers models, each with its tokenizer or tokenizers."""
 
 import hashlib
 from collections.abc import Set
@@ -18,16 +18,16 @@ from schemas.secrets import without_secrets
 from schemas.tokenizer_files import CONFIG_FILE, TOKENIZER_FILE
 from trainer.evaluation.config import ModelConfig
 
-# Where an exported student has the tokenizer of each language.
+# The folder of an exported student that has the tokenizer of each language.
 TOKENIZERS = "tokenizers"
 
 
 class Model:
-    """One model of the configuration. Its weights are loaded when they are first asked for.
+    """One model of the configuration. Its weights are loaded on first use.
 
     Attributes:
       name: in the configuration.
-      device: where its weights go.
+      device: where its weights are loaded.
     """
 
     def __init__(self, name: str, config: ModelConfig, device: torch.device):
@@ -39,47 +39,48 @@ class Model:
 
     @property
     def max_length(self) -> int:
-        """The tokens of the longest sequence that it reads, special ones included."""
+        """The most tokens in a sequence that it can read, special ones included."""
         return min(longest_sequence(self.transformers_config), self.tokenizer(None).model_max_length)
 
     @cached_property
     def transformers_config(self) -> Any:
-        """Its configuration. UserError where it cannot be loaded."""
+        """Its configuration. Raises UserError if it cannot be loaded."""
         config = self._load(AutoConfig, revision=self._revision)
         check_sizes(f"{self._where}: its config.json", config.to_dict())
         return config
 
     @cached_property
     def masked_lm(self) -> PreTrainedModel:
-        """The masked LM in float32, in evaluation mode. UserError where a part of it would be made up at random."""
+        """The masked LM in float32, in evaluation mode. Raises UserError if some of its weights would be random."""
         return self._with_weights(AutoModelForMaskedLM).to(self.device).eval()  # type: ignore[arg-type]
 
     @property
     def encoder(self) -> PreTrainedModel:
-        """The masked LM without its head, which gives hidden states."""
+        """The masked LM without its head; it returns hidden states."""
         return cast(PreTrainedModel, self.masked_lm.base_model)
 
     def with_head(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
-        """A new copy of it with a new head (of `AutoModelForTokenClassification` and its like), drawn by torch's generator.
+        """Returns a new copy with a new random head (of `AutoModelForTokenClassification` or similar), from torch's generator.
 
-        The head is new whatever the checkpoint has. So is a pooler that it lacks: masked LMs are trained without one.
+        The head is new even if the checkpoint has one. A pooler is new only if it is missing: masked LMs are trained
+        without one.
 
         Raises:
-          UserError: it cannot be loaded so, or a part of the encoder would be drawn too.
+          UserError: it cannot be loaded like this, or a part of the encoder would be random too.
         """
         return self._with_weights(auto_class, **settings).to(self.device)  # type: ignore[arg-type]
 
     def check_weights(self, auto_class: Any, **settings: Any) -> None:
-        """Raises what loading the model with such a head would raise, but reads no more than the headers of its weights."""
+        """Raises the errors of loading the model with such a head, but reads only the headers of its weights."""
         self._with_weights(auto_class, device_map="meta", **settings)
 
     def unload(self) -> None:
-        """Gives up the masked LM, so that the next model has its memory."""
+        """Drops the masked LM to free its memory for the next model."""
         vars(self).pop("masked_lm", None)
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 over the files of a local folder, or over the hub id and the commit that its branch or tag stands for."""
+        """sha256 over the files of a local folder, or over the hub id and the commit of its branch or tag."""
         digest = hashlib.sha256(self._config.tokenizer.encode())
         folder = Path(self._config.model)
         if not folder.is_dir():
@@ -94,13 +95,13 @@ class Model:
         return digest.hexdigest()
 
     def _tokenizer(self, language: str | None) -> PreTrainedTokenizerFast:
-        """The tokenizer that reads a language (None: the model's first). UserError where there is none that is fast."""
+        """Returns the tokenizer for a language (None: the default). Raises UserError if there is no fast one."""
         source = self._config.model
         revision: str | None = self._revision
         if language and self._config.tokenizer == "language":
             files = [self._file(f"{TOKENIZERS}/{language}/{name}") for name in (TOKENIZER_FILE, CONFIG_FILE)]
             if files[-1] is not None:
-                # As a folder: with a subfolder of a hub id, transformers looks for a config.json there.
+                # Pass a folder: for a subfolder of a hub id, transformers looks for a config.json in it.
                 source, revision = str(Path(files[-1]).parent), None
         tokenizer = self._load(AutoTokenizer, source, revision=revision)
         if not tokenizer.is_fast:
@@ -108,7 +109,7 @@ class Model:
                 f"{self._where}: its tokenizer runs in Python alone, and does not say which characters a token stands for; "
                 "give a model with a tokenizer.json"
             )
-        # Positions count from the left, and what is cut off is the end, whatever a tokenizer was last used for.
+        # Positions count from the left and truncation removes the end, whatever sides were saved with the tokenizer.
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         return tokenizer
 
@@ -117,24 +118,24 @@ class Model:
         return self._config.revision or "main"
 
     def _file(self, name: str) -> str | None:
-        """Where a file of the model is on this machine, after it was fetched if need be; None if the model has none."""
+        """Returns the local path of a file of the model, downloaded if needed; None if the model has no such file."""
         try:
             return cached_file(
                 self._config.model, name, revision=self._revision, _raise_exceptions_for_missing_entries=False
             )
-        except Exception as error:  # Whatever a library makes of a folder or a hub.
+        except Exception as error:  # The libraries may raise anything for a bad folder or hub.
             raise UserError(f"{self._where}: {name} cannot be read: {first_line(error)}") from None
 
     def _with_weights(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
         is_masked_lm = auto_class is AutoModelForMaskedLM
         before = transformers_logging.get_verbosity()
-        # What is missing is said here, or is a new head, which is wanted.
+        # Missing weights either raise an error below or belong to the new head, so transformers' warnings are not needed.
         transformers_logging.set_verbosity_error()
         try:
             model, report = self._load(
                 auto_class,
                 dtype=torch.float32,
-                # A head that the checkpoint has may be for other labels. It is drawn anew anyway.
+                # The checkpoint's head may be for other labels. It is replaced anyway.
                 ignore_mismatched_sizes=not is_masked_lm,
                 **weights_arguments(self._config.revision),
                 **settings,
@@ -162,21 +163,21 @@ class Model:
 
     def _load(self, auto_class: Any, source: str | None = None, **arguments: Any) -> Any:
         try:
-            # What it draws for parts that are missing is refused, or drawn anew.
+            # Random values for missing weights must not advance the generator: they are rejected or drawn again later.
             with torch.random.fork_rng(devices=[]):
                 return auto_class.from_pretrained(
                     source or self._config.model, trust_remote_code=self._config.trust_remote_code, **arguments
                 )
-        except Exception as error:  # Whatever a library makes of a folder or a hub.
+        except Exception as error:  # The libraries may raise anything for a bad folder or hub.
             raise UserError(f"{self._where}: cannot be loaded: {first_line(error)}") from None
 
 
 def _draw_head(model: PreTrainedModel, missing: Set[str]) -> None:
-    """Draws the parameters outside the encoder, and those that were missing, as transformers draws them for a new model."""
+    """Initializes the parameters outside the encoder, and missing ones, as transformers does for a new model."""
     encoder = set(model.base_model.parameters())
     new = {parameter for key, parameter in model.named_parameters() if key in missing or parameter not in encoder}
     part: Any
     for part in (*new, *(module for module in model.modules() if not new.isdisjoint(module.parameters()))):
-        # By this mark transformers knows what was loaded.
+        # transformers uses this flag to skip loaded weights.
         part._is_hf_initialized = False
     model.initialize_weights()

@@ -1,6 +1,6 @@
-"""Texts as the sequences that a model scores: tokenized, cut at words where they are too long, framed by special tokens.
+"""Turns texts into the sequences that a model scores: tokenized, cut at words if too long, with special tokens around them.
 
-Legend: N texts, P pieces, T tokens of all pieces, laid end to end, special tokens included; G groups of one text's words.
+Legend: N texts, P pieces, T tokens of all pieces, concatenated, special tokens included; G groups of one text's words.
 """
 
 from bisect import bisect_left
@@ -23,14 +23,14 @@ class Pieces:
 
     Attributes:
       ids_T: token ids.
-      starts_T, ends_T: the characters of its text that each token stands for, from and before; -1 for the special tokens
-        around it.
+      starts_T, ends_T: the characters of its text that each token stands for, start inclusive and end exclusive; -1 for the
+        special tokens around it.
       word_ends_T: the position in its piece at which the word of each token ends, 0 for the special tokens around it.
       lengths_P: tokens.
       text_P: the text of each piece, ascending.
       characters_N: characters in NFC, white space included.
       unknown_N: characters in NFC that unknown tokens stand for.
-      changed_N: characters in NFC, but for white space and unknown ones, that are not in what the tokens decode to.
+      changed_N: characters in NFC that are missing when the tokens are decoded, without white space and unknown ones.
     """
 
     ids_T: np.ndarray
@@ -45,19 +45,19 @@ class Pieces:
 
 
 def make_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_length: int) -> Pieces:
-    """Tokenizes texts, and cuts those of more than `max_length` tokens into the fewest pieces, at words.
+    """Tokenizes texts, and cuts those of more than `max_length` tokens at words into as few pieces as possible.
 
     The pieces of a text are about equally long, so that none is a stub without context. A word that is longer than a piece
-    is cut as well.
+    is cut too.
 
     Raises:
-      UserError: the tokenizer frames sequences with something other than fixed special tokens.
+      UserError: the tokenizer puts anything but fixed special tokens around sequences.
     """
     prefix, suffix = special_frame(tokenizer)
     encoded = tokenizer(
         list(texts),
         add_special_tokens=False,
-        # Text that spells a special token is text.
+        # Text that spells out a special token stays text.
         split_special_tokens=True,
         return_offsets_mapping=True,
         return_attention_mask=False,
@@ -96,9 +96,10 @@ def make_pieces(texts: Sequence[str], tokenizer: PreTrainedTokenizerFast, max_le
 
 
 def cut(lengths_G: Sequence[int], room: int) -> list[list[int]]:
-    """The lengths of the groups in each piece, in order: the fewest pieces of at most `room`, the longest of them shortest.
+    """Returns the lengths of the groups in each piece, in order.
 
-    A group of more than `room` is cut itself.
+    There are as few pieces of at most `room` as possible, and the longest is as short as possible. A group of more than
+    `room` is cut.
     """
     lengths = [part for length in lengths_G for part in [room] * (length // room) + [length % room] if part]
     if sum(lengths) <= room:
@@ -109,10 +110,10 @@ def cut(lengths_G: Sequence[int], room: int) -> list[list[int]]:
 
 
 def special_frame(tokenizer: PreTrainedTokenizerFast) -> tuple[np.ndarray, np.ndarray]:
-    """The ids before a sequence and those after it. UserError where they are not the same for all."""
+    """Returns the ids before and after a sequence. Raises UserError if they are not the same for all sequences."""
     bare = tokenizer("a", add_special_tokens=False)["input_ids"]
     framed = tokenizer("a", return_special_tokens_mask=True)
-    # Not by searching for the tokens of the text: they may be unknown ones, which are special too.
+    # Found by the mask, not by searching for the ids of the text: they may be unknown tokens, which are special too.
     start = framed["special_tokens_mask"].index(0) if 0 in framed["special_tokens_mask"] else 0
     if not bare or framed["input_ids"][start : start + len(bare)] != bare:
         raise UserError(
@@ -126,7 +127,7 @@ def special_frame(tokenizer: PreTrainedTokenizerFast) -> tuple[np.ndarray, np.nd
 
 
 def _filled(lengths: list[int], limit: int) -> list[list[int]]:
-    """Pieces that each take all that fit."""
+    """Fills each piece with as many groups as fit."""
     pieces: list[list[int]] = []
     size = limit
     for length in lengths:
@@ -146,7 +147,7 @@ def _counts(
     ends: np.ndarray,
     tokenizer: PreTrainedTokenizerFast,
 ) -> tuple[int, int, int]:
-    """(characters, unknown ones, changed ones) of one text."""
+    """Returns (characters, unknown ones, changed ones) of one text."""
     is_unknown = ids == tokenizer.unk_token_id
     unknown_C = np.zeros(len(text), bool)
     unknown_C[ranges(starts[is_unknown], (ends - starts)[is_unknown])] = True

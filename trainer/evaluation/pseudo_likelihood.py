@@ -1,8 +1,8 @@
 """The pseudo-likelihood of text under a masked LM, within words from left to right.
 
 Kauf and Ivanova 2023, "A Better Way to Do Masked Language Model Scoring" (arXiv 2305.10588): to score a token, it and the
-later tokens of its word are masked. Masking the token alone (Salazar et al. 2020) makes words of several tokens too likely,
-because the rest of the word gives a token away; models that split words more would look better.
+later tokens of its word are masked. If only the token is masked (Salazar et al. 2020), words of several tokens become too
+likely, because the rest of the word gives the token away, so models that split words more would look better.
 
 Legend: N texts, P pieces, T tokens, S scored tokens, B variants of one batch, L padded length.
 """
@@ -19,10 +19,10 @@ from trainer.evaluation.masked_forward import MaskedForward
 from trainer.evaluation.models import Model
 from trainer.evaluation.pieces import Pieces, make_pieces
 
-# What a character costs that an unknown token stands for: one of all code points, equally likely. Without it, the less a
-# vocabulary knows the better it would look.
+# The cost of a character hidden in an unknown token: a uniform choice among all code points. Without this cost, a smaller
+# vocabulary would look better.
 UNKNOWN_BITS = math.log2(0x110000)
-# Texts of so many characters together are tokenized at a time, and their variants sorted by length.
+# Characters of text that are tokenized, and whose variants are sorted by length, at a time.
 _WINDOW = 2**17
 
 
@@ -46,7 +46,7 @@ def score_texts(texts: Iterable[str], model: Model, language: str, max_length: i
 
     Args:
       max_length: tokens of a piece; the model may allow fewer.
-      batch_tokens: padded tokens that the model is given at a time.
+      batch_tokens: padded tokens per batch.
 
     Raises:
       UserError: the model or its tokenizer cannot be used.
@@ -82,9 +82,9 @@ def score_texts(texts: Iterable[str], model: Model, language: str, max_length: i
 
 
 def log_probabilities(forward: MaskedForward, pieces: Pieces, mask_id: int, batch_tokens: int) -> np.ndarray:
-    """float64 [S], nats: of each token but the special ones around pieces, in order.
+    """Returns float64 [S], in nats: of each token except the special ones around pieces, in order.
 
-    There is one variant of its piece for each token. They are made of all pieces at once, and run by length:
+    Each token has one variant of its piece. The variants of all pieces are made at once and run by length:
 
         piece     <s> the river ##s flow </s>
         variants  <s> [M] river ##s flow </s>

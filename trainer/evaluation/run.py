@@ -1,4 +1,4 @@
-"""An evaluation from its configuration to its report."""
+"""Runs the jobs of an evaluation."""
 
 import time
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Evaluation:
     Attributes:
       tasks: by key, those that the configuration asks for.
       scores: of all jobs.
-      seconds: that each job took when it was run, perhaps by an earlier command.
+      seconds: the time that each job took when it ran, perhaps in an earlier command.
     """
 
     config: EvaluationConfig
@@ -35,7 +35,7 @@ class Evaluation:
 
 
 def run_evaluation(config: EvaluationConfig) -> Evaluation:
-    """Runs all jobs that were not done yet, one model after the other.
+    """Runs all jobs that are not done yet, one model after another.
 
     Raises:
       UserError: bad input. All files, labels, models and tokenizers are checked before a model runs.
@@ -63,7 +63,7 @@ def run_evaluation(config: EvaluationConfig) -> Evaluation:
 
 
 def _done(store: Store, job: Job, task: Task, model: Model) -> Kept:
-    """What is kept of a job, which is run first if need be."""
+    """Returns the stored scores of a job; runs it first if there are none."""
     fingerprint = job_fingerprint(task.fingerprint(job), model.fingerprint)
     kept = store.get(job, fingerprint)
     if kept is None:

@@ -1,4 +1,4 @@
-"""How sure a figure is, and a difference of two: bootstrap intervals and paired tests over units.
+"""How certain a figure or a difference of two is: bootstrap intervals and paired tests over units.
 
 Legend: U units (sentences, pairs, questions), R resamplings, K sums.
 """
@@ -12,14 +12,14 @@ import numpy as np
 from trainer.evaluation.tasks.task import Ratio
 
 LEVEL = 0.95
-# A difference is clear only if chance would give it less often than this.
+# A difference is clear only if its p-value is below this.
 SIGNIFICANCE = 0.05
-# Drawn numbers that are in memory at a time.
+# Random numbers in memory at a time.
 _CHUNK = 2**20
 
 
 class Interval(NamedTuple):
-    """A 95 % interval; NaN at both ends where there are fewer than two units."""
+    """A 95 % interval; NaN at both ends if there are fewer than two units."""
 
     low: float
     high: float
@@ -30,8 +30,8 @@ class Difference:
     """One model's value minus another's, on the same units.
 
     Attributes:
-      low, high: the ends of its 95 % interval; NaN where there are fewer than two units.
-      p: how often a difference at least as large, either way, arises where the models are exchangeable.
+      low, high: the ends of its 95 % interval; NaN if there are fewer than two units.
+      p: how often a difference at least as large, in either direction, arises if the models are exchangeable.
     """
 
     value: float
@@ -41,19 +41,19 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out 0 and p is small. The interval alone is too narrow where there are few units."""
+        """Whether the interval excludes 0 and p is small. With few units, the interval alone is too narrow."""
         return (self.low > 0 or self.high < 0) and self.p < SIGNIFICANCE
 
 
 def mean_over_seeds(ratios: Sequence[Ratio]) -> Ratio:
-    """One ratio for several runs on the same units: each unit's numerators are averaged, and its denominators.
+    """Averages several runs on the same units: each unit's numerators and its denominators.
 
-    A resampling of units then takes all runs of a unit, as it should: the runs of one unit are not independent. Where the
-    denominators are equal (accuracy, bits per character), the value is the mean of the runs' values. F1 is that of the
-    summed counts, the least biased way to average it (Forman and Scholz 2010, "Apples-to-apples in cross-validation studies").
+    Resampling units then takes all runs of a unit together, because they are not independent. If the denominators are equal
+    (accuracy, bits per character), the value is the mean of the runs' values. F1 is computed from the summed counts, the
+    least biased way to average it (Forman and Scholz 2010, "Apples-to-apples in cross-validation studies").
 
     Raises:
-      ValueError: there are none, or they have other units.
+      ValueError: there are no ratios, or their units differ.
     """
     _check_units(ratios)
     return Ratio(
@@ -63,10 +63,10 @@ def mean_over_seeds(ratios: Sequence[Ratio]) -> Ratio:
 
 
 def interval(ratio: Ratio, samples: int, seed: int) -> Interval:
-    """The percentile bootstrap interval of a ratio's value (Efron and Tibshirani 1993, chapter 13).
+    """Returns the percentile bootstrap interval of a ratio's value (Efron and Tibshirani 1993, chapter 13).
 
-    U units are drawn with replacement, `samples` times, and the value is computed of each drawing. Drawings whose
-    denominators sum to 0 have no value and are left out.
+    U units are drawn with replacement, `samples` times, and each resampling gives a value. Resamplings whose denominators
+    sum to 0 have no value and are left out.
     """
     sums_KR = _resampled([ratio.numerators_U, ratio.denominators_U], samples, seed)
     return _percentiles(_quotients(*sums_KR), len(ratio.numerators_U))
@@ -75,13 +75,13 @@ def interval(ratio: Ratio, samples: int, seed: int) -> Interval:
 def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Difference:
     """Compares two models on the same units.
 
-    The interval is the percentile bootstrap of the difference, both models on the same drawings. The p-value is that of
-    the paired approximate randomization test (Noreen 1989; Yeh 2000, "More accurate tests for the statistical significance of
-    result differences"), which suits any ratio: in each unit the two models are exchanged or not, at random, and p is the
-    share of `samples` such exchanges, with the identity as one more, that give an absolute difference at least as large.
+    The interval is the percentile bootstrap of the difference, with the same resamplings for both models. The p-value is
+    that of the paired approximate randomization test (Noreen 1989; Yeh 2000, "More accurate tests for the statistical
+    significance of result differences"), which suits any ratio: in each unit the two models are exchanged or not, at random,
+    and p is the share of `samples` such exchanges, plus the identity, that give an absolute difference at least as large.
 
     Raises:
-      ValueError: they have other units.
+      ValueError: their units differ.
     """
     _check_units([first, second])
     parts = [first.numerators_U, first.denominators_U, second.numerators_U, second.denominators_U]
@@ -89,7 +89,7 @@ def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Difference:
     sums_KR = _resampled(parts, samples, seed)
     differences_R = _quotients(*sums_KR[:2]) - _quotients(*sums_KR[2:])
     exchanged_R = _exchanged(parts, samples, seed)
-    # Sums in another order differ in their last bits: a tie must count as one.
+    # Sums in another order differ in their last bits, so ties need a tolerance.
     at_least = np.abs(exchanged_R) >= np.abs(difference) - 1e-12 * np.abs(first.value)
     return Difference(
         difference,
@@ -104,7 +104,7 @@ def _check_units(ratios: Sequence[Ratio]) -> None:
 
 
 def _resampled(parts_KU: Sequence[np.ndarray], samples: int, seed: int) -> np.ndarray:
-    """[K, R]: the sums over each drawing of U units with replacement."""
+    """Returns [K, R]: the sums over each resampling of U units with replacement."""
 
     def sums(generator: np.random.Generator, count: int, units: int) -> np.ndarray:
         index_RU = generator.integers(units, size=(count, units))
@@ -114,7 +114,7 @@ def _resampled(parts_KU: Sequence[np.ndarray], samples: int, seed: int) -> np.nd
 
 
 def _exchanged(parts_KU: Sequence[np.ndarray], samples: int, seed: int) -> np.ndarray:
-    """[R]: the differences of values when the models are exchanged in units that are drawn."""
+    """Returns [R]: the differences of values when the models are exchanged in random units."""
     first_UK, second_UK = np.stack(parts_KU[:2], axis=1), np.stack(parts_KU[2:], axis=1)
     total_K = (first_UK + second_UK).sum(axis=0)
 
@@ -131,7 +131,7 @@ def _exchanged(parts_KU: Sequence[np.ndarray], samples: int, seed: int) -> np.nd
 def _drawn(
     sums: Callable[[np.random.Generator, int, int], np.ndarray], units: int, samples: int, seed: int
 ) -> np.ndarray:
-    """[K, R] of `sums`, a bounded number of resamplings at a time."""
+    """Returns `sums` as [K, R], computed for a bounded number of resamplings at a time."""
     if not units:
         raise ValueError("there are no units")
     generator = np.random.default_rng(seed)

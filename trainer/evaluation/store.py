@@ -1,4 +1,4 @@
-"""What is scored is kept: one JSON file for each job, so that an evaluation goes on where it was stopped."""
+"""Stores scores, one JSON file per job, so that an evaluation resumes where it stopped."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ FOLDER = "scores"
 
 
 class Kept(NamedTuple):
-    """The scores of a job, and how long it took."""
+    """The stored scores of a job, and how long it took."""
 
     scores: list[Scores]
     seconds: float
@@ -27,7 +27,7 @@ class Store:
         self._folder = Path(output) / FOLDER
 
     def get(self, job: Job, fingerprint: str) -> Kept | None:
-        """What is kept of a job; None where it was not done, or with other data, settings, weights or code."""
+        """Returns the stored scores of a job; None if it did not run, or ran with other data, settings, weights or code."""
         try:
             content = json.loads(self._path(job).read_text())
             if content["fingerprint"] != fingerprint:
@@ -37,7 +37,7 @@ class Store:
             return None
 
     def put(self, job: Job, fingerprint: str, kept: Kept) -> None:
-        """Keeps the scores of a job."""
+        """Stores the scores of a job."""
         content = {
             "fingerprint": fingerprint,
             "seconds": kept.seconds,
@@ -51,7 +51,7 @@ class Store:
 
 
 def job_fingerprint(task_fingerprint: str, model_fingerprint: str) -> str:
-    """sha256 over everything that decides a job's scores, but for its seed."""
+    """Returns a sha256 over everything that decides a job's scores, except its seed."""
     return hashlib.sha256(f"{task_fingerprint} {model_fingerprint}".encode()).hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Words of a text, which no tokenizer decides on, and which tokens belong to the same ones.
+"""Words of a text, independent of any tokenizer, and which tokens belong to the same words.
 
 Legend: C characters of a text, W its words, T its tokens.
 """
@@ -8,8 +8,8 @@ from tokenizers import Regex, pre_tokenizers
 
 from schemas.ragged import ranges
 
-# White space ends words. Scripts that are written without it have a word in each character, with its combining marks:
-# where their words begin is what tokenizers disagree on.
+# White space separates words. In scripts written without it, each character with its combining marks is a word, because
+# tokenizers disagree on where their words begin.
 _SPLIT = pre_tokenizers.Sequence(
     [
         pre_tokenizers.WhitespaceSplit(),
@@ -24,7 +24,7 @@ _SPLIT = pre_tokenizers.Sequence(
 
 
 def words_of_characters(text: str) -> np.ndarray:
-    """int64 [C]: the number of each character's word, ascending from 0; -1 for white space."""
+    """Returns int64 [C]: the number of each character's word, ascending from 0; -1 for white space."""
     spans = [span for _, span in _SPLIT.pre_tokenize_str(text)]
     starts_W, ends_W = np.array(spans, np.int64).reshape(-1, 2).T
     words_C = np.full(len(text), -1, np.int64)
@@ -33,10 +33,10 @@ def words_of_characters(text: str) -> np.ndarray:
 
 
 def words_of_tokens(words_C: np.ndarray, starts_T: np.ndarray, ends_T: np.ndarray) -> np.ndarray:
-    """int64 [T]: the number of each token's group of words, ascending from 0 without gaps.
+    """Returns int64 [T]: the number of each token's group of words, ascending from 0 without gaps.
 
-    Tokens of one word are in one group. A token that spans several words joins them into one. A token of white space
-    alone, or of no character, belongs to the word that follows.
+    Tokens of one word are in one group. A token that spans several words joins them into one group. A token of only white
+    space, or of no character, belongs to the word that follows.
 
         text     " 東京 tower"
         words    - 0 1 - 2..
@@ -44,11 +44,11 @@ def words_of_tokens(words_C: np.ndarray, starts_T: np.ndarray, ends_T: np.ndarra
         groups    0    0      1     1
 
     Args:
-      words_C: as `words_of_characters` gives them.
-      starts_T, ends_T: the characters that each token stands for, as tokenizers give them ("offsets").
+      words_C: as `words_of_characters` returns them.
+      starts_T, ends_T: the characters that each token stands for, as in the offsets of tokenizers.
     """
     beyond = int(words_C.max(initial=-1)) + 1
-    # By character: the first word that begins there or ends later, and the last word that began before.
+    # For each character: the first word that begins there or ends later, and the last word that began before.
     next_C = np.append(np.minimum.accumulate(np.where(words_C < 0, beyond, words_C)[::-1])[::-1], beyond)
     last_C = np.append(-1, np.maximum.accumulate(words_C))
     first_T, final_T = next_C[starts_T], last_C[ends_T]

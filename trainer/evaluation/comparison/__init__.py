@@ -1,1 +1,1 @@
-"""Which candidates to take as teachers, from the scores of an evaluation."""
+"""Chooses teachers among candidates by the scores of an evaluation."""

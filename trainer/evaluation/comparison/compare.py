@@ -1,4 +1,4 @@
-"""From an evaluation to the ranking of each language."""
+"""Ranks the candidates of each language from an evaluation."""
 
 from collections.abc import Mapping
 
@@ -7,7 +7,7 @@ from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.run import Evaluation
 from trainer.evaluation.tasks.task import Job
 
-# By figure, the task and the metric that it is.
+# The (task, metric) behind each figure.
 _RATIOS = {
     "bits_per_character": ("likelihood", "bits_per_character"),
     "minimal_pairs": ("minimal_pairs", "accuracy"),
@@ -21,10 +21,10 @@ _RATIOS = {
 def compare(evaluation: Evaluation, corpus_bytes: Mapping[str, int]) -> list[Ranking]:
     """Ranks the candidates of `comparison` for each language of `text`.
 
-    A model that `models.<name>.languages` keeps from a language is no candidate for it.
+    A model whose `models.<name>.languages` excludes a language is no candidate for it.
 
     Args:
-      corpus_bytes: by language, about how much text the teacher will read, where it is known.
+      corpus_bytes: by language, about how many bytes of text the teacher will read, if known.
     """
     config = evaluation.config
     rankings = []
@@ -48,7 +48,7 @@ def _measured(evaluation: Evaluation, name: str, language: str, corpus_bytes: in
     ratios = {key: scores[task].ratios[metric] for key, (task, metric) in _RATIOS.items() if task in scores}
     cost, bytes_per_token = scores["cost"].figures, scores["tokenization"].figures["bytes_per_token"]
     figures = {"changed_characters": scores["likelihood"].figures["changed_characters"]}
-    # Not measured where all tokens are unknown, so that there is nothing to predict.
+    # Not measured if all tokens are unknown: then there is nothing to predict.
     if rate := cost.get("tokens_per_second"):
         figures["tokens_per_second"] = rate
         figures["operations_per_byte"] = cost["operations_per_token"] / bytes_per_token

@@ -1,4 +1,4 @@
-"""How much text teachers will read, from the sizes of its files and from samples."""
+"""Estimates how much text teachers will read, from file sizes and samples."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -13,12 +13,12 @@ from schemas.corpus.ranges import TextRange, readable
 from schemas.corpus.records import read_records
 from schemas.errors import UserError
 
-# Of the files of one format, evenly spread, so many are looked at, and of each so many bytes of text from its beginning.
+# A sample has at most this many files of one format, evenly spread, and about this many bytes of text from the start of each.
 _FILES, _BYTES = 16, 2**18
 
 
 class _Size(NamedTuple):
-    """Bytes of files as they are stored, and the records and the bytes of text in them, with line ends."""
+    """Stored bytes of files, and the records and bytes of text in them; the bytes include line ends."""
 
     stored: float
     records: float
@@ -26,13 +26,13 @@ class _Size(NamedTuple):
 
 
 def estimate_bytes(corpora: Mapping[str, TextConfig]) -> dict[str, int]:
-    """By language, about how many bytes of text are read. No text is read for it beyond small samples.
+    """Returns about how many bytes of text each language has, reading only small samples.
 
-    Of plain text it is the size of the files. Of other files, and where `max_records` takes a part, a sample says how much text
-    and how many records are in a stored byte.
+    For plain text this is the size of the files. For other formats, and with `max_records`, a sample gives the bytes of text
+    and the records per stored byte.
 
     Raises:
-      UserError: no file matches, or one of the sample is not what its name says.
+      UserError: no file matches, or the content of a sampled file does not match its name.
     """
     try:
         return {language: _estimate(language, corpus) for language, corpus in corpora.items()}
@@ -57,7 +57,7 @@ def _estimate(language: str, corpus: TextConfig) -> int:
 
 
 def _sample(files: Sequence[TextFile]) -> _Size:
-    """What is in the beginnings of some of the files, which have one format."""
+    """Measures the beginnings of some of the files, which all have one format."""
     count = min(_FILES, len(files))
     chosen = [files[number * len(files) // count] for number in range(count)]
     with ThreadPoolExecutor(_FILES) as pool:

@@ -1,4 +1,4 @@
-"""What a comparison writes: `comparison.json`, `comparison.md` and the routing."""
+"""Writes the files of a comparison: `comparison.json`, `comparison.md` and the routing."""
 
 import json
 import math
@@ -17,7 +17,7 @@ JSON_FILE, MARKDOWN_FILE = "comparison.json", "comparison.md"
 
 
 def write_comparison(rankings: Sequence[Ranking], config: EvaluationConfig, routing_file: str) -> str:
-    """Writes the three files, and returns the Markdown."""
+    """Writes the three files and returns the Markdown."""
     text = markdown(rankings, config.top_k)
     content = json.dumps(to_json(rankings), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_bytes(join(config.output, JSON_FILE), content.encode())
@@ -27,7 +27,7 @@ def write_comparison(rankings: Sequence[Ranking], config: EvaluationConfig, rout
 
 
 def to_json(rankings: Sequence[Ranking]) -> list[dict]:
-    """JSON values of the rankings, with the reasons; what is not a number is null."""
+    """Returns the rankings and the reasons as JSON values; numbers that are not finite become null."""
     return [
         finite(asdict(ranking))
         | {
@@ -41,7 +41,7 @@ def to_json(rankings: Sequence[Ranking]) -> list[dict]:
 
 
 def markdown(rankings: Sequence[Ranking], top_k: int) -> str:
-    """A section for each language: the table, the choice, and why."""
+    """Returns a section for each language: the choice, the table and the reasons."""
     return "\n".join(["# Comparison of teachers", "", *(_section(ranking, top_k) for ranking in rankings)])
 
 

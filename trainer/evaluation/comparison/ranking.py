@@ -1,8 +1,8 @@
-"""Candidates for teachers, ranked on one language's text.
+"""Ranks candidates for teachers on one language's text.
 
-What a student learns is bounded by how well its teacher predicts: its loss follows the teacher's cross-entropy (Busbridge
-et al. 2025, "Distillation Scaling Laws", arXiv 2502.08606). Cross-entropies a token do not compare between tokenizers; bits
-per character do, so they rank. The other figures are shown, but do not rank.
+How well a teacher predicts bounds what a student learns: the student's loss follows the teacher's cross-entropy (Busbridge
+et al. 2025, "Distillation Scaling Laws", arXiv 2502.08606). Cross-entropy per token is not comparable between tokenizers,
+but bits per character are, so they decide the ranking. The other figures are only shown.
 """
 
 import math
@@ -13,20 +13,20 @@ from trainer.evaluation.statistics import Difference, interval, paired
 from trainer.evaluation.tasks.task import Ratio
 
 RANKED_BY = "bits_per_character"
-# Characters in unknown tokens are never predicted, nor taught. Where they are the majority, a candidate does not read the
-# language, whatever it makes of the rest.
+# A candidate neither predicts nor teaches characters in unknown tokens. If they are the majority, it does not read the
+# language, however well it predicts the rest.
 MOST_UNKNOWN = 0.5
-# From this share of characters on, it matters that a tokenizer hides or changes them.
+# The share of characters that a tokenizer must hide or change before it matters.
 MANY = 0.005
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one candidate on one language.
+    """The measurements of one candidate on one language.
 
     Attributes:
-      ratios: by figure, those that have a value for each record: `bits_per_character`, `unknown_rate` and others.
-      figures: further ones, among them `changed_characters` and `operations_per_byte`.
+      ratios: by name, the figures that have a value for each record: `bits_per_character`, `unknown_rate` and others.
+      figures: the other figures, among them `changed_characters` and `operations_per_byte`.
     """
 
     name: str
@@ -36,14 +36,14 @@ class Measured:
 
 @dataclass(frozen=True)
 class Candidate:
-    """One candidate's place in one language.
+    """One candidate's place in the ranking of one language.
 
     Attributes:
       reads: whether it reads the language; a candidate that does not is not ranked.
       figures: the value of every figure of `Measured`.
       low, high: the 95 % interval of its bits per character.
       worse_than: the candidates that are clearly better.
-      beside: the candidate that `differences` are to: the chosen one, or for that one the next; None where there is no other.
+      beside: the candidate it is compared with: the first one, or the second for the first itself; None if there is no other.
       differences: by figure, its value minus that of `beside`.
     """
 
@@ -58,7 +58,7 @@ class Candidate:
 
     @property
     def rank(self) -> int | None:
-        """1 + the number of candidates that are clearly better; None where it does not read the language."""
+        """1 + the number of candidates that are clearly better; None if it does not read the language."""
         return 1 + len(self.worse_than) if self.reads else None
 
 
@@ -67,7 +67,7 @@ class Ranking:
     """The candidates of one language, the chosen one first.
 
     Attributes:
-      chosen: the teacher to take; None where no candidate reads the language.
+      chosen: the teacher to take; None if no candidate reads the language.
       tied: the other candidates that no candidate is clearly better than.
     """
 
@@ -80,14 +80,14 @@ class Ranking:
 def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 0) -> Ranking:
     """Ranks the candidates of one language.
 
-    A candidate is clearly better than another where the difference of their bits per character is clear, unless its tokenizer
-    changes more of the characters, at least `MANY` of them: what it lowers or strips the other has to predict. Of those that no
-    other is clearly better than, the one is chosen that takes the fewest operations for a byte of text, and of equal ones
-    the first.
+    A candidate is clearly better than another if the difference of their bits per character is clear. It is not if its
+    tokenizer changes a larger share of the characters, by at least `MANY`: the other has to predict the case or accents that
+    it drops. Among candidates that no other clearly beats, the one with the fewest operations per byte of text is chosen,
+    and the first in case of a tie.
 
     Args:
       measured: in the configuration's order, all on the same records.
-      samples: resamplings of the bootstrap.
+      samples: the number of bootstrap resamplings.
     """
     readers = [one for one in measured if one.ratios["unknown_rate"].value <= MOST_UNKNOWN]
     worse_than = {
@@ -106,7 +106,7 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
         decides = one.ratios[RANKED_BY].value if number else one.figures.get("operations_per_byte", math.inf)
         return one.name not in worse_than, number, decides
 
-    # Sorting is stable, so that the configuration's order decides between equal ones.
+    # Sorting is stable, so the configuration's order breaks ties.
     ordered = sorted(measured, key=place)
     candidates = []
     for index, one in enumerate(ordered):

@@ -1,9 +1,9 @@
-"""Why a candidate has its place, in plain words."""
+"""Explains in words why a candidate has its place."""
 
 from trainer.evaluation.comparison.ranking import MANY, RANKED_BY, Candidate, Ranking, is_easier
 from trainer.evaluation.statistics import Difference
 
-# How figures are called, and how many decimals tell candidates apart.
+# The title of each figure, and the decimals that tell candidates apart.
 TITLES = {
     "bits_per_character": ("bits per character", 3),
     "minimal_pairs": ("minimal pairs", 3),
@@ -18,7 +18,7 @@ TITLES = {
 
 
 def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
-    """Why a candidate is chosen or not: first how well it predicts, then what else tells it apart."""
+    """Returns why a candidate is chosen or not: first how well it predicts, then its other differences."""
     unknown = candidate.figures["unknown_rate"]
     if not candidate.reads:
         return [f"does not read the language: {unknown:.0%} of the characters are in unknown tokens"]
@@ -62,7 +62,7 @@ def _prediction(candidate: Candidate, other: Candidate, ranking: Ranking) -> str
 
 
 def _others(candidate: Candidate, other: Candidate) -> list[str]:
-    """Further figures that differ clearly: all of them where the prediction does not, else minimal pairs alone."""
+    """Returns other figures that clearly differ: any of them if the prediction is undecided, else only minimal pairs."""
     keys = [key for key in candidate.differences if key != RANKED_BY]
     if _is_decided(candidate, other):
         keys = [key for key in keys if key == "minimal_pairs"]
@@ -78,7 +78,7 @@ def _is_decided(candidate: Candidate, other: Candidate) -> bool:
 
 
 def _easier(candidate: Candidate, other: Candidate) -> str:
-    """Why the bits per character of two candidates decide nothing, whatever their difference."""
+    """Returns why the bits per character of two candidates decide nothing, whatever their difference."""
     shares = [f"{one.figures['changed_characters']:.1%}" for one in (candidate, other)]
     if is_easier(candidate.figures, other.figures):
         return f"its tokenizer changes {shares[0]} of the characters, which {other.name} ({shares[1]}) has to predict"

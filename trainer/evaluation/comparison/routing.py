@@ -19,7 +19,7 @@ _HEAD = (
 
 
 def routing(rankings: Sequence[Ranking], models: Mapping[str, ModelConfig]) -> str:
-    """The file's text: the teachers in the order of `models`, each with the reason for each of its languages."""
+    """Returns the file's text: the teachers in the order of `models`, each with the reason for each of its languages."""
     parts = [_comment(_HEAD)]
     parts += [_comment(f"{ranking.language}: no candidate reads it.") for ranking in rankings if ranking.chosen is None]
     for name, model in models.items():

@@ -1,1 +1,1 @@
-"""Files that people have: each module reads one format and names the file and the line of a fault."""
+"""Readers of text and labelled files, one module per format; errors name the file and the line."""

@@ -1,4 +1,4 @@
-"""Columns of TSV files: fields in quotes, headers, and which column has the labels."""
+"""Columns of TSV files: quoted fields, headers, and which column has the labels."""
 
 import re
 from collections import Counter
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from schemas.errors import UserError
 
-# Names of a label's column in a header; no label is called so.
+# Header names of a label column; no label has such a name.
 _NAMES = {"label", "labels", "gold_label", "tag", "tags", "ner_tag", "ner_tags", "upos"}
-# Between the outer quotes at least one pair of quotes, and no single one.
+# A quoted field with at least one doubled quote and no single one inside.
 _QUOTED = re.compile(r'"(?=[^"]*"")((?:[^"]|"")*)"')
-# In shorter files a label may be on one line only by chance.
+# In shorter files a label may occur only once by chance.
 _FEWEST_LINES = 50
 
 
 def fields_of(line: str) -> list[str]:
-    r"""The fields of a line of TSV.
+    r"""Returns the fields of a line of TSV.
 
-    Quotes are text, as in most data sets, except where a field cannot but be one of `to_csv(sep="\t")` of pandas: it begins
-    and ends with a quote, and what lies between has quotes, all in pairs. Then the outer quotes are taken off, and the pairs
-    are halved.
+    Quotes are text, as in most data sets, unless a field can only come from pandas' `to_csv(sep="\t")`: it begins and ends
+    with a quote, and it has quotes in between, all of them doubled. Then the outer quotes are removed, and each doubled
+    quote becomes one.
 
         "He said ""no""."     becomes     He said "no".
         "No", he said.        stays       "No", he said.
@@ -29,24 +29,24 @@ def fields_of(line: str) -> list[str]:
 
 
 def is_header(fields: Sequence[str]) -> bool:
-    """Whether the last field is the name of a column of labels."""
+    """Returns whether the last field is the name of a label column."""
     return len(fields) > 1 and fields[-1].strip().lower() in _NAMES
 
 
 def is_label_first(fields: Sequence[str]) -> bool:
-    """Whether the line is a header whose first column has the labels."""
+    """Returns whether the line is a header whose first column has the labels."""
     return fields[0].strip().lower() in _NAMES and not is_header(fields)
 
 
 def check_labels(file: str, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
-    """Refuses a file whose first line is likely a header, or whose labels likely are not in the last column.
+    """Rejects a file whose first line is likely a header, or whose labels are likely not in the last column.
 
-    Nothing is refused in files of few lines. A first line is taken for a header where its label is on no other line, each
-    other label is on several, and its fields are of one or two words. Labels are taken to be first where most lines have
-    different last fields, and at most half of them different first ones.
+    Short files are not checked. The first line counts as a header if no other line has its label, every other label is on
+    several lines, and its fields have one or two words each. Labels count as first if there are more distinct last fields
+    than half the number of lines, and at most that many distinct first fields.
 
     Args:
-      file: as messages name it.
+      file: its name in messages.
       rows: the file's examples, each with the number of its line.
 
     Raises:

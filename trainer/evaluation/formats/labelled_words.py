@@ -1,4 +1,4 @@
-"""Sentences as words with a label each: CoNLL-U (by the ending `.conllu`) and token TSV."""
+"""Sentences of labelled words: CoNLL-U (files ending in `.conllu`) and token TSV."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ from schemas.secrets import without_secrets
 from trainer.evaluation.formats.columns import check_labels, fields_of, is_header
 from trainer.evaluation.formats.lines import read_lines
 
-# What Universal Dependencies write where there is no value.
+# Universal Dependencies write this for a missing value.
 _NO_VALUE = "_"
-# Before each token of WikiANN as XTREME has it: `en:London`.
+# The prefix of each token in XTREME's WikiANN: `en:London`.
 _LANGUAGE = re.compile(r"[a-z][a-z-]*:")
 _BLANKS = " \t"
 
@@ -24,9 +24,9 @@ class Sentence:
     """A sentence of W words.
 
     Attributes:
-      words: may be empty or white space, as some files have them.
+      words: may be empty or white space, as in some files.
       labels: None where the file has `_`: such a word is context, and is neither learned nor scored.
-      file, lines: where each word is written.
+      file, lines: where each word comes from.
     """
 
     words: list[str]
@@ -35,21 +35,22 @@ class Sentence:
     lines: list[int]
 
     def where(self, word: int) -> str:
-        """A word's `file:line`, for messages."""
+        """Returns a word's `file:line`, for messages."""
         return f"{self.file}:{self.lines[word]}"
 
 
 def read_sentences(files: Sequence[str]) -> list[Sentence]:
-    """The sentences of some files, in their order.
+    """Returns the sentences of some files, in their order.
 
     A file whose name ends in `.conllu` is CoNLL-U: its words are the lines whose id is an integer (not the ranges of
-    multiword tokens, nor empty nodes), their labels the column UPOS. Any other file is TSV (`fields_of`): token, tab, label; a
-    blank line ends a sentence. A first line whose label is `label` or `tag` is a header. Where each token of a TSV file begins
-    with an `en:`, as in WikiANN of XTREME, that is taken off; one file may have several languages.
+    multiword tokens, nor empty nodes), and their labels are the UPOS column. Any other file is TSV (`fields_of`): token, tab,
+    label; a blank line ends a sentence. A first line whose label is a name such as `label` or `tag` is a header. If every
+    token of a TSV file begins with a language such as `en:`, as in XTREME's WikiANN, that prefix is removed; one file may
+    have several languages.
 
     Raises:
-      UserError: a file is missing, empty, not UTF-8, or has a line that is none of these; or some but not all tokens begin
-        with a language.
+      UserError: a file is missing, empty, not UTF-8, or has a line of another form; or most but not all tokens begin with a
+        language.
     """
     return [
         sentence
@@ -96,7 +97,7 @@ def _read_tsv(file: str) -> list[Sentence]:
     for start, block in _blocks(content):
         words, labels, lines = [], [], []
         for number, line in enumerate(block, start):
-            # A token may be white space, a label not.
+            # A token may be white space, but a label may not.
             word, *rest = fields_of(line)
             columns = [column.strip() for column in rest]
             while len(columns) > 1 and not columns[-1]:
@@ -119,7 +120,7 @@ def _read_tsv(file: str) -> list[Sentence]:
 
 
 def _without_language(sentences: list[Sentence]) -> list[Sentence]:
-    """The sentences without the `en:` that all tokens begin with, if they do. UserError where most do."""
+    """Removes the language prefix (`en:`) if all tokens have one. Raises UserError if only most do."""
     lacking = [
         (sentence, word)
         for sentence in sentences
@@ -141,7 +142,7 @@ def _without_language(sentences: list[Sentence]) -> list[Sentence]:
 
 
 def _blocks(lines: list[str]) -> Iterator[tuple[int, list[str]]]:
-    """The runs of lines between blank ones, each with the number of its first line, from 1."""
+    """Yields the blocks of lines between blank ones, each with the number of its first line, from 1."""
     block: list[str] = []
     for number, line in enumerate([*lines, ""], 1):
         if line.strip(_BLANKS):

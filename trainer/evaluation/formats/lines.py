@@ -9,10 +9,10 @@ from schemas.storage import reaching, read_bytes
 
 
 def read_text(file: str) -> str:
-    """The text of a file without its byte order mark; line ends are as they are.
+    """Returns the text of a file without its byte order mark; line ends are unchanged.
 
     Raises:
-      UserError: there is no such file, or it is empty or not UTF-8.
+      UserError: the file does not exist, is empty, or is not UTF-8.
     """
     shown = without_secrets(file)
     try:
@@ -34,12 +34,12 @@ def read_text(file: str) -> str:
 
 
 def read_lines(file: str) -> list[str]:
-    r"""The lines of a file, without their ends (`\n`, `\r\n`), and without empty lines at the end of the file.
+    r"""Returns the lines of a file without their ends (`\n`, `\r\n`) and without empty lines at the end of the file.
 
     Other characters that Python's `splitlines` would split at, such as U+2028, are part of the text.
 
     Raises:
-      UserError: as `read_text`.
+      UserError: as for `read_text`.
     """
     lines = [line.removesuffix("\r") for line in read_text(file).split("\n")]
     while not lines[-1]:

@@ -1,4 +1,4 @@
-"""Minimal pairs: TSV with a header that has the columns `sen` and `wrong_sen`, as MultiBLiMP has it."""
+"""Minimal pairs: TSV with a header that has the columns `sen` and `wrong_sen`, as in MultiBLiMP."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class MinimalPair(NamedTuple):
 
 
 def read_minimal_pairs(files: Sequence[str]) -> list[MinimalPair]:
-    """The pairs of some files, in their order. Other columns are ignored. Quotes are as in `fields_of`.
+    """Returns the pairs of some files, in their order. Ignores other columns. Quotes are as in `fields_of`.
 
     Raises:
       UserError: a file is missing, empty, not UTF-8, lacks a column, or has a line that is no pair.

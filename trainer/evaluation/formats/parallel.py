@@ -6,7 +6,7 @@ from trainer.evaluation.formats.lines import read_lines
 
 
 def read_parallel(files: tuple[str, str]) -> list[tuple[str, str]]:
-    """The pairs of lines of two files.
+    """Returns the pairs of lines of two files.
 
     Raises:
       UserError: a file is missing, empty or not UTF-8, a line is blank, or one file has more lines.

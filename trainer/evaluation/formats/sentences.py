@@ -1,4 +1,4 @@
-"""Sentences with a label: TSV of one or two sentences and a label, as XNLI and PAWS-X of XTREME."""
+"""Labelled sentences: TSV of one or two sentences and a label, like XTREME's XNLI and PAWS-X."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +23,10 @@ class LabelledText:
 
 
 def read_labelled_texts(files: Sequence[str]) -> list[LabelledText]:
-    """The examples of some files, in their order.
+    """Returns the examples of some files, in their order.
 
-    A line is a sentence, or two, and a label, with tabs between them (`fields_of`). A first line whose last column is
-    called `label` is a header. Blank lines are left out.
+    A line has one or two sentences and a label, separated by tabs (`fields_of`). A first line whose last column has a name
+    such as `label` is a header. Blank lines are skipped.
 
     Raises:
       UserError: a file is missing, empty or not UTF-8, a sentence or a label is empty, the lines differ in their number of

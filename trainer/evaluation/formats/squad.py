@@ -1,4 +1,4 @@
-"""Questions on paragraphs: SQuAD's JSON, v1.1 and v2, in which XQuAD, MLQA and TyDi GoldP come too."""
+"""Questions on paragraphs: SQuAD's JSON, v1.1 and v2, which XQuAD, MLQA and TyDi GoldP use too."""
 
 import json
 import logging
@@ -19,7 +19,7 @@ class Question:
     """A question on a text.
 
     Attributes:
-      answers: pieces of the context that are right, as (first character, text); none where the context has no answer.
+      answers: the correct spans of the context, as (first character, text); empty if the context has no answer.
     """
 
     question: str
@@ -53,15 +53,15 @@ class _File(BaseModel):
 
 
 def read_questions(files: Sequence[str], *, leave_out: bool = False) -> list[Question]:
-    """The questions of some files, in their order.
+    """Returns the questions of some files, in their order.
 
     Args:
-      leave_out: whether an answer that is not where it should be in its context is left out, and a question that has no other
-        too, as training files allow. How many they are is logged.
+      leave_out: whether to drop an answer that is not at its given place in the context, and a question left without
+        answers, as is acceptable for training files. The number dropped is logged.
 
     Raises:
-      UserError: a file is missing, empty, not UTF-8, not such JSON, has no questions, or an answer is not where it should be
-        in its context.
+      UserError: a file is missing, empty, not UTF-8, not such JSON, has no questions, or an answer is not at its given place
+        in the context.
     """
     return [question for file in files for question in _read(file, leave_out)]
 

@@ -1,4 +1,4 @@
-"""Plain text, read as the pipeline reads it: the records of one language."""
+"""The text records of one language, read as the pipeline reads them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from schemas.corpus.records import are_taken, read_records
 from schemas.corpus.survey import survey_file
 from schemas.errors import UserError
 
-# Read at a time.
+# Records in memory at a time.
 _RECORDS = 64
 
 
@@ -23,7 +23,7 @@ class LanguageText:
 
     Attributes:
       files: in order.
-      records: how many are read, evenly spread over the `total` that there are.
+      records: how many are read, evenly spread over all `total` records.
       sha256: over the fingerprints of the files and the choice of records.
     """
 
@@ -33,7 +33,7 @@ class LanguageText:
     sha256: str
 
     def __iter__(self) -> Iterator[str]:
-        """The records in order, without those that are empty or cannot be read, a few in memory at a time."""
+        """Yields the records in order, a few in memory at a time. Skips those that are empty or cannot be read."""
         number = 0
         for file in self.files:
             records = read_records(TextRange.whole(file))
@@ -49,7 +49,7 @@ def open_text(language: str, config: TextConfig) -> LanguageText:
     """Finds and checks the files of a language; reads each once, in bounded memory.
 
     Raises:
-      UserError: no file matches, a file is not what its name says, or there is no record to read.
+      UserError: no file matches, the content of a file does not match its name, or there is no record to read.
     """
     files = find_files(language, config.files, config.field)
     with ThreadPoolExecutor() as pool:

@@ -1,4 +1,4 @@
-"""An evaluation's results in the model cards of students, as metadata that a hub reads."""
+"""Writes an evaluation's results into the model cards of students, as metadata that a hub reads."""
 
 import math
 from pathlib import Path
@@ -11,14 +11,14 @@ from trainer.artifacts.model_card import TAG
 from trainer.artifacts.teacher_cards import CARD_FILE
 from trainer.evaluation.report.content import Content, MetricRecord, Result, TaskRecord
 
-# Results of an earlier evaluation, which are replaced, are of this type.
+# The dataset type that marks results of an earlier evaluation, which are replaced.
 _DATA = "mergedistill-evaluation"
 
 
 def update_cards(content: Content) -> None:
-    """Writes each model's results into the metadata of the README.md in its folder, if this trainer wrote that.
+    """Writes each model's results into the metadata of the README.md in its folder, if this trainer wrote that file.
 
-    Results that came from elsewhere, and the text, stay as they are.
+    Results from elsewhere and the text do not change.
     """
     for model in content.models:
         path = Path(model.model) / CARD_FILE
@@ -33,10 +33,10 @@ def update_cards(content: Content) -> None:
 
 
 def _card(path: Path) -> ModelCard | None:
-    """A card that this trainer wrote; None where there is none, or one of somebody else."""
+    """Returns a card that this trainer wrote; None if there is no card, or someone else wrote it."""
     try:
         card = ModelCard.load(path)
-    except Exception:  # Whatever somebody's YAML makes of it.
+    except Exception:  # A card with arbitrary YAML may raise anything.
         return None
     return card if TAG in (card.data.get("tags") or []) else None
 

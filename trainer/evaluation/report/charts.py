@@ -1,4 +1,4 @@
-"""Charts as SVG that is part of a page: its text is text, its colours are the page's variables, its bytes are always the same.
+"""Charts as inline SVG: text stays text, colours are CSS variables of the page, and the bytes are reproducible.
 
 The variables are `--ink` (text and axes), `--rule` (grid) and `--series-1` to `--series-8` (lines).
 """
@@ -15,14 +15,14 @@ from matplotlib.figure import Figure
 from trainer.evaluation.report.content import Calibration, Curve
 
 SERIES = 8
-# Colours that no chart has otherwise, in place of the variables.
+# Placeholder colours that are replaced by the variables; no chart uses them otherwise.
 _INK, _RULE = "#010203", "#040506"
 _LINES = [f"#0708{number:02x}" for number in range(1, SERIES + 1)]
 _VARIABLES = {_INK: "--ink", _RULE: "--rule"} | {color: f"--series-{n}" for n, color in enumerate(_LINES, start=1)}
-# Lines differ in more than colour.
+# Lines also differ in style and marker, not only in colour.
 _STYLES = ("-", "--", "-.", ":")
 _MARKERS = "os^Dv*Xd"
-# Small, so that text has its natural size on a phone.
+# Small, so that text is readable on a phone.
 _INCHES = (4.6, 3.4)
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -44,7 +44,7 @@ _SETTINGS: dict[Any, Any] = {
 
 
 def curve_chart(key: str, curves: Sequence[Curve], models: Sequence[str]) -> str:
-    """Loss over steps: one line for each model, in the colour of its place in `models`."""
+    """Returns loss over steps: one line for each model, in the colour of its place in `models`."""
     with matplotlib.rc_context(_SETTINGS):
         figure, axes = _axes()
         for curve in curves:
@@ -58,7 +58,7 @@ def curve_chart(key: str, curves: Sequence[Curve], models: Sequence[str]) -> str
 
 
 def reliability_chart(key: str, calibrations: Sequence[Calibration], languages: Sequence[str]) -> str:
-    """Accuracy over confidence: one line for each language, beside the diagonal."""
+    """Returns accuracy over confidence: one line for each language, and the diagonal."""
     with matplotlib.rc_context(_SETTINGS):
         figure, axes = _axes()
         axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (1, 2)), label="perfect")
@@ -90,7 +90,7 @@ def _line(number: int) -> dict:
 
 
 def _svg(key: str, figure: Figure, lines: int) -> str:
-    """The figure as an element of HTML."""
+    """Returns the figure as an HTML element."""
     columns = 2 if lines > 1 else 1
     figure.set_figheight(_INCHES[1] + 0.2 * -(-lines // columns))
     figure.legend(loc="outside lower center", ncols=columns)
@@ -101,7 +101,7 @@ def _svg(key: str, figure: Figure, lines: int) -> str:
         )
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]
-    # A style sheet in it would be that of the whole page.
+    # A style sheet in the SVG would apply to the whole page.
     svg = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>|<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
     svg = re.sub(r"font-family: [^;\"]*; ", "", svg)

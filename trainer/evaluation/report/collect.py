@@ -1,4 +1,4 @@
-"""From an evaluation to what a report says."""
+"""Collects the content of a report from an evaluation."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from trainer.evaluation.run import Evaluation
 
 
 def content_of(evaluation: Evaluation) -> Content:
-    """All that is known; parts that need what was not evaluated are empty."""
+    """Returns the content of the report; parts without results are empty."""
     config = evaluation.config
     tasks = [
         TaskRecord(
@@ -61,7 +61,7 @@ def content_of(evaluation: Evaluation) -> Content:
 
 
 def check_folders(config: EvaluationConfig) -> None:
-    """Reads the merged vocabularies beside the weights of models, as the report will. UserError names the file that is bad."""
+    """Checks the merged vocabularies in the folders of models before the report reads them. UserError names a bad file."""
     for folder in _folders(config).values():
         _vocabulary(folder)
 
@@ -79,12 +79,12 @@ def _overlap(evaluation: Evaluation) -> list[HeatMap]:
 
 
 def _vocabulary(folder: str) -> Vocabulary | None:
-    """The merged vocabulary in the folder of a model, if it is there."""
+    """Returns the merged vocabulary in the folder of a model, if there is one."""
     file = join(folder, VOCABULARY_FILE)
     return read_vocabulary(file) if Path(file).is_file() else None
 
 
 def _folders(config: EvaluationConfig) -> dict[str, str]:
-    """By name, the folders of the models that are not on a hub."""
+    """Returns the folders of local models, by name."""
     paths = {name: local_path(model.model) for name, model in config.models.items()}
     return {name: path for name, path in paths.items() if path and Path(path).is_dir()}

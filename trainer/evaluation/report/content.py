@@ -1,4 +1,4 @@
-"""What a report says, as plain records: `report.json` is these, and Markdown and HTML show them."""
+"""The content of a report, as plain records: `report.json` has them, and Markdown and HTML show them."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from trainer.evaluation.json_values import finite
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model: where it is loaded from, its tokens, and by language the model that it is compared with."""
+    """A model: where it is loaded from, its tokens, and the model that it is compared with for each language."""
 
     name: str
     model: str
@@ -20,7 +20,7 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class MetricRecord:
-    """One figure of a task; `title` is how reports call it, `ranks` is as in `trainer.evaluation.tasks.task.Metric`."""
+    """One figure of a task; `title` is its name in reports, `ranks` is as in `trainer.evaluation.tasks.task.Metric`."""
 
     key: str
     title: str
@@ -30,7 +30,7 @@ class MetricRecord:
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task; the first of its metrics is the one that summaries show, `hub_task` is what a hub calls it."""
+    """A task; summaries show the first of its metrics, `hub_task` is its name on a hub."""
 
     key: str
     title: str
@@ -40,13 +40,13 @@ class TaskRecord:
 
 @dataclass(frozen=True)
 class Result:
-    """What a model reached.
+    """One result of a model.
 
     Attributes:
-      trained_on: language of the labels; None where nothing is trained.
+      trained_on: language of the labels; None if nothing is trained.
       language: of the test data.
       low, high: the ends of the 95 % interval.
-      units: sentences, pairs or questions that it is a mean over.
+      units: the number of sentences, pairs or questions behind it.
       seeds: runs that were averaged.
       is_best: significantly better than all other models that were trained on the same language.
     """
@@ -66,7 +66,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Figure:
-    """A further figure of a task, without an interval, averaged over seeds; those of `Calibration` and `Cost` are there."""
+    """A further figure of a task, averaged over seeds, without an interval; `Calibration` and `Cost` have their own."""
 
     task: str
     key: str
@@ -81,10 +81,10 @@ class Comparison:
     """A student against its teacher on the same test data.
 
     Attributes:
-      difference: the student's value minus the teacher's; None where they cannot be compared.
+      difference: the student's value minus the teacher's; None if they cannot be compared.
       low, high: the ends of its 95 % interval.
-      p: two-sided, of no difference.
-      verdict: in words; where they cannot be compared, why not.
+      p: two-sided p-value of no difference.
+      verdict: in words; if they cannot be compared, why not.
     """
 
     task: str
@@ -106,7 +106,7 @@ class Curve:
 
     Attributes:
       heldout_sha256: the held-out data of the losses; None for the MLM loss on training data.
-      steps, losses: the points; losses are in nats a masked token.
+      steps, losses: the points; losses are in nats per masked token.
     """
 
     model: str
@@ -118,12 +118,12 @@ class Curve:
 
 @dataclass(frozen=True)
 class Reach:
-    """When other models first were as good as a model at its end, on the same held-out data.
+    """The step at which other models first reach a model's final loss on the same held-out data.
 
     Attributes:
-      model: whose final loss is to be reached.
-      loss, steps: its final loss, and the step of that.
-      reached: by other model, the step of its first evaluation with such a loss or a lower one; None if there is none.
+      model: the model whose final loss is the target.
+      loss, steps: its final loss and the step of that loss.
+      reached: by other model, the step of its first evaluation at or below this loss; None if there is none.
     """
 
     model: str
@@ -138,7 +138,7 @@ class HeatMap:
     """A matrix of shares or scores; None where there is no value.
 
     Attributes:
-      low, high: the ends of the scale of colours, the same for matrices that are compared.
+      low, high: the ends of the colour scale, the same for matrices that are compared.
     """
 
     title: str
@@ -170,10 +170,10 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model costs; None where it was not measured.
+    """The costs of a model; None if not measured.
 
     Attributes:
-      parameters, encoder_parameters: all, and without the rows of tokens.
+      parameters, encoder_parameters: of the whole model, and of the encoder without token embeddings.
       tokens_per_second, peak_memory_mib: of forward passes.
       evaluation_seconds: of all its jobs.
       training_steps, training_tokens_per_second: of students of this trainer; the speed is the median of log lines.
@@ -191,7 +191,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Content:
-    """All that a report says."""
+    """The content of a report."""
 
     title: str
     models: list[ModelRecord]
@@ -207,5 +207,5 @@ class Content:
     costs: list[Cost]
 
     def to_json(self) -> dict[str, Any]:
-        """JSON values; what is not a number is null."""
+        """Returns JSON values; numbers that are not finite become null."""
         return finite(asdict(self))

@@ -1,4 +1,4 @@
-"""Figures without intervals: calibration, and what models cost."""
+"""Figures without intervals: calibration, and the costs of models."""
 
 import math
 import statistics
@@ -15,7 +15,7 @@ _COST, _ECE = "cost", "ece"
 
 
 def figures(evaluation: Evaluation) -> list[Figure]:
-    """All figures but those that have a place of their own, by task, key, language and model."""
+    """Returns all figures except those of `Calibration` and `Cost`, by task, key, language and model."""
     runs: dict[tuple[str, str, str | None, str, str], list[float]] = defaultdict(list)
     for job, scored in evaluation.scores.items():
         for scores in scored if job.task != _COST else ():
@@ -30,7 +30,7 @@ def figures(evaluation: Evaluation) -> list[Figure]:
 
 
 def calibrations(evaluation: Evaluation) -> list[Calibration]:
-    """Of all models and languages whose masked tokens were scored."""
+    """Returns the calibration of all models and languages whose masked tokens were scored."""
     return [
         _calibration(job.model, scores)
         for job, scored in evaluation.scores.items()
@@ -41,10 +41,10 @@ def calibrations(evaluation: Evaluation) -> list[Calibration]:
 
 
 def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[Line]]) -> list[Cost]:
-    """What models cost, averaged over languages where a figure was measured on several.
+    """Returns the costs of models; figures that were measured on several languages are averaged.
 
     Args:
-      lines_by_model: of the metrics of those that this trainer trained.
+      lines_by_model: the metrics of the models that this trainer trained.
     """
     made = []
     for model in evaluation.models:

@@ -1,4 +1,4 @@
-"""Matrices: from which language to which labels transfer, and how much vocabularies share."""
+"""Matrices: how labels transfer between languages, and how much vocabularies share."""
 
 import math
 from collections.abc import Mapping, Sequence, Set
@@ -8,9 +8,9 @@ from trainer.evaluation.report.content import HeatMap, Result, TaskRecord
 
 
 def transfer(tasks: Sequence[TaskRecord], models: Sequence[str], results: Sequence[Result]) -> list[HeatMap]:
-    """For each task that trains, and each model: its first metric by the language of training and that of the test.
+    """Returns each trained task's first metric by training and test language, for each model.
 
-    Models that were trained and tested on one language alone have none.
+    Models that were trained and tested on only one language have none.
     """
     maps = []
     for task in tasks:
@@ -28,12 +28,12 @@ def transfer(tasks: Sequence[TaskRecord], models: Sequence[str], results: Sequen
 
 
 def overlap(tokens: Mapping[str, Set]) -> HeatMap:
-    """The share of each model's tokens, as its tokenizer writes them, that another's has too."""
+    """Returns the share of each model's tokens, as its tokenizer writes them, that another's has too."""
     return _shares("Tokens as they are written", tokens)
 
 
 def merged_overlap(model: str, vocabulary: Vocabulary) -> HeatMap:
-    """The share of each teacher's tokens that another has too, by the merged ids of a student."""
+    """Returns the share of each teacher's tokens that another has too, by the merged ids of a student."""
     tokens = {name: frozenset((ids >= 0).nonzero()[0].tolist()) for name, ids in vocabulary.teacher_ids.items()}
     return _shares(f"Teachers in the merged vocabulary of {model}", tokens)
 

@@ -8,7 +8,7 @@ from trainer.evaluation.report.tables import Cell, Section, Table
 
 
 def to_markdown(title: str, summary: str, sections: list[Section]) -> str:
-    """All sections; charts are in the HTML page alone."""
+    """Returns all sections; only the HTML page has charts."""
     parts = [f"# Evaluation: {escaped(title)}", escaped(summary)]
     for section in sections:
         parts += [f"## {escaped(section.title)}", *map(escaped, section.paragraphs)]
@@ -19,7 +19,7 @@ def to_markdown(title: str, summary: str, sections: list[Section]) -> str:
 
 
 def escaped(value: str) -> str:
-    """`value` on one line, shown as it is even if it looks like Markdown or HTML."""
+    """Returns `value` on one line, escaped so that it is not read as Markdown or HTML."""
     return re.sub(r"[\\`*_\[\]<>|&!#~]", lambda match: f"&#{ord(match[0])};", printable(value))
 
 

@@ -1,4 +1,4 @@
-"""The report as one HTML page that needs nothing else: no script, no font, no request."""
+"""The report as one self-contained HTML page: no script, no font, no request."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -8,7 +8,7 @@ _TEMPLATE = "page.html.jinja"
 
 
 def to_html(title: str, summary: str, sections: list[Section]) -> str:
-    """The page. The template escapes whatever is put in, but for the charts, whose text matplotlib has escaped."""
+    """Returns the page. The template escapes all values except the charts, whose text matplotlib has escaped."""
     environment = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,

@@ -1,4 +1,4 @@
-"""What models reached, with intervals, and students against their teachers."""
+"""The results of models, with intervals, and comparisons of students with their teachers."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -11,12 +11,12 @@ from trainer.evaluation.run import Evaluation
 from trainer.evaluation.statistics import interval, mean_over_seeds, paired
 from trainer.evaluation.tasks.task import Metric, Ratio, Scores
 
-# Of all resamplings: a report of the same scores is the same.
+# For all resamplings, so that the same scores give the same report.
 _SEED = 0
 
 
 class Tested(NamedTuple):
-    """What figures are compared on: of one task, after training on the same labels."""
+    """The test data on which figures are compared: one task, after training on the same labels."""
 
     task: str
     trained_on: str | None
@@ -53,7 +53,7 @@ class Averages:
         self._evaluation = evaluation
 
     def __iter__(self) -> Iterator[tuple[Tested, Metric, Mapping[str, Average]]]:
-        """In the order of tasks, metrics and languages; models in the order of the configuration."""
+        """Iterates in the order of tasks, metrics and languages; models are in the order of the configuration."""
         for task in self._evaluation.tasks.values():
             for metric in task.metrics:
                 for (data, key), by_model in self._averages.items():
@@ -66,10 +66,10 @@ class Averages:
 
 
 def results(averages: Averages, samples: int) -> list[Result]:
-    """All results, the best of their test data marked.
+    """Returns all results, with the best on each test data marked.
 
     Args:
-      samples: resamplings behind an interval.
+      samples: the number of resamplings behind an interval.
     """
     rows = []
     for data, metric, by_model in averages:
@@ -96,9 +96,9 @@ def results(averages: Averages, samples: int) -> list[Result]:
 
 
 def comparisons(averages: Averages, teachers: Mapping[str, Mapping[str, str]], samples: int) -> list[Comparison]:
-    """Each student against the teacher of the language that it was trained or scored on, by the metrics that rank.
+    """Compares each student with the teacher of the language that it was trained or scored on, by the metrics that rank.
 
-    Retrieval is between two languages, which have no teacher in common.
+    Retrieval is left out: its two languages have no teacher in common.
 
     Args:
       teachers: by model and language.
@@ -116,14 +116,14 @@ def comparisons(averages: Averages, teachers: Mapping[str, Mapping[str, str]], s
 
 
 def _average(key: str, scored: list[Scores]) -> Average:
-    # All runs of a model on the same data were asked the same.
+    # All runs of a model on the same data have the same questions.
     return Average(mean_over_seeds([scores.ratios[key] for scores in scored]), len(scored), scored[0].questions)
 
 
 def _difference(
     metric: Metric, student: Average, teacher: Average, samples: int
 ) -> tuple[float | None, float | None, float | None, float | None, str]:
-    """The last fields of a `Comparison`."""
+    """Returns the last fields of a `Comparison`."""
     if reason := _incomparable(student, teacher):
         return None, None, None, None, reason
     difference = paired(student.ratio, teacher.ratio, samples, _SEED)
@@ -134,9 +134,9 @@ def _difference(
 
 
 def _best(metric: Metric, by_model: Mapping[str, Average], samples: int) -> str | None:
-    """The model that is significantly better than all others; None where there is none.
+    """Returns the model that is significantly better than all others; None if there is none.
 
-    All of the paired tests have to reject, so no correction for their number is due (an intersection-union test, Berger 1982).
+    All paired tests must reject, so their number needs no correction (an intersection-union test, Berger 1982).
     """
     values = {model: value for model, average in by_model.items() if np.isfinite(value := average.ratio.value)}
     if len(values) < 2 or not metric.ranks:
@@ -151,7 +151,7 @@ def _best(metric: Metric, by_model: Mapping[str, Average], samples: int) -> str 
 
 
 def _incomparable(first: Average, second: Average) -> str:
-    """Why two models' figures on the same data cannot be compared; empty if they can."""
+    """Returns why two models' figures on the same data cannot be compared; empty if they can."""
     if len(first.ratio.numerators_U) != len(second.ratio.numerators_U):
         return "not compared: the models were scored on different pieces of the text"
     if not len(first.ratio.numerators_U):

@@ -1,4 +1,4 @@
-"""A report as sections of text, tables and charts, which Markdown and HTML show alike."""
+"""A report as sections of text, tables and charts, for both Markdown and HTML."""
 
 import math
 from collections import Counter
@@ -13,7 +13,7 @@ _BETTER, _WORSE, _UNCLEAR = "student is better", "teacher is better", "no clear 
 
 
 def summary_of(content: Content) -> str:
-    """What was evaluated, in a sentence."""
+    """Returns a sentence about what was evaluated."""
     languages = list(dict.fromkeys(result.language for result in content.results))
     counts = [(len(content.models), "model"), (len(content.tasks), "task"), (len(languages), "language")]
     shown = [f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts]
@@ -211,7 +211,7 @@ def _costs(content: Content) -> Section | None:
         ("training steps", "{:,}", lambda cost: cost.training_steps),
         ("training tokens/s", "{:,.0f}", lambda cost: cost.training_tokens_per_second),
     ]
-    # What was measured of no model has no column.
+    # A figure that was measured for no model has no column.
     columns = [column for column in columns if any(column[2](cost) is not None for cost in content.costs)]
     rows = [Row(cost.model, [number(value(cost), form) for _, form, value in columns]) for cost in content.costs]
     paragraphs = [
@@ -251,6 +251,6 @@ def _interval(low: float | None, high: float | None, form: str = "{:.3f}") -> st
 
 
 def _titled(metric: MetricRecord) -> str:
-    """Its title, and which way is better if there is one."""
+    """Returns its title, and which direction is better if the metric ranks."""
     direction = " (higher is better)" if metric.higher_is_better else " (lower is better)"
     return metric.title + direction * metric.ranks

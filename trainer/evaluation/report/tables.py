@@ -1,4 +1,4 @@
-"""Tables and sections, of which Markdown and HTML are made."""
+"""Tables and sections, the source of both Markdown and HTML."""
 
 import math
 from dataclasses import dataclass, field
@@ -9,10 +9,10 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-      detail: what is said in small type below it.
+      detail: the small text below it.
       is_best: whether it is marked.
-      level: 0 to 1, the colour in a heat map; None without one.
-      is_text: set on the left; numbers are set on the right.
+      level: 0 to 1, the colour in a heat map; None if it has none.
+      is_text: whether it is aligned left; numbers are aligned right.
     """
 
     text: str
@@ -33,14 +33,14 @@ def number(
     is_best: bool = False,
     level: float | None = None,
 ) -> Cell:
-    """A cell with a number, or with a dash where there is none."""
+    """Returns a cell with a number, or with a dash if there is none."""
     if value is None or not math.isfinite(value):
         return NOTHING
     return Cell(formatted(value, form), detail, is_best, level)
 
 
 def formatted(value: float, form: str = "{:.3f}") -> str:
-    """The number with a true minus sign."""
+    """Returns the formatted number with a true minus sign."""
     return form.format(value).replace("-", "\N{MINUS SIGN}")
 
 
@@ -59,7 +59,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Group:
-    """Rows below a common heading, which may be empty."""
+    """Rows under a common heading, which may be empty."""
 
     heading: str
     rows: list[Row]
@@ -67,7 +67,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A table; `header` is that of the headings of rows, then that of the cells."""
+    """A table; `header` has the title of the row headings first, then those of the columns of cells."""
 
     caption: str
     header: list[str]
@@ -80,7 +80,7 @@ class Table:
 
     @property
     def is_text(self) -> list[bool]:
-        """Of each column of cells, whether it holds text."""
+        """Whether each column of cells holds text."""
         rows = [row for group in self.groups for row in group.rows]
         return [any(row.cells[column].is_text for row in rows) for column in range(len(self.header) - 1)]
 

@@ -1,4 +1,4 @@
-"""How students of this trainer got there: curves, and steps to a given loss, from the metrics beside their weights."""
+"""How students of this trainer were trained: curves and steps to a given loss, from the metrics next to their weights."""
 
 import logging
 import statistics
@@ -15,7 +15,7 @@ from trainer.evaluation.report.content import Curve, Reach
 
 logger = logging.getLogger(__name__)
 
-# A row of means over a model's languages stands under this name, which no language can have.
+# The name of means over a model's languages; no language can have it.
 MEAN = "mean of all"
 
 
@@ -28,7 +28,7 @@ class _Nll(BaseModel):
 
 
 class Line(BaseModel):
-    """What is read of a line of `metrics.jsonl`: a folder may come from others, so that it is checked."""
+    """The fields used from a line of `metrics.jsonl`; they are validated because a folder may come from elsewhere."""
 
     step: int
     train: dict[Name, _Mlm] = {}
@@ -38,9 +38,9 @@ class Line(BaseModel):
 
 
 def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
-    """By model, the lines of the metrics that lie in its folder; models without any are left out.
+    """Returns the lines of the metrics file in each model's folder; models without any are left out.
 
-    A file of this name that holds something else is left out too, and that is logged: other programs write such files.
+    A file of this name with other content is left out too, with a warning: other programs write such files.
     """
     lines = {}
     for model, folder in folders.items():
@@ -55,9 +55,9 @@ def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
 
 
 def curves(lines_by_model: Mapping[str, list[Line]]) -> list[Curve]:
-    """Held-out NLL by language; of models that were never evaluated, the MLM loss on training data.
+    """Returns held-out NLL by language; for models that were never evaluated, the MLM loss on training data.
 
-    Of a model that was evaluated on several held-out sets in turn, the points are those of the last.
+    If a model was evaluated on several held-out sets in turn, the points are those of the last set.
     """
     made = []
     for model, lines in lines_by_model.items():
@@ -79,7 +79,7 @@ def curves(lines_by_model: Mapping[str, list[Line]]) -> list[Curve]:
 
 
 def reaches(all_curves: list[Curve]) -> list[Reach]:
-    """For each model, language and the mean over languages: when other models were first as good as it is at its end."""
+    """Returns when other models first reach each model's final loss, by language and for the mean over languages."""
     points: dict[tuple[str, str, frozenset], dict[str, dict[int, float]]] = defaultdict(dict)
     by_model: dict[tuple[str, str], list[Curve]] = defaultdict(list)
     for curve in all_curves:
@@ -88,7 +88,7 @@ def reaches(all_curves: list[Curve]) -> list[Reach]:
             by_model[curve.heldout_sha256, curve.model].append(curve)
     for (sha256, model), of_model in by_model.items():
         if len(of_model) > 1:
-            # Means over other languages cannot be compared.
+            # Only means over the same languages can be compared.
             points[sha256, MEAN, frozenset(curve.language for curve in of_model)][model] = _mean(of_model)
     made = []
     for (_, language, _), losses in points.items():
@@ -101,18 +101,18 @@ def reaches(all_curves: list[Curve]) -> list[Reach]:
 
 
 def speed(lines: list[Line]) -> float | None:
-    """Training tokens a second, the median of log lines; None where there are none."""
+    """Returns training tokens per second, the median of log lines; None if there are none."""
     speeds = [line.tokens_per_second for line in lines if line.tokens_per_second is not None]
     return statistics.median(speeds) if speeds else None
 
 
 def _points(curve: Curve) -> dict[int, float]:
-    """Losses by step."""
+    """Returns losses by step."""
     return dict(zip(curve.steps, curve.losses, strict=True))
 
 
 def _mean(of_model: list[Curve]) -> dict[int, float]:
-    """The mean loss over languages, at the steps that all of them have."""
+    """Returns the mean loss over languages, at the steps that all of them have."""
     losses = [_points(curve) for curve in of_model]
     shared = sorted(set(losses[0]).intersection(*losses[1:]))
     return {step: statistics.fmean(points[step] for points in losses) for step in shared}

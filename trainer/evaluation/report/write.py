@@ -35,7 +35,7 @@ def write_report(evaluation: Evaluation) -> str:
 
 
 def summary(content: Content) -> str:
-    """A table of the first metric of each task, by language; a star marks what is significantly the best of its row."""
+    """Returns a table of the first metric of each task, by language; a star marks a result that is significantly the best."""
     models = [model.name for model in content.models]
     rows = []
     for task in content.tasks:

@@ -1,1 +1,1 @@
-"""The tasks: each module reads its files, says which jobs there are for a model, and scores a model."""
+"""The tasks: each module reads its files, lists the jobs of a model, and scores a model."""

@@ -1,4 +1,4 @@
-"""Classification of sentences and of pairs of sentences by a fine-tuned model."""
+"""Classification of sentences and sentence pairs by a fine-tuned model."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, cast
@@ -51,7 +51,7 @@ class Classification(LabelledTask[LabelledText, str]):
 
     @property
     def head(self) -> dict[str, Any]:
-        """A logit for each label; a checkpoint of another kind of task may say in its config.json that it is for that."""
+        """A logit for each label; overrides the problem type, since a checkpoint's config.json may name another one."""
         return {"num_labels": len(self.labels), "problem_type": "single_label_classification"}
 
     @staticmethod
@@ -60,12 +60,12 @@ class Classification(LabelledTask[LabelledText, str]):
         return [example.texts, example.label]
 
     def ratios(self, examples: list[LabelledText], predictions: list[str]) -> dict[str, Ratio]:
-        """Right labels, a unit a sentence or pair."""
+        """The share of correct labels; a unit is a sentence or pair."""
         right = [example.label == given for example, given in zip(examples, predictions, strict=True)]
         return {"accuracy": Ratio(np.array(right, np.float64), np.ones(len(examples)))}
 
     def fit(self, job: Job, model: Model) -> Callable[[str, list[LabelledText]], list[str]]:
-        """Fine-tunes the model; returns what labels examples of a language with it."""
+        """Fine-tunes the model; returns a function that labels examples of a language."""
         numbers = {label: number for number, label in enumerate(self.labels)}
         train = self.train[job.language]
         examples = [
@@ -93,7 +93,7 @@ class Classification(LabelledTask[LabelledText, str]):
         return predict
 
     def _encode(self, model: Model, language: str, examples: list[LabelledText]) -> list[Inputs]:
-        """The model's inputs; of a pair that is too long, the longer sentence is cut first."""
+        """Returns the model's inputs; if a pair is too long, the longer sentence is cut first."""
         columns = [list(column) for column in zip(*(example.texts for example in examples), strict=True)]
         limit = min(self.settings.max_length, model.max_length)
         return rows_of(encode(model, model.tokenizer(language), *columns, max_length=limit))

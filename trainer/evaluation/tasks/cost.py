@@ -1,4 +1,4 @@
-"""What a model costs to run on a language's text."""
+"""The cost of running a model on a language's text."""
 
 import json
 import os
@@ -25,22 +25,24 @@ from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.plain_text import PlainTextTask
 from trainer.evaluation.tasks.task import Job, Scores
 
-# Batches that are timed, from the shortest sequences to the longest, and how often.
+# The number of timed batches, from the shortest sequences to the longest, and of passes over them.
 _BATCHES, _PASSES = 8, 3
 
 
 class Cost(PlainTextTask):
-    """Parameters, speed and memory of forward passes of masked text, in float32 on this machine, the head at masked tokens only.
+    """Parameters, speed and memory of forward passes over masked text, in float32 on this machine.
+
+    The head runs at masked tokens only.
 
     Figures:
-      parameters, encoder_parameters: all, and those of the encoder without its rows of tokens.
-      operations_per_token: floating-point operations of the batches that are timed, as torch counts them: those of all
-        products of matrices, attention included.
-      tokens_per_second: special tokens counted, padding not; the median of a few passes over the same batches, after one
-        that is not timed. It is measured once and kept, like all scores: rerun on a quiet machine with an empty output
-        folder if another process disturbed it.
-      peak_memory_mib: of one batch: the weights, and the most that torch holds beside them at a time, as its profiler
-        (on a CPU) or its allocator (on a GPU) counts. Memory of libraries and what the allocator holds in reserve is not in it.
+      parameters, encoder_parameters: of the whole model, and of the encoder without token embeddings.
+      operations_per_token: floating-point operations of all matrix products in the timed batches, attention included, as
+        torch counts them.
+      tokens_per_second: with special tokens, without padding; the median of a few passes over the same batches, after a
+        warm-up pass. It is measured once and stored, like all scores: if another process disturbed it, rerun on a quiet
+        machine with an empty output folder.
+      peak_memory_mib: for one batch: the weights plus the most memory that torch holds at a time in addition, by its
+        profiler (on a CPU) or its allocator (on a GPU). It excludes memory of libraries and the allocator's reserve.
     """
 
     key, title = "cost", "cost"
@@ -50,7 +52,7 @@ class Cost(PlainTextTask):
     settings = ("max_length", "batch_tokens")
 
     def content(self, job: Job) -> Any:
-        """As of all tasks on text, and the device, which decides speed and memory."""
+        """The content of all tasks on text, plus the device, because speed and memory depend on it."""
         return [super().content(job), str(device_of(self.config.device))]
 
     def run(self, job: Job, model: Model) -> list[Scores]:
@@ -73,7 +75,7 @@ class Cost(PlainTextTask):
 
 
 def sizes(model: PreTrainedModel) -> dict[str, float]:
-    """The figures that follow from the parameters alone."""
+    """Returns the figures that depend only on the parameters."""
     rows: Any = model.get_input_embeddings().weight
     return {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
@@ -84,8 +86,8 @@ def sizes(model: PreTrainedModel) -> dict[str, float]:
 
 
 def operations(forward: MaskedForward, batches: Sequence[Batch]) -> int:
-    """Floating-point operations of the products of matrices, two for each multiplication and the addition after it."""
-    # The counter knows products of matrices, and not all of the fused kernels.
+    """Returns floating-point operations of matrix products, counting two for each multiply-add."""
+    # The counter knows matrix products, but not all fused attention kernels.
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         for batch in batches:
             forward.logits(batch.ids_BL, batch.attention_mask_BL, batch.rows_M)
@@ -93,7 +95,7 @@ def operations(forward: MaskedForward, batches: Sequence[Batch]) -> int:
 
 
 def _seconds(forward: MaskedForward, batches: Sequence[Batch], device: torch.device) -> float:
-    """The median of a few passes over the batches, after one that is not timed."""
+    """Returns the median time of a few passes over the batches, after a warm-up pass."""
     seconds = []
     for _ in range(1 + _PASSES):
         started = time.perf_counter()
@@ -106,13 +108,13 @@ def _seconds(forward: MaskedForward, batches: Sequence[Batch], device: torch.dev
 
 
 def _peak(forward: MaskedForward, batch: Batch, device: torch.device) -> int:
-    """Bytes that torch allocates for a batch and holds at one time, at most."""
+    """Returns the most bytes that torch allocates for a batch and holds at one time."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         before = torch.cuda.memory_allocated(device)
         forward.logits(batch.ids_BL, batch.attention_mask_BL, batch.rows_M)
         return torch.cuda.max_memory_allocated(device) - before
-    # Its notes on starting and stopping are not for the user.
+    # Hides the profiler's start and stop messages from the user.
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         forward.logits(batch.ids_BL, batch.attention_mask_BL, batch.rows_M)
@@ -125,5 +127,5 @@ def _peak(forward: MaskedForward, batch: Batch, device: torch.device) -> int:
 
 
 def _weights(model: PreTrainedModel) -> int:
-    """Bytes of its parameters and buffers."""
+    """Returns the bytes of the model's parameters and buffers."""
     return sum(tensor.numel() * tensor.element_size() for tensor in [*model.parameters(), *model.buffers()])

@@ -1,4 +1,4 @@
-"""Named entities: F1 of whole entities, as seqeval's default has it, and so XTREME."""
+"""Named entities: F1 of whole entities, by the default of seqeval, which XTREME uses too."""
 
 import re
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ _LABEL = re.compile(r"O|[BI]-\S+")
 
 
 class EntityRecognition(WordLabels):
-    """F1 of entities whose type and limits are both right."""
+    """F1 of entities; type and boundaries must both be correct."""
 
     key: ClassVar = "entities"
     title: ClassVar = "entities"
@@ -27,13 +27,13 @@ class EntityRecognition(WordLabels):
 
     @classmethod
     def read(cls, files: Sequence[str]) -> list[Sentence]:
-        """Sentences whose labels are IOB2. UserError where they are not."""
+        """Returns sentences with IOB2 labels. Raises UserError for other labels."""
         sentences = super().read(files)
         _check_iob2(sentences)
         return sentences
 
     def ratios(self, sentences: list[Sentence], predictions: list[Labels]) -> dict[str, Ratio]:
-        """2 TP over 2 TP + FP + FN, a unit a sentence. A word that was not seen is outside of entities."""
+        """2 TP over 2 TP + FP + FN; a unit is a sentence. Words that the model did not see count as outside of entities."""
         true = _entities([sentence.labels for sentence in sentences])
         given = _entities(predictions)
         right = [2 * len(one & other) for one, other in zip(true, given, strict=True)]
@@ -42,12 +42,12 @@ class EntityRecognition(WordLabels):
 
 
 def _entities(labels: Sequence[Labels]) -> list[set]:
-    """By sentence, the entities that seqeval finds, as (type, first word, last word): `I-` that goes on no entity begins one."""
+    """Returns seqeval's entities of each sentence as (type, first word, last word). A stray `I-` begins an entity."""
     return [set(get_entities([label or _OUTSIDE for label in sentence])) for sentence in labels]
 
 
 def _check_iob2(sentences: list[Sentence]) -> None:
-    """UserError for labels of other schemes. A few `I-` after `O` are in published files, and count as seqeval counts them."""
+    """Raises UserError for other schemes. Published files have a few `I-` after `O`; they count as in seqeval."""
     beginnings, strays = 0, []
     for sentence in sentences:
         before = _OUTSIDE

@@ -19,15 +19,15 @@ from transformers import (
 from trainer.evaluation.config import FineTuningConfig
 from trainer.evaluation.models import Model
 
-# Of the steps, in which the learning rate rises; then it falls to 0, both linearly.
+# The share of the steps in which the learning rate rises linearly; then it falls linearly to 0.
 _WARM_UP = 0.1
 
 
 class _Bar(ProgressCallback):
-    """The progress bar without lines of figures."""
+    """The progress bar without log lines."""
 
     def on_log(self, *_args: Any, **_others: Any) -> None:
-        """Says nothing."""
+        """Prints nothing."""
 
 
 def fine_tune(
@@ -39,15 +39,15 @@ def fine_tune(
     seed: int,
     head: Mapping[str, Any],
 ) -> PreTrainedModel:
-    """A fine-tuned copy of a model in evaluation mode, with a new head.
+    """Returns a fine-tuned copy of a model in evaluation mode, with a new head.
 
-    The same arguments give the same weights on the same machine. Nothing is evaluated or written in between.
+    The same arguments give the same weights on the same machine. Nothing is evaluated or written during training.
 
     Args:
       auto_class: such as `AutoModelForTokenClassification`.
       examples: model inputs as lists, and labels.
       collator: makes a padded batch of some examples.
-      head: settings of the new head, as `Task.head`.
+      head: settings of the new head, as in `Task.head`.
     """
     set_seed(seed)
     tuned = model.with_head(auto_class, **head)
@@ -68,7 +68,7 @@ def fine_tune(
             report_to="none",
             disable_tqdm=True,
         )
-        # On machines with several GPUs, batches are of the same size as elsewhere.
+        # Use one GPU at most, so that the batch size does not depend on the machine.
         arguments._n_gpu = min(arguments.n_gpu, 1)
         trainer = Trainer(tuned, arguments, data_collator=collator, train_dataset=examples)
         trainer.remove_callback(PrinterCallback)
@@ -81,7 +81,7 @@ def fine_tune(
 
 @contextmanager
 def _deterministic() -> Iterator[None]:
-    """Has torch choose the deterministic way where there are several."""
+    """Makes torch use deterministic algorithms."""
     before, warn_only = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

@@ -14,18 +14,18 @@ from trainer.evaluation.models import Model
 
 Inputs = dict[str, list[int]]
 
-# Lengths with which padding is tried out: even and odd ones, for models that pool.
+# The number of lengths to test padding with: even and odd ones, for models that pool.
 _TRIED = 4
 
 
 def encode(model: Model, tokenizer: PreTrainedTokenizerFast, *texts: Any, **settings: Any) -> Any:
-    """What `tokenizer` makes of texts, with token types only where the model tells them apart."""
+    """Returns the tokenizer's encoding of texts, with token types only if the model distinguishes them."""
     types = (getattr(model.transformers_config, "type_vocab_size", 0) or 0) > 1
     return tokenizer(*texts, truncation=settings.pop("truncation", True), return_token_type_ids=types, **settings)
 
 
 def rows_of(encoded: Any) -> list[Inputs]:
-    """The model's inputs of each text that was encoded."""
+    """Returns the model's inputs for each encoded text."""
     names = [name for name in ("input_ids", "token_type_ids", "attention_mask") if name in encoded]
     return [dict(zip(names, values, strict=True)) for values in zip(*(encoded[name] for name in names), strict=True)]
 
@@ -34,10 +34,10 @@ def rows_of(encoded: Any) -> list[Inputs]:
 def forward_by_length(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, inputs: list[Inputs], batch_tokens: int, **options: Any
 ) -> Iterator[tuple[list[int], Any]]:
-    """The numbers of the inputs of each batch, and the model's output for it, padded on the right.
+    """Yields the numbers of the inputs of each batch, and the model's output for it, padded on the right.
 
-    Inputs without tokens are left out. Where padding reaches the other tokens, which is tried out first, batches hold inputs
-    of one length, so that no output depends on what else is in its batch.
+    Inputs without tokens are skipped. A test determines first whether padding affects the other tokens; if it does, each
+    batch has inputs of one length, so that no output depends on the rest of its batch.
 
     Args:
       batch_tokens: the most tokens of a padded batch, unless a single input has more.
@@ -63,14 +63,14 @@ def forward_by_length(
 
 
 def _padding_matters(run: Callable[[np.ndarray], Any], lengths: np.ndarray) -> bool:
-    """Whether a sequence beside a longer one has other outputs than alone. Tried with a few of the lengths that there are."""
+    """Returns whether batching a sequence with a longer one changes its output. Tests a few of the lengths."""
     different, rows = np.unique(lengths, return_index=True)
     rows = rows[different > 0]
     return any(not _same(run(rows[[place]]), run(rows[[place, -1]])) for place in range(len(rows) - 1)[:_TRIED])
 
 
 def _same(alone: Any, beside: Any) -> bool:
-    """Whether a model's output for a sequence is the first of its output for several, as far as that is not padding."""
+    """Returns whether a model's output for a sequence equals the first of its output for several, ignoring padding."""
     if isinstance(alone, torch.Tensor):
         first = beside[:1][tuple(slice(size) for size in alone.shape)]
         return bool(((alone - first).abs() <= TOLERANCE * alone.abs().max()).all())

@@ -1,6 +1,6 @@
-"""What tasks on labelled files share: reading them by language, checking their labels, and the jobs of a model.
+"""The shared part of tasks on labelled files: reading them by language, checking their labels, and the jobs of a model.
 
-A model is trained on the labels of one language, and tested on the test files of all languages: one row of the transfer
+A model is trained on the labels of one language and tested on the test files of all languages: one row of the transfer
 matrix.
 """
 
@@ -21,11 +21,11 @@ class LabelledTask(Task, Generic[Example, Prediction]):
     """A task on labelled files.
 
     Attributes:
-      section: of the configuration, which gives the files.
+      section: the section of the configuration that gives the files.
       repeats: whether a model is trained once with each seed.
       used_settings: the fields of `fine_tuning` that decide its scores, besides `max_train_examples`.
-      train, test: the examples by language, of those to train on only as many as are used.
-      labels: those of `train`, sorted; empty where labels are not of a fixed set.
+      train, test: the examples by language; `train` has only as many as are used.
+      labels: those of `train`, sorted; empty if labels do not come from a fixed set.
     """
 
     section: ClassVar[str]
@@ -62,28 +62,28 @@ class LabelledTask(Task, Generic[Example, Prediction]):
     @classmethod
     @abstractmethod
     def read(cls, files: Sequence[str]) -> list[Example]:
-        """The examples of some files, in their order. UserError names the file, the line and the mend."""
+        """Returns the examples of some files, in their order. UserError names the file, the line and the fix."""
 
     @classmethod
     def read_train(cls, files: Sequence[str]) -> list[Example]:
-        """The examples of training files, which may be read with more patience."""
+        """Returns the examples of training files, which may be read more leniently."""
         return cls.read(files)
 
     @staticmethod
     @abstractmethod
     def example_content(example: Example) -> Any:
-        """What of an example decides the scores, as a JSON value."""
+        """Returns the parts of an example that decide the scores, as a JSON value."""
 
     @abstractmethod
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Example]], list[Prediction]]:
-        """Trains the model on the job's language; returns what predicts examples of any language."""
+        """Trains the model on the job's language; returns a function that predicts examples of any language."""
 
     @abstractmethod
     def ratios(self, examples: list[Example], predictions: list[Prediction]) -> dict[str, Ratio]:
-        """The task's metrics, a unit an example."""
+        """Returns the task's metrics; a unit is an example."""
 
     def run(self, job: Job, model: Model) -> list[Scores]:
-        """Trains on the job's language, and tests on all."""
+        """Trains on the job's language and tests on all languages."""
         predict = self.fit(job, model)
         return [
             Scores(language, self.ratios(examples, predict(language, examples)))
@@ -109,12 +109,12 @@ class LabelledTask(Task, Generic[Example, Prediction]):
         return job.language
 
     def languages(self, job: Job) -> list[str]:
-        """The job's, and those that are tested."""
+        """The job's language and all test languages."""
         return list(dict.fromkeys([job.language, *self.test]))
 
     @property
     def max_length(self) -> int:
-        """As in fine-tuning."""
+        """The limit of fine-tuning."""
         return self.settings.max_length
 
     def content(self, job: Job) -> Any:
@@ -124,14 +124,14 @@ class LabelledTask(Task, Generic[Example, Prediction]):
 
 
 def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterable[tuple[str, str]]) -> list[str]:
-    """The labels of the training files, sorted.
+    """Returns the labels of the training files, sorted.
 
     Args:
       train: by language, the labels of the training examples that are used.
-      test: the labels of all test examples, each with where it is written.
+      test: the labels of all test examples, each with its place in a file.
 
     Raises:
-      UserError: the training files of a language have one label only, or a test file has one that they lack.
+      UserError: the training files of a language have only one label, or a test file has a label that they lack.
     """
     known: set[str] = set()
     for language, given in train.items():

@@ -1,4 +1,4 @@
-"""Pseudo-likelihood: how many bits a character of held-out text costs a model."""
+"""Pseudo-likelihood: a model's bits per character of held-out text."""
 
 from trainer.evaluation.models import Model
 from trainer.evaluation.pseudo_likelihood import score_texts
@@ -9,15 +9,15 @@ from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
 class Likelihood(PlainTextTask):
     """Bits per character of text, by `trainer.evaluation.pseudo_likelihood`. A unit is a record, however long.
 
-    So that models of different tokenizers compare:
-      - The denominator is the text's: its characters in NFC, white space included.
-      - Words are the text's too (`trainer.evaluation.words`), and a token never sees the rest of its word.
+    Models with different tokenizers are comparable because:
+      - The denominator depends only on the text: its characters in NFC, white space included.
+      - Words depend only on the text too (`trainer.evaluation.words`), and a token never sees the rest of its word.
       - Special tokens around a piece are not scored.
-      - An unknown token costs its own bits and 20.1 (`UNKNOWN_BITS`) for each character that it hides.
+      - An unknown token costs its own bits plus 20.1 (`UNKNOWN_BITS`) for each character that it hides.
 
-    What is left is in the figures, shares of all characters: `changed_characters` are those that the tokenizer reads as others
-    (it lowers case, drops accents; white space is not counted) and that the model therefore need not predict;
-    `unknown_characters` are those that unknown tokens stand for.
+    The remaining differences are in the figures, as shares of all characters: `changed_characters` are those that the
+    tokenizer changes (it lowers case, drops accents; white space is not counted), so the model need not predict them;
+    `unknown_characters` are those in unknown tokens.
     """
 
     key, title = "likelihood", "pseudo-likelihood"
@@ -26,7 +26,7 @@ class Likelihood(PlainTextTask):
     settings = ("max_length",)
 
     def run(self, job: Job, model: Model) -> list[Scores]:
-        """Bits per character of the job's language."""
+        """Measures bits per character of the job's language."""
         scores = score_texts(
             self.texts[job.language], model, job.language, self.config.max_length, self.config.batch_tokens
         )

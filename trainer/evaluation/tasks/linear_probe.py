@@ -1,7 +1,8 @@
 """A linear classifier over the hidden states of a frozen model.
 
-A word's features are the mean over its tokens, in one layer (0: the embeddings). Fine-tuning moves what the first token
-needs to know there; a frozen model does not, and a tokenizer that cuts words finely should not be judged by their beginnings.
+A word's features are the mean over its tokens, in one layer (0: the embeddings). Fine-tuning moves the information about a
+word to its first token, but a frozen model does not, and a tokenizer that splits words finely should not be judged by their
+beginnings.
 """
 
 import warnings
@@ -20,11 +21,11 @@ from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.forward import forward_by_length
 from trainer.evaluation.tasks.word_inputs import encode_sentences
 
-# More do not change the order of models, and take minutes.
+# More words do not change the order of models, and take minutes.
 _MOST_WORDS = 20_000
-# On which the layer is chosen: so many to fit, and so many to score.
+# The layer is chosen with this many words to fit, and as many to score.
 _CHOICE_WORDS = 4_000
-# Of the training sentences, every fifth chooses the layer.
+# Every fifth training sentence is held out to choose the layer.
 _HELD_OUT = 5
 _ITERATIONS = 200
 
@@ -32,10 +33,10 @@ _ITERATIONS = 200
 def fit_probe(
     model: Model, language: str, sentences: list[Sentence], max_length: int, batch_tokens: int
 ) -> Callable[[str, list[Sentence]], list[list[str | None]]]:
-    """Fits a logistic regression to the words of labelled sentences; returns what labels sentences of a language with it.
+    """Fits a logistic regression to the words of labelled sentences; returns a function that labels sentences of a language.
 
-    The layer is the one with the best accuracy on every fifth sentence, fitted on the others (of equals the lowest); then
-    the words of all sentences are fitted. Features are standardised. Nothing is drawn.
+    The layer is the one with the best accuracy on every fifth sentence after fitting on the others (the lowest layer in case
+    of a tie); then the words of all sentences are fitted. Features are standardised. Nothing is random.
     """
 
     def features(language: str, sentences: list[Sentence], layers: Iterable[int]) -> dict[int, np.ndarray]:
@@ -72,7 +73,7 @@ def _features(
     max_length: int,
     batch_tokens: int,
 ) -> dict[int, np.ndarray]:
-    """By layer float32 [W, H], for the words of all sentences end to end; NaN for words without tokens."""
+    """Returns float32 [W, H] for each layer, for the words of all sentences, concatenated; NaN for words without tokens."""
     encoded = encode_sentences(model, language, sentences, max_length)
     starts = np.cumsum([0, *(len(sentence.words) for sentence in sentences)])
     hidden_size = model.transformers_config.hidden_size
@@ -96,7 +97,7 @@ def _features(
 
 
 def _first_words(sentences: list[Sentence], most: int) -> list[Sentence]:
-    """The first sentences, until they have at least `most` words."""
+    """Returns the first sentences, until they have at least `most` words."""
     words, chosen = 0, []
     for sentence in sentences:
         if words >= most:
@@ -118,7 +119,7 @@ def _fit(features_WH: np.ndarray, sentences: list[Sentence]) -> Pipeline:
     classifier = LogisticRegression(max_iter=_ITERATIONS) if len(set(known_W)) > 1 else DummyClassifier()
     probe = make_pipeline(StandardScaler(), classifier)
     with warnings.catch_warnings():
-        # The end of the iterations is where it stops, the same for all models.
+        # The iteration limit is a deliberate stop, the same for all models.
         warnings.simplefilter("ignore", ConvergenceWarning)
         return probe.fit(features_WH[usable_W], known_W)
 

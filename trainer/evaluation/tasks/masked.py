@@ -1,6 +1,6 @@
 """Masked-token prediction on plain text.
 
-Legend: M masked tokens, C those of one chunk, V the model's vocabulary, K predictions that are summed, N bins.
+Legend: M masked tokens, C those of one chunk, V the model's vocabulary, K summed predictions, N bins.
 """
 
 from typing import ClassVar, NamedTuple
@@ -15,15 +15,15 @@ from trainer.evaluation.tasks.plain_text import PlainTextTask
 from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores
 
 _BINS = 10
-# Logits that are computed with at a time.
+# Logits processed at a time.
 _CHUNK = 2**24
 
 
 class Masked(PlainTextTask):
-    """How well a model predicts masked tokens: 15 % of each record's, all of them replaced by the mask token.
+    """How well a model predicts masked tokens: 15 % of each record's, all replaced by the mask token.
 
-    Log-probabilities are over the model's whole vocabulary, so accuracy and nats compare only between models that are asked for
-    the same tokens; of two such, the one with the larger vocabulary has more to choose from.
+    Log-probabilities are over the model's whole vocabulary, so accuracy and nats are only comparable between models that
+    predict the same tokens; even then, the one with the larger vocabulary has more to choose from.
     """
 
     key, title = "masked", "masked tokens"
@@ -51,8 +51,8 @@ class Masked(PlainTextTask):
 
 
 class Predicted(NamedTuple):
-    """What a model predicts of M masked tokens, float64 [M] each: of the label its log-probability in nats, and whether it is
-    the first guess; of the first guess its probability; and the probability of all but the first K guesses.
+    """Predictions of M masked tokens, float64 [M] each: the log-probability of the label in nats; whether the label is the
+    top prediction; the probability of the top prediction; the total probability outside of the top K predictions.
     """
 
     logprob_M: np.ndarray
@@ -62,7 +62,7 @@ class Predicted(NamedTuple):
 
 
 def predict(masked: MaskedText, model: Model, language: str, top_k: int, batch_tokens: int) -> Predicted:
-    """Runs a model on masked text, its head at masked tokens only."""
+    """Runs a model on masked text, with its head at masked tokens only."""
     figures_4M = np.zeros((4, len(masked.labels_M)))
     if not len(masked.labels_M):
         return Predicted(*figures_4M)
@@ -77,7 +77,7 @@ def predict(masked: MaskedText, model: Model, language: str, top_k: int, batch_t
 
 
 def _figures(logits_CV: torch.Tensor, labels_C: np.ndarray, top_k: int) -> np.ndarray:
-    """float64 [4, C], in the order of `Predicted`."""
+    """Returns float64 [4, C], in the order of `Predicted`."""
     labels = torch.from_numpy(labels_C).to(logits_CV.device)
     total_C = logits_CV.logsumexp(1)
     top_CK = logits_CV.topk(min(top_k, logits_CV.shape[1]))
@@ -92,9 +92,9 @@ def _figures(logits_CV: torch.Tensor, labels_C: np.ndarray, top_k: int) -> np.nd
 
 
 def calibration(confidence_M: np.ndarray, is_correct_M: np.ndarray) -> dict[str, float]:
-    """Whether first guesses are as often right as their probability says, in ten bins of equal width (Guo et al. 2017).
+    """Compares how often top predictions are right with their probability, in ten bins of equal width (Guo et al. 2017).
 
-    Returns `ece`, the mean of the bins' |accuracy - confidence| weighted by their counts, then `calibration_count_N`, and of
+    Returns `ece`, the mean of the bins' |accuracy - confidence| weighted by their counts, then `calibration_count_N`, and for
     bins that are not empty `calibration_confidence_N` and `calibration_accuracy_N`. Bin N is (N / 10, (N + 1) / 10].
     """
     bin_M = np.clip(np.ceil(confidence_M * _BINS).astype(np.int64) - 1, 0, _BINS - 1)

@@ -14,8 +14,9 @@ from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task
 class MinimalPairs(Task):
     """The share of pairs whose right sentence has the higher pseudo-likelihood (Warstadt et al. 2020, "BLiMP").
 
-    Sentences are scored whole, as in `trainer.evaluation.tasks.likelihood`: within words from left to right, and with what
-    unknown tokens hide. A tie counts half, so that a model that tells nothing apart has 0.5. A unit is a pair.
+    Whole sentences are scored as in `trainer.evaluation.tasks.likelihood`: within words from left to right, including the
+    characters that unknown tokens hide. A tie counts half, so a model that cannot tell sentences apart scores 0.5. A unit is
+    a pair.
     """
 
     key, title = "minimal_pairs", "minimal pairs"
@@ -33,7 +34,7 @@ class MinimalPairs(Task):
         return cls(config) if config.minimal_pairs else None
 
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
-        """One for each language that the model was made for."""
+        """Returns one job for each language that the model was made for."""
         return [Job(self.key, name, language) for language in self._pairs if model.is_for(language)]
 
     def content(self, job: Job) -> Any:
@@ -49,9 +50,9 @@ class MinimalPairs(Task):
 
 
 def preferences(right_U: np.ndarray, wrong_U: np.ndarray) -> np.ndarray:
-    """float64 [U]: 1 where the right sentence costs fewer bits, 0 where it costs more, 0.5 where the two cost the same.
+    """Returns float64 [U]: 1 where the right sentence costs fewer bits, 0 where it costs more, 0.5 for a tie.
 
-    What differs by less than float32 can tell is the same: a sentence's bits depend a little on what else is in its batch.
+    Differences within float32 rounding are ties: a sentence's bits depend slightly on the rest of its batch.
     """
     tie_U = np.isclose(right_U, wrong_U, rtol=2.0**-20, atol=0)
     return np.where(tie_U, 0.5, (right_U < wrong_U).astype(np.float64))

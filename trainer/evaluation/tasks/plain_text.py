@@ -1,4 +1,4 @@
-"""What tasks on plain text have in common."""
+"""The shared part of tasks on plain text."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
@@ -29,7 +29,7 @@ class PlainTextTask(Task):
         return cls(config, open_texts(config)) if config.text else None
 
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
-        """One for each language of the text that the model was made for."""
+        """Returns one job for each language of the text that the model was made for."""
         return [Job(self.key, name, language) for language in self.texts if model.is_for(language)]
 
     def content(self, job: Job) -> Any:
@@ -38,5 +38,5 @@ class PlainTextTask(Task):
 
 
 def open_texts(config: EvaluationConfig) -> dict[str, LanguageText]:
-    """Finds and checks the text of all languages; reads each file once. UserError as of `open_text`."""
+    """Finds and checks the text of all languages; reads each file once. Raises UserError like `open_text`."""
     return {language: open_text(language, text) for language, text in config.text.items()}

@@ -1,8 +1,8 @@
 """Extractive question answering by a fine-tuned model.
 
-A context that is longer than the model reads comes in windows that overlap. The answer is the span with the highest sum of
-the logits of its start and its end, over all windows. Where the training files have questions without an answer, none is
-given if the lowest such sum of the first token, over the windows, is higher (as Devlin et al. 2019 do, without a threshold).
+A context that is too long for the model is split into overlapping windows. The answer is the span with the highest sum of
+its start and end logits over all windows. If the training files have questions without an answer, the model gives none when
+the first token's lowest such sum over the windows is higher (as in Devlin et al. 2019, without a threshold).
 """
 
 import logging
@@ -25,9 +25,9 @@ from trainer.evaluation.tasks.task import Job, Metric, Ratio
 
 logger = logging.getLogger(__name__)
 
-# A longer answer is not looked for, as in BERT's own evaluation.
+# The longest answer to search for, as in BERT's own evaluation.
 _ANSWER_TOKENS = 30
-# Half of a window is the question's at most, and windows overlap by a quarter: below this nothing is left.
+# The question takes up to half of a window, and windows overlap by a quarter: a shorter window has no room left.
 _SHORTEST = 24
 
 
@@ -59,7 +59,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
 
     @classmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
-        """Reads the files. UserError for them, and where sequences are too short for a question and a piece of its context."""
+        """Reads the files. Raises UserError if one is bad, or sequences are too short for a question and some context."""
         if config.question_answering and config.fine_tuning.max_length < _SHORTEST:
             raise UserError(
                 f"fine_tuning.max_length: {config.fine_tuning.max_length} tokens are too few for a question and a piece of "
@@ -79,7 +79,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
 
     @classmethod
     def read_train(cls, files: Sequence[str]) -> list[Question]:
-        """The questions of some files, without answers that are not in their context."""
+        """The questions of some files, without answers that are not at their place in the context."""
         return read_questions(files, leave_out=True)
 
     @staticmethod
@@ -88,7 +88,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
         return [example.question, example.context, example.answers]
 
     def ratios(self, examples: list[Question], predictions: list[str]) -> dict[str, Ratio]:
-        """A unit a question."""
+        """F1 and exact match; a unit is a question."""
         right = [[text for _, text in question.answers] for question in examples]
         return {
             metric: Ratio(
@@ -99,7 +99,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
         }
 
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Question]], list[str]]:
-        """Fine-tunes the model; returns what answers questions in a language with it."""
+        """Fine-tunes the model; returns a function that answers questions in a language."""
         train = self.train[job.language]
         examples = []
         encoded = self._windows(model, job.language, train)
@@ -119,7 +119,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
         return partial(self._answers, model, tuned, may_refuse)
 
     def _windows(self, model: Model, language: str, questions: list[Question]) -> Any:
-        """Each question with windows of its context; a question is cut to half of a window."""
+        """Returns each question with windows of its context; a question is cut to at most half of a window."""
         tokenizer = model.tokenizer(language)
         limit = min(self.settings.max_length, model.max_length)
         asked = tokenizer(
@@ -173,7 +173,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
 
 
 def _best_span(start_L: np.ndarray, end_L: np.ndarray) -> tuple[float, int, int]:
-    """The highest start + end over spans of at most `_ANSWER_TOKENS` tokens, and the span's first and last token."""
+    """Returns the highest start + end over spans of at most `_ANSWER_TOKENS` tokens, and the span's first and last token."""
     sums_LL = start_L[:, None] + end_L[None, :]
     lengths_LL = np.arange(len(end_L))[None, :] - np.arange(len(start_L))[:, None] + 1
     sums_LL[(lengths_LL < 1) | (lengths_LL > _ANSWER_TOKENS)] = -np.inf
@@ -182,13 +182,13 @@ def _best_span(start_L: np.ndarray, end_L: np.ndarray) -> tuple[float, int, int]
 
 
 def _context_tokens(encoded: Any, window: int) -> tuple[int, int]:
-    """The first token of a window that is of the context, and the one after the last."""
+    """Returns the first context token of a window, and the one after the last."""
     tokens = [token for token, part in enumerate(encoded.sequence_ids(window)) if part == 1]
     return (tokens[0], tokens[-1] + 1) if tokens else (0, 0)
 
 
 def _answer_tokens(encoded: Any, window: int, question: Question) -> tuple[int, int]:
-    """The first and the last token of the first answer; the first token of all where the window does not have all of it."""
+    """Returns the first and last token of the first answer; (0, 0) if the window does not have the whole answer."""
     first, last = _context_tokens(encoded, window)
     if not question.answers or first == last:
         return 0, 0

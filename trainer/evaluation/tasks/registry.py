@@ -31,10 +31,10 @@ TASKS: tuple[type[Task], ...] = (
 
 
 def tasks_of(config: EvaluationConfig) -> dict[str, Task]:
-    """By key, the tasks that a configuration asks for. The text is opened once for all of them.
+    """Returns the tasks of a configuration, by key. The text is opened once for all of them.
 
     Raises:
-      UserError: there are none, or a file of one is bad.
+      UserError: there are no tasks, or a file of one is bad.
     """
     texts = open_texts(config)
     made = [

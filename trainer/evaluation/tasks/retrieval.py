@@ -15,13 +15,13 @@ from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.forward import encode, forward_by_length, rows_of
 from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task
 
-# Without files of their own, every fifth pair chooses the layer.
+# Without separate validation files, every fifth pair is held out to choose the layer.
 _HELD_OUT = 5
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Translations: those that are scored, and those on which the layer is chosen."""
+    """Pairs of translations: those to score, and those to choose the layer on."""
 
     languages: tuple[str, str]
     scored: list[tuple[str, str]]
@@ -29,9 +29,9 @@ class _Pairs:
 
 
 class Retrieval(Task):
-    """Accuracy of the nearest neighbour by cosine, of hidden states averaged over a sentence's tokens.
+    """Accuracy of nearest neighbours by the cosine of hidden states, averaged over a sentence's tokens.
 
-    Special tokens are left out of the average. Every model is scored on all pairs, whatever languages it was made for.
+    The average excludes special tokens. Every model is scored on all pairs, whatever languages it was made for.
     """
 
     key: ClassVar = "retrieval"
@@ -61,11 +61,11 @@ class Retrieval(Task):
         return cls(config, pairs) if pairs else None
 
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
-        """One for each pair of files."""
+        """Returns one job for each pair of files."""
         return [Job(self.key, name, pair) for pair in self._pairs]
 
     def languages(self, job: Job) -> tuple[str, str]:
-        """Those of the pair."""
+        """The languages of the pair."""
         return self._pairs[job.language].languages
 
     def content(self, job: Job) -> Any:
@@ -74,7 +74,7 @@ class Retrieval(Task):
         return [self.max_length, pairs.languages, pairs.scored, pairs.validation]
 
     def run(self, job: Job, model: Model) -> list[Scores]:
-        """Both ways; a unit a sentence. The layer is the one with the most right neighbours on other pairs, both ways."""
+        """Scores both directions; a unit is a sentence. Uses the layer with the most correct neighbours on other pairs, both ways."""
         pairs = self._pairs[job.language]
         right_LU = [
             np.concatenate(neighbours) for neighbours in self._neighbours(model, pairs.languages, pairs.validation)
@@ -84,7 +84,7 @@ class Retrieval(Task):
         source, target = pairs.languages
         ways = [f"{source}→{target}", f"{target}→{source}{' back' * (source == target)}"]
         return [
-            # With the name of the pair, since several pairs may have the same languages.
+            # Includes the name of the pair, since several pairs may have the same languages.
             Scores(f"{job.language}: {way}", {"accuracy": Ratio(right_U, np.ones(len(right_U)))}, {"layer": layer})
             for way, right_U in zip(ways, (forth_U, back_U), strict=True)
         ]
@@ -92,7 +92,7 @@ class Retrieval(Task):
     def _neighbours(
         self, model: Model, languages: tuple[str, str], pairs: list[tuple[str, str]]
     ) -> list[tuple[np.ndarray, np.ndarray]]:
-        """By layer, whether each sentence's nearest neighbour is its translation: float64 [U] forth, and back."""
+        """Returns for each layer whether each sentence's nearest neighbour is its translation: float64 [U] in each direction."""
         source, target = (
             self._means(model, language, list(sentences))
             for language, sentences in zip(languages, zip(*pairs, strict=True), strict=True)
@@ -110,7 +110,7 @@ class Retrieval(Task):
         return result
 
     def _means(self, model: Model, language: str, sentences: list[str]) -> list[torch.Tensor]:
-        """By layer (0: the embeddings) float32 [U, H] of length 1: the mean over a sentence's tokens."""
+        """Returns for each layer (0: the embeddings) the mean over a sentence's tokens, as unit vectors float32 [U, H]."""
         tokenizer = model.tokenizer(language)
         limit = min(self.max_length, model.max_length)
         encoded = encode(model, tokenizer, sentences, max_length=limit, return_special_tokens_mask=True)

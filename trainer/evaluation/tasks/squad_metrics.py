@@ -10,17 +10,17 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 
 def normalized(answer: str) -> str:
-    """In lower case, without ASCII punctuation, English articles and needless white space."""
+    """Returns the answer in lower case, without ASCII punctuation, English articles and extra white space."""
     return " ".join(_ARTICLES.sub(" ", answer.lower().translate(_NO_PUNCTUATION)).split())
 
 
 def exact_match(given: str, answers: Sequence[str]) -> float:
-    """1 if it is one of the right answers; where there are none, if none is given (the empty string)."""
+    """Returns 1 if it is one of the right answers, or is empty when there are none; else 0."""
     return max(float(normalized(given) == normalized(answer)) for answer in answers or [""])
 
 
 def f1(given: str, answers: Sequence[str]) -> float:
-    """The F1 over words with the right answer that it is nearest to; without a right answer, as `exact_match`."""
+    """Returns the best F1 over words with any right answer; if there is none, the same as `exact_match`."""
     return max(_f1(normalized(given).split(), normalized(answer).split()) for answer in answers or [""])
 
 

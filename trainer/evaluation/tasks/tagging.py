@@ -1,4 +1,4 @@
-"""Universal parts of speech: of a frozen model by a linear probe, and fine-tuned."""
+"""Universal parts of speech, by a linear probe of a frozen model and by a fine-tuned model."""
 
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -22,7 +22,7 @@ class Tagging(WordLabels):
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
 
     def ratios(self, sentences: list[Sentence], predictions: list[Labels]) -> dict[str, Ratio]:
-        """Words with the right label over words with a label, a unit a sentence."""
+        """Words with the right label over words with a label; a unit is a sentence."""
         pairs = [
             [(label, given) for label, given in zip(sentence.labels, predicted, strict=True) if label is not None]
             for sentence, predicted in zip(sentences, predictions, strict=True)
@@ -32,7 +32,7 @@ class Tagging(WordLabels):
 
 
 class TaggingProbe(Tagging):
-    """The same by a linear classifier over hidden states of the frozen model."""
+    """The same share, by a linear classifier over hidden states of the frozen model."""
 
     key: ClassVar = "tagging_probe"
     title: ClassVar = "tagging, linear probe"
@@ -44,11 +44,11 @@ class TaggingProbe(Tagging):
 
     @property
     def head(self) -> dict[str, Any]:
-        """Nothing of the model is new."""
+        """Empty: the model gets no new head."""
         return {}
 
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
-        """Fits the probe; returns what labels sentences of a language with it."""
+        """Fits the probe; returns a function that labels sentences of a language."""
         return fit_probe(
             model, job.language, self.train[job.language], self.settings.max_length, self.config.batch_tokens
         )

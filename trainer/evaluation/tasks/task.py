@@ -1,8 +1,8 @@
-"""What a task is: files that are read and checked at once, and jobs that score one model and can be kept.
+"""A task: files that are read and checked at the start, and jobs that each score one model and are stored.
 
 Every metric is a ratio of two sums over units (sentences, pairs, questions): accuracy is correct words over words, F1 is
-2 TP over 2 TP + FP + FN, bits per character is bits over characters. So intervals and paired tests are the same for all of
-them: they resample the units (`trainer.evaluation.statistics`).
+2 TP over 2 TP + FP + FN, bits per character is bits over characters. So all of them use the same intervals and paired tests,
+which resample the units (`trainer.evaluation.statistics`).
 """
 
 import hashlib
@@ -26,8 +26,8 @@ class Metric:
     Attributes:
       key: its name in files, such as `bits_per_character`.
       title: its name in reports, such as "bits per character".
-      higher_is_better: which way is better.
-      ranks: whether a better value makes a better model. Other metrics only describe: no value is marked as the best, and
+      higher_is_better: the better direction.
+      ranks: whether a better value means a better model. Other metrics only describe: no value is marked as the best, and
         none decides between a student and its teacher.
     """
 
@@ -57,14 +57,14 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model reached on the test data of one language (in retrieval: of one pair, one way).
+    """A model's scores on the test data of one language (in retrieval: of one pair in one direction).
 
     Attributes:
       language: of the test data.
       ratios: by the key of the metric.
       figures: further numbers, which have no interval.
-      questions: sha256 over what the model was asked, where that depends on its tokenizer; None where all models are asked
-        the same. Only answers to the same questions compare.
+      questions: sha256 over what the model has to predict, if that depends on its tokenizer; None if it is the same for all
+        models. Only scores with the same questions are comparable.
     """
 
     language: str
@@ -75,11 +75,11 @@ class Scores:
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work, whose scores are kept.
+    """One piece of work whose scores are stored.
 
     Attributes:
-      language: of the text, or of the labels that are trained on.
-      seed: of the fine-tuning; None where nothing is drawn.
+      language: of the text, or of the training labels.
+      seed: of the fine-tuning; None if nothing is random.
     """
 
     task: str
@@ -94,13 +94,13 @@ class Task(ABC):
     Attributes:
       config: the evaluation's.
       key, title: its name in files and in reports.
-      metrics: the first is the one that summaries show.
-      hub_task: what a hub calls the task, in model cards.
-      version: raised with every change of code that gives other scores of the same data and settings.
-      auto_class: the class of transformers that loads models for it; None where it needs no weights.
-      needs_mask_token, needs_pad_token: whether models without one are refused.
+      metrics: summaries show the first.
+      hub_task: the name of the task on a hub, in model cards.
+      version: raised with every change of code that changes the scores of the same data and settings.
+      auto_class: the transformers class that loads models for it; None if it needs no weights.
+      needs_mask_token, needs_pad_token: whether models without one are rejected.
       cuts_text: whether long text is cut into pieces (`trainer.evaluation.pieces`).
-      shortest: the fewest tokens of a sequence, special ones included, with which it can be run.
+      shortest: the minimum sequence length, in tokens with special ones included.
     """
 
     key: ClassVar[str]
@@ -120,15 +120,15 @@ class Task(ABC):
     @classmethod
     @abstractmethod
     def from_config(cls, config: EvaluationConfig) -> Self | None:
-        """Reads and checks the task's files; None where the configuration gives none.
+        """Reads and checks the task's files; returns None if the configuration gives none.
 
         Raises:
-          UserError: names the file, the line and the mend.
+          UserError: names the file, the line and the fix.
         """
 
     @abstractmethod
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
-        """The jobs of one model."""
+        """Returns the jobs of one model."""
 
     def languages(self, job: Job) -> Sequence[str]:
         """The languages whose text a job reads."""
@@ -136,12 +136,12 @@ class Task(ABC):
 
     @property
     def head(self) -> dict[str, Any]:
-        """Settings of a new head, in the words of a model's configuration; empty where `auto_class` gives no new one."""
+        """Settings of a new head, as fields of a model's configuration; empty if `auto_class` adds no new head."""
         return {}
 
     @property
     def max_length(self) -> int:
-        """The most tokens of a sequence that models are given, special ones included."""
+        """The most tokens in a sequence, special ones included."""
         return self.config.max_length
 
     @abstractmethod
@@ -149,18 +149,18 @@ class Task(ABC):
         """The data and the settings that decide a job's scores, as a JSON value."""
 
     def fingerprint(self, job: Job) -> str:
-        """sha256 over what decides a job's scores, but for the model and the seed."""
+        """Returns a sha256 over everything that decides a job's scores, except the model and the seed."""
         return sha256_of([self.key, self.version, self.content(job)])
 
     def trained_on(self, job: Job) -> str | None:
-        """The language of the labels that a job trains on; None where it trains nothing."""
+        """Returns the language of the labels that a job trains on; None if it trains nothing."""
         return None
 
     @abstractmethod
     def run(self, job: Job, model: Model) -> list[Scores]:
-        """Scores `model`; one entry for each language that is tested."""
+        """Scores `model`; returns one entry for each test language."""
 
 
 def sha256_of(content: Any) -> str:
-    """Of a JSON value, whatever the order of its keys."""
+    """Returns the sha256 of a JSON value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""What tagging and entities share: a label for each word, predicted by a classifier over tokens.
+"""The shared part of tagging and entities: a label for each word, predicted by a classifier over tokens.
 
 A word's label is learned and predicted at its first token, as is usual.
 """
@@ -17,7 +17,7 @@ from trainer.evaluation.tasks.labelled import LabelledTask, known_labels
 from trainer.evaluation.tasks.task import Job
 from trainer.evaluation.tasks.word_inputs import encode_sentences
 
-# By transformers' convention: a token without a label to learn.
+# transformers' convention for a token without a label to learn.
 _IGNORED = -100
 
 # A label for each word of a sentence; None for a word that the model has not seen.
@@ -66,7 +66,7 @@ class WordLabels(LabelledTask[Sentence, Labels]):
         return [example.words, example.labels]
 
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
-        """Fine-tunes the model; returns what labels sentences of a language with it."""
+        """Fine-tunes the model; returns a function that labels sentences of a language."""
         numbers = {label: number for number, label in enumerate(self.labels)}
         sentences = self.train[job.language]
         examples = []
@@ -78,7 +78,7 @@ class WordLabels(LabelledTask[Sentence, Labels]):
                 label = sentence.labels[word]
                 if label is not None:
                     targets[first] = numbers[label]
-            # A batch of sentences without any label has no loss.
+            # Skip sentences without any label: a batch of them would have no loss.
             if set(targets) != {_IGNORED}:
                 examples.append({**encoded.inputs, "labels": targets})
         collator = DataCollatorForTokenClassification(model.tokenizer(job.language))

@@ -1,4 +1,4 @@
-"""How a tokenizer cuts a language's words.
+"""How a tokenizer splits a language's words.
 
 Legend: U records, C characters of one, W its words, T its tokens.
 """
@@ -15,9 +15,10 @@ from trainer.evaluation.words import words_of_characters
 
 
 class Tokenization(PlainTextTask):
-    """Tokens a word, words kept whole, and characters in unknown tokens. Words are the text's: `trainer.evaluation.words`.
+    """Tokens per word, words kept whole, and characters in unknown tokens.
 
-    The figure `bytes_per_token` is of UTF-8, with the special tokens around sequences counted.
+    Words depend only on the text (`trainer.evaluation.words`). The figure `bytes_per_token` counts UTF-8 bytes and includes
+    the special tokens around sequences.
     """
 
     key, title = "tokenization", "tokenization"
@@ -54,12 +55,12 @@ class Tokenization(PlainTextTask):
 
 
 def whole_words(words_C: np.ndarray, starts_T: np.ndarray, ends_T: np.ndarray, is_known_T: np.ndarray) -> int:
-    """How many words are in one token as a whole, and one that is known. Several may be in the same.
+    """Returns how many words are entirely in one known token; several words may share a token.
 
     Args:
-      words_C: as `words_of_characters` gives them.
+      words_C: as `words_of_characters` returns them.
       starts_T, ends_T: the characters that each token stands for.
-      is_known_T: whether it is another than the unknown token.
+      is_known_T: whether each is not the unknown token.
     """
     word_count = int(words_C.max(initial=-1)) + 1
     tokens_W, known_W = np.zeros((2, word_count), np.int64)

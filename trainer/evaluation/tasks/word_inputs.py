@@ -1,4 +1,4 @@
-"""Pre-split words as a model's input, and which tokens stand for which word."""
+"""Encodes pre-split words as a model's input, and maps words to tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from trainer.evaluation.formats.labelled_words import Sentence
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.forward import Inputs, encode, rows_of
 
-# As many words of a tokenizer's own vocabulary are tried.
+# The number of words of a tokenizer's own vocabulary to test.
 _TRIED = 100
 
 
@@ -19,7 +19,7 @@ class EncodedSentence:
 
     Attributes:
       inputs: the model's.
-      tokens: by word, the positions of its tokens; a word that was cut off, or that the tokenizer drops, is not in it.
+      tokens: by word, the positions of its tokens, without words that are cut off or dropped by the tokenizer.
     """
 
     inputs: Inputs
@@ -29,7 +29,7 @@ class EncodedSentence:
 def encode_sentences(
     model: Model, language: str, sentences: Sequence[Sentence], max_length: int
 ) -> list[EncodedSentence]:
-    """Sentences with the model's tokenizer of a language, cut to `max_length` tokens or as many as the model reads."""
+    """Encodes sentences with the model's tokenizer of a language, cut to `max_length` or the model's limit."""
     tokenizer = model.tokenizer(language)
     space = " " if _wants_space(tokenizer) else ""
     encoded = encode(
@@ -50,10 +50,10 @@ def encode_sentences(
 
 
 def _wants_space(tokenizer: PreTrainedTokenizerFast) -> bool:
-    """Whether words that are given one by one need a space in front to be cut as in running text.
+    """Returns whether separate words need a space in front to be split as in running text.
 
-    So it is with byte-level tokenizers without `add_prefix_space`, such as RoBERTa's as published, and with those that leave
-    the space to the normalizer, such as Gemma's. Tried with words of the tokenizer's own vocabulary.
+    Byte-level tokenizers without `add_prefix_space` need it, such as RoBERTa's as published, and those that leave the space
+    to the normalizer, such as Gemma's. Tested with words of the tokenizer's own vocabulary.
     """
     words = []
     for token_id in sorted(tokenizer.get_vocab().values()):
