@@ -1,13 +1,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
-# Installs faster than pip; `make UV= ...` does without.
+# uv installs faster than pip; `make UV= ...` uses only pip.
 UV ?= $(shell command -v uv)
 
 .PHONY: check lint types contracts test quick test-slow fuzz demo claims docs clean
 
-# The environment is made anew whenever requirements.txt changes. Torch comes by pip in any case: where pip is told of a
-# build for CPUs, uv, which does not read pip's settings, would fetch gigabytes of CUDA.
+# The environment is rebuilt whenever requirements.txt changes. pip always installs torch: uv does not read pip's settings, so
+# it would download gigabytes of CUDA even if pip is configured for a CPU build.
 $(VENV)/.installed: requirements.txt
 	$(PYTHON) -m venv --clear $(VENV)
 ifneq ($(UV),)
@@ -18,17 +18,17 @@ endif
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch $@
 
-# A file's tests share their fixtures, so they stay in one process.
+# The tests of a file share fixtures, so they stay in one process.
 PARALLEL := -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PARALLEL)
 
-# What needs no process of its own, no server and no network: under a minute.
+# Tests that need no separate process, no server and no network: under a minute.
 quick: $(VENV)/.installed
 	$(BIN)/python -m pytest $(PARALLEL) -m "not heavy"
 
-# What a change must pass before it is shown to anyone.
+# The checks that a change must pass before review.
 check: lint types contracts quick
 
 lint: $(VENV)/.installed
@@ -55,7 +55,7 @@ demo: $(VENV)/.installed
 claims: $(VENV)/.installed
 	$(BIN)/python -m examples.claims
 
-# docs/configuration.md and the JSON schemas that editors read, from the configurations' fields.
+# Generates docs/configuration.md and the JSON schemas for editors from the configurations' fields.
 docs: $(VENV)/.installed
 	$(BIN)/python -m docs.reference
 	$(BIN)/python -m schemas schema pipeline > pipeline/config.schema.json

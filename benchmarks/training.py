@@ -37,7 +37,7 @@ RATE, SEED, LAMBDA = 1e-3, 0, 0.5
 
 
 class _Enough(Exception):
-    """Stops the trainer after the last step, before it saves and exports."""
+    """Stops the trainer in the step after the last measured one, before it saves and exports."""
 
 
 class Clock:

@@ -19,7 +19,7 @@ def launch(parameters: list[str]) -> int:
     parser.add_argument("--overrides", default="")
     ours, options = parser.parse_known_args(parameters)
     with tempfile.TemporaryDirectory() as folder:
-        # The command reads local files.
+        # The command only reads local files.
         config = Path(folder, ours.config.rpartition("/")[2])
         return exit_code_of(lambda: _fetch(ours.config, config)) or main(
             [str(config), *shlex.split(ours.overrides), *options]

@@ -1,9 +1,9 @@
-# The launcher of a Dataflow Flex Template: the image of the workers, with Google's program that calls the command in it.
+# The launcher of a Dataflow Flex Template: the workers' image plus Google's launcher program, which calls the command.
 # Build from the repository's root, after docker/pipeline.Dockerfile:
 #   docker build -f docker/launcher.Dockerfile -t mergedistill-launcher \
 #     --build-arg PIPELINE_IMAGE=mergedistill-pipeline --build-arg LAUNCHER_BASE=IMAGE .
-# LAUNCHER_BASE is Google's base image of template launchers for Python 3.11, which the guide to Flex Templates names. Give it
-# with its digest.
+# LAUNCHER_BASE is Google's base image of template launchers for Python 3.11, named in the guide to Flex Templates. Include its
+# digest.
 ARG PIPELINE_IMAGE
 ARG LAUNCHER_BASE
 FROM ${LAUNCHER_BASE} AS launcher

@@ -2,11 +2,11 @@
 # Build from the repository's root: docker build -f docker/pipeline.Dockerfile -t mergedistill-pipeline .
 FROM apache/beam_python3.11_sdk:2.77.0
 
-# Dependencies before code, so that a code change rebuilds only the last layers. The versions are those of
-# requirements.txt. torch from PyPI includes the CUDA libraries.
+# Dependencies come before code, so that a code change rebuilds only the last layers. Versions come from requirements.txt.
+# torch from PyPI includes the CUDA libraries.
 WORKDIR /app
 COPY requirements.txt docker/pipeline.txt ./
-# A constraint may not name extras.
+# Constraints may not have extras.
 RUN sed -i "s/\[.*\]//" requirements.txt \
     && pip install --no-cache-dir --requirement pipeline.txt --constraint requirements.txt
 

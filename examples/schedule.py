@@ -1,4 +1,4 @@
-"""Runs steps that need one another, several at a time."""
+"""Runs steps that depend on each other, several at a time."""
 
 import hashlib
 import json
@@ -18,11 +18,11 @@ from schemas.storage import write_bytes
 
 @dataclass(frozen=True)
 class Step:
-    """One command, run in a process of its own on one core.
+    """One command, run in a separate process on one core.
 
     Attributes:
       arguments: of the Python interpreter, such as ("-m", "trainer", "student.yaml").
-      needs: names of steps that must be done before.
+      needs: names of steps that must finish first.
     """
 
     name: str
@@ -31,10 +31,10 @@ class Step:
 
 
 def run_steps(steps: list[Step], root: Path, processes: int) -> None:
-    """Runs all steps, `processes` at a time; skips those that an earlier call finished. Exits with 1 where one fails.
+    """Runs all steps, `processes` at a time; skips those that an earlier call finished. Exits with 1 if one fails.
 
-    A step is finished for its arguments, its configuration and the steps that it needs; not for the code. The output of
-    each is in `root/logs`; `root/done` has a file for each finished step, with its fingerprint and its seconds.
+    A finished step runs again if its arguments, its configuration or a step that it needs change, but not if the code does.
+    The output of each is in `root/logs`; `root/done` has a file for each finished step, with its fingerprint and its seconds.
     """
     by_name = {step.name: step for step in steps}
     prints = fingerprints(steps)
@@ -44,7 +44,7 @@ def run_steps(steps: list[Step], root: Path, processes: int) -> None:
     with ThreadPoolExecutor(processes) as executor, tqdm(total=len(steps), unit="step", smoothing=0) as bar:
         while sorter.is_active():
             running |= {executor.submit(_run, by_name[name], prints[name], root): name for name in sorter.get_ready()}
-            # They are begun in this order.
+            # The executor starts them in this order.
             bar.set_postfix_str(", ".join(list(running.values())[:processes]))
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
@@ -57,7 +57,7 @@ def run_steps(steps: list[Step], root: Path, processes: int) -> None:
 
 
 def fingerprints(steps: list[Step]) -> dict[str, str]:
-    """sha256 of each step: over its arguments, the YAML files that they name, and the steps that it needs."""
+    """Returns a sha256 for each step, over its arguments, the YAML files that they name, and the steps that it needs."""
     by_name = {step.name: step for step in steps}
     prints: dict[str, str] = {}
     for name in _sorter(steps).static_order():
@@ -71,7 +71,7 @@ def fingerprints(steps: list[Step]) -> dict[str, str]:
 
 
 def seconds_of(root: Path, name: str) -> float:
-    """How long a finished step took."""
+    """Returns how long a finished step took."""
     return json.loads((root / "done" / name).read_text())["seconds"]
 
 
@@ -81,13 +81,13 @@ def _sorter(steps: list[Step]) -> TopologicalSorter[str]:
 
 
 def _run(step: Step, fingerprint: str, root: Path) -> str:
-    """Runs a step that is not done yet. Says what failed; empty if nothing did."""
+    """Runs a step that is not done yet. Returns what failed; empty if it succeeded."""
     marker, log = root / "done" / step.name, root / "logs" / f"{step.name}.log"
     if marker.exists() and json.loads(marker.read_text())["fingerprint"] == fingerprint:
         return ""
     log.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    # Two processes of one thread do more than one of two threads.
+    # Two processes with one thread each are faster than one with two threads.
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
     with log.open("w") as output:
         code = subprocess.run(

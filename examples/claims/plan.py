@@ -1,4 +1,4 @@
-"""Which runs there are: teachers, students and evaluations behind each claim."""
+"""The runs behind each claim: teachers, students and evaluations."""
 
 from itertools import combinations
 from pathlib import Path
@@ -8,18 +8,18 @@ from examples.claims.corpora import TREEBANKS
 from examples.claims.runs import ANNEALED, DISTILLATION, ENCODER, TEACHER_STEPS, Runs, Teacher
 from examples.schedule import Step
 
-# The teachers of related and of unrelated languages, with their tokenizer families. The first gives students their encoder.
+# Teachers of related and of unrelated languages, with their tokenizer families. Students start from the first one's encoder.
 GROUPS = {
     "related": {"es": "wordpiece", "fr": "unigram", "it": "bpe"},
     "unrelated": {"en": "wordpiece", "zh": "unigram", "tl": "bpe"},
 }
-# A student of three languages reads each of them as often as its teacher did.
+# A student reads each of its three languages for as many steps as the teacher did.
 STEPS = 3 * TEACHER_STEPS
-# Students of each group: where they start, and what they learn from.
+# The students of each group: their initialization and their training signal.
 STUDENTS = ("start", "random", "mlm-start", "mlm-random")
 GOLD = {"kd_weight": 0}
 
-# Other teachers for French and Italian. One more is the teacher itself after 1,000 of its steps.
+# Other teachers for French and Italian. Another one is the teacher itself after 1,000 of its steps.
 SMALL = {"num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 256}
 VARIANTS = {
     "fr": [
@@ -39,7 +39,7 @@ VARIANTS = {
         Teacher("it-other-domain", "bpe", ("it/interface",)),
     ],
 }
-# By language, the teachers of the student whose teachers overlap.
+# The teachers of each language, for the student whose teachers overlap.
 SEVERAL = {"es": ["multi-es-fr-en"], "fr": ["multi-es-fr-en", "multi-fr-en"], "en": ["multi-fr-en", "en"]}
 # Held-out chapters behind the figures of claims 1 and 3.
 QUALITY_CHAPTERS = 25
@@ -49,17 +49,17 @@ ABLATION_STEPS = 500
 
 
 def bert(**start: Any) -> dict[str, Any]:
-    """A student's section: a BERT of the teachers' size, starting as `start` says."""
+    """Returns a student's section: a BERT of the teachers' size, initialized according to `start`."""
     return {"settings": {"model_type": "bert", **ENCODER}, **start}
 
 
 def from_teachers(encoder: str, **more: Any) -> dict[str, Any]:
-    """A student's section: the encoder of one teacher, the token rows of all."""
+    """Returns a student's section: the encoder of one teacher, the token rows of all."""
     return bert(encoder_from=encoder, embeddings_from_teachers=True, **more)
 
 
 def pair_teachers(language: str) -> list[str]:
-    """The teachers of a language whose students are compared: the group's, and those that fit less."""
+    """Returns the teachers of a language whose students are compared: the group's, and less suitable ones."""
     return [
         language,
         f"{language}-1000",
@@ -70,15 +70,15 @@ def pair_teachers(language: str) -> list[str]:
 
 
 def pair(language: str, teacher: str) -> str:
-    """The capture in which a language has this teacher, and the other languages have the group's."""
+    """Returns the capture in which a language has this teacher, and the other languages have the group's."""
     return "pair-base" if teacher == language else f"pair-{language}-{teacher}"
 
 
 def plan(root: Path, has_tags: bool) -> list[Step]:
-    """All steps.
+    """Returns all steps.
 
     Args:
-      has_tags: whether there are words with parts of speech in `root/labels`, of the languages of `TREEBANKS`.
+      has_tags: whether `root/labels` has words with parts of speech for the languages of `TREEBANKS`.
     """
     runs = Runs(root)
     for group, families in GROUPS.items():
@@ -90,7 +90,7 @@ def plan(root: Path, has_tags: bool) -> list[Step]:
 
 
 def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> None:
-    """Claims 1, 2 and 5: a student of three monolingual teachers, beside its controls."""
+    """Claims 1, 2 and 5: a student of three monolingual teachers, and its controls."""
     languages = list(families)
     for language, family in families.items():
         runs.teacher(Teacher(language, family, (f"{language}/train",)))
@@ -146,7 +146,7 @@ def _pairs(runs: Runs) -> None:
 
 
 def _several_teachers(runs: Runs, has_tags: bool) -> None:
-    """Claims 3 and 5: two multilingual teachers and a specialised one, whose languages overlap."""
+    """Claims 3 and 5: two multilingual teachers and a specialised one with overlapping languages."""
     runs.teacher(Teacher("multi-es-fr-en", "wordpiece", ("es-fr-en/train",), vocabulary=6000))
     runs.teacher(Teacher("multi-fr-en", "unigram", ("fr-en/train",), vocabulary=5000))
     runs.capture("several", SEVERAL)
@@ -163,7 +163,7 @@ def _several_teachers(runs: Runs, has_tags: bool) -> None:
 
 
 def _ablations(runs: Runs) -> None:
-    """Claim 6: one setting at a time changed in the student that starts from its teachers."""
+    """Claim 6: the student that starts from its teachers, with one setting changed at a time."""
     languages = list(GROUPS["related"])
     teachers = {language: [language] for language in languages}
     captures = {
@@ -179,12 +179,12 @@ def _ablations(runs: Runs) -> None:
 
 
 def distillation(**changed: Any) -> dict[str, Any]:
-    """A student's `distillation` section with something changed."""
+    """Returns a student's `distillation` section with changes."""
     return {"distillation": DISTILLATION | changed}
 
 
 def ablations() -> dict[str, tuple[str, dict[str, Any]]]:
-    """By name, the capture that a student is trained on and what is changed of its configuration."""
+    """Returns, by name, the capture that a student is trained on and the changes of its configuration."""
     return {
         "base": ("pair-base", {}),
         "k1": ("ablation-k1", {}),
@@ -209,5 +209,5 @@ def ablations() -> dict[str, tuple[str, dict[str, Any]]]:
 
 
 def pairs() -> list[tuple[str, str, str]]:
-    """(language, one teacher, another) whose students are compared."""
+    """Returns (language, one teacher, another) for each pair whose students are compared."""
     return [(language, *two) for language in VARIANTS for two in combinations(pair_teachers(language), 2)]

@@ -1,4 +1,4 @@
-"""The table of claims: each with what it asks for and every figure beside it."""
+"""The table of claims: each with its condition and all its figures."""
 
 import json
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ def write_claims(root: Path, has_tags: bool) -> None:
 
 
 def _group_table(evaluated: Evaluated, group: str) -> list[str]:
-    """Masked tokens and bits per character of all models of a group."""
+    """Returns masked-token scores and bits per character of all models of a group."""
     models = [*STUDENTS, "teacher", "further"]
     rows = []
     for language in GROUPS[group]:
@@ -150,7 +150,7 @@ def _steps(root: Path, group: str) -> list[Claim]:
 
 
 def _curve(run: Path) -> list[tuple[int, float]]:
-    """(step, mean over the languages of the held-out NLL) of a training."""
+    """Returns (step, mean over the languages of the held-out NLL) of a training."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     return [
         (line["step"], mean(scores["nll"] for scores in line["heldout"].values()))
@@ -160,7 +160,7 @@ def _curve(run: Path) -> list[tuple[int, float]]:
 
 
 def _first(curve: Iterable[tuple[int, float]], loss: float) -> int | None:
-    """The first step of a curve with such a loss or a lower one."""
+    """Returns the first step of a curve with this loss or a lower one."""
     return next((step for step, value in curve if value <= loss), None)
 
 
@@ -188,9 +188,9 @@ def _several(root: Path, parts: list[str]) -> list[Claim]:
 
 
 def _teacher_choice(root: Path, parts: list[str]) -> list[Claim]:
-    """Claim 4: students end in the order that the comparison of their teachers said."""
+    """Claim 4: students rank in the order that the comparison of their teachers predicts."""
     students = Evaluated(root, "pairs")
-    # By teacher, those that the comparison calls clearly better.
+    # For each teacher, those that the comparison calls clearly better.
     better: dict[tuple[str, str], list[str]] = {}
     rows = []
     for language in VARIANTS:

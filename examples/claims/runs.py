@@ -1,6 +1,6 @@
-"""The kinds of runs behind the claims, as configurations and steps: teachers, captures of their predictions, students, evaluations.
+"""Configurations and steps of the runs behind the claims: teachers, captures of their predictions, students, evaluations.
 
-All models are small: two layers of width 128, 4,000 tokens a teacher. They read sequences of 16 tokens first and of 32 then:
+All models are small: two layers of width 128, 4,000 tokens per teacher. They read sequences of 16 tokens first, then of 32:
 on short ones a model of this size learns to use the context after a few hundred steps, on longer ones after thousands.
 """
 
@@ -19,7 +19,7 @@ ENCODER = {
     "hidden_size": 128,
     "num_attention_heads": 2,
     "intermediate_size": 512,
-    # RoBERTa counts positions from the padding id on, so 32 tokens need 2 more.
+    # RoBERTa's positions start after the padding id, so 32 tokens need 2 more.
     "max_position_embeddings": 34,
     "hidden_dropout_prob": 0.0,
     "attention_probs_dropout_prob": 0.0,
@@ -27,18 +27,19 @@ ENCODER = {
     "attn_implementation": "eager",
 }
 LENGTHS = {"short": 16, "long": 32}
-# Of the steps of a model that starts from random weights, those on short sequences.
+# The share of steps on short sequences, for a model that starts from random weights.
 TEACHERS_SHORT_SHARE, STUDENTS_SHORT_SHARE = 1 / 2, 1 / 3
-# The model type whose users use a tokenizer family.
+# The model type that usually has each tokenizer family.
 MODEL_TYPES = {"wordpiece": "bert", "unigram": "xlm-roberta", "bpe": "roberta"}
 # All held-out targets are masked, so that none can be copied from the input.
 HELDOUT_MASKING = {"mlm_probability": 0.25, "mask_replace_prob": 1.0, "random_replace_prob": 0.0}
 HELDOUT_CHAPTERS = 15
-# Of the weights tried (see the ablations) the best after few steps. Students that train long leave their teachers behind, and
-# so listen to them less and less.
+# The best of the tried weights (see the ablations) after few steps. Students that train long surpass their teachers, so they
+# anneal the weight.
 DISTILLATION = {"kd_weight": 0.8, "tail": "sampled"}
 ANNEALED = {**DISTILLATION, "final_kd_weight": 0.2}
-# Of the rates tried (1e-3, 2e-3, 4e-3) the best for each: from random weights a model stays on word frequencies with more.
+# The best of the tried rates (1e-3, 2e-3, 4e-3) for each: with a higher one, a model with random weights learns only word
+# frequencies.
 RANDOM_RATE, TRAINED_RATE = 2e-3, 4e-3
 TEACHER_STEPS = 1500
 # All captures mask the same tokens of a text.
@@ -50,8 +51,8 @@ class Teacher:
     """A teacher to train.
 
     Attributes:
-      text: the files below `corpora` that it is trained on, without ending.
-      tokenizer_text: the files that its tokenizer is trained on; default the same.
+      text: the files below `corpora` that it is trained on, without file extensions.
+      tokenizer_text: the files that its tokenizer is trained on; the same by default.
       vocabulary: tokens.
       encoder: what differs from `ENCODER`.
     """
@@ -73,7 +74,7 @@ class Runs:
         self.steps: list[Step] = []
 
     def teacher(self, teacher: Teacher) -> str:
-        """Trains a teacher, `root/teachers/<name>`, with a checkpoint every 500 steps. Gives the step's name."""
+        """Trains a teacher, `root/teachers/<name>`, with a checkpoint every 500 steps. Returns the step's name."""
         name = teacher.name
         files = [self._path(f"corpora/{file}.txt") for file in teacher.tokenizer_text or teacher.text]
         target = self._path(f"tokenizers/{name}")
@@ -95,14 +96,14 @@ class Runs:
         return self._command("trainer", name, config, *(f"text-{name}-{kind}" for kind in LENGTHS))
 
     def further(self, name: str) -> str:
-        """Trains a teacher as many steps further, as `<name>-further`."""
+        """Trains a teacher for as many steps again, as `<name>-further`."""
         config = self._training(f"teachers/{name}-further", f"masked/{name}", TEACHER_STEPS, TRAINED_RATE)
         start = {"start_from": self._path(f"teachers/{name}")}
         config |= {"student": start, "distillation": {"kd_weight": 0}, "seed": 1}
         return self._command("trainer", f"{name}-further", config, name)
 
     def checkpoint(self, name: str, step: int) -> str:
-        """A teacher as it was after a step, as `<name>-<step>`."""
+        """Exports a teacher's checkpoint of a step, as `<name>-<step>`."""
         config, target = self._path(f"configs/{name}.yaml"), self._path(f"teachers/{name}-{step}")
         arguments = ("-m", "trainer.export", config, "--checkpoint", str(step), "--to", target)
         return self._add(f"{name}-{step}", arguments, name)
@@ -117,9 +118,9 @@ class Runs:
         """Captures predictions on training and held-out text: `root/predictions/<name>-<kind>`, `root/heldout/<name>`.
 
         Args:
-          teachers: of each language, with their shares of its text where each does not read all of it.
+          teachers: of each language, with their shares of its text if they do not all read the whole text.
           kinds: of `LENGTHS`.
-          settings: of the pipeline; `max_records` of each language and `mixed_with` by teacher.
+          settings: of the pipeline; `max_records` for each language and `mixed_with` by teacher.
         """
         names = list(dict.fromkeys(teacher for of_language in teachers.values() for teacher in of_language))
         max_records, mixed_with = settings.pop("max_records", None), settings.pop("mixed_with", {})
@@ -166,7 +167,7 @@ class Runs:
         """Trains a student on a capture: `root/students/<name>`.
 
         Args:
-          student: the section of its configuration.
+          student: the `student` section of its configuration.
           needs: further steps whose files it reads.
           settings: replace whole sections of the configuration.
         """
@@ -229,7 +230,7 @@ class Runs:
     def _command(self, module: str, name: str, content: dict[str, Any], *needs: str) -> str:
         path = self.root / "configs" / f"{name}.yaml"
         path.parent.mkdir(parents=True, exist_ok=True)
-        # By way of JSON, so that nothing is written as a reference to what was written before.
+        # The round trip through JSON keeps YAML from writing shared objects as references.
         path.write_text(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False))
         return self._add(name, ("-m", module, str(path)), *needs)
 

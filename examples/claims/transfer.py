@@ -1,4 +1,4 @@
-"""Claim 5: models that are fine-tuned on one language's tags, tested in another language."""
+"""Claim 5: models that are fine-tuned on the tags of one language and tested in another."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ RELATED = [language for language in GROUPS["related"] if language in TREEBANKS]
 
 
 def transfer_claims(root: Path) -> list[Claim]:
-    """Students beside the monolingual teachers, and related languages beside the others."""
+    """Compares students with the monolingual teachers, and related languages with the others."""
     related, several = Evaluated(root, "related"), Evaluated(root, "transfer")
     claims = [
         _ahead("related: the start student", related, "start", RELATED),
@@ -42,7 +42,7 @@ def transfer_claims(root: Path) -> list[Claim]:
 
 
 def transfer_table(root: Path) -> list[str]:
-    """The accuracy of all models, and of looking words up."""
+    """Returns the accuracy of all models and of looking words up."""
     related, several = Evaluated(root, "related"), Evaluated(root, "transfer")
     words = {
         (language, split): read_sentences([str(root / "labels" / language / f"tags-{split}.tsv")])
@@ -66,7 +66,7 @@ def transfer_table(root: Path) -> list[str]:
 
 
 def lookup_accuracy(train: list[Sentence], test: list[Sentence]) -> float:
-    """The share of words whose tag is the most frequent one of the same word in `train`; of all words for one not there."""
+    """Returns the accuracy of giving each word its most frequent tag in `train`, or that of all words if it is unknown."""
     of_word: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for word, tag in _tagged(train):
         of_word[word][tag] += 1

@@ -1,7 +1,7 @@
 """The whole demo: text, teachers, predictions, students, report. Everything is written below `demo/`.
 
-Each step runs a command that a user would; the files in this folder are their configurations. Two steps run at a time.
-Rerun it to go on: finished steps are skipped.
+Each step runs a command as a user would; the files in this folder are the configurations. Two steps run at a time.
+Rerun it to resume: finished steps are skipped.
 """
 
 import sys
@@ -18,7 +18,7 @@ ROOT = Path("demo")
 CONFIGS = Path(__file__).parent
 VOCABULARY_SIZE = 6000
 
-# name: (language, tokenizer family, the model type whose users use that family)
+# name: (language, tokenizer family, the model type that usually has that family)
 TEACHERS = {
     "en-wordpiece": ("en", "wordpiece", "bert"),
     "zh-unigram": ("zh", "unigram", "xlm-roberta"),
@@ -41,22 +41,22 @@ RANDOM = (
     "student.encoder_from=null",
     "student.embeddings_from_teachers=false",
     "stages=[{until: 0.3, predictions: demo/predictions-short}, {}]",
-    # With larger steps it stays on word frequencies.
+    # With a higher rate it learns only word frequencies.
     "optimizer.learning_rate=1.0e-3",
 )
 GOLD = ("distillation={kd_weight: 0}",)
-# What differs from student.yaml: the paper's way, and students that see no teacher's predictions.
+# The differences from student.yaml: the paper's method, and students without teacher predictions.
 STUDENTS = {
     "student": (),
     "student-random": RANDOM,
-    # Smaller than the student's rate, at which it ends at 5.51 nats: worse than it can be.
+    # Lower than the student's rate, at which it only reaches 5.51 nats.
     "mlm-only": (*GOLD, "optimizer.learning_rate=2.0e-3"),
     "mlm-only-random": (*RANDOM, *GOLD),
 }
 
 
 def main() -> None:
-    """Runs every step and says how long it took."""
+    """Runs every step and prints how long it took."""
     started = time.monotonic()
     make_corpora(ROOT)
     make_labels(ROOT)
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def steps() -> list[Step]:
-    """All steps, whose configurations are filled in below `demo/configs`."""
+    """Returns all steps, and writes their configurations below `demo/configs`."""
     made = []
     for name, (language, family, model_type) in TEACHERS.items():
         text = str(ROOT / "corpora" / language / "train.txt")
@@ -99,7 +99,7 @@ def _fill(template: str, name: str, values: dict[str, object]) -> str:
     """Fills a configuration template into `demo/configs/`."""
     target = ROOT / "configs" / f"{Path(template).stem}-{name}.yaml"
     target.parent.mkdir(parents=True, exist_ok=True)
-    # `$schema` is not a placeholder but what editors look for.
+    # `$schema` is not a placeholder: editors read it.
     target.write_text(Template((CONFIGS / template).read_text()).substitute(values, schema="$schema"))
     return str(target)
 

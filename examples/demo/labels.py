@@ -1,7 +1,7 @@
-"""Labelled and parallel text for the demo, from the same Bible translations: what kind of book a verse is from, and its translation.
+"""Labelled and parallel text for the demo, from the same Bible translations: each verse's kind of book and its translation.
 
-Models are fine-tuned on verses of books that teachers and students were trained on, without labels, and tested on verses of
-the books that no model has seen. All editions have the same verses in the same order.
+Models are fine-tuned on verses that teachers and students have seen without labels, and tested on verses of books that no
+model has seen. All editions have the same verses in the same order.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ KINDS = {
     "prophecy": set(range(23, 40)),
     "letter": set(range(45, 66)),
 }
-# Enough to tell models apart, and few enough to fine-tune dozens of them in minutes.
+# Enough to tell models apart, and few enough to fine-tune dozens of models in minutes.
 VERSES = {"train": 1200, "test": 600}
 
 
@@ -36,7 +36,7 @@ def make_labels(root: Path, editions: Mapping[str, str] = EDITIONS) -> None:
             usable = [row for row in labelled if row[1] and (row[0] in HELDOUT_BOOKS) == (split == "test")]
             chosen = np.random.default_rng(0).choice(len(usable), count, replace=False)
             _write(folder / f"{split}.tsv", ("\t".join(usable[index][1:]) for index in sorted(chosen)))
-        # An edition that joins two verses leaves one of them empty, and retrieval would find the wrong one.
+        # If an edition joins two verses, one of them is empty, and retrieval would find the wrong one.
         _write(folder / "verses.txt", (clean(text) or "-" for book, _, text in verses if book in HELDOUT_BOOKS))
 
 

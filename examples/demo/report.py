@@ -1,4 +1,4 @@
-"""The demo's report: what students and teachers make of held-out masked tokens, and where the HTML page is."""
+"""The demo's report: how students and teachers predict held-out masked tokens, and the path of the HTML page."""
 
 import json
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def write_report(root: Path) -> None:
 
 
 def _table(root: Path) -> list[str]:
-    """Every model on the same masked tokens."""
+    """Returns a table of all models on the same masked tokens."""
     results = json.loads((root / "evaluation" / "report.json").read_text())["results"]
     masked = {
         (result["model"], result["language"], result["metric"]): result["value"]
@@ -91,14 +91,14 @@ def _table(root: Path) -> list[str]:
 
 
 def _frequencies(root: Path) -> str:
-    """What word frequencies alone reach."""
+    """Returns the scores of word frequencies alone."""
     figures = {language: frequency_baseline(root, language) for language in EXAMPLES}
     listed = ", ".join(f"{language} {accuracy:.3f} / {nll:.3f}" for language, (accuracy, nll) in figures.items())
     return f"Guessing by how often each token stands in the training text gives {listed}, on other masked tokens of the same books."
 
 
 def frequency_baseline(root: Path, language: str) -> tuple[float, float]:
-    """(accuracy, NLL) of guessing each held-out label by its frequency among the training labels (add one)."""
+    """Returns (accuracy, NLL) of guessing each held-out label by its frequency among the training labels (add one)."""
     of_language = {"columns": ["labels"], "filters": [("language", "==", language)]}
     train, heldout = (
         np.concatenate(pq.read_table(root / folder, **of_language)["labels"].to_numpy())
@@ -112,7 +112,7 @@ def frequency_baseline(root: Path, language: str) -> tuple[float, float]:
 
 @torch.no_grad()
 def _examples(root: Path) -> list[str]:
-    """What the student fills in, with plain transformers and the tokenizer of each language."""
+    """Returns the student's guesses, with plain transformers and the tokenizer of each language."""
     model = AutoModelForMaskedLM.from_pretrained(root / "student").eval()
     names = AutoTokenizer.from_pretrained(root / "student")
     lines = []

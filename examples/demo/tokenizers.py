@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from transformers import PreTrainedTokenizerFast
 
 BERT_SPECIALS = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}
-# As in RoBERTa, the mask includes the space before it, as the word that it stands for does.
+# As in RoBERTa, the mask includes the space before it, like the word that it replaces.
 ROBERTA_MASK = AddedToken("<mask>", lstrip=True, special=True)
 ROBERTA_SPECIALS = {"cls": "<s>", "pad": "<pad>", "sep": "</s>", "unk": "<unk>", "mask": ROBERTA_MASK}
 SENTENCE_END = re.compile(r"(?<=[.!?;。！？；])\s*|\n")
@@ -24,7 +24,7 @@ def make_tokenizer(family: str, files: list[Path], vocabulary_size: int, folder:
         return
     specials = BERT_SPECIALS if family == "wordpiece" else ROBERTA_SPECIALS
     tokenizer, trainer = FAMILIES[family](vocabulary_size, list(specials.values()))
-    # Trained on sentences: a line is a chapter, and the Unigram trainer is slow on long text without spaces.
+    # Split into sentences, because a line is a chapter and the Unigram trainer is slow on long text without spaces.
     sentences = [part for file in files for part in SENTENCE_END.split(file.read_text(encoding="utf-8"))]
     tokenizer.train_from_iterator(sentences, trainer)
     cls, sep = specials["cls"], specials["sep"]
@@ -34,7 +34,7 @@ def make_tokenizer(family: str, files: list[Path], vocabulary_size: int, folder:
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
     )
     names = {f"{name}_token": token for name, token in specials.items()}
-    # The next run would take an incomplete folder for a finished one.
+    # Renamed when complete, because the next run takes any existing folder as finished.
     temporary = folder.with_name(f".{folder.name}.tmp")
     PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(temporary)
     temporary.rename(folder)
@@ -77,7 +77,7 @@ FAMILIES: dict[str, Callable[[int, list[str | AddedToken]], tuple[Tokenizer, tra
 
 
 def main(family: str, size: str, folder: str, *files: str) -> None:
-    """The command."""
+    """Runs the command."""
     make_tokenizer(family, [Path(file) for file in files], int(size), Path(folder))
 
 
