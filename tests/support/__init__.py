@@ -1,1 +1,1 @@
-"""What tests share: the small world, helpers, and servers. No test lies here, and no test file imports another."""
+"""Shared code of the tests: the small world, helpers, and servers. No test is here, and no test file imports another."""

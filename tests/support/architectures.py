@@ -1,4 +1,4 @@
-"""Every architecture of the masked-LM mapping of transformers: real classes, small shapes, random weights."""
+"""Every architecture in transformers' masked-LM mapping: real classes, small shapes, random weights."""
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedModel
@@ -7,7 +7,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_N
 MODEL_TYPES = list(MODEL_FOR_MASKED_LM_MAPPING_NAMES)
 VOCABULARY, LONGEST = 100, 64
 
-# Whatever of these a configuration has, in whichever of its parts.
+# Applied to every part of a configuration that has these fields.
 _SMALL = {
     **dict.fromkeys(
         ["hidden_size", "embedding_size", "d_model", "emb_dim", "dim", "input_embedding_size", "output_embedding_size",
@@ -35,10 +35,10 @@ _SMALL = {
     **dict.fromkeys(["mask_token_id", "mask_index", "image_token_id", "document_token_id"], 4),
     **dict.fromkeys(["attention_window", "sliding_window", "local_attention", "num_latents", "num_landmarks"], 8),
     "max_position_embeddings": LONGEST + 2,
-    # Large enough that the predictions differ from token to token.
+    # Large enough for predictions to differ from token to token.
     **dict.fromkeys(["initializer_range", "init_std", "embed_init_std"], 0.5),
 }  # fmt: skip
-# What a size alone does not say.
+# Settings that some types need besides small sizes.
 _SPECIAL = {
     "funnel": {"block_sizes": [1, 1], "block_repeats": [1, 1], "initializer_std": 0.5},
     "reformer": {
@@ -62,11 +62,11 @@ _SPECIAL = {
 
 @torch.no_grad()
 def tiny(model_type: str, **settings) -> PreTrainedModel:
-    """A random model of that type, always the same one: 100 tokens, 1 of them padding and 4 the mask."""
+    """Returns a random model of that type, the same on every call: 100 tokens, with padding id 1 and mask id 4."""
     settings = _shrunk(AutoConfig.for_model(model_type).to_dict()) | _SPECIAL.get(model_type, {}) | settings
     torch.manual_seed(0)
     model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(model_type, **settings)).eval()
-    # As in checkpoints: nothing is zero as initialised, padding has an embedding like any token.
+    # As in trained checkpoints, no weight stays zero: padding has an embedding like any token.
     for module in model.modules():
         if isinstance(module, torch.nn.Embedding) and module.padding_idx is not None:
             torch.nn.init.normal_(module.weight[module.padding_idx], std=0.5)

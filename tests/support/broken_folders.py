@@ -1,6 +1,6 @@
-"""Folders of predictions as disks, mistakes and enemies leave them: seeded, one fault in each copy.
+"""Folders of predictions broken by disks, mistakes or attackers: seeded, one fault in each copy.
 
-Some change nothing that is read. `tests.support.damage` has those that are sealed again, of which only values tell.
+Some faults change nothing that is read. `tests.support.damage` has resealed damage, which only the values reveal.
 """
 
 import json
@@ -25,7 +25,7 @@ _ROLES = ["pad", "unknown", "start", "end", "mask", "word", "continuation", "lit
 
 
 def break_folder(folder: Path, other: Path, source: random.Random) -> str:
-    """Breaks `folder`, a copy of predictions, in one way; says which.
+    """Breaks `folder`, a copy of predictions, in one way; returns a description.
 
     Args:
       other: another run's folder, over the same vocabulary, with files of the same names.
@@ -39,12 +39,12 @@ def _rows_file(folder: Path, source: random.Random) -> Path:
 
 
 def _files(folder: Path, source: random.Random) -> list[Path]:
-    """A file of rows, and those that say what there is."""
+    """Returns a file of rows, the vocabulary, the list of files, and the manifest."""
     return [_rows_file(folder, source), *(folder / name for name in (VOCABULARY_FILE, FILES_FILE, MANIFEST_FILE))]
 
 
 def _rewrite(path: Path, change: Callable[[pa.Table], pa.Table], **options) -> None:
-    """Writes a changed table as one would who keeps the footer's words and the row groups."""
+    """Writes a changed table, keeping the footer's metadata and the row groups."""
     with pq.ParquetFile(path) as parquet:
         table, rows = parquet.read(), max(1, parquet.metadata.row_group(0).num_rows)
     metadata = table.schema.metadata
@@ -188,7 +188,7 @@ def _bit(folder: Path, _: Path, source: random.Random) -> str:
 
 
 def _last_bytes(folder: Path, _: Path, source: random.Random) -> str:
-    """Where the footer is, a flipped bit is likelier to be an odd one."""
+    """Damages the end of the file, where the footer is, because damage there has less common effects."""
     path = _rows_file(folder, source)
     content = bytearray(path.read_bytes())
     place = len(content) - 1 - source.randrange(min(3000, len(content)))
@@ -224,7 +224,7 @@ def _missing(folder: Path, _: Path, source: random.Random) -> str:
 
 
 def _extra(folder: Path, _: Path, source: random.Random) -> str:
-    """Harmless: what the manifest does not list is not read."""
+    """Harmless: files that the manifest does not list are not read."""
     path = source.choice(["evil.py", "en/en-wordpiece/999999.parquet", f"{DEFAULT_TOKENIZER}/authorized_keys"])
     (folder / path).write_bytes(source.randbytes(100))
     return path
@@ -246,7 +246,7 @@ def _another_run(folder: Path, other: Path, source: random.Random) -> str:
 
 
 def _places(value, place: tuple = ()) -> list[tuple]:
-    """The places of all values in JSON, the innermost ones last."""
+    """Returns the places of all values in JSON, each before the values inside it."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [*([place] if place else []), *(inner for key, part in items for inner in _places(part, (*place, key)))]
 

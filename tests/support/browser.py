@@ -1,4 +1,4 @@
-"""A headless browser, where the machine has one."""
+"""A headless browser, if the machine has one."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """Chromium or Chrome of this machine; skips the test where there is none."""
+    """Yields this machine's Chromium or Chrome; skips the test if there is none."""
     path = next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         pytest.skip(f"no browser is installed (none of {', '.join(_NAMES)})")

@@ -1,4 +1,4 @@
-"""Candidates for teachers, as an evaluation measures them."""
+"""Made-up measurements of candidates for teachers."""
 
 import numpy as np
 
@@ -16,11 +16,11 @@ def measured(
     spread: float = 0.03,
     changed: float = 0.0,
 ) -> Measured:
-    """A candidate's scores on the same records for any name: about 2 + `worse` bits per character.
+    """Returns a candidate's scores, on the same records for any name: about 2 + `worse` bits per character.
 
     Args:
-      pairs: the share of minimal pairs that it decides rightly; 0 for none.
-      spread: bits per character by which each record differs by chance.
+      pairs: the share of minimal pairs that it decides correctly; 0 leaves them out.
+      spread: the random variation of bits per character between records.
     """
     generator = np.random.default_rng(0)
     characters_U = generator.integers(20, 200, records).astype(float)

@@ -1,4 +1,4 @@
-"""A run that was checked, and not begun."""
+"""A run that was checked but not started."""
 
 from pipeline.config import PipelineConfig
 from pipeline.job.prepare import Prepared, prepare

@@ -1,4 +1,4 @@
-"""Commands, called in this process or run in their own; and waiting for what a process does."""
+"""Runs commands in this process or in a new one, and waits for a process to do something."""
 
 import importlib
 import io
@@ -14,15 +14,15 @@ import pytest
 
 from tests.support.paths import ROOT
 
-# No command of the tests takes this long, also on a busy machine.
+# No command of the tests takes this long, even on a busy machine.
 SECONDS = 240
 
 
 def call(module: str, *arguments: object) -> subprocess.CompletedProcess:
-    """Calls `main` of a command's module in this process: it says and returns what the command does.
+    """Calls `main` of a command's module in this process, and returns the output and exit code of the command.
 
-    It saves the seconds in which a new process imports torch. `run` is for what only a process shows: that the command
-    starts, which signals it answers, what it leaves when it is killed.
+    This saves the seconds in which a new process imports torch. Use `run` for what only a process shows: that the command
+    starts, which signals it handles, what it leaves behind when killed.
     """
     command = [module, *map(str, arguments)]
     main = importlib.import_module(module).main
@@ -30,7 +30,7 @@ def call(module: str, *arguments: object) -> subprocess.CompletedProcess:
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
         try:
             code = main(command[1:])
-        except SystemExit as end:  # argparse
+        except SystemExit as end:  # argparse raises it.
             code = end.code
         finally:
             for handler, before in filters.items():
@@ -39,12 +39,12 @@ def call(module: str, *arguments: object) -> subprocess.CompletedProcess:
 
 
 def run(module: str, *arguments: object, seconds: float = SECONDS, **environment: str) -> subprocess.CompletedProcess:
-    """Runs `python -m MODULE ARGUMENTS` to its end."""
+    """Runs `python -m MODULE ARGUMENTS` until it exits."""
     return run_python("-m", module, *arguments, seconds=seconds, **environment)
 
 
 def run_python(*arguments: object, seconds: float = SECONDS, **environment: str) -> subprocess.CompletedProcess:
-    """Runs Python to its end."""
+    """Runs Python until it exits."""
     return subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=ROOT,
@@ -56,7 +56,7 @@ def run_python(*arguments: object, seconds: float = SECONDS, **environment: str)
 
 
 def start_python(*arguments: object, **environment: str) -> subprocess.Popen:
-    """Starts Python, whose output and errors can be read."""
+    """Starts Python with readable output and errors."""
     return subprocess.Popen(
         [sys.executable, *map(str, arguments)],
         cwd=ROOT,
@@ -68,7 +68,7 @@ def start_python(*arguments: object, **environment: str) -> subprocess.Popen:
 
 
 def wait_until(condition: Callable[[], object], process: subprocess.Popen, seconds: float = SECONDS) -> None:
-    """Waits for `condition`; fails with what the process said where it ends first, or where that takes too long."""
+    """Waits for `condition`; fails with the output of the process if it exits first or the wait takes too long."""
     deadline = time.monotonic() + seconds
     while not condition():
         has_ended = process.poll() is not None

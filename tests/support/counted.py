@@ -1,4 +1,4 @@
-"""A storage in memory that counts the bytes which are asked of it, with fsspec's caches, as a remote one has them."""
+"""An in-memory storage that counts the bytes read from it, with fsspec's caches, like a remote storage."""
 
 from collections import Counter
 from typing import Any, ClassVar
@@ -14,7 +14,7 @@ class _File(AbstractBufferedFile):
 
 
 class CountedFileSystem(MemoryFileSystem):
-    """`counted://`; `read` are the bytes by path."""
+    """`counted://`; `read` has the bytes read, by path."""
 
     protocol = "counted"
     store: ClassVar[dict[str, Any]] = {}
@@ -40,13 +40,13 @@ fsspec.register_implementation("counted", CountedFileSystem, clobber=True)
 
 
 def put(name: str, content: bytes) -> str:
-    """Writes a file; its URL."""
+    """Writes a file; returns its URL."""
     CountedFileSystem().pipe_file(f"/{name}", content)
     return f"counted://{name}"
 
 
 def bytes_read() -> int:
-    """Bytes that were read since the last call."""
+    """Returns the bytes read since the last call."""
     total = CountedFileSystem.read.total()
     CountedFileSystem.read.clear()
     return total

@@ -1,4 +1,4 @@
-"""A teacher whose model is Python code in its folder, written as LTG-BERT's is (HPLT's BERTs, one a language)."""
+"""A teacher whose model is Python code in its folder, similar to LTG-BERT's code (HPLT has such a BERT for each language)."""
 
 import json
 from pathlib import Path
@@ -91,7 +91,7 @@ class NordForMaskedLM(NordModel):
 
 
 def write_teacher(folder: Path, seed: int = 0) -> None:
-    """Its code, weights and tokenizer."""
+    """Writes its code, weights and tokenizer."""
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = world.make_tokenizer("wordpiece", world.sentences("en", 300))
     tokenizer.save_pretrained(folder)

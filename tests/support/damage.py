@@ -1,7 +1,7 @@
-"""Damaged folders of predictions: seeded mutations, each of which changes what would be trained on.
+"""Damaged folders of predictions: seeded mutations, each of which changes the training data.
 
-`mutations` gives them; each is one that a reader must refuse. Hostile ones are resealed: the manifest and the footers
-agree with the damaged file, so that only the values themselves tell.
+A reader must reject each one that `mutations` yields. Hostile ones are resealed: the manifest and the footers agree with the
+damaged file, so that only the values themselves reveal the damage.
 """
 
 import hashlib
@@ -25,13 +25,13 @@ Damage = Callable[[Path], None]
 
 
 def read_content(folder: Path) -> dict:
-    """The manifest's JSON, with the list of `files` in it."""
+    """Returns the manifest's JSON, with the list of `files` added."""
     content = json.loads((folder / MANIFEST_FILE).read_text())
     return content | {"files": pq.read_table(folder / FILES_FILE).to_pylist()}
 
 
 def write_content(folder: Path, content: dict) -> None:
-    """Writes what `read_content` gave, changed: the list of files, and the manifest, sealed with its sha256."""
+    """Writes the changed result of `read_content`: the list of files, and the manifest, sealed with the list's sha256."""
     pq.write_table(pa.Table.from_pylist(content["files"], FILE_SCHEMA), folder / FILES_FILE)
     seal = {"files_sha256": hashlib.sha256((folder / FILES_FILE).read_bytes()).hexdigest()}
     rest = {name: value for name, value in content.items() if name != "files"}
@@ -46,10 +46,10 @@ def edit_manifest(folder: Path, change: Callable[[dict], None]) -> None:
 
 
 def rewrite(folder: Path, path: str, table: pa.Table | None = None, **columns) -> None:
-    """Replaces columns (or all) of a file by others, and makes its footer and the manifest agree with it.
+    """Replaces some or all columns of a file, and makes its footer and the manifest agree with it.
 
     Args:
-      table: written as it is, whatever its schema.
+      table: written unchanged, whatever its schema.
       columns: lists of lists, or Arrow arrays, by name.
     """
     manifest = read_content(folder)
@@ -77,7 +77,7 @@ def rewrite(folder: Path, path: str, table: pa.Table | None = None, **columns) -
 
 
 def reseal(folder: Path, path: str) -> None:
-    """Makes the manifest agree with a file as it now is."""
+    """Makes the manifest agree with the current content of a file."""
     footer = read_footer(str(folder / path))
     counts = {"tokens": sum(footer.tokens), "masked_positions": sum(footer.masked_positions)}
     seal = {"size": footer.size, "footer_sha256": footer.sha256, "row_groups": footer.row_groups, **counts}
@@ -87,7 +87,7 @@ def reseal(folder: Path, path: str) -> None:
 
 
 def mutations(folder: Path, seed: int, count: int) -> Iterator[tuple[str, Damage]]:
-    """`count` mutations of predictions with K > 0: a description, and a function that damages a copy of `folder`."""
+    """Yields `count` mutations of predictions with K > 0: a description, and a function that damages a copy of `folder`."""
     manifest = read_content(folder)
     kinds = [*_VALUES, *_SEALED, *_MANIFEST]
     for number in range(count):
@@ -106,7 +106,7 @@ def _damage(name: str, path: str, manifest: dict, source: random.Random) -> Dama
 
 
 def _change_value(folder: Path, path: str, manifest: dict, name: str, source: random.Random) -> None:
-    """Damages one row of one file, and reseals it."""
+    """Damages one row of a file, and reseals the file."""
     column, change = _VALUES[name]
     rows = pq.ParquetFile(folder / path).read()
     values = rows[column].to_pylist()
@@ -189,25 +189,25 @@ _VALUES = {
 
 
 def _flip_page(folder: Path, path: str, source: random.Random) -> None:
-    """One bit within the pages of a column that is trained on."""
+    """Flips one bit in the pages of a column that is trained on."""
     content = bytearray((folder / path).read_bytes())
     metadata = pq.read_metadata(folder / path)
     columns = [metadata.row_group(0).column(ROW_SCHEMA.names.index(name)) for name in ("input_ids", "labels")]
     chunk = source.choice(columns)
-    # Past the page's header; the last byte of a chunk is of a page's body.
+    # Skips the page's header: the last bytes of a chunk are in a page's body.
     place = chunk.data_page_offset + chunk.total_compressed_size - 1 - source.randrange(8)
     content[place] ^= 1 << source.randrange(8)
     (folder / path).write_bytes(content)
 
 
 def _other_file(folder: Path, path: str, source: random.Random) -> None:
-    """The file of another shard, of the same run."""
+    """Replaces the file by that of another shard of the same run."""
     files = [file for file in sorted(folder.glob("*/*/*.parquet")) if file != folder / path]
     (folder / path).write_bytes(source.choice(files).read_bytes())
 
 
 def _other_run(folder: Path, path: str, source: random.Random) -> None:
-    """Equal rows under another run's fingerprint."""
+    """Puts the same rows under another run's fingerprint."""
     content = (folder / path).read_bytes()
     run = pq.read_metadata(folder / path).metadata[RUN_KEY.encode()]
     (folder / path).write_bytes(content.replace(run, run[::-1]))
@@ -215,7 +215,7 @@ def _other_run(folder: Path, path: str, source: random.Random) -> None:
 
 
 def _valid_values(folder: Path, path: str, source: random.Random) -> None:
-    """Other rows that are possible, but are not those that the manifest lists."""
+    """Writes other valid rows that the manifest does not list."""
     before = read_content(folder)
     ids = pq.ParquetFile(folder / path).read()["input_ids"].to_pylist()
     ids[0] = ids[0][::-1] if ids[0] != ids[0][::-1] else [ids[0][0]] * len(ids[0])

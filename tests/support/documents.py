@@ -11,7 +11,7 @@ _BLOCK = re.compile(r"^(?:<!-- not run: (.+?) -->\n)?```(\w*)\n(.*?)^```$", re.M
 
 
 class Block(NamedTuple):
-    """A block of code: where it stands, its language, its text, and why it is not run, if so."""
+    """A block of code: its place, its language, its text, and the reason if it is not run."""
 
     where: str
     language: str
@@ -20,7 +20,7 @@ class Block(NamedTuple):
 
 
 def blocks(*languages: str) -> list[Block]:
-    """All blocks of these languages, on all pages."""
+    """Returns all blocks of these languages on all pages."""
     found = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
@@ -31,12 +31,12 @@ def blocks(*languages: str) -> list[Block]:
 
 
 def prose(page: Path) -> str:
-    """A page without its blocks of code."""
+    """Returns a page without its blocks of code."""
     return _BLOCK.sub("", page.read_text(encoding="utf-8"))
 
 
 def table(page: Path, first_column: str) -> list[dict[str, str]]:
-    """The rows of the table on `page` whose first column has that name, by column."""
+    """Returns the rows, by column, of the table on `page` whose first column has that name."""
     lines = page.read_text(encoding="utf-8").splitlines()
     (start,) = (number for number, line in enumerate(lines) if line.startswith(f"| {first_column} |"))
     names = _cells(lines[start])

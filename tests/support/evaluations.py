@@ -1,4 +1,4 @@
-"""A finished evaluation whose every figure is made up, as the report's tests and eyes need it."""
+"""A finished evaluation with made-up figures, for the report's tests and for looking at reports."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,7 @@ UNITS = 120
 
 
 class MadeUpTask(Task):
-    """A task that only says what it is called."""
+    """A task that only has a name."""
 
     def __init__(self, key: str, title: str, *metrics: Metric):
         self.key, self.title, self.metrics = key, title, metrics
@@ -55,7 +55,7 @@ TASKS = (
 
 
 def make_evaluation(folder: Path, **settings) -> Evaluation:
-    """Two teachers, a student of theirs with an MLM-only one beside it; settings are those of the configuration."""
+    """Returns an evaluation of two teachers, their student and an MLM-only one; settings are those of the configuration."""
     tokens = {"teacher-de": range(60), "teacher-fi": range(30, 100), "student": range(100), "mlm-only": range(100)}
     for name, numbers in tokens.items():
         _save_tokenizer(folder / name, [f"word{number}" for number in numbers])
@@ -105,7 +105,7 @@ def _scores(job: Job) -> list[Scores]:
 
 
 def _of_language(job: Job, language: str, skill: float, generator: np.random.Generator) -> Scores:
-    # The units of a language are the same for all models.
+    # All models have the same units in a language.
     sizes_U = np.random.default_rng([*language.encode()]).integers(5, 30, UNITS).astype(float)
     correct_U = generator.binomial(sizes_U.astype(int), skill).astype(float)
     if job.task == "likelihood":
@@ -149,7 +149,7 @@ def _save_tokenizer(folder: Path, words: list[str]) -> None:
 
 
 def _save_metrics(folder: Path, number: int) -> None:
-    """Of a run of 1,000 steps whose loss falls a little slower, the higher `number` is."""
+    """Saves the metrics of a run of 1,000 steps; its loss falls more slowly for a higher `number`."""
     lines = []
     for step in range(100, 1001, 100):
         nll = {

@@ -1,9 +1,9 @@
-"""Filesystems that cannot do everything."""
+"""Filesystems that do not support every operation."""
 
 import errno
 from typing import NoReturn
 
 
 def unsupported(*_: object, **__: object) -> NoReturn:
-    """In place of what a filesystem does not support."""
+    """Replaces an operation that a filesystem does not support."""
     raise OSError(errno.ENOTSUP, "Operation not supported")

@@ -1,4 +1,4 @@
-"""A bucket to test with: the Cloud Storage emulator, and a proxy before it that makes trouble."""
+"""A bucket to test with: the Cloud Storage emulator, behind a proxy that injects faults."""
 
 import asyncio
 import json
@@ -20,9 +20,9 @@ from gcp_storage_emulator.server import RequestHandler
 from gcp_storage_emulator.storage import Storage
 
 BUCKET = "bucket"
-# What can become of a request: refused with 503, or dropped; done, but the answer is 503, half of it, or
-# nothing for longer than a client should wait. Tests may also ask for "shorten": half of the bytes asked for as if
-# there were no more.
+# The faults of requests: "refuse" answers 503, "close" drops the request; the others carry it out, but answer 503 ("forget"),
+# send half of the answer ("cut"), or send nothing for longer than a client should wait ("hang"). Tests may also use
+# "shorten": it sends half of the requested bytes as if there were no more.
 FAULTS = ("refuse", "close", "forget", "cut", "hang")
 HANG_SECONDS = 30
 _IN_A_ROW = 2
@@ -31,13 +31,13 @@ _IN_A_ROW = 2
 class Proxy(BaseHTTPRequestHandler):
     """Passes requests on to the emulator and makes `server.share` of them fail.
 
-    Which ones depends on what is asked and how often it was asked before, not on chance
-    or on the order in which threads ask. No request fails more than `_IN_A_ROW` times in a row.
+    Which ones depends on the request and on how often it was made before, not on chance or on the order of threads. No
+    request fails more than `_IN_A_ROW` times in a row.
     """
 
     def _pass_on(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        # Without what the emulator draws at random.
+        # Removes the emulator's random id.
         path = re.sub(r"upload_id=[^&]+", "upload_id", self.path)
         part = self.headers.get("Range") or self.headers.get("Content-Range")
         self.server.requests.append((self.command, self.path, self.headers.get("Range")))
@@ -59,8 +59,8 @@ class Proxy(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass_on
 
     def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """The emulator's answer."""
-        # It does not heed this precondition, on which `mode="create"` of gcsfs rests.
+        """Returns the emulator's answer."""
+        # The emulator ignores this precondition, which `mode="create"` of gcsfs relies on.
         if "ifGenerationMatch=0" not in self.path:
             return self._send(self.command, self.path, body)
         name = quote(_name(body), safe="")
@@ -82,11 +82,11 @@ class Proxy(BaseHTTPRequestHandler):
         self.wfile.write(content[:sent])
 
     def log_message(self, *_):
-        """Says nothing."""
+        """Logs nothing."""
 
 
 def _name(body: bytes) -> str | None:
-    """The name of the object that gcsfs writes in a single request with this body."""
+    """Returns the name of the object that gcsfs writes in a single request with this body."""
     return json.loads(body.split(b"\n")[3])["name"] if body.startswith(b"--==0==") else None
 
 
@@ -113,7 +113,7 @@ class FaultyServer(ThreadingHTTPServer):
 
     @contextmanager
     def trouble(self, share: float) -> Iterator[None]:
-        """Makes `share` of the requests fail while the body runs, recorded from here on."""
+        """Makes `share` of the requests fail while the `with` body runs; clears the records first."""
         for record in (self.faults, self.requests, self._asked, self._in_a_row):
             record.clear()
         self.share = share
@@ -123,7 +123,7 @@ class FaultyServer(ThreadingHTTPServer):
             self.share = 0.0
 
     def fault(self, method: str, what: str) -> str | None:
-        """What to do to this request; None to let it pass."""
+        """Returns the fault for this request; None to let it pass."""
         with self._lock:
             self._asked[method, what] += 1
             draw = zlib.crc32(f"{method} {what} {self._asked[method, what]}".encode())
@@ -131,19 +131,19 @@ class FaultyServer(ThreadingHTTPServer):
                 self._in_a_row[method, what] = 0
                 return None
             self._in_a_row[method, what] += 1
-            # The emulator, unlike Google, forgets an upload in parts with its last part, so this must not come twice.
+            # Unlike Google, the emulator forgets a multipart upload after its last part, so that part must not come twice.
             kinds = FAULTS[:2] if "upload_id" in what else FAULTS
             kind = kinds[draw // 1000 % len(kinds)]
             self.faults[method, kind] += 1
             return kind
 
     def handle_error(self, *_):
-        """A client that has gone is no news."""
+        """Ignores clients that have disconnected."""
 
 
 @contextmanager
 def bucket() -> Iterator[FaultyServer]:
-    """gs://bucket on an emulator in memory, for gcsfs and Google's own client, in this process and its children."""
+    """Serves gs://bucket from an in-memory emulator, for gcsfs and Google's own client, in this process and its children."""
     storage = Storage(use_memory_fs=True)
     create_bucket(BUCKET, storage)
     emulator = HTTPServer(("127.0.0.1", 0), lambda *arguments: RequestHandler(storage, *arguments))
@@ -153,11 +153,11 @@ def bucket() -> Iterator[FaultyServer]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{proxy.server_port}")
         patch.setattr("schemas.storage.SILENCE_SECONDS", 1.0)
-        # Else gcsfs asks Google, not the emulator, for the bucket's type, and waits a minute for the answer.
+        # Otherwise gcsfs asks Google, not the emulator, for the bucket's type, and waits a minute for the answer.
         patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         patch.setenv("FSSPEC_GS_TOKEN", "anon")
         patch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
-        # gcsfs waits whole seconds between its tries.
+        # gcsfs waits whole seconds between retries.
         patch.setattr("gcsfs.retry.asyncio", SimpleNamespace(sleep=lambda seconds: asyncio.sleep(seconds / 20)))
         try:
             yield proxy

@@ -1,4 +1,4 @@
-"""Lines of text that no one would write and everyone's crawl has: seeded, some of them no UTF-8."""
+"""Lines of text that nobody writes but every web crawl has: seeded, some of them not UTF-8."""
 
 import random
 import sys
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 
 from tests.support import world
 
-# What some tokenizer, or our own files, give a meaning to.
+# Strings that have a meaning in some tokenizer or in our own files.
 _MARKS = [
     "[MASK]", "[CLS]", "[SEP]", "[PAD]", "[UNK]", "<mask>", "<s>", "</s>", "<pad>", "<unk>", "[unused7]", "##ing", "##",
     "▁", "▁▁the", "Ġ", "Ġthe", "Ċ", "</w>", "the</w>", "@@", "<0x41>", "<0xE6>", "<0x00>", "\uffff 7", "\uffff7\uffff", "\uffff",
@@ -101,7 +101,7 @@ _KINDS: list[Callable[[random.Random], str]] = [
 
 
 def hostile_lines(seed: int, count: int) -> Iterator[bytes]:
-    """`count` lines without line feeds, always the same ones for a seed; about one in sixteen is no UTF-8."""
+    """Yields `count` lines without line feeds, the same for the same seed; about one in sixteen is not UTF-8."""
     source = random.Random(seed)
     for _ in range(count):
         text = "".join(source.choice(_KINDS)(source) for _ in range(source.choice([0, 1, 1, 1, 2, 3])))

@@ -1,4 +1,4 @@
-"""Labelled text that can be learned, models to learn it, and configurations over both."""
+"""Labelled text that models can learn, models to learn it, and configurations with both."""
 
 import random
 from pathlib import Path
@@ -24,7 +24,7 @@ VERBS = {"en": ["writes", "remembers", "sings"], "ru": ["пишет", "помн�
 
 
 def tagged(language: str, count: int, seed: int = 0) -> list[list[tuple[str, str]]]:
-    """`count` sentences of nouns, verbs and marks with their parts of speech."""
+    """Returns `count` sentences of nouns, verbs and punctuation with their parts of speech."""
     source = random.Random(f"{language} {seed}")
     kinds = [("NOUN", NOUNS[language]), ("VERB", VERBS[language]), ("PUNCT", [",", ";", ")"])]
     return [
@@ -34,14 +34,14 @@ def tagged(language: str, count: int, seed: int = 0) -> list[list[tuple[str, str
 
 
 def write_tsv(path: Path, sentences: list[list[tuple[str, str]]]) -> str:
-    """Writes sentences as token TSV; returns the path as a configuration has it."""
+    """Writes sentences as token TSV; returns the path for a configuration."""
     text = "\n\n".join("\n".join(f"{word}\t{label}" for word, label in sentence) for sentence in sentences)
     path.write_text(text + "\n", encoding="utf-8")
     return str(path)
 
 
 def make_student(folder: Path, teachers: Path) -> Path:
-    """A random student in the layout of an export: a default tokenizer, and one for each language, in merged ids."""
+    """Makes a random student in the layout of an export: a default tokenizer, and one for each language, in merged ids."""
     loaded = [load(teachers / name, name) for name in world.TEACHERS]
     make_default(loaded, folder)
     for name, (tokenizer, _) in remapped(loaded).items():
@@ -59,7 +59,7 @@ def make_student(folder: Path, teachers: Path) -> Path:
 
 
 def make_learner(folder: Path, teacher: Path) -> Path:
-    """A random model with the tokenizer and the kind of a teacher, that learns faster."""
+    """Makes a random model with a teacher's tokenizer and type, which learns faster than the teacher."""
     AutoTokenizer.from_pretrained(teacher).save_pretrained(folder)
     config = AutoConfig.from_pretrained(teacher)
     config.update(LEARNER)
@@ -69,7 +69,7 @@ def make_learner(folder: Path, teacher: Path) -> Path:
 
 
 def evaluation(folder: Path, **settings) -> EvaluationConfig:
-    """A configuration of a task, with models by name, that learns fast."""
+    """Returns a configuration of a task, with models by name, that learns fast."""
     fine_tuning = {"learning_rate": 1e-2, "epochs": 4, "batch_size": 8, "max_length": 24}
     return EvaluationConfig.model_validate(
         {"output": str(folder / "output"), "fine_tuning": fine_tuning | settings.pop("fine_tuning", {})} | settings
@@ -81,7 +81,7 @@ def load_model(config: EvaluationConfig, name: str) -> Model:
 
 
 def run_task(task_class, config: EvaluationConfig, name: str, language: str | None = None) -> dict:
-    """The scores by tested language, of the first job of a model (for a language)."""
+    """Returns the scores of a model's first job (for a language), by test language."""
     task = task_class.from_config(config)
     jobs = [job for job in task.jobs(name, config.models[name]) if language in (None, job.language)]
     return {scores.language: scores for scores in task.run(jobs[0], load_model(config, name))}

@@ -1,4 +1,4 @@
-"""What the pipeline has written: files and rows."""
+"""Reads the pipeline's output: files and rows."""
 
 import pandas as pd
 

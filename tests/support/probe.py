@@ -1,4 +1,4 @@
-"""What the transformers on the path make of exported folders; run in a process of its own by another version.
+"""Loads exported folders with the transformers on the path; run in a separate process with another version.
 
 python tests/support/probe.py FOLDER.. < lines.json > found.json
 """
@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoTokenizer
 
 
 def probe_tokenizer(folder: str, lines: list[str]) -> dict:
-    """Ids and decoded text, before and after a token more, also saved and loaded again."""
+    """Returns ids and decoded text, also after adding a token, and after saving and loading that."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(lines)["input_ids"]
     found = {
@@ -38,10 +38,10 @@ def probe_tokenizer(folder: str, lines: list[str]) -> dict:
 
 @torch.no_grad()
 def probe_model(folder: str) -> dict:
-    """Logits, and whether rows stay when the embedding grows by what `<new>` needs."""
+    """Returns logits, and whether rows stay the same when the embedding grows for `<new>`."""
     model = AutoModelForMaskedLM.from_pretrained(folder, dtype=torch.float32).eval()
     before = model.get_input_embeddings().weight.clone()
-    # Two rows, the second of which is padded; no id of a special token is needed.
+    # Two rows, the second with padding; this needs no id of a special token.
     ids = torch.arange(2 * 20).remainder(len(before)).view(2, 20)
     mask = torch.ones_like(ids)
     mask[1, 15:] = 0
@@ -60,7 +60,7 @@ def probe_model(folder: str) -> dict:
 
 
 def probe(tokenizers: list[str], models: list[str], lines: list[str]) -> dict[str, dict]:
-    """By folder, JSON values."""
+    """Returns JSON values by folder."""
     return {folder: probe_tokenizer(folder, lines) for folder in tokenizers} | {
         f"model of {folder}": probe_model(folder) for folder in models
     }

@@ -1,10 +1,10 @@
-"""Orthogonal matching pursuit as a textbook has it."""
+"""Textbook orthogonal matching pursuit."""
 
 import numpy as np
 
 
 def naive_pursuit(target: np.ndarray, atoms: np.ndarray, count: int) -> tuple[list[int], np.ndarray]:
-    """One target, with a least-squares solution anew for each atom."""
+    """Approximates one target; solves least squares again for each added atom."""
     chosen, left, weights = [], target, np.zeros(0)
     for _ in range(count):
         cosines = np.abs(atoms @ left) / np.linalg.norm(atoms, axis=1)

@@ -1,4 +1,4 @@
-"""Readers of predictions, and what their batches hold."""
+"""Readers of predictions, and the content of their batches."""
 
 from pathlib import Path
 
@@ -18,25 +18,25 @@ def reader(
 
 
 def steps(source: Reader, count: int) -> list[list]:
-    """The next `count` steps."""
+    """Returns the next `count` steps."""
     iterator = iter(source)
     return [next(iterator) for _ in range(count)]
 
 
 def take(source: Reader, count: int) -> list:
-    """The next `count` batches of a reader with one lane."""
+    """Returns the next `count` batches of a reader with one lane."""
     return [batch for (batch,) in steps(source, count)]
 
 
 def equal(one, other) -> bool:
     tensors = [name for name, value in vars(one).items() if torch.is_tensor(value)]
     assert len(tensors) == 10
-    # NaN where no teacher was run.
+    # Values are NaN if no teacher was run.
     return all(torch.equal(getattr(one, name).nan_to_num(9), getattr(other, name).nan_to_num(9)) for name in tensors)
 
 
 def sequences(batches) -> list[tuple[int, ...]]:
-    """Every row of the batches without its padding."""
+    """Returns every row of the batches without its padding."""
     return [
         tuple(ids[mask.bool()].tolist())
         for batch in batches

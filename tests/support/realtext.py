@@ -1,4 +1,4 @@
-"""Real text in many scripts, from where pip can bring it: Django's translations, and Bible editions."""
+"""Real text in many scripts, from packages that pip installs: Django's translations, and Bible editions."""
 
 import re
 from pathlib import Path
@@ -7,14 +7,14 @@ import django
 
 from examples.demo.corpora import read_edition
 
-# Of the Bible wheel's editions (`examples.demo.corpora`), one for each of six scripts.
+# One edition of the Bible wheel (`examples.demo.corpora`) for each of six scripts.
 EDITIONS = {"en": "4", "ru": "r", "ar": "y", "hi": "i", "zh": "c", "ja": "j"}
 _MESSAGE = re.compile(r'^msgstr(?:\[\d\])? ((?:"(?:[^"\\]|\\.)*"\s*)+)', re.MULTILINE)
 _STRING = re.compile(r'"((?:[^"\\]|\\.)*)"')
 
 
 def translations(language: str) -> list[str]:
-    """The distinct messages of Django's translation into `language`, e.g. `ru` or `zh_Hans`."""
+    """Returns the distinct messages of Django's translation into `language`, e.g. `ru` or `zh_Hans`."""
     lines: dict[str, None] = {}
     for file in sorted(Path(django.__file__).parent.rglob(f"locale/{language}/LC_MESSAGES/*.po")):
         for message in _MESSAGE.findall(file.read_text(encoding="utf-8")):
@@ -25,5 +25,5 @@ def translations(language: str) -> list[str]:
 
 
 def verses(language: str, downloads: Path) -> list[str]:
-    """Some 31,000 verses; fetched with pip the first time."""
+    """Returns about 31,000 verses; downloads them with pip the first time."""
     return [text for _, _, text in read_edition(downloads, EDITIONS[language]) if text.strip()]

@@ -1,4 +1,4 @@
-"""Small models with random weights, and the merged vocabularies they stand on."""
+"""Small models with random weights, and their merged vocabularies."""
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ SHAPE = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "i
 
 
 def make_model(model_type: str, rows: int, seed: int, **settings) -> PreTrainedModel:
-    """A model whose every weight is random, biases and norms too."""
+    """Returns a model in which every weight is random, including biases and norms."""
     torch.manual_seed(seed)
     shape = SHAPE | {"max_position_embeddings": 40, "pad_token_id": 1} | settings
     model = AutoModelForMaskedLM.from_config(AutoConfig.for_model(model_type, vocab_size=rows, **shape))
@@ -20,7 +20,7 @@ def make_model(model_type: str, rows: int, seed: int, **settings) -> PreTrainedM
 
 
 def make_vocabulary(owners: dict[str, list[int]], size: int) -> Vocabulary:
-    """`size` tokens; each teacher has those that are listed, by its own ids in an order of its own."""
+    """Returns a vocabulary of `size` tokens; each teacher has the listed ones, by its own ids in its own order."""
     teacher_ids = {}
     for number, (name, tokens) in enumerate(owners.items()):
         teacher_ids[name] = np.full(size, -1, np.int32)
@@ -29,6 +29,6 @@ def make_vocabulary(owners: dict[str, list[int]], size: int) -> Vocabulary:
 
 
 def tables(model: PreTrainedModel) -> list[torch.Tensor]:
-    """Copies of what has a row a token."""
+    """Returns copies of the tensors that have a row per token."""
     projection = model.get_output_embeddings()
     return [x.detach().clone() for x in (model.get_input_embeddings().weight, projection.weight, projection.bias)]

@@ -1,4 +1,4 @@
-"""Teachers with tokenizers of many kinds, and what several tests make of them."""
+"""Teachers with many kinds of tokenizers, and merged tokenizers for several tests."""
 
 from pathlib import Path
 
@@ -17,9 +17,9 @@ from tests.support import world
 
 
 def broken_teacher(teachers, folder):
-    """A copy of the English teacher whose predictions are NaN for text with one word, which no trial of it has."""
+    """Returns a copy of the English teacher that predicts NaN for text with one word, which its trial run does not contain."""
     tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
-    # Its output embeddings are its own, or that word's logit would be NaN everywhere.
+    # Untied output embeddings: otherwise that word's logit would be NaN everywhere.
     model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece", tie_word_embeddings=False)
     with torch.no_grad():
         model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("teacher")] = torch.nan
@@ -43,7 +43,7 @@ def load(folder: Path, name: str = "t") -> TeacherTokenizer:
 
 
 def make_default(teachers, tmp_path) -> tuple[PreTrainedTokenizerFast, dict]:
-    """The default tokenizer of some teachers, saved and loaded, and the merged vocabulary."""
+    """Returns the default tokenizer of some teachers, saved and loaded, and the merged vocabulary."""
     vocabulary = merge(teachers)
     lines = sum((world.sentences(language, 40) for language in world.WORDS), [])
     words = [
@@ -57,7 +57,7 @@ def make_default(teachers, tmp_path) -> tuple[PreTrainedTokenizerFast, dict]:
 
 
 def remapped(teachers: list[TeacherTokenizer]) -> dict[str, tuple]:
-    """For each teacher its tokenizer with merged ids, and the map from its own."""
+    """Returns for each teacher its tokenizer with merged ids, and the map from its own ids."""
     vocabulary = merge(teachers)
     return {
         teacher.name: (
@@ -69,7 +69,7 @@ def remapped(teachers: list[TeacherTokenizer]) -> dict[str, tuple]:
 
 
 def fitted(text: dict[str, list[str]], teachers: list) -> tuple:
-    """(the default tokenizer, {teacher: its tokenizer with merged ids}, the vocabulary)."""
+    """Returns (the default tokenizer, {teacher: its tokenizer with merged ids}, the vocabulary)."""
     vocabulary = merge(teachers)
     words = [in_merged_ids(count_words("x", t, text[t.name]), vocabulary.to_merged(t.name)) for t in teachers]
     remapped = {t.name: remap_tokenizer(t.hf, vocabulary.to_merged(t.name)) for t in teachers}

@@ -1,4 +1,4 @@
-"""Text files as the pipeline finds, cuts and reads them."""
+"""Finds, cuts and reads text files as the pipeline does."""
 
 import bz2
 import gzip
@@ -18,28 +18,28 @@ COMPRESS = {".gz": gzip.compress, ".bz2": bz2.compress, ".zst": partial(pa.Codec
 
 
 def text_file(path: Path, field: str = "text") -> TextFile:
-    """One file, as it is found."""
+    """Finds one file."""
     (file,) = find_files("en", [str(path)], field)
     return file
 
 
 def cut(file: TextFile, size: int) -> list[TextRange]:
-    """A file in ranges of `size` bytes; a compressed one as a whole."""
+    """Cuts a file into ranges of `size` bytes; a compressed one stays whole."""
     edges = [0, file.size] if file.codec else [*range(0, file.size, size), file.size]
     return [TextRange(file, start, end) for start, end in pairwise(edges)]
 
 
 def records(path: Path, size: int, field: str = "text", **limits) -> list[Record]:
-    """The records of a file that is read in ranges of `size` bytes."""
+    """Returns the records of a file, read in ranges of `size` bytes."""
     return [record for part in cut(text_file(path, field), size) for record in read_records(part, **limits)]
 
 
 def corpus_of(path: Path, shard_bytes: int) -> Corpus:
-    """The corpus of a file, or of a folder."""
+    """Returns the corpus of a file or a folder."""
     return Corpus.of(find_files("en", [str(path)]), shard_bytes)
 
 
 def line_places(content: bytes) -> dict[int, int]:
-    """The number of each line, by the byte where it starts."""
+    """Returns the number of each line, by the byte where it starts."""
     starts = accumulate((len(line) for line in content.splitlines(keepends=True)), initial=0)
     return {start: number for number, start in enumerate(starts)}

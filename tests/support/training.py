@@ -1,4 +1,4 @@
-"""Runs of the trainer: their configuration, their processes, and what they leave behind."""
+"""Runs of the trainer: their configuration, their processes, and their output."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def train(config: Path) -> subprocess.CompletedProcess:
 
 
 def launch(config: Path, *launcher: str, **environment: str) -> subprocess.CompletedProcess:
-    """Runs the trainer in its own process, or in several: `launcher` is what Python is given before `config`."""
+    """Runs the trainer in one or several new processes: `launcher` has Python's arguments before `config`."""
     return run_python(*(launcher or ("-m", "trainer")), config, **environment)
 
 
@@ -62,18 +62,18 @@ def launch_two(config: Path) -> subprocess.CompletedProcess:
 
 
 def start(config: Path, *launcher: str) -> subprocess.Popen:
-    """Starts the trainer in its own process, or in several."""
+    """Starts the trainer in one or several new processes."""
     return start_python(*(launcher or ("-m", "trainer")), config)
 
 
 def has_logged(output: Path) -> bool:
-    """Whether a run has written its first figures."""
+    """Returns whether a run has written its first figures."""
     metrics = output / "metrics.jsonl"
     return metrics.exists() and bool(metrics.read_text())
 
 
 def train_student(folder: Path, predictions, heldout=None, **changes) -> Path:
-    """Trains in this process, and lets its errors through; gives the output folder."""
+    """Trains in this process without catching errors; returns the output folder."""
     config = load_config(str(write_config(folder, predictions, heldout, **changes)), TrainerConfig)
     loop.train(config, Runtime(0, 1, torch.device("cpu"), torch.float32))
     return folder / "student"
@@ -89,7 +89,7 @@ def steps_of(output: Path) -> list[int]:
 
 
 def spoil(folder: Path, copy: Path, rows: int) -> list[str]:
-    """A copy of predictions in which the first rows of each file have NaN for a prediction; their example ids."""
+    """Copies predictions and puts a NaN prediction into the first rows of each file; returns the example ids of these rows."""
     shutil.copytree(folder, copy)
     spoiled = []
     for path in sorted(copy.glob("*/*/*.parquet")):
@@ -102,12 +102,12 @@ def spoil(folder: Path, copy: Path, rows: int) -> list[str]:
     return spoiled
 
 
-# Two processes, by torchrun.
+# Starts two processes by torchrun.
 TWO = ("-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "trainer")
 
 
 def assert_close_weights(one: Path, other: Path) -> None:
-    """Equal but for the rounding of a gradient's norm, which is summed in another order."""
+    """Asserts equal weights, up to rounding: a gradient's norm is summed in another order."""
     theirs, ours = load_file(one / "model.safetensors"), load_file(other / "model.safetensors")
     assert theirs.keys() == ours.keys()
     for name, weight in ours.items():
@@ -115,7 +115,7 @@ def assert_close_weights(one: Path, other: Path) -> None:
 
 
 def heldout_nll(output: Path) -> dict[int, float]:
-    """Step to mean over languages, as logged."""
+    """Returns the logged NLL by step, averaged over languages."""
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     return {
         line["step"]: sum(row["nll"] for row in line["heldout"].values()) / len(line["heldout"])
@@ -127,7 +127,7 @@ def heldout_nll(output: Path) -> dict[int, float]:
 CONSTANT = {"learning_rate": 3e-3, "warmup_steps": 5, "lr_scheduler_type": "constant_with_warmup"}
 
 
-# A rate that soon makes it worse again, so that the best is neither the first nor the last.
+# A rate at which the loss soon rises again, so that the best evaluation is neither the first nor the last.
 EARLY_STOPPING = {
     "max_steps": 200,
     "optimizer": {"learning_rate": 0.05, "lr_scheduler_type": "constant_with_warmup", "warmup_steps": 60},

@@ -1,4 +1,4 @@
-"""`python -m trainer` that trains on any rows: on those whose gradient is not finite, which it would refuse to read."""
+"""`python -m trainer` without row checks: it also trains on rows whose gradient is not finite, which it normally rejects."""
 
 import os
 import sys
@@ -13,5 +13,5 @@ if __name__ == "__main__":
     code = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    # As the trainer itself ends, see `schemas.process`.
+    # Exits like the trainer itself, see `schemas.process`.
     os._exit(code)

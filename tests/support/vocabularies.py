@@ -1,4 +1,4 @@
-"""Made-up teachers and merged vocabularies, as much of them as merging reads."""
+"""Made-up teachers and merged vocabularies, with only the parts that merging reads."""
 
 from dataclasses import dataclass, field
 
@@ -11,7 +11,7 @@ from tests.support import world
 
 @dataclass
 class Teacher:
-    """As much of a `TeacherTokenizer` as merging reads."""
+    """The parts of a `TeacherTokenizer` that merging reads."""
 
     name: str
     family: str
@@ -41,7 +41,7 @@ def teacher_lists(draw):
         family = draw(st.sampled_from(list(strings)))
         own = draw(st.lists(strings[family], unique=True, max_size=25))
         tokens = [*SPECIALS[family], *(token for token in own if token not in ROLES)]
-        # Gaps, as vocabularies have whose embedding was padded or pruned.
+        # With gaps, as in vocabularies whose embedding was padded or pruned.
         ids = sorted(draw(st.sets(st.integers(0, 60), min_size=len(tokens), max_size=len(tokens))))
         by_id = dict(zip(ids, tokens, strict=True))
         teachers.append(

@@ -1,4 +1,4 @@
-"""A small world to test in: text in three scripts, and a tiny teacher of each family."""
+"""A small world for tests: text in three scripts, and a tiny teacher of each family."""
 
 import itertools
 import random
@@ -28,7 +28,7 @@ MAX_LENGTH = 24
 
 
 def sentences(language: str, count: int) -> list[str]:
-    """`count` different lines of a language, always the same ones."""
+    """Returns `count` different lines of a language, the same on every call."""
     source = random.Random(language)
     return list(
         itertools.islice(
@@ -39,7 +39,7 @@ def sentences(language: str, count: int) -> list[str]:
 
 
 def make_tokenizer(family: str, lines: list[str], size: int = 200) -> PreTrainedTokenizerFast:
-    """A real tokenizer of `family`, trained on `lines`."""
+    """Returns a real tokenizer of `family`, trained on `lines`."""
     common = {"vocab_size": size, "show_progress": False}
     if family == "wordpiece":
         tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
@@ -78,7 +78,7 @@ def make_tokenizer(family: str, lines: list[str], size: int = 200) -> PreTrained
 
 
 def make_teacher(name: str, folder: Path, seed: int = 0) -> None:
-    """A tiny random teacher of the family that `name` ends in, in the Hugging Face layout."""
+    """Makes a tiny random teacher of the family that `name` ends in, in the Hugging Face layout."""
     language, family = name.split("-")
     tokenizer = make_tokenizer(family, sentences(language, 300))
     shape = {
@@ -88,7 +88,7 @@ def make_teacher(name: str, folder: Path, seed: int = 0) -> None:
         "num_attention_heads": 2,
         "intermediate_size": 32,
         "max_position_embeddings": MAX_LENGTH + 2,
-        # Large enough that its predictions differ from token to token.
+        # Large enough for predictions to differ from token to token.
         "initializer_range": 0.5,
         "pad_token_id": tokenizer.pad_token_id,
     }
