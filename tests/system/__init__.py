@@ -1,1 +1,1 @@
-"""Tests of the whole: kills, runners, Cloud Storage, several processes, the demo, the images, the documents."""
+"""System tests: kills, runners, Cloud Storage, several processes, the demo, the images, the documents."""

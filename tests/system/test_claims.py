@@ -1,4 +1,4 @@
-"""The runs behind the claims are configurations that the commands take, and need steps that there are."""
+"""The commands accept the configurations behind the claims, and all steps that these need exist."""
 
 import json
 import zipfile
@@ -53,7 +53,7 @@ def test_the_methods(tmp_path, monkeypatch):
 
 
 def test_looking_tags_up():
-    """A known word has its own commonest tag, another one the commonest of all."""
+    """A known word gets its own most common tag, an unknown one the most common tag of all words."""
 
     def sentence(*words: str) -> Sentence:
         pairs = [word.split("/") for word in words]

@@ -1,4 +1,4 @@
-"""What stage one writes: the oracle, the contract's columns, and the manifest."""
+"""The output of stage one: the oracle, the contract's columns, and the manifest."""
 
 import numpy as np
 import pandas as pd
@@ -22,7 +22,7 @@ def frame(predictions) -> pd.DataFrame:
 
 @torch.no_grad()
 def test_oracle(frame, predictions, teachers):
-    """Rows mapped back by `_vocabulary.parquet` alone, through plain transformers, one sequence at a time."""
+    """Maps rows back by `_vocabulary.parquet` alone, and checks them with plain transformers, one sequence at a time."""
     vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE).set_index("id")
     for name, rows in frame.groupby("teacher"):
         own = vocabulary[name]
@@ -37,7 +37,7 @@ def test_oracle(frame, predictions, teachers):
             np.testing.assert_allclose(row.topk_logprobs.reshape(-1, 8), top, rtol=2**-11, atol=1e-4)
             found = own[row.topk_ids].to_numpy(np.int64).reshape(-1, 8)
             differs = found != ids.numpy()
-            # Ids may only swap where the teacher all but ties.
+            # Ids may only swap where the teacher's log-probabilities nearly tie.
             by_id = logprobs.gather(1, torch.from_numpy(found)).numpy()
             np.testing.assert_allclose(by_id[differs], top.numpy()[differs], atol=1e-4)
 
@@ -59,7 +59,7 @@ def test_columns(frame):
 
 
 def test_rows_are_the_text(frame, predictions, teachers, text):
-    """Unmasked and put together again, the segments of a line are the line's own tokens."""
+    """The segments of a line, unmasked and joined again, are the line's own tokens."""
     vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE).set_index("id")
     for name, language in world.TEACHERS.items():
         tokenizer = AutoTokenizer.from_pretrained(teachers / name)
@@ -100,7 +100,7 @@ def test_manifest_adds_up(frame, predictions):
     ],
 )
 def test_rooms(room, strangers):
-    """Every module of a room imports where the rooms it must not know are not installed."""
+    """Every module of a package can be imported without the packages that it must not depend on."""
     code = f"""
 import importlib, pkgutil, sys
 for name in {strangers}:

@@ -1,4 +1,4 @@
-"""Damaged folders of predictions: what would change what is trained on is refused in one line by all that read them."""
+"""Damaged folders of predictions: every reader rejects damage that would change training, with a one-line error."""
 
 import random
 import shutil
@@ -26,7 +26,7 @@ _SECONDS = 60
 
 @pytest.fixture(scope="module")
 def originals(run_pipeline, text, tmp_path_factory) -> tuple[Path, Path]:
-    """Two runs over one vocabulary, of files of the same names and as good as the same sizes."""
+    """Two runs over one vocabulary, with files of the same names and almost the same sizes."""
     folder = tmp_path_factory.mktemp("originals")
     for language in world.WORDS:
         lines = (text / f"{language}.txt").read_text(encoding="utf-8").splitlines()[:40]
@@ -38,7 +38,7 @@ def originals(run_pipeline, text, tmp_path_factory) -> tuple[Path, Path]:
 
 
 def trained_on(folder: Path, scratch: Path) -> list:
-    """All that the trainer reads: each row group's values, whose they are, and what the ids mean."""
+    """Returns all that the trainer reads: each row group's values, their language and teacher, and the vocabulary."""
     opened = open_predictions(str(folder))
     values = [
         (file.record.language, file.record.teacher, *(columns.values(name).tobytes() for name in columns_read(2)))
@@ -56,7 +56,7 @@ def inspected(folder: Path, scratch: Path) -> list:
 
 
 def trimmed(folder: Path, scratch: Path) -> list:
-    """What the rows say in tokens, whatever ids they have."""
+    """Returns the trimmed rows as tokens, independent of their ids."""
     trim(open_predictions(str(folder)), str(scratch))
     opened = open_predictions(str(scratch))
     return [_in_tokens(opened), opened.language_names]
@@ -89,29 +89,29 @@ def time_limit(seconds: int):
 
 
 def outcome_of(way: str, folder: Path, scratch: Path, expected: list) -> str:
-    """refused, harmless, silent, hang, or the exception that was not caught."""
+    """Returns refused, harmless, silent, hang, or the exception that was not caught."""
     try:
         with time_limit(_SECONDS):
             return "harmless" if WAYS[way](folder, scratch) == expected else "silent"
     except TimeoutError:
         return "hang"
     except UserError as error:
-        # Printed, it is escaped.
+        # Messages are escaped when printed.
         return "refused" if len(printable(str(error))) < 3000 else f"unreadable: {str(error)[:300]}"
-    except BaseException as error:  # a panic in Rust is no Exception
+    except BaseException as error:  # A panic in Rust is not an Exception.
         if isinstance(error, KeyboardInterrupt):
             raise
         return f"traceback: {type(error).__name__}: {error}"
 
 
 def test_damage_is_refused_or_harmless(originals, tmp_path, request, capsys):
-    """Whatever is done to a folder, training, inspect and trim refuse it or read from it what was there before."""
+    """For any damage to a folder, training, inspect and trim reject it or read the same content as before."""
     option = request.config.getoption
     original, other = originals
     expected = {way: read(original, tmp_path / f"expected-{way}") for way, read in WAYS.items()}
     counts, bad = Counter(), []
     count, seed = option("--damaged-folders"), option("--fuzz-seed")
-    # Every third is sealed again, and must be refused.
+    # Every third damage is resealed, and must be rejected.
     sealed = mutations(original, seed, count)
     for number in range(count):
         folder, scratch = tmp_path / "damaged", tmp_path / "trimmed"

@@ -1,4 +1,4 @@
-"""Dataflow as far as it goes without Google: the job's template, written into an emulator by what a Flex Template calls."""
+"""Dataflow without Google: the job's template, written into an emulator by the program that a Flex Template calls."""
 
 import importlib.util
 import io
@@ -55,7 +55,7 @@ def flex_template() -> ModuleType:
 
 @contextmanager
 def emulator() -> Iterator[None]:
-    """A bucket, without Beam's search for credentials, which in spite of --no_auth takes twenty seconds."""
+    """A bucket, without Beam's search for credentials, which takes twenty seconds despite --no_auth."""
     with gcs.bucket(), pytest.MonkeyPatch.context() as patch:
         patch.setattr("apache_beam.io.gcp.gcsio.auth.get_service_credentials", lambda _: None)
         yield
@@ -63,7 +63,7 @@ def emulator() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def written(text, pipeline_settings, tmp_path_factory) -> SimpleNamespace:
-    """The job's JSON, its pipeline, the names of all objects in the bucket, and what was printed."""
+    """The job's JSON, its pipeline, the names of all objects in the bucket, and the printed output."""
     settings = pipeline_settings(f"{BUCKET}/out")
     settings["text"] = {language: [f"{BUCKET}/text/{language}.txt"] for language in settings["text"]}
     printed = io.StringIO()
@@ -124,7 +124,7 @@ def test_the_parameters_are_options_of_the_command():
 
 
 def test_workers_install_nothing(written):
-    """What is staged beside the graph is Beam's own: the image must suffice, see test_docker."""
+    """Besides the graph, only Beam's own files are staged: the image must suffice, see test_docker."""
     (pool,) = written.job["environment"]["workerPools"]
     staged = {package["name"] for package in pool["packages"]}
     assert staged <= {"pickled_main_session", "submission_environment_dependencies.txt"}

@@ -1,4 +1,4 @@
-"""The demo's own parts: its text is split by book, and its tokenizers make teachers of each family."""
+"""The demo's own parts: its text is split by book, and its tokenizers work for teachers of each family."""
 
 import pytest
 

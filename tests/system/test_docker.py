@@ -1,4 +1,4 @@
-"""The containers, as far as they can be checked without an engine: what they name exists and suffices."""
+"""The containers, checked without a container engine: the files and packages that they name exist and suffice."""
 
 import re
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_every_path_exists_and_dependencies_come_first(stage):
 
 @pytest.mark.parametrize("stage", ["pipeline", "trainer"])
 def test_the_image_holds_the_code_of_the_stage(stage):
-    """What that imports of other distributions is compared with the image's in test_packaging."""
+    """The image has the stage's packages; test_packaging compares their imports with the image's distributions."""
     copied = {arguments.split()[0].rstrip("/") for name, arguments in instructions(stage) if name == "COPY"}
     assert {"schemas", stage} <= copied
 

@@ -1,4 +1,4 @@
-"""Nothing that a folder names is run, and nothing but a tokenizer's files leaves it; nobody is asked."""
+"""Code that a folder names never runs, only tokenizer files are copied from it, and nothing prompts the user."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ def nobody_to_ask(monkeypatch):
 
 @pytest.fixture
 def tokenizer(predictions, tmp_path):
-    """A deployed tokenizer's folder, with foreign things in it."""
+    """A deployed tokenizer's folder, with foreign files in it."""
     folder = shutil.copytree(predictions / TEACHER_TOKENIZERS / "en-wordpiece", tmp_path / "tokenizer")
     (folder / "evil.py").write_text(_EVIL)
     (folder / "authorized_keys").write_text("ssh-rsa evil")
@@ -59,7 +59,7 @@ def test_only_tokenizer_files_are_copied(tokenizer, tmp_path):
     (tokenizer / "tokenizer.json").symlink_to(secret)
     with pytest.raises(UserError, match="tokenizer.json: is a link to another place"):
         _copy(str(tokenizer), tmp_path / "other", 9)
-    # A folder behind a link is a folder.
+    # A link to a folder is fine.
     (tokenizer / "tokenizer.json").unlink()
     secret.rename(tokenizer / "tokenizer.json")
     (tmp_path / "link").symlink_to(tokenizer)
@@ -87,7 +87,7 @@ def test_a_shape_with_code_of_its_own(predictions, tmp_path):
     BertConfig(hidden_size=32, num_attention_heads=2).save_pretrained(shape)
     (shape / "evil.py").write_text(_EVIL)
     edit(shape / "config.json", auto_map={"AutoConfig": "evil.Config", "AutoModelForMaskedLM": "evil.Model"})
-    # A known type needs none of it.
+    # A known type does not need this code.
     config = student_config(StudentConfig(architecture_from=str(shape)), vocabulary, world.MAX_LENGTH)
     assert config.hidden_size == 32 and "auto_map" not in config.to_dict()
     edit(shape / "config.json", model_type="evil")
@@ -99,7 +99,7 @@ def test_a_shape_with_code_of_its_own(predictions, tmp_path):
 
 
 def test_a_tokenizer_of_more_tokens_than_the_vocabulary_is_refused(predictions, tmp_path):
-    """A special token that its vocabulary lacks gets an id beyond the merged ones when it is loaded."""
+    """Loading gives a special token that the vocabulary lacks an id beyond the merged ones."""
     copy = shutil.copytree(predictions, tmp_path / "copy")
     path = copy / TEACHER_TOKENIZERS / "en-wordpiece" / "tokenizer_config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"unk_token": "<other>"}))

@@ -1,4 +1,4 @@
-"""Cloud Storage for real: text and output in a bucket where every fifth request is refused, dropped, lost or hangs."""
+"""Cloud Storage over HTTP: text and output in a bucket where every fifth request is refused, dropped, lost or hangs."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +26,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def run(server, text, pipeline_settings):
-    """A function that runs stage one through faults, on text in the bucket, and gives the manifest."""
+    """A function that runs stage one through faults, on text in the bucket, and returns the manifest."""
     settings = pipeline_settings(OUTPUT)
     settings["text"] = {language: [f"gs://{gcs.BUCKET}/text/{language}/*.txt"] for language in settings["text"]}
     for language in settings["text"]:
@@ -42,12 +42,12 @@ def run(server, text, pipeline_settings):
 
 @pytest.fixture(scope="module")
 def manifest(run):
-    """That of a whole run."""
+    """The manifest of a whole run."""
     return run()
 
 
 def objects(field: str) -> dict:
-    """One field of each object below the output."""
+    """Returns one field of each object below the output."""
     fs, root = storage.filesystem(OUTPUT)
     fs.invalidate_cache()
     return {name.removeprefix(f"{root}/"): info[field] for name, info in fs.find(root, detail=True).items()}
@@ -58,7 +58,7 @@ def contents() -> dict[str, bytes]:
 
 
 def of_the_run(written: dict[str, bytes]) -> dict[str, bytes]:
-    """Without what each storage says of the text in its own way."""
+    """Removes the files whose content depends on the storage of the text."""
     return {
         name: content for name, content in written.items() if not name.startswith(("_text/", "_run.json", "_checked/"))
     }
@@ -101,7 +101,7 @@ def test_silence_is_not_waited_out(server, monkeypatch):
 
 
 def test_large_objects_go_in_parts_through_faults(server, monkeypatch):
-    """gcsfs sends what is larger than 50 MiB, as the file of a full shard is, in several requests."""
+    """gcsfs sends objects larger than 50 MiB, such as the file of a full shard, in several requests."""
     monkeypatch.setattr(storage, "SILENCE_SECONDS", 5.0)
     content = bytes(range(256)) * (55 * 2**12)
     url = f"gs://{gcs.BUCKET}/large"
@@ -112,7 +112,7 @@ def test_large_objects_go_in_parts_through_faults(server, monkeypatch):
 
 
 def test_of_many_who_create_one_file_at_once_one_does(server):
-    """Who is told that it did not create the file may still find its own: the answer to its first try was lost."""
+    """A caller that is told it did not create the file may still find its own, if the first response was lost."""
     url = f"gs://{gcs.BUCKET}/claimed"
     claims = [f"claim {i}".encode() for i in range(12)]
     with server.trouble(0.6), ThreadPoolExecutor(len(claims)) as pool:

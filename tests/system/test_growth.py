@@ -1,4 +1,4 @@
-"""A teacher more: the merged vocabulary grows at its end, and earlier Parquet trains beside the new."""
+"""Adding a teacher: the merged vocabulary grows at its end, and earlier Parquet can be trained on together with the new."""
 
 import numpy as np
 import pandas as pd
@@ -43,12 +43,12 @@ def test_every_old_id_stays(grown, predictions):
     earlier, later, heldout = (read_vocabulary(str(folder / VOCABULARY_FILE)) for folder in grown)
     assert later.extends(earlier) and len(later) > len(earlier)
     assert heldout.sha256 == later.sha256
-    # The teachers came in the same order as in one run of all three.
+    # The teachers were added in the same order as in one run of all three.
     assert later.sha256 == read_vocabulary(str(predictions / VOCABULARY_FILE)).sha256
 
 
 def test_rows_and_tokenizers_are_those_of_one_run(grown, predictions):
-    """Growing in two runs gives what one run of all teachers gives."""
+    """Growing in two runs gives the same result as one run of all teachers."""
     together = pd.read_parquet(predictions).set_index("example_id").sort_index()
     apart = pd.concat([pd.read_parquet(folder) for folder in grown[:2]]).set_index("example_id").sort_index()
     pd.testing.assert_frame_equal(apart[together.columns], together)
@@ -93,7 +93,7 @@ def test_a_twin_adds_a_teacher_but_no_token(run_pipeline, pipeline_settings, gro
     assert opened.newest == str(folder) and len(opened.vocabulary) == len(
         read_vocabulary(str(earlier / VOCABULARY_FILE))
     )
-    # A chain: what extends an extension reads beside the first.
+    # A chain: a run that extends an extension can be read together with the first run.
     third = run_pipeline(tmp_path / "third", extends=str(folder))
     assert open_predictions(str(earlier), str(third)).newest == str(third)
     names = {path.name for path in (third / "_tokenizers" / "teachers").iterdir()}
@@ -114,10 +114,10 @@ def test_teachers_old_and_new_share_a_language(run_pipeline, pipeline_settings, 
     alone, shared = (
         pd.read_parquet(one, filters=[("language", "==", "en")]).set_index("example_id") for one in (earlier, folder)
     )
-    # Not 0.6 of the rows: the records of the other teacher become more tokens.
+    # The shares do not hold for rows: the other teacher turns its records into more tokens.
     assert set(shared.teacher) == set(shares)
     old = shared[shared.teacher == "en-wordpiece"]
-    # Other records share a batch with these, so their logits may differ in the last bits, and a float16 by one step.
+    # The batches have other records now, so logits may differ in the last bits, and a float16 by one step.
     pd.testing.assert_frame_equal(old, alone.loc[old.index, old.columns], rtol=2**-10)
 
 
@@ -132,7 +132,7 @@ def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, pr
         open_predictions(str(later), str(strings))
     with pytest.raises(UserError, match="identity is 'string', but .*earlier was made with 'family'"):
         run_pipeline(tmp_path / "p", token_identity="string", extends=str(earlier))
-    # The same name for another tokenizer.
+    # Another tokenizer under the same name.
     teachers = {"en-wordpiece": {"model": str(tmp_path / "t"), "languages": ["en", "hi", "ru"]}}
     world.make_teacher("ru-unigram", tmp_path / "t")
     with pytest.raises(UserError, match="teacher 'en-wordpiece': .* another tokenizer of that name"):
@@ -140,7 +140,7 @@ def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, pr
 
 
 def test_a_student_of_ours_teaches(predictions, tmp_path):
-    """Its tokenizer has fillers for other languages' tokens: they are none of its own."""
+    """Its tokenizer has fillers for other languages' tokens; these do not count as its own."""
     source = predictions / TEACHER_TOKENIZERS / "en-wordpiece"
     teacher = load_tokenizer("again", TeacherConfig(model=str(source), languages=["en"]))
     earlier = read_vocabulary(str(predictions / VOCABULARY_FILE))

@@ -1,4 +1,4 @@
-"""Hostile lines through the real pipeline: what it stores is, token by token, what the teacher's tokenizer says."""
+"""Hostile lines through the real pipeline: it stores exactly the tokens of the teacher's tokenizer."""
 
 from collections import Counter
 from itertools import accumulate
@@ -15,20 +15,20 @@ from tests.support import world
 from tests.support.families import FAMILIES, make_teacher
 from tests.support.hostile import hostile_lines
 
-# In ids, of which the frame takes two.
+# In ids, two of which are the special tokens around the text.
 _SHORTEST = 4
 
 
 @pytest.fixture(scope="module")
 def lines(request) -> list[bytes]:
     count = request.config.getoption("--hostile-lines")
-    # A plain first line: what a file begins with may be a byte order mark, which is none of the text.
+    # A plain first line, because a hostile one could be read as a byte order mark, which is not part of the text.
     return [b"the river", *hostile_lines(request.config.getoption("--fuzz-seed"), count)]
 
 
 @pytest.fixture(scope="module")
 def folders(teachers, tmp_path_factory) -> dict[str, Path]:
-    """Tokenizers of every family: the small world's, and the rarer ones."""
+    """Tokenizers of every family: the small world's and rarer ones."""
     rarer = {make.__name__: tmp_path_factory.mktemp(make.__name__) for make in FAMILIES}
     for make in FAMILIES:
         make_teacher(rarer[make.__name__], make.__name__, make())
@@ -79,7 +79,7 @@ def test_rows_are_what_the_teachers_tokenizer_says(name, lines, output, folders)
         elif special.issuperset(ids):
             expected_rejects["nothing to mask"] += 1
         else:
-            # A segment of special tokens alone, out of a long line, has nothing to mask and is left out.
+            # A segment of a long line that has only special tokens has nothing to mask and is left out.
             assert _without(stored[number], special) == _without(ids, special), (number, line)
             again = remapped(text, add_special_tokens=False)["input_ids"]
             assert again == to_merged[ids].tolist(), (number, line)

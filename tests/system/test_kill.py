@@ -1,4 +1,4 @@
-"""Killed at random moments and run again, the result is that of a run that was left alone."""
+"""Runs that are killed at random moments and rerun give the same result as an undisturbed run."""
 
 import random
 import time
@@ -14,7 +14,7 @@ from trainer.artifacts.checkpoint import latest_checkpoint
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
-    # Many small shards, so that kills fall before, between, and within them.
+    # Many small shards, so that kills come before, between, and within them.
     changes = {"shard_bytes": 1024, "max_length": 20}
     expected = files(run_pipeline(tmp_path / "whole", **changes))
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p", **changes), sort_keys=False))
@@ -30,7 +30,7 @@ def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
         if number % 4 == 3:
             time.sleep(source.uniform(0, 8))
         else:
-            # Or until it is done, which it may be before it is killed.
+            # Also stop waiting when it is done: it may finish before it is killed.
             wait_until(lambda process=process: count() > written[-1] or process.poll() is not None, process)
             time.sleep(source.uniform(0, 0.05))
         process.kill()
@@ -46,7 +46,7 @@ def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_the_trainer_killed(kills, predictions, tmp_path):
-    """While it starts, trains, and writes checkpoints: one a step, so that kills fall within them."""
+    """Kills it while it starts, trains, and writes checkpoints: one per step, so that some kills come during the write."""
     changes = {"max_steps": 30 * kills, "save_steps": 1, "logging_steps": 1}
     whole = write_config(tmp_path / "whole", predictions, None, **changes)
     assert train(whole).returncode == 0

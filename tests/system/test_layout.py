@@ -1,4 +1,4 @@
-"""The tests lie as the code does, and share what they need in `tests/support`."""
+"""The tests have the same folders as the code, and share helpers in `tests/support`."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ TEST_FILES = sorted((ROOT / "tests").rglob("test_*.py"))
 
 
 def imported_modules(path: Path) -> set[str]:
-    """Every module that a file imports, also within its functions and in the programs that it holds as text."""
+    """Returns every module that a file imports, including in its functions and in programs inside its strings."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

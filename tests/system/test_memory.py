@@ -1,4 +1,4 @@
-"""Memory: ten times the text takes no more."""
+"""Memory: ten times the text needs no more memory."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from tests.support import world
 
 
 def peak(command: list[str]) -> int:
-    """Peak resident bytes of a command."""
+    """Returns the peak resident bytes of a command."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
     assert status == 0
@@ -21,7 +21,7 @@ def peak(command: list[str]) -> int:
 @pytest.mark.slow
 def test_ten_times_the_text_takes_no_more_memory(pipeline_settings, teachers, tmp_path):
     peaks = []
-    # From where the sample that the tokenizers are fitted to is full, 4 MiB.
+    # Starts at 4 MiB, where the sample for fitting the tokenizers is full.
     for times in (1, 10):
         lines = world.sentences("en", 300) * 120 * times
         (tmp_path / f"{times}.txt").write_text("\n".join(lines))

@@ -1,4 +1,4 @@
-"""What pyproject.toml, requirements.txt, the images and the code say of dependencies is the same."""
+"""pyproject.toml, requirements.txt, the images and the code agree on dependencies."""
 
 import ast
 import re
@@ -68,7 +68,7 @@ def test_an_image_holds_the_base_and_its_extras(stage, extras):
 
 @cache
 def distributions_of() -> dict[str, set[str]]:
-    """Distributions that provide a top-level import name."""
+    """Returns the distributions that provide each top-level import name."""
     return {name: {canonicalize_name(d) for d in found} for name, found in packages_distributions().items()}
 
 

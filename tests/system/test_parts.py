@@ -1,4 +1,4 @@
-"""A run in parts, without Beam's runners, and Beam's workers on other machines: the same bytes, whoever dies on the way."""
+"""Runs in parts without Beam's runners, and Beam's workers on other machines: the same bytes, whichever process dies."""
 
 import os
 import signal
@@ -20,7 +20,7 @@ from tests.support.outputs import files
 from tests.support.paths import ROOT
 
 BUCKET = f"gs://{gcs.BUCKET}"
-# What a storage says of text, or a folder of the files of teachers, is not what another says.
+# These files depend on the storage of the text, or on the folder of the teachers.
 OF_THE_STORAGE = ("_text/", "_run.json", "_checked/")
 
 
@@ -41,14 +41,14 @@ def test_parts_give_the_bytes_of_one_run(predictions, pipeline_settings, tmp_pat
     done = call("pipeline.__main__", config, "--finish")
     assert done.returncode == 0 and "merged tokens" in done.stdout, done.stderr
     assert files(tmp_path / "p") == files(predictions)
-    # What one command began, another may go on with.
+    # A plain run can continue a run in parts.
     (tmp_path / "p" / "_units" / "en" / "en-wordpiece" / "000001.arrow").unlink()
     (tmp_path / "p" / "_manifest.json").unlink()
     assert call("pipeline.__main__", config).returncode == 0
     assert files(tmp_path / "p") == files(predictions)
 
 
-# What takes long before a part works: each process writes what it did of that.
+# Each process prints which of the slow preparations it ran.
 PROBE = """
 import os, sys
 import pipeline.job.fingerprint, pipeline.student_tokenizers.store, pipeline.text.survey
@@ -71,7 +71,7 @@ raise SystemExit(main(sys.argv[1:]))
 
 @pytest.mark.parametrize("where", ["folder", "bucket"])
 def test_parts_that_start_at_once_check_once(where, predictions, pipeline_settings, request, tmp_path):
-    """The text is read, and the teachers are tried, by one of them; none fits a tokenizer."""
+    """Only one of them reads the text and tests the teachers; none fits a tokenizer."""
     folders = [tmp_path] * 2
     if where == "bucket":
         folders = [request.getfixturevalue("machines")[0]] * 2
@@ -118,7 +118,7 @@ def test_wrong_parts_are_refused(arguments, message, pipeline_settings, tmp_path
 
 
 def of_machines(pipeline_settings: Callable[..., dict]) -> dict:
-    """What the machines' configuration has else than others: small shards, and teachers in the working directory."""
+    """Returns the special settings of the machines' configuration: small shards, and teachers in the working directory."""
     teachers = pipeline_settings("")["teachers"]
     relative = {
         name: {**teacher, "model": f"teachers/{Path(teacher['model']).name}"} for name, teacher in teachers.items()
@@ -128,7 +128,7 @@ def of_machines(pipeline_settings: Callable[..., dict]) -> dict:
 
 @pytest.fixture(scope="module")
 def of_one_run(teachers, pipeline_settings, run_pipeline, tmp_path_factory) -> dict[str, bytes]:
-    """What an undisturbed run of the machines' configuration writes."""
+    """The output of an undisturbed run of the machines' configuration."""
     folder = tmp_path_factory.mktemp("one-run")
     (folder / "teachers").symlink_to(teachers)
     with chdir(folder):
@@ -138,7 +138,7 @@ def of_one_run(teachers, pipeline_settings, run_pipeline, tmp_path_factory) -> d
 
 @pytest.fixture
 def machines(text, teachers, pipeline_settings, tmp_path):
-    """Three working directories, each with teachers and a configuration, and in common only a bucket with the text."""
+    """Three working directories, each with teachers and a configuration, which share only a bucket with the text."""
     settings = pipeline_settings(f"{BUCKET}/out", **of_machines(pipeline_settings))
     with gcs.bucket():
         for language in settings["text"]:
@@ -174,7 +174,7 @@ def units_done() -> int:
 
 
 def test_a_part_that_is_killed_and_one_that_is_frozen(machines, of_one_run, monkeypatch):
-    """The killed one is started again; the frozen one's units are done by another, and when it thaws, it changes nothing."""
+    """The killed part is restarted; another process does the frozen one's units, and it changes nothing when it resumes."""
     killed, frozen = (start_part(folder, part) for folder, part in zip(machines[:2], ("1/2", "2/2"), strict=True))
 
     wait_until(lambda: units_done() > 3, killed)
@@ -196,14 +196,14 @@ def test_a_part_that_is_killed_and_one_that_is_frozen(machines, of_one_run, monk
 
 @contextmanager
 def pool_in(folder: Path) -> Iterator[SimpleNamespace]:
-    """A pool of workers in a working directory: its process, its port, and the options of a launcher that uses it."""
+    """Yields a pool of workers in a working directory: its process, and the options of a launcher that uses it."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [sys.executable, "-m", "apache_beam.runners.worker.worker_pool_main", f"--service_port={port}"],
         cwd=folder,
-        # It starts its workers as `python`.
+        # The pool starts its workers as `python`.
         env=os.environ | {"PYTHONPATH": str(ROOT), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
         stderr=subprocess.DEVNULL,
     )
@@ -223,7 +223,7 @@ def pool_in(folder: Path) -> Iterator[SimpleNamespace]:
 
 
 def workers_in(folder: Path) -> list[int]:
-    """Worker processes with this working directory."""
+    """Returns the worker processes with this working directory."""
     found = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
@@ -246,7 +246,7 @@ def test_beams_workers_elsewhere(machines, of_one_run, monkeypatch):
 
 
 def start_with(pool: SimpleNamespace, folder: Path) -> subprocess.Popen:
-    """A launcher in `folder`, which waits five seconds for a worker that is silent."""
+    """Starts a launcher in `folder` that waits five seconds for a silent worker."""
     program = """
 import sys
 import pipeline.engine.worker_pools
@@ -266,7 +266,7 @@ run_command("pipeline.__main__")
 
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="finds the workers in /proc")
 def test_of_beams_workers_elsewhere_one_is_frozen_and_one_killed(machines, of_one_run):
-    """Each of their launchers ends with a line, another does the rest, and the frozen worker changes nothing when it thaws."""
+    """Each launcher ends with a one-line error, another does the rest, and the frozen worker changes nothing on resuming."""
     with pool_in(machines[1]) as pool, pool_in(machines[2]) as other_pool:
         first = start_with(pool, machines[0])
         wait_until(lambda: units_done() > 1, first)

@@ -1,4 +1,4 @@
-"""Stage one as a whole: rejects, reruns, several teachers, and what does not change the rows."""
+"""Stage one as a whole: rejects, reruns, several teachers, and settings that do not change the rows."""
 
 import gzip
 import json
@@ -23,14 +23,14 @@ def test_the_same_run_gives_the_same_bytes(predictions, run_pipeline, tmp_path):
 
 
 def test_shards_do_not_decide_the_masks(predictions, run_pipeline, tmp_path):
-    """Another cut of the text gives the same inputs and targets; only batches, so rounding, may differ."""
+    """Other shards of the text give the same inputs and targets; only batches, and so rounding, may differ."""
     columns = ["example_id", "input_ids", "masked_positions", "labels"]
     assert same(rows(run_pipeline(tmp_path / "one", shard_bytes=2**20))[columns], rows(predictions)[columns])
 
 
 @pytest.fixture
 def many_files(tmp_path) -> Path:
-    """A folder of one language: small files, one that is empty, one without a last line end, JSON lines, Parquet, gzip."""
+    """A folder of one language: small files, an empty one, one without a final line end, JSON lines, Parquet, gzip."""
     folder = tmp_path / "text"
     folder.mkdir()
     lines = iter(world.sentences("en", 900))
@@ -48,7 +48,7 @@ def many_files(tmp_path) -> Path:
 
 
 def test_neither_shards_nor_units_decide_the_rows_of_many_files(many_files, run_pipeline, teachers, tmp_path):
-    """Small files are read together, large ones in parts, and a compressed one by several units or by one."""
+    """Small files are read together, large ones in parts, and a compressed one by one or several units."""
     english = {"model": str(teachers / "en-wordpiece"), "languages": ["en"], "dtype": "float32"}
     changes = {
         "teachers": {"en-wordpiece": english},
@@ -62,7 +62,7 @@ def test_neither_shards_nor_units_decide_the_rows_of_many_files(many_files, run_
         found[shard_bytes] = rows(folder)[["example_id", "input_ids", "masked_positions", "labels"]]
         assert read_manifest(str(folder)).languages[0].records == 886
     assert same(found[300], found[2**20]) and same(found[5000], found[2**20])
-    # The cuts were unlike each other.
+    # The shards really differed.
     files = find_files("en", [str(many_files)])
     readers = [
         sum(piece.part.file.codec == "gzip" for unit in corpus.working_units for piece in corpus.pieces(int(unit)))
@@ -97,7 +97,7 @@ def test_threads_give_the_same_bytes(predictions, pipeline_settings, tmp_path):
 
 
 def test_any_fsspec_url(pipeline_settings, text, predictions):
-    """Text and output in another filesystem, here fsspec's own in memory: the same rows."""
+    """Text and output in another filesystem, here fsspec's in-memory one, give the same rows."""
     import fsspec
 
     from pipeline.job.launcher import run_pipeline

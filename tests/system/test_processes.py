@@ -1,4 +1,4 @@
-"""Runs that are doubled, signalled or lose a worker, in real processes."""
+"""Runs that start twice, get a signal or lose a worker, in real processes."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from trainer.__main__ import main
 
 
 def workers_of(folder: Path) -> list[int]:
-    """Processes of Beam's workers that were started with this folder's TMPDIR, which marks them."""
+    """Returns Beam's worker processes that were started with this folder as TMPDIR, which marks them."""
     marked = []
     for entry in Path("/proc").iterdir():
         try:
@@ -56,7 +56,7 @@ def test_a_worker_process_that_dies_ends_the_run_and_a_rerun_goes_on(
 def test_a_signal_ends_the_run_and_its_workers(pipeline_settings, tmp_path):
     options = ["--direct_running_mode=multi_processing", "--direct_num_workers=2"]
     codes = {signal.SIGINT: 130, signal.SIGTERM: 75}
-    # Both at once, since they take seconds to start.
+    # Both start at once, since that takes seconds.
     runs = {
         number: begin(pipeline_settings(tmp_path / f"p{number}"), tmp_path / f"t{number}", *options) for number in codes
     }
@@ -65,7 +65,7 @@ def test_a_signal_ends_the_run_and_its_workers(pipeline_settings, tmp_path):
         process.send_signal(number)
         errors = process.communicate(timeout=SECONDS)[1]
         assert process.returncode == codes[number] and "Traceback" not in errors, errors
-        # Beam may say in a worker, at its last, that the connection is gone.
+        # A worker of Beam may log at its end that the connection is gone.
         assert errors.splitlines().count("stopped; run the same command again to go on") == 1, errors
     deadline = time.monotonic() + 30
     while any(workers_of(tmp_path / f"t{number}") for number in codes):
@@ -84,6 +84,6 @@ def test_of_two_trainers_the_second_is_refused_also_when_the_first_is_dead(predi
     assert f"is being written by process {first.pid} on " in capsys.readouterr().err
     first.kill()
     first.communicate(timeout=SECONDS)
-    # It has no checkpoint yet, and still is the first's.
+    # The folder has no checkpoint yet, but still belongs to the first run.
     assert main([str(other)]) == 2
     assert "holds another run (seed was 0, now 5)" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The trainer on Cloud Storage: the same batches through faults, no needless bytes, and else one clear error."""
+"""The trainer on Cloud Storage: the same batches despite faults, no needless bytes, and otherwise one clear error."""
 
 import gc
 import io
@@ -46,7 +46,7 @@ def server(predictions, heldout):
 
 @pytest.fixture
 def down(monkeypatch):
-    """Faults go on for ever, not only twice in a row."""
+    """Makes faults permanent, rather than at most twice in a row."""
     monkeypatch.setattr(gcs, "_IN_A_ROW", 10**9)
 
 
@@ -56,7 +56,7 @@ def upload(folder, url: str) -> None:
 
 
 def ranges(server) -> list[tuple[str, int, int]]:
-    """(object, start, stop) of every request; all must have been for a part of an object."""
+    """Returns (object, start, stop) of every request; each must be for a part of an object."""
     asked = []
     for method, path, header in server.requests:
         assert method == "GET" and header, (method, path, header)
@@ -66,14 +66,14 @@ def ranges(server) -> list[tuple[str, int, int]]:
 
 
 def of_row_groups(asked: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
-    """Those that are not for a footer, which ends where the object does."""
+    """Returns the requests that are not for a footer, which ends where the object does."""
     fs, _ = storage.filesystem(PREDICTIONS)
     return [(name, start, stop) for name, start, stop in asked if stop != fs.info(f"{gcs.BUCKET}/{name}")["size"]]
 
 
 @contextmanager
 def reading(**sampling) -> Iterator[Reader]:
-    """A reader of the bucket. One that is not closed would still make requests in the next test."""
+    """Yields a reader of the bucket, and closes it so that it makes no requests in the next test."""
     with closing(reader(PREDICTIONS, **sampling)) as source:
         yield source
 
@@ -93,12 +93,12 @@ def test_batches_are_the_same_through_faults(server, predictions):
 
 @pytest.mark.parametrize("top_k", [8, 0])
 def test_a_row_group_is_one_request_of_the_bytes_needed(server, tmp_path, top_k):
-    """Real sizes: 16,384 rows in 8 row groups. A footer costs one more request a file, once."""
+    """Uses real sizes: 16,384 rows in 8 row groups. The footer costs one more request per file, once."""
     make_predictions(str(tmp_path), 5000, 16_384, 1)
     url = f"gs://{gcs.BUCKET}/sizes/{top_k}"
     upload(tmp_path, url)
     (file,) = open_predictions(url).files
-    # As the trainer does, which must not cost the listing in which the sizes of files are.
+    # The trainer opens held-out data too; this must not drop the cached listing with the sizes of files.
     open_predictions(HELDOUT)
     metadata = pq.read_metadata(tmp_path / file.record.path)
     chunks = [
@@ -119,13 +119,13 @@ def test_a_row_group_is_one_request_of_the_bytes_needed(server, tmp_path, top_k)
 
 
 def test_reads_ahead_as_far_as_planned_and_no_further(server, predictions):
-    """With two threads two pools of 100 rows are made ahead of the one that is used."""
+    """Two threads prepare two pools of 100 rows ahead of the current one."""
     planned = reader(predictions, shuffle_rows=100)
     iterator = iter(planned)
     (first,) = next(iterator)
     while planned.state()["lanes"]["0"]["pool"] < 3:
         next(iterator)
-    # Where the fourth pool would begin: (row group, row in it) of each language.
+    # The start of the fourth pool: (row group, row in it) of each language.
     positions = planned.state()["lanes"]["0"]["streams"].values()
     groups_of_three_pools = sum(group + (row > 0) for group, row in positions)
     with reading(shuffle_rows=100) as source, server.trouble(0.0):
@@ -138,7 +138,7 @@ def test_reads_ahead_as_far_as_planned_and_no_further(server, predictions):
 
 
 def test_memory_does_not_grow(server):
-    """What is alive are the pools planned, however many were read."""
+    """Only the planned pools are in memory, however many were read."""
     alive = []
     with reading(shuffle_rows=100) as source:
         iterator = iter(source)
@@ -150,7 +150,7 @@ def test_memory_does_not_grow(server):
             gc.collect()
             alive.append(Counter(type(thing) for thing in gc.get_objects() if type(thing) in (Batch, Columns)))
     assert alive[0][Batch] and alive[0][Columns]
-    # A row group of each of three languages may be half used, or not.
+    # One row group of each of the three languages may or may not be partly used.
     assert alive[1][Columns] <= alive[0][Columns] + 3 and alive[1][Batch] < 1.5 * alive[0][Batch]
 
 
@@ -167,7 +167,7 @@ def empty(content: bytes) -> bytes:
 
 
 def rewritten(content: bytes, vocabulary_sha256: str | None = None, group_rows: int = 32, rows: int | None = None):
-    """Other rows, or in other row groups, or under another vocabulary."""
+    """Returns the file with fewer rows, other row groups, or another vocabulary."""
     table = pq.read_table(io.BytesIO(content))
     known = table.schema.metadata[b"mergedistill.vocabulary_sha256"].decode()
     run = table.schema.metadata[RUN_KEY.encode()].decode()
@@ -212,7 +212,7 @@ def test_a_file_that_is_gone_is_named(server):
 
 @pytest.mark.parametrize("cached", [True, False], ids=["row group", "footer"])
 def test_half_an_answer_is_no_data(server, down, monkeypatch, cached):
-    """Of an object that shrank, the server sends what there is, and that it is all."""
+    """For an object that shrank, the server sends the remaining bytes as a complete response."""
     monkeypatch.setattr(gcs, "FAULTS", ("shorten",))
     file = open_predictions(PREDICTIONS).files[1]
     url = f"gs://{gcs.BUCKET}/shrunk/{cached}.parquet"
@@ -241,7 +241,7 @@ def test_row_groups_that_are_planned_are_not_all_tried_in_vain(server, down, mon
         with pytest.raises(UserError, match="row group .* is out of reach"):
             next(iter(source))
         source.close()
-        # gcsfs asks six times.
+        # gcsfs makes six attempts.
         assert len(server.requests) <= 2 * 6
 
 

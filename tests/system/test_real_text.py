@@ -1,7 +1,7 @@
 """Real text in many scripts: each teacher's tokenizer with merged ids gives its ids, mapped by `_vocabulary.parquet`.
 
-The originals are made by the reference implementations, in the layouts that teachers come in: a WordPiece
-`vocab.txt`, a SentencePiece `.model`, and `vocab.json` with `merges.txt`.
+The reference implementations make the originals, in the usual layouts of teachers: a WordPiece `vocab.txt`, a SentencePiece
+`.model`, and `vocab.json` with `merges.txt`.
 """
 
 import json
@@ -25,12 +25,12 @@ from tests.support import realtext, world
 from tests.support.paths import ROOT
 
 _RUN = re.compile(r"(.)\1\1")
-# A line to its ids, framed; and ids without their frame to a line.
+# From a line to its ids with special tokens, and from ids without special tokens to a line.
 Encode, Decode = Callable[[str], list[int]], Callable[[list[int]], str]
 
 
 def make_wordpiece(folder: Path, lines: list[str], size: int, lowercase: bool) -> tuple[Encode, Decode]:
-    """BERT's: `vocab.txt` alone. The original is what transformers makes of it."""
+    """Makes BERT's layout: only `vocab.txt`. The original is transformers' tokenizer for it."""
     made = BertWordPieceTokenizer(lowercase=lowercase)
     made.train_from_iterator(lines, size, show_progress=False)
     made.save_model(str(folder))
@@ -41,7 +41,7 @@ def make_wordpiece(folder: Path, lines: list[str], size: int, lowercase: bool) -
 
 
 def make_unigram(folder: Path, lines: list[str], size: int) -> tuple[Encode, Decode]:
-    """XLM-RoBERTa's: a SentencePiece model alone. The original is SentencePiece with fairseq's offset."""
+    """Makes XLM-RoBERTa's layout: only a SentencePiece model. The original is SentencePiece with fairseq's offset."""
     SentencePieceTrainer.train(
         sentence_iterator=iter(lines),
         model_prefix=str(folder / "sentencepiece.bpe"),
@@ -55,13 +55,13 @@ def make_unigram(folder: Path, lines: list[str], size: int) -> tuple[Encode, Dec
     # <s> 0, <pad> 1, </s> 2, <unk> 3; SentencePiece's own <unk> is 0.
     return (
         lambda line: [0, *(3 if own == 0 else own + 1 for own in original.encode(line)), 2],
-        # What is unknown SentencePiece writes as a word of its own.
+        # SentencePiece writes unknown text as a separate word.
         lambda ids: original.decode([own - 1 if own > 3 else 0 for own in ids]).replace(" \u2047 ", "<unk>"),
     )
 
 
 def make_bpe(folder: Path, lines: list[str], size: int) -> tuple[Encode, Decode]:
-    """RoBERTa's: `vocab.json` and `merges.txt`. The original is what transformers makes of them."""
+    """Makes RoBERTa's layout: `vocab.json` and `merges.txt`. The original is transformers' tokenizer for them."""
     made = ByteLevelBPETokenizer()
     made.train_from_iterator(lines, size, special_tokens=world.ROBERTA_SPECIALS, show_progress=False)
     made.save_model(str(folder))
@@ -71,7 +71,7 @@ def make_bpe(folder: Path, lines: list[str], size: int) -> tuple[Encode, Decode]
 
 
 def check(tmp_path: Path, text: dict[str, list[str]], size: int) -> None:
-    """For each language a teacher of each family, all merged; then every line by every tokenizer."""
+    """Merges a teacher of each family for each language, then checks every line of a teacher's language."""
     originals: dict[str, tuple[Encode, Decode]] = {}
     for language, lines in text.items():
         for kind, make in {
@@ -99,7 +99,7 @@ def check(tmp_path: Path, text: dict[str, list[str]], size: int) -> None:
             own_ids = encode(line)
             expected = [to_merged[own] for own in own_ids]
             assert merged.decode(expected[1:-1]) == decode(own_ids[1:-1]), (teacher.name, line)
-            # In a run such as `uuuuu` SentencePiece's rounding chooses among orders of the same pieces.
+            # In a run such as `uuuuu`, rounding in SentencePiece decides the order of the same pieces.
             tie = "unigram" in teacher.name and _RUN.search(line) and sorted(ids) == sorted(expected)
             assert ids == expected or tie, (teacher.name, line)
 

@@ -1,4 +1,4 @@
-"""What a comparison of teachers writes is what the pipeline takes."""
+"""The pipeline accepts the routing that a comparison of teachers writes."""
 
 import pytest
 import yaml

@@ -1,4 +1,4 @@
-"""The same bytes from every runner that can run here, and Beam's counts of them."""
+"""Every runner that works locally gives the same bytes, and Beam's metrics count them."""
 
 import pytest
 import yaml
@@ -35,7 +35,7 @@ def test_a_teacher_gone_wrong_is_one_line_from_another_process_too(pipeline_sett
 
 
 def test_metrics_have_the_names_and_counts_of_the_manifest(predictions, pipeline_settings, tmp_path):
-    """On a runner's page: per language rows, tokens, masked positions, records and rejected."""
+    """A runner shows for each language: rows, tokens, masked positions, records and rejected."""
     import apache_beam as beam
 
     from pipeline.config import PipelineConfig

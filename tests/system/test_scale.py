@@ -1,4 +1,4 @@
-"""What larger students need: sharded over processes, gradients checkpointed, layers compiled."""
+"""Features for larger students: sharding over processes, gradient checkpointing, compiled layers."""
 
 import shutil
 from pathlib import Path
@@ -28,7 +28,7 @@ CHANGES = {"max_steps": 12, "micro_batches": 4, "eval_steps": 4, "save_steps": 4
 
 @pytest.fixture(scope="module")
 def whole(predictions, heldout, tmp_path_factory) -> Path:
-    """One process, nothing sharded."""
+    """A student trained in one process, without sharding."""
     folder = tmp_path_factory.mktemp("whole")
     assert train(write_config(folder, predictions, heldout, **CHANGES)).returncode == 0
     return folder / "student"
@@ -49,7 +49,7 @@ def test_sharded_training_is_that_of_one_process(whole, sharded):
 
 
 def test_sharded_training_in_bfloat16(predictions, heldout, tmp_path):
-    """Weights travel in bfloat16, and gradients are rounded to it before they are added up."""
+    """Weights are sent in bfloat16, and gradients are rounded to it before they are summed."""
     changes = CHANGES | {"precision": "bfloat16"}
     assert train(write_config(tmp_path / "one", predictions, heldout, **changes)).returncode == 0
     done = launch_two(write_config(tmp_path / "two", predictions, heldout, fsdp=True, **changes))
@@ -61,7 +61,7 @@ def test_sharded_training_in_bfloat16(predictions, heldout, tmp_path):
 def test_a_sharded_run_is_resumed_bit_for_bit(sharded, predictions, heldout, tmp_path):
     config = write_config(tmp_path, predictions, heldout, fsdp=True, **CHANGES)
     shutil.copytree(sharded / "checkpoints", tmp_path / "student" / "checkpoints")
-    # What is left is the checkpoint of an evaluation, after which the student was whole.
+    # The remaining checkpoint is from a step with an evaluation, for which the sharded student was gathered.
     shutil.rmtree(tmp_path / "student" / "checkpoints" / "00000012")
     assert latest_checkpoint(str(tmp_path / "student")) == 8
     assert launch_two(config).returncode == 0
@@ -69,7 +69,7 @@ def test_a_sharded_run_is_resumed_bit_for_bit(sharded, predictions, heldout, tmp
 
 
 def test_sharded_or_not_goes_on_from_the_same_checkpoint(whole, sharded, predictions, heldout, tmp_path):
-    """One process goes on with what two had sharded, and the other way round."""
+    """One process continues the sharded run of two, and two continue that of one."""
     for name, source, run, shard in [("one", sharded, train, False), ("two", whole, launch_two, True)]:
         output = tmp_path / name / "student"
         shutil.copytree(source / "checkpoints", output / "checkpoints")
@@ -92,7 +92,7 @@ def test_sharded_steps_whose_gradient_is_not_finite_are_left_out(predictions, tm
 
 
 def test_of_two_processes_one_says_what_is_wrong(predictions, tmp_path):
-    """A file that one of them cannot read: the other has no traceback of its own."""
+    """One of them cannot read a file; the other prints no traceback."""
     folder = tmp_path / "broken"
     shutil.copytree(predictions, folder)
     path = Path(open_predictions(str(folder)).files[0].url)
@@ -105,7 +105,7 @@ def test_of_two_processes_one_says_what_is_wrong(predictions, tmp_path):
 
 
 def test_checkpointed_gradients_are_the_same(whole, predictions, heldout, tmp_path):
-    """With dropout, whose masks must be drawn again as they were."""
+    """The run has dropout, whose masks must be the same in the recomputation."""
     config = write_config(tmp_path, predictions, heldout, gradient_checkpointing=True, **CHANGES)
     assert train(config).returncode == 0
     assert_same_weights(whole, tmp_path / "student")

@@ -1,4 +1,4 @@
-"""Steps of the examples: run in order, two at a time, once, and again where what they were made of changed."""
+"""Steps of the examples run in order, two at a time, once, and again if their inputs change."""
 
 import json
 
@@ -8,7 +8,7 @@ from examples.schedule import Step, fingerprints, run_steps, seconds_of
 
 
 def appending(name: str, path, *needs: str, text: str = "") -> Step:
-    """A step that adds its name to a file."""
+    """Returns a step that appends its name to a file."""
     code = f"open({str(path)!r}, 'a').write({name + text + chr(10)!r})"
     return Step(name, ("-c", code), needs)
 

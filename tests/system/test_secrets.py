@@ -1,4 +1,4 @@
-"""Nothing that a run writes or says holds the secrets of the URLs that it was given."""
+"""A run never writes or prints the secrets in its URLs."""
 
 import json
 import sys
@@ -20,7 +20,7 @@ SECRET = "tops3cretvalue"
 
 
 def files_below(folder: Path, remote: str) -> dict[str, bytes]:
-    """The content of everything written, local and in memory, less the text itself."""
+    """Returns the content of all written files, local and in memory, except the configurations."""
     memory = fsspec.filesystem("memory")
     local = {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.suffix != ".yaml"}
     return local | {path: memory.cat_file(path) for path in memory.find(remote)}
@@ -38,7 +38,7 @@ def test_no_secret_of_a_url_is_written_or_shown(pipeline_settings, teachers, tex
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(settings))
     assert pipeline.__main__.main([str(tmp_path / "p.yaml"), "--dry-run"]) == 0
     assert pipeline.__main__.main([str(tmp_path / "p.yaml")]) == 0
-    # Again, to go on, and with another seed, which is refused.
+    # Rerun to resume, and with another seed, which is rejected.
     assert pipeline.__main__.main([str(tmp_path / "p.yaml")]) == 0
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings | {"seed": 6}))
     assert pipeline.__main__.main([str(tmp_path / "other.yaml")]) == 2

@@ -1,4 +1,4 @@
-"""A language whose rows are those of two teachers, of different tokenizers, through the whole trainer."""
+"""A language with rows of two teachers, which have different tokenizers, through the whole trainer."""
 
 import json
 from pathlib import Path
@@ -23,7 +23,7 @@ SHARES = {"en-wordpiece": {"en": 0.7}, "ru-unigram": {"ru": "all", "en": 0.3}, "
 
 @pytest.fixture(scope="module")
 def shared(run_pipeline, pipeline_settings, tmp_path_factory) -> tuple[Path, Path]:
-    """Predictions for training and held-out ones."""
+    """Predictions for training, and held-out ones."""
     folder = tmp_path_factory.mktemp("shared")
     settings = pipeline_settings(folder)["teachers"]
     teachers = {name: settings[name] | {"languages": languages} for name, languages in SHARES.items()}
@@ -36,7 +36,7 @@ def shared(run_pipeline, pipeline_settings, tmp_path_factory) -> tuple[Path, Pat
 
 @pytest.fixture(scope="module")
 def trained(shared, tmp_path_factory) -> Path:
-    """A student that starts from its teachers' rows, and is normalized over what the row's teacher owns."""
+    """A student that starts from its teachers' rows, and normalizes over the tokens of each row's teacher."""
     folder = tmp_path_factory.mktemp("trained")
     done = train(
         write_config(
@@ -58,7 +58,7 @@ def trained(shared, tmp_path_factory) -> Path:
 
 
 def test_every_row_has_its_own_teacher(shared):
-    """What `normalize: teacher` reads: the teacher of each position has all that the row predicts."""
+    """The batches have what `normalize: teacher` needs: each position's teacher owns all tokens that its row predicts."""
     source = reader(shared[0], languages=["en"])
     owned_TV = owned_tokens(open_predictions(str(shared[0])).vocabulary, source.teachers)
     frame = pd.read_parquet(shared[0])
@@ -114,7 +114,7 @@ def test_trimmed_predictions_have_both_teachers(shared, tmp_path):
     before = open_predictions(str(shared[0]))
     trim(before, str(tmp_path / "trimmed"))
     after = open_predictions(str(tmp_path / "trimmed"))
-    # Every token that the rows emit is kept, and with it every row.
+    # Trimming keeps every token that the rows emit, and so every row.
     counts = [
         {(record.language, record.teacher): (record.records, record.rows) for record in opened.manifests[0].languages}
         for opened in (before, after)

@@ -1,4 +1,4 @@
-"""Samples of the tail through both stages: drawn, stored, looked at, trimmed and trained on."""
+"""Samples of the tail through both stages: sampled, stored, inspected, trimmed and trained on."""
 
 import json
 import shutil
@@ -29,7 +29,7 @@ S = 6
 
 @pytest.fixture(scope="module")
 def sampled(run_pipeline, tmp_path_factory):
-    """As the fixture `predictions`, with samples of the tail. Read only."""
+    """Like the fixture `predictions`, but with samples of the tail. Read only."""
     return run_pipeline(tmp_path_factory.mktemp("sampled") / "p", tail_samples=S, audit_rows=10_000)
 
 
@@ -46,7 +46,7 @@ def test_everything_else_is_as_without_samples(predictions, sampled):
 
 @pytest.mark.parametrize("changes", [{"batch_tokens": 100}, {"shard_bytes": 3000}])
 def test_samples_do_not_depend_on_batches_or_shards(changes, sampled, run_pipeline, tmp_path):
-    """But for one that lies on the border between two tokens, which rounding may move."""
+    """The exception is a sample on the border between two tokens, which rounding may move."""
     one, other = samples_of(rows(sampled)), samples_of(rows(run_pipeline(tmp_path / "p", tail_samples=S, **changes)))
     assert (one != other).mean() < 1e-3
 
@@ -65,7 +65,7 @@ def test_another_seed_draws_others(sampled, run_pipeline, tmp_path):
 @pytest.mark.parametrize("teacher", world.TEACHERS)
 @torch.no_grad()
 def test_samples_and_audit_are_what_plain_transformers_say(teacher, sampled, teachers):
-    """Never one of the top-k; on average as probable as the tail is; and the audit's figures, from the files."""
+    """No sample is in the top-k, samples are on average as probable as the tail, and the files give the audit's figures."""
     frame = rows(sampled)
     frame = frame[frame.teacher == teacher]
     to_teacher = pd.read_parquet(sampled / VOCABULARY_FILE)[teacher]
@@ -87,7 +87,7 @@ def test_samples_and_audit_are_what_plain_transformers_say(teacher, sampled, tea
         estimates += (-(stored * full.gather(1, top)).sum(1) - rest * full.gather(1, drawn).mean(1)).tolist()
         entropies += (-(full.exp() * full).sum(1)).tolist()
     assert abs(np.sum(excess)) < 5 * np.sqrt(np.sum(variance))
-    # Draws that are uniform over the tail, say, would be far off.
+    # Other samples, such as uniform ones over the tail, would be far off.
     assert abs(np.mean(variance)) > 0 and np.sqrt(np.sum(variance)) / len(excess) < 0.05
     (record,) = [r for r in open_predictions(str(sampled)).manifests[0].languages if r.teacher == teacher]
     difference = np.subtract(estimates, entropies)
@@ -111,7 +111,7 @@ def test_they_are_shown(sampled):
 
 
 def test_a_folder_without_samples_does_not_mention_them(predictions):
-    """So it is, byte for byte, what it was before there were any."""
+    """So it is byte for byte the same as before samples existed."""
     manifest = (predictions / MANIFEST_FILE).read_text()
     assert "tail_samples" not in manifest and "sampled" not in manifest
     opened = open_predictions(str(predictions))
@@ -152,7 +152,7 @@ def test_trimmed_they_keep_their_share(sampled, tmp_path):
         b = new.loc[name]
         for token, trimmed in zip(a.tail_ids, b.tail_ids, strict=True):
             assert trimmed == -1 or before[token] == after[trimmed]
-        # A sample that is kept becomes -1 with the share that the predictions that were left out have of the new tail.
+        # A kept sample becomes -1 with a probability: the share of the dropped predictions in the new tail.
         stored = np.exp(a.topk_logprobs.reshape(-1, 8).astype(float))
         left = np.exp(b.topk_logprobs.reshape(-1, 8).astype(float)).sum(1)
         share = (stored.sum(1) - left) / (1 - left)
@@ -176,7 +176,7 @@ def test_a_student_is_trained_on_them(sampled, heldout, tmp_path):
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
     kl = [np.mean([row["kl"] for row in line["train"].values()]) for line in lines if "train" in line]
     assert len(kl) == 4 and kl[-1] < kl[0] - 0.1
-    # Only where they are read: here with another tail.
+    # Batches have samples only if the reader asks for them; other tails do not.
     opened = open_predictions(str(sampled))
     read = Reader(opened, SamplingConfig(), 400, 0, tail_samples=S), Reader(opened, SamplingConfig(), 400, 0)
     (with_samples,), (without,) = (next(iter(one)) for one in read)
@@ -187,7 +187,7 @@ def test_a_student_is_trained_on_them(sampled, heldout, tmp_path):
 
 
 def test_stages_may_have_different_numbers_of_them(sampled, predictions, run_pipeline, tmp_path):
-    """And a run goes on within either; a stage without samples is refused."""
+    """A run resumes within either stage; a stage without samples is rejected."""
     fewer = run_pipeline(tmp_path / "fewer", tail_samples=2)
     settings = {"max_steps": 6, "save_steps": 1, "save_total_limit": 10, "optimizer": CONSTANT, "distillation": SAMPLED}
     settings["stages"] = [{"until": 0.5}, {"predictions": str(fewer)}]
@@ -217,7 +217,7 @@ def test_misuse_is_one_line(sampled, predictions, run_pipeline, pipeline_setting
     done = train(write_config(tmp_path / "c", [sampled, more], None, distillation=SAMPLED))
     assert done.returncode == 2
     assert f"{more}: tail_samples is 2, but in {sampled} it is {S}; distillation.tail sampled needs" in done.stderr
-    # Another tail does not read them.
+    # Another tail does not read the samples.
     assert train(write_config(tmp_path / "d", [sampled, more], None, max_steps=5)).returncode == 0
     with pytest.raises(UserError, match=f"tail_samples is {S}, but in .*more it is 2; trim them into folders apart"):
         trim(open_predictions(str(sampled), str(more)), str(tmp_path / "t"))

@@ -1,4 +1,4 @@
-"""What needs no torch loads none: it costs seconds and hundreds of megabytes."""
+"""Code that does not need torch does not load it: that costs seconds and hundreds of megabytes."""
 
 import subprocess
 import sys
@@ -10,7 +10,7 @@ from tests.support.paths import ROOT
 
 
 def run(code: str) -> str:
-    """What a fresh Python prints that runs `code`; fails where that loads torch."""
+    """Runs `code` in a new Python process and returns its output; fails if it loads torch."""
     code = f"import sys\n{code}\nassert 'torch' not in sys.modules, 'torch was loaded'"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -57,7 +57,7 @@ def test_a_killed_run_goes_on_to_the_same_weights(student, predictions, heldout,
 
 
 def test_sigterm_saves_and_says_so(student, predictions, heldout, tmp_path):
-    """At a step that is no multiple of `save_steps`, in a process whose exit code is 75."""
+    """It saves at a step that is not a multiple of `save_steps`, and exits with code 75."""
     config = write_config(tmp_path, predictions, heldout, save_steps=1000, logging_steps=1)
     process = start(config)
     wait_until(lambda: has_logged(tmp_path / "student"), process)
@@ -70,7 +70,7 @@ def test_sigterm_saves_and_says_so(student, predictions, heldout, tmp_path):
 
 
 def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
-    """SIGTERM to torchrun, which passes it on; one process goes on alone, as if they had been one all along."""
+    """torchrun passes SIGTERM on; then one process continues alone, with the result of a run in one process."""
     changes = {"max_steps": 30, "save_steps": 1000, "logging_steps": 1}
     config = write_config(tmp_path / "two", predictions, None, **changes)
     process = start(config, *TWO)
@@ -81,12 +81,12 @@ def test_two_processes_save_when_one_is_asked_to_end(predictions, tmp_path):
     assert train(config).returncode == 0
     one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
     assert train(one).returncode == 0
-    # The sum of two terms is the same in any order.
+    # A sum of two terms is the same in any order.
     assert_same_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
 
 
 def test_torchrun_starts_again_after_a_process_was_killed(predictions, tmp_path, capsys):
-    """The folder, which nobody else gets meanwhile, is taken over from the killed one at once."""
+    """The new processes take over the folder of the killed one at once; no other run gets it meanwhile."""
     config = write_config(tmp_path, predictions, None, max_steps=60, save_steps=10, logging_steps=1)
     launcher = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1", "-m", "trainer"]
     process = start(config, *launcher)
@@ -106,7 +106,7 @@ def test_processes_share_a_step_evenly(predictions, tmp_path):
 
 
 def test_two_processes_give_the_gradients_of_one(predictions, tmp_path):
-    """Two with one micro-batch each, one with two: the same batches and dropout, so the same weights, bit for bit."""
+    """Two processes with one micro-batch each and one process with two get the same batches and dropout, so bit-equal weights."""
     changes = {"max_steps": 6, "save_steps": 6}
     one = write_config(tmp_path / "one", predictions, None, micro_batches=2, **changes)
     two = write_config(tmp_path / "two", predictions, None, micro_batches=2, **changes)
@@ -115,5 +115,5 @@ def test_two_processes_give_the_gradients_of_one(predictions, tmp_path):
     assert done.returncode == 0, done.stderr
     ours = load_file(tmp_path / "one" / "student" / "model.safetensors")
     theirs = load_file(tmp_path / "two" / "student" / "model.safetensors")
-    # The sum of two terms, scaled by powers of two, is the same in any order.
+    # A sum of two terms, scaled by powers of two, is the same in any order.
     assert all(torch.equal(theirs[key], ours[key]) for key in ours)

@@ -1,4 +1,4 @@
-"""What is exported means the same to transformers 4.57 as to the version that wrote it, and takes further tokens."""
+"""transformers 4.57 reads exported folders the same as the version that wrote them, and tokens can be added to them."""
 
 import json
 import os
@@ -27,21 +27,21 @@ from trainer.config import TrainerConfig
 from trainer.distributed import Runtime
 from trainer.loop.train import train
 
-# With what it needs of other versions than ours; all else it shares.
+# Includes the dependencies that it needs in other versions than ours; it shares all others.
 OLDER = ["transformers==4.57.6", "tokenizers==0.22.2", "huggingface_hub==0.36.2"]
 LINES = [
     *CORPUS[:6],
     *(line for language in world.WORDS for line in world.sentences(language, 5)),
     "The", " a", "a ", "  a  b\t\n", "don't , do n't . ( x )", "New York and <ent>, [unused7]", "<mask> x <mask>y",
     "[MASK] x",
-    # What ids of other teachers' tokens are written as.
+    # The text that ids of other teachers' tokens decode to.
     "\uffff 12", "\uffff", "\uffff12\uffff", "a\uffff 30", "\uffff", "",
 ]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def older(tmp_path_factory):
-    """A function that probes folders by transformers 4.57 in a process of its own."""
+    """A function that probes folders with transformers 4.57 in a separate process."""
     folder = tmp_path_factory.mktemp("older")
     done = run("pip", "install", "--quiet", "--no-deps", "--target", folder, *OLDER)
     if done.returncode:
@@ -64,7 +64,7 @@ def older(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def students(predictions, tmp_path_factory) -> list[str]:
-    """A BERT, a DistilBERT, and a ModernBERT whose rotary embeddings and layers are not the usual ones."""
+    """A BERT, a DistilBERT, and a ModernBERT with unusual rotary embeddings and layers."""
     folder = tmp_path_factory.mktemp("students")
     shape = {"num_attention_heads": 2, "hidden_size": 16, "intermediate_size": 32, "max_position_embeddings": 40}
     AutoConfig.for_model(
@@ -91,7 +91,7 @@ def students(predictions, tmp_path_factory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def tokenizers(tmp_path_factory) -> dict[str, tuple]:
-    """By folder vocabulary size and ids: teachers of every family with all kinds of added tokens, and the default."""
+    """Vocabulary size and ids by folder: teachers of every family with all kinds of added tokens, and the default."""
     folder = tmp_path_factory.mktemp("tokenizers")
     teachers = []
     for name in ("wordpiece", "unigram", "bpe", "bpe-unprefixed"):
@@ -117,7 +117,7 @@ def tokenizers(tmp_path_factory) -> dict[str, tuple]:
 
 @pytest.fixture(scope="module")
 def folders(tokenizers, students, predictions) -> dict:
-    """What to probe: `tokenizers` and `models`."""
+    """The folders to probe, as `tokenizers` and `models`, and the lines."""
     of_students = [f"{students[0]}/tokenizers/{language}" for language in world.WORDS]
     return {"tokenizers": [*tokenizers, *students, *of_students], "models": students, "lines": LINES}
 
@@ -147,7 +147,7 @@ def test_a_token_more_takes_no_merged_id(ours, tokenizers, students, predictions
             continue
         size = sizes.get(folder, student_size)
         assert found["length"] == size, folder
-        # At once, and after it was saved and loaded again.
+        # Directly, and after saving and loading.
         assert found["added"] == [[size, size + 1, found["ids"]]] * 2, folder
 
 

@@ -1,4 +1,4 @@
-"""The wheel: it holds every package, and its commands run where nothing else of the project lies."""
+"""The wheel: it has every package, and its commands run without the project's source folder."""
 
 import shutil
 import subprocess
@@ -18,7 +18,7 @@ PACKAGES = ("pipeline", "schemas", "trainer")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Built from a copy, since an old `build/` would add what is gone."""
+    """Built from a copy, since an old `build/` would add deleted files."""
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -34,7 +34,7 @@ def wheel(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(wheel, tmp_path_factory) -> Path:
-    """The programs of a new environment with the wheel in it and, by path, what is installed here."""
+    """The programs of a new environment with the wheel and, by path, the packages that are installed here."""
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False)
     python = folder / "bin" / "python"
