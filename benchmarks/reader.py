@@ -111,7 +111,7 @@ def measure(way: str, folder: str, rows: int, pool_rows: int) -> dict:
     predictions = open_predictions(folder)
     # Import first, so that the time of the imports does not count.
     importlib.import_module({"bare": "pyarrow.parquet", "datasets": "datasets"}.get(way, "trainer.data.reader"))
-    gc.freeze()  # as the trainer does
+    gc.freeze()  # The trainer does this too.
     before, before_cpu = time.perf_counter(), time.process_time()
     read = globals()[way](predictions, rows, pool_rows)
     return {"rows": read, "seconds": time.perf_counter() - before, "cpu": time.process_time() - before_cpu}

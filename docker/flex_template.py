@@ -1,4 +1,4 @@
-"""What the launcher of a Flex Template calls: `python -m pipeline`, whose arguments are parameters of the template."""
+"""The program that a Flex Template's launcher calls: `python -m pipeline`, with the template's parameters as arguments."""
 
 import argparse
 import shlex
@@ -13,7 +13,7 @@ from schemas.storage import exists, read_bytes
 
 
 def launch(parameters: list[str]) -> int:
-    """Runs the command with the parameters in `flex_template.json`; others are options of Beam. Returns the exit code."""
+    """Runs the command with the parameters in `flex_template.json`; others are Beam options. Returns the exit code."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
     parser.add_argument("--config", required=True)
     parser.add_argument("--overrides", default="")

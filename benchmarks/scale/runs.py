@@ -23,9 +23,9 @@ import yaml
 WORDS = 5000
 GOALS = {"loads": 0.07, "memory": 1.1, "workers": 1.8}
 TEACHERS, PROCESSES = 20, 4
-# Of a teacher's language in `loads`.
+# For `loads`: bytes of a language's text, and bytes of a shard.
 _TEXT_BYTES, _SMALL_SHARD = 2**18, 2**12
-# Of the runs of workers: bytes and number of shards, and how often each run is made.
+# For `workers`: bytes and number of shards, and how often each run is repeated.
 _SHARD_BYTES, _SHARDS, _ROUNDS = 2**18, 40, 2
 
 

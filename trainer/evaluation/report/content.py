@@ -135,7 +135,7 @@ class Reach:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A matrix of shares or scores; None where there is no value.
+    """A matrix of shares or scores; None for a missing value.
 
     Attributes:
       low, high: the ends of the colour scale, the same for matrices that are compared.
