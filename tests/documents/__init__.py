@@ -1,1 +1,1 @@
-"""README.md, CONTRIBUTING.md, CHANGELOG.md and docs/: what they say is true, and what they show runs."""
+"""README.md, CONTRIBUTING.md, CHANGELOG.md and docs/: their statements are true, and their examples run."""

@@ -1,4 +1,4 @@
-"""CHANGELOG.md names every field that was called otherwise, and the name it has now."""
+"""CHANGELOG.md names every renamed field, with its old and its new name."""
 
 from pipeline.config import PipelineConfig
 from schemas.config import nested_config
@@ -8,11 +8,11 @@ from trainer.config import TrainerConfig
 
 
 def former_names(model, path: str):
-    """(section, old name, new name) of a configuration and of the sections in it."""
+    """Yields (section, old name, new name) for a configuration and the sections in it."""
     for old, new in model.former_names.items():
         yield path, f"`{old}`", f"`{new}`"
     for name, field in model.model_fields.items():
-        # What `distillation.languages` overrides has the names of `distillation`.
+        # The fields of `distillation.languages` have the same names as those of `distillation`.
         if (section := nested_config(field.annotation)) and " `" not in path:
             yield from former_names(section, f"{path} `{name}`")
 

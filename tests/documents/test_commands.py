@@ -13,17 +13,17 @@ from tests.support.documents import PAGES, blocks
 from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
 
-# In what is shown as a command, and in running text.
+# The first finds commands in code blocks, the second in running text.
 LAUNCHED = re.compile(r"(?:torchrun .*?|\S*python[\d.]*) -m (?P<module>[\w.]+)(?P<arguments>.*)")
 INLINE = re.compile(r"`[^`]*?python -m ([\w.]+)[^`]*`")
-# Not of this project: pip, venv.
+# Modules of other projects.
 FOREIGN = ("pip", "venv", "pytest", "http.server", "apache_beam.runners.worker.worker_pool_main")
-# Other projects' programs, in environments of their own.
+# Programs of other projects, which have their own environments.
 OTHER_ENVIRONMENT = re.compile(r"\w+-env/bin/\w+$")
 
 
 def commands() -> list[tuple[str, str, list[str]]]:
-    """(where, what, arguments) of every line: what is a module after `python -m`, or a verb of mergedistill."""
+    """(where, module, arguments) of every command: the module after `python -m`, or that of a verb of mergedistill."""
     found = []
     for block in blocks("bash", "sh"):
         for line in re.sub(r"\\\n\s*", "", block.code).splitlines():
@@ -44,7 +44,7 @@ COMMANDS = [command for command in commands() if command[1] not in FOREIGN]
 
 @pytest.fixture
 def parse(monkeypatch):
-    """A function that runs a command up to where it has taken its arguments; gives those that it leaves to Beam."""
+    """A function that runs a command until it has parsed its arguments, and returns those that it leaves to Beam."""
 
     def run(module: str, arguments: list[str]) -> list[str]:
         command = importlib.import_module(module)
@@ -59,7 +59,7 @@ def parse(monkeypatch):
 
 
 def module_of(name: str) -> str:
-    """What `python -m name` runs."""
+    """The module that `python -m name` runs."""
     spec = importlib.util.find_spec(name)
     assert spec, name
     return f"{name}.__main__" if spec.submodule_search_locations else name
@@ -91,7 +91,7 @@ def test_commands_in_running_text_exist(page):
 
 
 def test_overrides_that_are_shown():
-    """`max_steps=1000`, in running text: fields of the trainer."""
+    """Overrides in running text, such as `max_steps=1000`, are fields of the trainer."""
     shown = {
         override
         for page in PAGES

@@ -1,4 +1,4 @@
-"""Every configuration in the documents is valid, and the README's are those of examples/hub."""
+"""Every configuration in the documents is valid, and the README shows those of examples/hub."""
 
 import re
 
@@ -14,7 +14,7 @@ from trainer.evaluation.config import EvaluationConfig
 
 ROUTING = "# routing.yaml\n"
 BLOCKS = [block for block in blocks("yaml") if not block.code.startswith(ROUTING)]
-# What a block that shows a few fields only is put into.
+# The required fields, which are added to blocks that show only a few fields.
 LEAST = {
     PipelineConfig: {"output": "o", "teachers": {"t": {"model": "m", "languages": ["en"]}}, "text": {"en": ["a"]}},
     TrainerConfig: {"output": "o", "predictions": "p", "student": {"start_from": "s"}, "max_steps": 100000},
@@ -32,7 +32,7 @@ def test_configurations_are_valid(block, tmp_path):
     fields = yaml.safe_load(block.code)
     model = model_of(fields)
     path = tmp_path / "shown.yaml"
-    # The text as shown, so that what `load_config` refuses of a text is refused here too.
+    # The text exactly as shown, so that `load_config` also checks its form.
     rest = {name: value for name, value in LEAST[model].items() if name not in fields}
     path.write_text(block.code + (yaml.safe_dump(rest) if "output" not in fields else ""), encoding="utf-8")
     load_config(str(path), model)

@@ -1,4 +1,4 @@
-"""The tables of docs/parquet.md and docs/merged-vocabulary.md say what the code says."""
+"""The tables of docs/parquet.md and docs/merged-vocabulary.md agree with the code."""
 
 import re
 
@@ -67,12 +67,12 @@ def test_vocabulary():
 
 
 def test_token_identity():
-    """Each token of the rules' table has the identity of its row by the rules of its family."""
+    """By the rules of its family, each token in the table of rules has the identity that its row gives."""
     tried = 0
     for row in table(MERGED, "merged token"):
         (written,) = codes(row["merged token"])
         kind = row["merged token"].split()[0]
-        # Roles and placeholders are told from other tokens before the rules of a family.
+        # Roles and placeholders are recognised before the rules of a family apply.
         if kind not in (WORD, CONTINUATION, LITERAL) or written == "[unused7]":
             continue
         for column, family in COLUMNS.items():

@@ -1,4 +1,4 @@
-"""Every relative link leads to a file and, after `#`, to one of its headings; README.md is short."""
+"""Every relative link points to a file and, after `#`, to one of its headings; README.md is short."""
 
 import re
 
@@ -11,7 +11,7 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def anchors(page) -> set[str]:
-    """The headings of a page as GitHub names them."""
+    """The anchors that GitHub gives the headings of a page."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -28,7 +28,7 @@ def test_links_lead_somewhere(page):
 
 
 def test_every_page_is_linked():
-    """From the index of its folder, which docs/index.md or README.md links."""
+    """The index of a page's folder links it; README.md links docs/index.md."""
     for page in PAGES:
         index = page.parent / ("README.md" if page.parent == ROOT else "index.md")
         if page not in (index, ROOT / "README.md"):

@@ -1,4 +1,4 @@
-"""What the documents name exists: functions and modules of the project, and its files."""
+"""The functions, modules and files of the project that the documents name exist."""
 
 import importlib
 import re
@@ -9,7 +9,7 @@ import pytest
 from tests.support.documents import PAGES, blocks
 from tests.support.paths import ROOT
 
-# What was is named in the changelog.
+# The changelog also names things that no longer exist.
 PRESENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 NAME = re.compile(r"`((?:pipeline|trainer|schemas|tests|examples|benchmarks|docs)(?:\.\w+)+)(?:\(\))?`")
 PATH = re.compile(r"(?<![\w/.])((?:pipeline|trainer|schemas|tests|examples|benchmarks|docs|docker)/[\w/.-]*\w)")

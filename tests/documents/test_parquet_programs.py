@@ -1,4 +1,4 @@
-"""The programs of docs/parquet.md that read the Parquet, over the small world."""
+"""The programs in docs/parquet.md that read the Parquet, run on the small world's predictions."""
 
 import re
 
@@ -21,7 +21,7 @@ BLOCKS = {
 
 @pytest.fixture
 def run(predictions):
-    """A function that runs the program which imports `library`, and gives its variables."""
+    """A function that runs the program that imports `library`, and returns its variables."""
 
     def program(library: str) -> dict:
         names: dict = {}
@@ -38,7 +38,7 @@ def tokens(predictions) -> pd.Series:
 
 @pytest.fixture(scope="module")
 def positions(predictions, tokens) -> pd.DataFrame:
-    """One row a masked position: language, wanted, guessed, right, logprob."""
+    """One row per masked position: language, wanted, guessed, right, logprob."""
     rows = pd.read_parquet(predictions)
     each = rows.assign(first=[ids[::8] for ids in rows.topk_ids]).explode(["labels", "label_logprobs", "first"])
     return pd.DataFrame(
@@ -53,7 +53,7 @@ def positions(predictions, tokens) -> pd.DataFrame:
 
 
 def test_all_are_run():
-    """But those that say why not, which are Python all the same."""
+    """Blocks that are marked as not run are valid Python too."""
     assert set(BLOCKS) == {"pandas", "duckdb", "polars"}
     others = [block for block in blocks("python") if block.not_run]
     assert len(BLOCKS) + len(others) == len(blocks("python"))
@@ -108,7 +108,7 @@ def test_polars(run, positions, capsys):
 
 
 def test_all_read_float16_alike(predictions):
-    """`topk_logprobs` is Parquet's FLOAT16, which DuckDB widens and Polars keeps."""
+    """`topk_logprobs` has Parquet's type FLOAT16, which DuckDB widens and Polars keeps."""
     import duckdb
     import polars as pl
 

@@ -1,4 +1,4 @@
-"""docs/configuration.md is what the configurations' fields make it."""
+"""docs/configuration.md is up to date with the configurations' fields."""
 
 from docs.reference import REFERENCE, STAGES, reference
 from schemas.config import nested_config

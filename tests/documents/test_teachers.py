@@ -1,4 +1,4 @@
-"""docs/teachers.md: the tokenizer that goes with each architecture, and a test behind each kind of tokenizer."""
+"""docs/teachers.md: the tokenizer of each architecture is right, and each kind of tokenizer has a test."""
 
 import ast
 import re
@@ -22,7 +22,7 @@ NAMES = {
 
 
 def kind_of(model_type: str) -> str:
-    """What the table says of the tokenizer class that transformers names for an architecture."""
+    """What the table should say about the tokenizer class that transformers names for an architecture."""
     name = TOKENIZER_MAPPING_NAMES.get(model_type)
     if name in (None, "TokenizersBackend"):
         return "as its tokenizer.json says"

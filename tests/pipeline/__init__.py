@@ -1,1 +1,1 @@
-"""Tests of `pipeline`, folders and files as in the code."""
+"""Tests of `pipeline`, with the same folders and files as the code."""

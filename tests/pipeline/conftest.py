@@ -26,7 +26,7 @@ def english(pipeline_settings, teachers, tmp_path):
 
 @pytest.fixture
 def short_lines(tmp_path):
-    """A function that gives a file of short lines of a language, their words unlike those that teachers know."""
+    """A function that makes a file of short lines of a language, with words that the teachers do not know."""
 
     def make(language: str) -> tuple[str, list[str]]:
         source = random.Random(language)

@@ -1,4 +1,4 @@
-"""Configurations of the pipeline that stop it before any work."""
+"""Configurations that the pipeline refuses before any work."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_a_list_of_languages_stands_for_all_records_of_each():
     assert shared(["de", "fr"]) == shared({"de": "all", "fr": "all"})
     config = shared(["fr"], {"de": 0.6, "fr": "all"}, {"de": "all"}, {"de": 0.4})
     assert config.shares("de") == {"t1": 0.6, "t3": 0.4} and config.shares("fr") == {}
-    # Numbers that are rounded in binary.
+    # 0.1 is not exact in binary.
     assert len(shared(["fr"], *[{"de": 0.1}] * 10).shares("de")) == 10
 
 

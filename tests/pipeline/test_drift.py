@@ -1,4 +1,4 @@
-"""The default tokenizer and the report on it, against separate countings."""
+"""The default tokenizer and the report on it, compared with separate counts."""
 
 import json
 
@@ -35,7 +35,7 @@ def test_report(predictions, text, tmp_path):
             ids = [i for line in lines for i in tokenizer(line, add_special_tokens=False)["input_ids"]]
             assert row[f"{kind}_fertility"] == pytest.approx(len(ids) / words)
             assert row[f"{kind}_unknown"] == pytest.approx(ids.count(vocabulary.id_of("unknown")) / len(ids))
-        # In this world a word is segmented alike wherever it stands.
+        # In this world a word is segmented in the same way in any context.
         alike = [own(w, add_special_tokens=False)["input_ids"] == default(w, add_special_tokens=False)["input_ids"]
                  for line in lines for w in line.split()]  # fmt: skip
         assert row["identical"] == pytest.approx(np.mean(alike))
@@ -49,7 +49,7 @@ def test_report(predictions, text, tmp_path):
 @pytest.mark.heavy
 def test_the_workers_of_a_runner_say_the_same(predictions, text, tmp_path):
     lines = (text / "en.heldout.txt").read_text().splitlines(keepends=True)
-    # Large enough to be read in parts.
+    # Large enough to be read in several parts.
     (tmp_path / "en.txt").write_text("".join(lines * (2**21 // sum(map(len, lines)))))
     arguments = (predictions, "--text", f"en={tmp_path / 'en.txt'}")
     options = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")

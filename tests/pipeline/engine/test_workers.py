@@ -57,7 +57,7 @@ def test_a_slow_storage_is_asked_for_several_results_at_a_time(tmp_path, monkeyp
     assert next(results) == b"0"
     started = time.monotonic()
     assert len(list(results)) == 39
-    # One after the other they would take 16 seconds.
+    # In sequence they would take 16 seconds.
     assert time.monotonic() - started < 4 and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -20,13 +20,13 @@ def graph(config: PipelineConfig, units: list[Unit]):
 
 
 def test_a_terabyte_is_within_dataflows_limits():
-    """200 languages and 20 teachers, 250,000 shards: 10 MB is what Dataflow takes."""
+    """200 languages and 20 teachers, 250,000 shards; Dataflow accepts 10 MB."""
     names = [f"l{number:03d}" for number in range(200)]
     teachers = {f"t{number:02d}": {"model": "m", "languages": names[number::20]} for number in range(20)}
     config = PipelineConfig(
         output="gs://bucket/o", teachers=teachers, text={name: [f"gs://b/{name}"] for name in names}
     )
-    # Units of 20 shards, as 5 GB of a language have.
+    # Units of 20 shards, as for 5 GB of a language.
     units = [
         Unit(language, name, number)
         for name, teacher in config.teachers.items()

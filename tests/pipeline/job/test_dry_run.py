@@ -1,4 +1,4 @@
-"""The dry run: its estimates beside the run itself, what it checks, and that it writes nothing."""
+"""The dry run: its estimates match the run, it makes its checks, and it writes nothing."""
 
 import json
 
@@ -12,7 +12,7 @@ from schemas.manifest import read_manifest
 from tests.support import world
 from tests.support.commands import call, run
 
-# Each runs the pipeline.
+# Each test runs the pipeline.
 pytestmark = pytest.mark.heavy
 
 
@@ -24,12 +24,12 @@ def test_dry_run(pipeline_settings, predictions, tmp_path):
     for record in manifest.languages:
         estimate = estimates[record.language]
         positions = sum(file.masked_positions for file in manifest.files if file.language == record.language)
-        # The sample is the whole of so little text.
+        # The text is so short that the sample is all of it.
         assert (estimate.records, estimate.rejected, estimate.rows) == (200, sum(record.rejected.values()), record.rows)
         assert estimate.masked_positions == pytest.approx(positions, rel=0.1)
         assert estimate.bytes > 0 and estimate.seconds > 0
-        # Two layers of width 16: q, k, v and output, the feed-forward of 32, and attention's two products;
-        # the head's transform and its vocabulary at masked positions.
+        # Two layers of width 16: q, k, v and output, the feed-forward of 32, and attention's two products.
+        # Then the head's transform and vocabulary at masked positions.
         vocabulary_size = manifest.teachers[record.teacher].vocabulary_size
         tokens = sum(file.tokens for file in manifest.files if file.language == record.language)
         encoder = 2 * tokens * 2 * (4 * 16 * 16 + 2 * 16 * 32)
@@ -38,7 +38,7 @@ def test_dry_run(pipeline_settings, predictions, tmp_path):
 
 
 def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tmp_path):
-    """Long JSON records in many shards: the estimate beside the run itself."""
+    """The estimate matches the run for long JSON records in many shards."""
     from pipeline.job.launcher import run_pipeline
 
     lines = world.sentences("en", 400)
@@ -56,7 +56,7 @@ def test_dry_run_of_records_that_its_sample_cuts(pipeline_settings, teachers, tm
     assert estimate.records == 70 and len(manifest.files) > 60
     assert estimate.rows == pytest.approx(manifest.languages[0].rows, rel=0.15)
     assert estimate.masked_positions == pytest.approx(positions, rel=0.15)
-    # Footers included: files this small are hardly more than that.
+    # The size on disk includes the footers, which are most of such small files.
     assert estimate.bytes < size
 
 
@@ -71,7 +71,7 @@ def test_dry_run_of_a_shared_language(pipeline_settings, run_pipeline, tmp_path)
     ]
     assert [estimate.records for estimate in estimates if estimate.language == "en"] == [50, 150]
     for estimate, record in zip(estimates, manifest.languages, strict=True):
-        # The share of 200 records that a hash gives.
+        # A hash decides how many of the 200 records the share really gets.
         assert estimate.records == pytest.approx(record.records, rel=0.3)
         assert estimate.rows / estimate.records == pytest.approx(record.rows / record.records, rel=0.15)
 
@@ -81,7 +81,7 @@ def test_dry_run_counts_each_copy_once(pipeline_settings, tmp_path):
     for copies in (1, 3):
         settings = pipeline_settings(tmp_path / "p", masking={"copies": copies})
         flops.append(dry_run(PipelineConfig.model_validate(settings), [])[0].flops)
-    # Other positions are masked in each copy.
+    # Each copy masks other positions.
     assert flops[1] == pytest.approx(3 * flops[0], rel=0.05)
 
 

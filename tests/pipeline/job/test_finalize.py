@@ -1,4 +1,4 @@
-"""The manifest: what it says beside what the files say."""
+"""The manifest agrees with the files."""
 
 from pipeline.config import PipelineConfig
 from pipeline.job.finalize import _hub_models

@@ -1,4 +1,4 @@
-"""What is part of a run, and who gets its folder."""
+"""What is part of a run's fingerprint, and which run gets a folder."""
 
 import shutil
 import threading
@@ -41,7 +41,7 @@ def test_what_changes_no_row_is_no_part_of_a_run(pipeline_settings, tmp_path):
 
 
 def test_fields_that_were_added_leave_earlier_runs_as_they_were():
-    """A folder that was begun before there were samples of the tail, shares or mixed models can be finished."""
+    """A folder started before samples of the tail, shares or mixed models existed can be finished."""
     config = PipelineConfig(output="o", teachers={"t": {"model": "m", "languages": ["de"]}}, text={"de": ["x"]})
     assert recorded(config) == {
         "top_k": 8,

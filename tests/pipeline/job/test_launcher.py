@@ -21,12 +21,12 @@ from tests.support.commands import call
 from tests.support.outputs import files, rows, same
 from tests.support.text_files import line_places
 
-# Each runs the pipeline.
+# Each test runs the pipeline.
 pytestmark = pytest.mark.heavy
 
 
 def test_formats_give_the_same_rows(english, text, tmp_path):
-    """Only the source's name, which is in the example ids and so in the masks, may tell them apart."""
+    """They differ only by the source's name, which is part of the example ids and so affects the masks."""
     lines = (text / "en.txt").read_text().splitlines()
     for name in ("lines", "json", "gz", "parquet"):
         (tmp_path / name).mkdir()
@@ -44,7 +44,7 @@ def test_formats_give_the_same_rows(english, text, tmp_path):
             ids[row.masked_positions] = row.labels
             place, segment, copy = map(int, row.example_id.split(":")[3:])
             unmasked.append((place, segment, copy, ids.tolist()))
-        # Where a record starts is another byte of JSON lines, and another row of Parquet.
+        # A record's place differs by format: a byte in text and JSON lines, a row in Parquet.
         order = {place: number for number, place in enumerate(sorted({row[0] for row in unmasked}))}
         labels[name] = sorted((order[place], *row) for place, *row in unmasked)
     assert labels["lines"] == labels["json"] == labels["gz"] == labels["parquet"]
@@ -71,14 +71,14 @@ def test_too_many_rejects_fail_the_run_at_its_end_and_nothing_is_lost(english, t
     with pytest.raises(UserError, match=r"text.en: 15 of 25 records were rejected \(15 empty\)"):
         english([str(tmp_path / "en.txt")], max_rejected=0.5)
     assert list((tmp_path / "p" / "en").rglob("*.parquet"))
-    # Raising the limit is no other run.
+    # With a higher limit it is still the same run.
     (record,) = read_manifest(str(english([str(tmp_path / "en.txt")], max_rejected=0.6))).languages
     assert record.records == record.used + sum(record.rejected.values()) == 25
 
 
 @pytest.mark.parametrize("command", ["dry run", "run"])
 def test_one_teacher_is_held_at_a_time(command, pipeline_settings, tmp_path, monkeypatch):
-    """By the launcher, too: when one is loaded, no earlier one is there."""
+    """This holds for the launcher too: when it loads a teacher, it holds no earlier one."""
     import pipeline.job.fingerprint
     import pipeline.teachers.loading
     from pipeline.job.launcher import run_pipeline
@@ -121,7 +121,10 @@ def test_teachers_and_languages_are_many_to_many(run_pipeline, pipeline_settings
 
 
 def test_teachers_share_a_language(run_pipeline, pipeline_settings, predictions, tmp_path):
-    """By 0.7 and 0.3, beside one that reads all of it: every record once by the first two, whatever shards or workers."""
+    """Two teachers have shares of 0.7 and 0.3, a third reads everything.
+
+    The first two together read every record once, whatever the shards or workers.
+    """
     settings = pipeline_settings(tmp_path / "p")
     for name, languages in (
         ("en-wordpiece", {"en": 0.7}),
@@ -139,7 +142,7 @@ def test_teachers_share_a_language(run_pipeline, pipeline_settings, predictions,
     english = frame[frame.language == "en"]
     records = english.example_id.str.split(":").str[3].groupby(english.teacher).agg(set)
     assert not records["en-wordpiece"] & records["ru-unigram"]
-    # A teacher's rows of its share are those that it gives of these records where it reads all.
+    # For the records of its share, a teacher gives the same rows as when it reads everything.
     columns = ["example_id", "input_ids", "masked_positions", "labels"]
     of_share = english[english.teacher == "en-wordpiece"].reset_index(drop=True)
     of_all = rows(predictions)
@@ -161,7 +164,7 @@ def test_dataflow_cannot_write_to_this_machine(pipeline_settings, tmp_path):
 
 
 def test_a_tokenizer_that_fails_does_so_before_a_teacher_runs(pipeline_settings, tmp_path, monkeypatch):
-    """In the run and in the dry run, whichever tokenizer it is."""
+    """This holds for the run and the dry run, and for any of the tokenizers."""
 
     def fail(*arguments):
         raise RuntimeError("cannot be fitted")

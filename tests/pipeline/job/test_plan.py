@@ -1,4 +1,4 @@
-"""A call after the first: it checks nothing again that is as it was, and all that is not."""
+"""A repeated call checks everything that has changed, and nothing else."""
 
 import json
 import os
@@ -18,10 +18,10 @@ from schemas.errors import UserError
 from tests.support.outputs import files
 from tests.support.paths import ROOT
 
-# Each runs the pipeline.
+# Each test runs the pipeline.
 pytestmark = pytest.mark.heavy
 
-# What a start does that takes long: where it is looked for.
+# The slow parts of a start, and where each can be patched.
 CHECKS = {
     "models": "pipeline.job.fingerprint.load_model",
     "tokenizers": "pipeline.job.prepare.load_tokenizer",
@@ -39,7 +39,7 @@ def folder(predictions, tmp_path) -> Path:
 
 @pytest.fixture
 def calls(monkeypatch) -> dict[str, int]:
-    """How often each of the checks was made."""
+    """How often each check was made."""
     counts = dict.fromkeys(CHECKS, 0)
     for name, where in CHECKS.items():
         module, _, attribute = where.rpartition(".")
@@ -67,7 +67,7 @@ def test_a_finished_run_called_again_checks_nothing_and_writes_nothing(folder, p
 
 
 def test_it_needs_no_model(folder, pipeline_settings):
-    """In a process in which no weights, and no tokenizer of a teacher, can be loaded."""
+    """The process can load neither weights nor a teacher's tokenizer."""
     (folder.parent / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(folder), sort_keys=False))
     code = f"""
 import safetensors
@@ -116,7 +116,7 @@ def test_what_is_lost_is_checked_and_written_again(lost, folder, pipeline_settin
 
 
 def test_another_teacher_in_its_place_is_refused(pipeline_settings, teachers, run_pipeline, tmp_path):
-    """Of the same name and size: only the time of its file is another."""
+    """It has the same name and size; only its file's time differs."""
     shutil.copytree(teachers, tmp_path / "teachers")
     settings = pipeline_settings(tmp_path / "p")["teachers"]
     for name, teacher in settings.items():

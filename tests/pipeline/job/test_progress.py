@@ -21,7 +21,7 @@ def test_progress_moves_within_a_unit(tmp_path, monkeypatch, capsys):
         predicted.note(english, 1000, 300, 400, 40)
         time.sleep(0.3)
     shown = capsys.readouterr().err
-    # A quarter that is written, and three quarters of what makes up a half.
+    # A quarter is written; of another half, three quarters are done.
     assert "en:  62%" in shown and " 37 rows," in shown and " 1 rejected" in shown and "hi:  62%" not in shown
 
 

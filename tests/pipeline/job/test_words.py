@@ -1,4 +1,4 @@
-"""Words of samples, counted anywhere: the same as counted here, one language and teacher after the other."""
+"""Words of samples: counting on workers gives the same as counting here, one language and teacher after the other."""
 
 import pickle
 from dataclasses import replace
@@ -37,7 +37,7 @@ def sampled(config: PipelineConfig, run_tasks, tokenizers=None) -> list:
 
 
 def elsewhere(tasks):
-    """As tasks come to another process."""
+    """Passes tasks as to another process."""
     sent = [pickle.dumps(task) for task in tasks]
     assert max(map(len, sent)) < 5000
     return in_threads([pickle.loads(task) for task in sent])

@@ -1,4 +1,4 @@
-"""A worker on its units: what is there is kept, what fails is set aside, and what is wrong everywhere ends the run."""
+"""A worker keeps existing shards, sets failed shards aside, and ends the run if everything fails."""
 
 import json
 import shutil
@@ -17,12 +17,12 @@ from schemas.predictions import open_predictions
 from tests.support.checked import checked
 from tests.support.outputs import files
 
-# Each runs the pipeline.
+# Each test runs the pipeline.
 pytestmark = pytest.mark.heavy
 
 
 def failing(monkeypatch, fails, error: Exception | None = None) -> list[str]:
-    """Lets the shards for which `fails(shard)` holds fail; gives the paths of all that were tried."""
+    """Makes the shards for which `fails(shard)` holds fail; returns the paths of all shards that were tried."""
     tried: list[str] = []
     process = ShardProcessor.process
 
@@ -58,7 +58,7 @@ def test_what_failed_is_tried_again_and_the_rest_is_kept(predictions, pipeline_s
 
 
 def test_a_shard_that_fails_once_is_made(predictions, pipeline_settings, tmp_path, monkeypatch):
-    """Whatever the error: a bug of a library that shows now and then is none of the run."""
+    """This holds for any error: an intermittent bug of a library must not fail the run."""
     seen: list[str] = []
 
     def once(shard) -> bool:
@@ -113,7 +113,7 @@ def test_a_unit_that_is_begun_again_does_what_is_missing(pipeline_settings, tmp_
     assert len(made) > 2
     before = files(tmp_path / "p")
     assert list(worker.process(unit)) == []
-    # As after a kill: no table yet, one shard that is not there, one that is only half there.
+    # As after a kill: no table yet, one shard missing, one incomplete.
     (tmp_path / "p" / unit.path).unlink()
     shards = sorted((tmp_path / "p" / unit.language).rglob("*.parquet"))
     shards[0].unlink()
@@ -123,7 +123,7 @@ def test_a_unit_that_is_begun_again_does_what_is_missing(pipeline_settings, tmp_
 
 
 def test_failures_of_other_units_cut_no_unit_short(pipeline_settings, tmp_path, monkeypatch):
-    """As threads that work on others count them at the same time."""
+    """Threads that work on other units count their failures at the same time."""
     monkeypatch.setattr(corpus_module, "_FEWEST_UNITS", 1)
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
     prepared = checked(config)

@@ -1,4 +1,4 @@
-"""The audit: what the stored top-k say beside the whole distribution."""
+"""The audit: the stored top-k compared with the whole distribution."""
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from tests.support.outputs import rows
 @pytest.mark.heavy
 @torch.no_grad()
 def test_the_audit_is_what_plain_transformers_say(english, text, teachers):
-    """With as many audited rows as there are, each figure is computed again, densely, from the files."""
+    """All rows are audited, and each figure is recomputed from the files with dense distributions."""
     folder = english([str(text / "en.txt")], audit_rows=10_000)
     (record,) = read_manifest(str(folder)).languages
     frame = rows(folder)
@@ -55,7 +55,7 @@ def test_the_audit_notices_what_is_wrong():
 
 
 def test_the_estimate_has_the_losss_smallest_tail():
-    """Also where float16 has rounded the top-k's mass up to 1, or beyond."""
+    """This holds even if float16 has rounded the top-k's mass up to 1 or more."""
     full = np.log(np.array([[0.6, 0.4 - 1e-9, 1e-9]]))
     ids, samples = np.array([[0, 1]]), np.array([[2]])
     exact = -(np.exp(full) * full).sum()

@@ -1,4 +1,4 @@
-"""Sequences laid end to end, beside plain lists of lists."""
+"""Sequences laid end to end, compared with plain lists of lists."""
 
 import numpy as np
 from hypothesis import given

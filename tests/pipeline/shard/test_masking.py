@@ -1,4 +1,4 @@
-"""Masking: its statistics, and that a row's mask depends on nothing but the row."""
+"""Masking: its statistics are right, and a row's mask depends on the row alone."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def mask(tokens, lengths, keys, words=None, **config):
 
 
 def within(share: float, expected: float, samples: int) -> bool:
-    """Whether a share lies within five standard deviations of a binomial's expectation."""
+    """Whether a share is within five standard deviations of a binomial's expectation."""
     return abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / samples)
 
 
@@ -43,14 +43,14 @@ def test_statistics():
     tokens, lengths, keys = rows(4000, 3, 60)
     masked = mask(tokens, lengths, keys)
     ordinary = (~np.isin(tokens, SPECIAL)).sum()
-    # Rounding up rows that would have no target at all adds a little, computable exactly.
+    # Rows that would have no target get one. This adds a little, which can be computed exactly.
     sizes = lengths - 2
     expected = np.maximum(sizes * 0.15, 1).sum() / ordinary
     assert within(len(masked.targets_M) / ordinary, expected, ordinary)
     new, old = masked.input_ids_T[masked.targets_M], masked.labels_M
     count = len(masked.targets_M)
     assert within((new == MASK).mean(), 0.8, count)
-    # A random token is the original one once in 45 times.
+    # One random token in 45 is the original one.
     assert within((new == old).mean(), 0.1 + 0.1 / len(ORDINARY), count)
     replaced = new[(new != MASK) & (new != old)]
     assert not np.isin(replaced, SPECIAL).any()
@@ -98,7 +98,7 @@ def test_a_row_is_masked_alike_in_any_company(count, seed, data):
 
 
 def test_whole_words_keep_the_rate():
-    """Words of 1 to 4 tokens: chosen whole, as often as their share, and as many tokens as without words."""
+    """Words of 1 to 4 tokens are chosen whole and at the masking rate, which gives as many tokens as without words."""
     tokens, lengths, keys = rows(3000, 30, 60, seed=1)
     random = np.random.default_rng(2)
     words = np.repeat(np.arange(len(tokens)), random.integers(1, 5, len(tokens)))[: len(tokens)]
@@ -114,7 +114,7 @@ def test_whole_words_keep_the_rate():
     assert within(is_target.sum() / ordinary.sum(), 0.15, ordinary.sum() / 4)
     for size in (1, 2, 3, 4):
         chosen = [chosen[0] for chosen in groups.values() if len(chosen) == size]
-        # A word that would exceed the row's number is taken in proportion, so long ones hardly fare worse.
+        # A word that would exceed the row's number is taken with a proportional chance, so long words are hardly rarer.
         assert 0.12 < np.mean(chosen) < 0.18
 
 

@@ -1,4 +1,4 @@
-"""The Parquet file of a shard: rows, row groups and the receipt come back as they were written."""
+"""The Parquet file of a shard: rows, row groups and the receipt are read back as they were written."""
 
 import io
 
@@ -54,7 +54,7 @@ def test_a_file_without_a_receipt_is_named(receipt):
 
 
 def test_a_receipt_without_samples_does_not_mention_them():
-    """So that the files of a run without any are what they were before there were samples."""
+    """The files of a run without samples stay the same as before samples existed."""
     assert "sampled" not in RECEIPT.model_dump_json()
     sampled = RECEIPT.model_copy(update={"audit": AuditSums(rows=1, sampled_error=0.5)})
     assert Receipt.model_validate_json(sampled.model_dump_json()) == sampled

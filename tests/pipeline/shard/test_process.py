@@ -1,4 +1,4 @@
-"""A shard's work: what is set aside, copies, and teachers gone wrong."""
+"""Processing a shard: rejected records, copies, and faulty teachers."""
 
 import json
 
@@ -68,5 +68,5 @@ def test_copies_are_masked_differently(run_pipeline, tmp_path):
     assert (frame.groupby("segment").copy.apply(sorted).map(tuple) == (0, 1, 2)).all()
     places = frame.groupby("segment").masked_positions.apply(lambda column: len({tuple(x) for x in column}))
     assert places.mean() > 2
-    # top_k: 0 runs no teacher, and says nothing in its name.
+    # With top_k: 0 no teacher is run, so there are no predictions.
     assert (frame.topk_ids.str.len() == 0).all() and (frame.label_logprobs.str.len() == 0).all()

@@ -19,7 +19,7 @@ def test_packing_loses_no_text_and_fills_the_rows(english, short_lines, teachers
     assert packed.example_id.is_unique and packed.input_ids.str.len().max() <= world.MAX_LENGTH
     assert packed.input_ids.str.len().mean() > 1.5 * plain.input_ids.str.len().mean()
 
-    # Between the start and the end that the teacher's tokenizer gives, all lines in their order.
+    # All lines in their order, between the teacher's start and end tokens.
     tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
     own = pd.read_parquet(folder / VOCABULARY_FILE)["en-wordpiece"]
     found = []

@@ -1,4 +1,4 @@
-"""Shares of a language: each record is read by one teacher, whatever else there is."""
+"""Shares of a language: exactly one teacher reads each record, whatever the other conditions."""
 
 import hashlib
 import math
@@ -46,7 +46,7 @@ def test_how_records_are_cut_does_not_matter(cuts, seed):
 
 
 def splitmix64(state: int) -> float:
-    """The published generator, in Python's integers."""
+    """The published generator, with Python's integers."""
     mask = 2**64 - 1
     x = (state + 0x9E3779B97F4A7C15) & mask
     x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
@@ -56,7 +56,7 @@ def splitmix64(state: int) -> float:
 
 @pytest.mark.parametrize("seed", [0, 2**63 - 1])
 def test_a_record_goes_where_its_hash_lies(seed):
-    """An independent reckoning; another result would be another run's rows."""
+    """Computed independently; a different result would change the rows of existing runs."""
     key = int.from_bytes(hashlib.sha256(f"{seed}:share:de:a/b.txt".encode()).digest()[:8], "little")
     numbers = [splitmix64((key + record * 0x9E3779B97F4A7C15) % 2**64) for record in range(200)]
     shares = divide({"a": 0.5, "b": 0.2, "c": 0.3}, seed)
@@ -77,7 +77,7 @@ def test_seed_language_and_file_decide():
 
 
 def test_a_share_may_get_no_record(pipeline_settings, tmp_path):
-    """Of a text of a single record one of two teachers gets nothing, and its file has no rows."""
+    """If a text has a single record, one of two teachers gets nothing, and its file has no rows."""
     from pipeline.job.launcher import run_pipeline
 
     (tmp_path / "en.txt").write_text("the river writes a 1999 song.\n")

@@ -1,4 +1,4 @@
-"""The random numbers of samples: which numbers they are a function of, and that masking has others."""
+"""The random numbers of samples: what they depend on, and that they differ from those of masking."""
 
 import numpy as np
 
@@ -25,5 +25,5 @@ def test_they_are_not_those_of_masking():
 def test_they_are_uniform():
     drawn = tail_uniforms(example_keys(0, ["x"] * 500), np.arange(500), 200).ravel()
     counts = np.bincount((drawn * 100).astype(int), minlength=100)
-    # Chi-square of 99 degrees of freedom: mean 99, standard deviation 14.
+    # Chi-square with 99 degrees of freedom: mean 99, standard deviation 14.
     assert ((counts - 1000) ** 2 / 1000).sum() < 99 + 4 * 14

@@ -1,4 +1,4 @@
-"""The default tokenizer, against separate countings."""
+"""The default tokenizer, compared with separate counts."""
 
 import unicodedata
 from pathlib import Path
@@ -49,12 +49,12 @@ def test_nothing_is_unknown_that_a_teacher_could_encode(real, text):
 
 
 def test_without_byte_tokens_neither(tmp_path):
-    """WordPiece and Unigram alone, one of them uncased: capitals, widths and controls as the teachers take them."""
+    """With only WordPiece and Unigram, one of them uncased, capitals, widths and controls are read as by the teachers."""
     text = {language: realtext.translations(language) for language in ("de", "ru")}
     teachers = make_teachers(tmp_path, text, {"de": "wordpiece", "ru": "unigram"}, lowercase="de")
     default, remapped, vocabulary = fitted(text, teachers)
     unknown = vocabulary.id_of("unknown")
-    # Capitals that only the uncased teacher knows how to write, and a lone character that only starts words.
+    # Capitals that only the uncased teacher can write, and a lone character that only starts words.
     lines = [*text["de"], "ÄÖÜ ẞ", "\x07Zeit\ue000 a\u200db", "（Ж）", "Zeit\u00a0x\u3000y"]
     for line in lines:
         if any(unknown not in teacher(line)["input_ids"] for teacher in remapped.values()):
@@ -63,9 +63,9 @@ def test_without_byte_tokens_neither(tmp_path):
 
 
 def test_words_are_mostly_segmented_as_by_their_teacher(real):
-    """Held out, in three scripts and families; but the teachers are from 600 lines each, so the bar is low.
+    """On held-out text, in three scripts and families.
 
-    The real bar is that of the slow test below.
+    The teachers are trained on only 600 lines each, so the threshold is low; the slow test below has the real one.
     """
     default, teachers, _, heldout = real
     for language, lines in heldout.items():
@@ -83,7 +83,10 @@ def test_words_are_mostly_segmented_as_by_their_teacher(real):
     ],
 )
 def test_the_bar(tmp_path, families):
-    """Every tenth chapter held out: nine words in ten as by their teacher, tokens a word within 5 %, none unknown."""
+    """On held-out text (every tenth chapter) nine words in ten are segmented as by their teacher.
+
+    Tokens per word are within 5 % of the teacher's, and no more tokens are unknown.
+    """
     train, heldout = {}, {}
     for language in families:
         lines = realtext.verses(language, ROOT / "demo" / "downloads")
@@ -98,7 +101,7 @@ def test_the_bar(tmp_path, families):
 
 
 def test_a_mask_disturbs_nothing_beside_it(real):
-    """As the teachers' rows have it: what follows a mask without a space goes on, with one it starts a word."""
+    """As in the teachers' rows, text after a mask continues the word, or starts one if a space comes between."""
     default, _, _, _ = real
 
     def pieces(text: str) -> list[str]:
@@ -168,14 +171,15 @@ def test_the_default_tokenizer_encodes_every_language(predictions, text):
             ids = tokenizer(line)["input_ids"]
             assert vocabulary.id_of("unknown") not in ids
             assert ids[0] == vocabulary.id_of("start") and ids[-1] == vocabulary.id_of("end")
-            # BERT's words, which fit this world best, do not say where a space stood beside punctuation.
+            # BERT's words, which fit this world best, lose the spaces around punctuation.
             assert tokenizer.decode(ids, skip_special_tokens=True).replace(" ", "") == line.replace(" ", "")
 
 
-# As ModernBERT and the GPT-NeoX and OLMo lines have them, and pairs that normalization makes equal.
+# Like the added tokens of ModernBERT, GPT-NeoX and OLMo.
 SPACES = [AddedToken(" " * count, normalized=True, special=False) for count in range(2, 25)]
 
 
+# Normalization makes some pairs of these equal.
 PAIRS = [
     "caf\u00e9",
     "cafe\u0301",
@@ -195,7 +199,7 @@ PAIRS = [
 
 @pytest.fixture(scope="module")
 def folders(teachers, tmp_path_factory) -> dict[str, Path]:
-    """A ModernBERT-like teacher beside the small world's."""
+    """A ModernBERT-like teacher and the small world's teachers."""
     tokenizer = world.make_tokenizer("bpe", world.sentences("en", 100))
     tokenizer.add_tokens(SPACES)
     folder = tmp_path_factory.mktemp("spaces")
@@ -241,7 +245,7 @@ def test_any_added_tokens(folders, tmp_path_factory, added):
 
 
 def test_a_language_has_one_weight_however_many_teachers_it_has():
-    """Beside a separate count: each token's share in a teacher's segmentation, half an occurrence added to each count."""
+    """Compared with a separate count: each token's share in a teacher's segmentation, with half an occurrence added."""
     rows = [("de", "a", [0, 1]), ("de", "b", [2]), ("fr", "a", [3])]
     words = [
         {"language": language, "teacher": name, "word": "x", "count": 2, "ids": ids} for language, name, ids in rows

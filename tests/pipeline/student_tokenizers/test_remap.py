@@ -1,4 +1,4 @@
-"""The tokenizers that leave stage one: teachers' segmentations in merged ids, loaded by plain transformers."""
+"""The tokenizers that stage one writes: they load in plain transformers and segment like the teachers, in merged ids."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from tests.support import world
 
 @pytest.fixture(scope="module")
 def pairs(teachers, predictions):
-    """For each teacher: its own tokenizer, the remapped one, and its ids in the merged vocabulary."""
+    """For each teacher its own tokenizer, the remapped one, and its ids in the merged vocabulary."""
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
     return {
         name: (

@@ -1,4 +1,4 @@
-"""Where the default tokenizer cuts words, by its teachers' habits."""
+"""Where the default tokenizer cuts words depends on its teachers."""
 
 from pipeline.drift import Drift, count_words
 from tests.support import realtext
@@ -15,7 +15,7 @@ def test_berts_words_where_all_teachers_are_berts(tmp_path):
 
 
 def test_chinese_among_berts_alone(tmp_path):
-    """Each Chinese character is a word, so none is unknown that is in the vocabulary."""
+    """Each Chinese character is a word, so no character of the vocabulary is unknown."""
     text = {language: realtext.translations(language) for language in ("de", "zh_Hans")}
     teachers = make_teachers(tmp_path, text, {"de": "wordpiece", "zh_Hans": "wordpiece"})
     default, remapped, _ = fitted(text, teachers)

@@ -1,4 +1,4 @@
-"""Words and their tokens, counted again."""
+"""Words and their tokens, compared with a separate count."""
 
 from pipeline.student_tokenizers.store import read_tokenizers
 from pipeline.student_tokenizers.word_counts import read_words, tokens_of_spans
@@ -17,7 +17,7 @@ def test_words_add_up(predictions, text):
         assert own["count"]["the"] == sum(line.split().count("the") for line in lines)
         assert own.language.unique().tolist() == [language]
         for word in own.index[:20]:
-            # The small world's teachers segment a word alike wherever it stands.
+            # The small world's teachers segment a word in the same way in any context.
             alone = tokenizers[name](word, add_special_tokens=False)["input_ids"]
             assert own.ids[word].tolist() == alone and max(alone) < len(vocabulary)
 
@@ -29,7 +29,7 @@ def test_tokens_of_spans():
     spans = [(1, 5), (7, 15), (15, 21)]
     grouped = tokens_of_spans(line, encoding, spans)
     for (start, end), ids in zip(spans, grouped, strict=True):
-        # A token's letters, or for a lone space mark the letter after it, lie within the span.
+        # The letters of a token (for a lone space mark, the next letter) are within the span.
         inside = []
         for own, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
             letters = [i for i in range(first, last) if not line[i].isspace()]

@@ -15,12 +15,12 @@ MATRIX = ROOT / "docs" / "teachers.md"
 FLOAT32 = TeacherConfig(model="t", languages=["en"], dtype="float32")
 TOP_K = 5
 CPU = torch.device("cpu")
-# The logits are of about 10, and float32 keeps 24 bits of each number of the sums that they are made of.
+# The logits are about 10, and float32 keeps 24 bits of each term of the sums that produce them.
 ROUNDING = 10 * 2**-24 * 2**8
 
 
 class Tokenizer:
-    """As much of a `TeacherTokenizer` as predicting reads; the last ten ids have no token."""
+    """The part of a `TeacherTokenizer` that predicting reads; the last ten ids have no token."""
 
     name = "t"
     tokens = {own: str(own) for own in range(VOCABULARY - 10)}
@@ -30,7 +30,7 @@ class Tokenizer:
 
 
 def ragged(count: int = 24):
-    """(input ids, lengths, targets, labels) of rows as masking gives them, of which several have one length."""
+    """(input ids, lengths, targets, labels) of rows as masking gives them; several rows have the same length."""
     random = np.random.default_rng(1)
     lengths = random.choice([3, 5, 6, 8, 17, 30, 47, 48], count)
     ids = random.integers(5, 90, lengths.sum()).astype(np.int32)
@@ -41,13 +41,13 @@ def ragged(count: int = 24):
 
 @torch.no_grad()
 def plain(model, ids, lengths) -> torch.Tensor:
-    """float32 [T, V]: log-probabilities at every position of every row, by itself."""
+    """float32 [T, V]: log-probabilities at every position, with each row run alone."""
     rows = torch.from_numpy(ids.astype(np.int64)).split(lengths.tolist())
     return torch.cat([model(input_ids=row[None]).logits[0].log_softmax(-1) for row in rows])
 
 
 def outcome(model_type: str) -> str:
-    """What the matrix says of an architecture."""
+    """What the matrix should say about an architecture."""
     try:
         forward = try_forward(tiny(model_type), Tokenizer, CPU, 48)
     except UserError as refusal:
@@ -57,7 +57,7 @@ def outcome(model_type: str) -> str:
 
 
 def matrix() -> dict[str, str]:
-    """The document's table: model type -> what it says."""
+    """The document's table: model type -> outcome."""
     lines = [line.split("|") for line in MATRIX.read_text(encoding="utf-8").splitlines() if line.startswith("| `")]
     return {cells[1].strip(" `"): cells[2].strip() for cells in lines}
 
@@ -78,7 +78,7 @@ def test_predictions_are_those_of_each_row_by_itself(model_type):
     np.testing.assert_allclose(found.label_logprobs, expected[range(len(labels)), labels], atol=tolerance)
     top, top_ids = expected[:, :90].topk(TOP_K)
     np.testing.assert_allclose(found.topk_logprobs, top, atol=tolerance, rtol=2**-11)
-    # Ids may only swap where the teacher all but ties.
+    # Ids may swap only where the teacher's probabilities are almost equal.
     by_id = expected.gather(1, torch.from_numpy(found.topk_ids.astype(np.int64)))
     np.testing.assert_allclose(by_id, top, atol=2 * tolerance)
     assert (found.topk_ids == top_ids.numpy()).mean() > 0.99
@@ -86,7 +86,7 @@ def test_predictions_are_those_of_each_row_by_itself(model_type):
 
 @pytest.mark.parametrize("model_type", ["funnel", "bert"])
 def test_the_same_bits_by_any_number_of_threads(model_type):
-    """A Funnel keeps the length of its row in its modules, which threads share."""
+    """A Funnel stores the length of its row in its modules, which threads share."""
     results = [
         Predictor(tiny(model_type), Tokenizer, FLOAT32, TOP_K, threads).predict(*ragged(), batch_tokens=40)
         for threads in (1, 4)

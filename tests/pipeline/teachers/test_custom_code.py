@@ -1,4 +1,4 @@
-"""Teachers that are Python code in their folder: run where that is asked for, refused in one line elsewhere."""
+"""Teachers with Python code in their folder: run if the user asks for it, otherwise refused in one line."""
 
 import builtins
 import json
@@ -28,7 +28,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def nobody_answers(monkeypatch):
-    """transformers asks at a terminal whether to run the code."""
+    """Fails the test if transformers asks at the terminal whether to run the code."""
 
     def answer(question=""):
         pytest.fail(f"asked: {question}")
@@ -45,7 +45,7 @@ def nobody_answers(monkeypatch):
 )
 @torch.no_grad()
 def test_its_predictions_are_exact(folder, tmp_path, text, caplog, workers):
-    """LTG-BERT's habits: no `post_init`, no base model, an inverted mask, state in its modules."""
+    """The model has LTG-BERT's peculiarities: no `post_init`, no base model, an inverted mask, state in its modules."""
     settings = {
         "output": str(tmp_path / "out"),
         "teachers": {
@@ -73,7 +73,7 @@ def test_its_predictions_are_exact(folder, tmp_path, text, caplog, workers):
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json"])
 def test_no_code_runs_unless_asked_for(folder, tmp_path, nobody_answers, name):
-    """In the model's configuration, and in the tokenizer's of a model that needs no code."""
+    """This holds for code in the model's configuration, and in the tokenizer's if the model needs no code."""
     write_teacher(tmp_path)
     (tmp_path / "modeling_nord.py").write_text("raise SystemExit('ran')")
     (tmp_path / "configuration_nord.py").write_text("raise SystemExit('ran')")

@@ -1,4 +1,4 @@
-"""Damaged files of a teacher's tokenizer: used with the ids that they say, or refused in one line."""
+"""Damaged files of a teacher's tokenizer: used with the ids in the files, or refused in one line."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ def write(folder: Path, files: dict) -> None:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory) -> dict[str, dict]:
-    """For each family the files of its tokenizer, parsed, small enough to be mutated a thousand times."""
+    """The parsed tokenizer files of each family, small enough to be mutated a thousand times."""
     made = {}
     for family, kind in CONFIGS.items():
         tokenizer = world.make_tokenizer(family, world.sentences("en", 30), 60)
@@ -50,7 +50,7 @@ def files(tmp_path_factory) -> dict[str, dict]:
 
 
 def places(value, path=()):
-    """The paths of all members of a JSON value, few of each long list or dict."""
+    """Yields the paths of all members of a JSON value, but only some members of a long list or dict."""
     items = list(value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ())
     for key, member in items[:12] + items[-3:]:
         yield (*path, key)
@@ -58,7 +58,7 @@ def places(value, path=()):
 
 
 def mutate(source: random.Random, files: dict) -> dict:
-    """The files with one fault: a value dropped, replaced, doubled or moved, or a file cut short or gone."""
+    """The files with one fault: a value is dropped, replaced, doubled or moved, or a file is cut short or missing."""
     files = copy.deepcopy(files)
     name = source.choice(sorted(files))
     action = source.choice(["cut", "gone", "whole", *["value"] * 12])
@@ -103,7 +103,7 @@ def test_any_fault_is_one_line_or_harmless(files, family, tmp_path):
             assert "\n" not in str(error) and len(str(error).replace(str(folder), "")) > 40, (seed, error)
             continue
         used += 1
-        # The file as it is says which ids are right.
+        # The mutated tokenizer.json itself says which ids are right.
         published = Tokenizer.from_str(json.dumps(mutated["tokenizer.json"])) if "tokenizer.json" in mutated else None
         if published:
             published.no_truncation()
@@ -115,7 +115,7 @@ def test_any_fault_is_one_line_or_harmless(files, family, tmp_path):
 
 @pytest.mark.parametrize("kind", ["XLMTokenizer", "FlaubertTokenizer", "RoFormerTokenizer", "PhobertTokenizer"])
 def test_a_python_tokenizer_is_called_so(files, kind, tmp_path):
-    """Whether or not the packages are there that it needs; its tokenizer.json is used where it has one."""
+    """This holds whether or not the packages that it needs are installed; a tokenizer.json is used if there is one."""
     vocabulary = {"vocab.json": {"<s>": 0, "</s>": 1}, "merges.txt": "a b 1\n"}
     vocabulary |= {"vocab.txt": "a 1\n", "bpe.codes": "a b\n"}
     settings = {"tokenizer_class": kind, "mask_token": "[MASK]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
@@ -149,7 +149,7 @@ def test_two_tokens_with_one_id(files, tmp_path):
 
 @pytest.mark.parametrize("family", ["wordpiece", "bpe"])
 def test_ids_with_gaps_are_exact(files, family, tmp_path):
-    """A vocabulary whose later half begins at 1000."""
+    """The second half of the vocabulary starts at 1000."""
     mutated = copy.deepcopy(files[family])
     state = mutated["tokenizer.json"]
     state["model"]["vocab"] = {token: own + 1000 * (own > 40) for token, own in state["model"]["vocab"].items()}
@@ -167,7 +167,7 @@ def test_ids_with_gaps_are_exact(files, family, tmp_path):
 
 
 def test_an_expression_without_end_is_one_line(files, tmp_path):
-    """The library gives up on it with a panic, which is no Exception."""
+    """The library fails on it with a panic, which is not an Exception."""
     state = copy.deepcopy(files["wordpiece"]["tokenizer.json"])
     pattern = {"type": "Split", "pattern": {"Regex": r"(\w+\s?)*$"}, "behavior": "Isolated", "invert": False}
     state["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [pattern, state["pre_tokenizer"]]}

@@ -1,4 +1,4 @@
-"""Families beyond WordPiece with ##, SentencePiece and byte-level BPE: exact with merged ids, one with their like."""
+"""Families beyond WordPiece with ##, SentencePiece and byte-level BPE: exact with merged ids, equal tokens merged."""
 
 import json
 
@@ -70,7 +70,7 @@ def test_which_tokens_are_one(teachers):
 
 
 def test_a_vocabulary_of_amino_acids(tmp_path):
-    """ESM's layout, which transformers reads in Python only."""
+    """The layout is ESM's, which transformers reads only with Python code."""
     tokens = ["<cls>", "<pad>", "<eos>", "<unk>", *"LAGVSERTIDPKQNFYMHWCXBUZO.-", "<null_1>", "<mask>"]
     (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
     (tmp_path / "config.json").write_text('{"model_type": "esm"}')
@@ -85,7 +85,7 @@ def test_a_vocabulary_of_amino_acids(tmp_path):
 
 
 def test_the_default_tokenizer_writes_what_they_can(teachers, tmp_path):
-    """Each beside BERT: no word of its text is unknown, a text's first word is one like others, and text comes back."""
+    """Each is combined with BERT: no word is unknown, a text's first word is like others, and decoding restores the text."""
     for name in ("hplt", "herbert", "gemma"):
         tokenizer, vocabulary = make_default([teachers[name], teachers["bert"]], tmp_path / name)
         unknown = vocabulary.id_of("unknown")

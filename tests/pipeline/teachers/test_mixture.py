@@ -1,4 +1,4 @@
-"""A teacher of several models: its predictions beside the plain mean of what plain transformers gives for each."""
+"""A teacher of several models: its predictions are the plain mean of each model's output in plain transformers."""
 
 import json
 import math
@@ -25,7 +25,7 @@ TOP_K = 5
 
 
 class Tokenizer:
-    """As much of a `TeacherTokenizer` as predicting reads; ids 90.. have no token."""
+    """The part of a `TeacherTokenizer` that predicting reads; ids 90.. have no token."""
 
     name = "t"
     tokens = {token_id: str(token_id) for token_id in range(90)}
@@ -49,7 +49,7 @@ def tiny(model_type: str, seed: int, vocab_size: int = 100) -> torch.nn.Module:
     return AutoModelForMaskedLM.from_config(AutoConfig.for_model(model_type, **settings)).eval()
 
 
-# Of two architectures, of another number of padding columns, and one whose tokens padding reaches.
+# Different architectures, different numbers of padding columns, and a model in which padding affects tokens.
 MODELS = {
     "equal": [("bert", 100), ("bert", 100)],
     "other": [("bert", 96), ("roberta", 100), ("electra", 90)],
@@ -68,7 +68,7 @@ def test_predictions_are_the_weighted_mean(case, threads):
     ids = random.integers(5, 90, lengths.sum()).astype(np.int32)
     targets = np.flatnonzero(random.random(len(ids)) < 0.3)
     labels = random.integers(5, 90, len(targets)).astype(np.int32)
-    # The oracle first: predicting hooks into the models.
+    # The expected values come first, because predicting adds hooks to the models.
     mean = torch.zeros(len(ids), 100, dtype=torch.float64)
     for model, weight in zip(models, [0.7, 0.3] if len(models) == 2 else [0.5, 0.3, 0.2], strict=True):
         rows = torch.from_numpy(ids.astype(np.int64)).split(lengths.tolist())
@@ -84,7 +84,7 @@ def test_predictions_are_the_weighted_mean(case, threads):
     np.testing.assert_allclose(predicted.topk_logprobs, top, atol=2e-4, rtol=2**-11)
     gap = (top[:, :-1] - top[:, 1:]).min(1).values > 1e-3
     assert gap.float().mean() > 0.5 and (predicted.topk_ids[gap] == top_ids[gap].numpy()).all()
-    # The audit's full distributions.
+    # The full distributions that the audit uses.
     full = predictor.log_distributions(ids[: lengths[0]], targets[targets < lengths[0]])
     np.testing.assert_allclose(full, expected[: len(full)], atol=2e-4)
     alone = [Predictor(model, Tokenizer, config, TOP_K) for model in models]
@@ -119,7 +119,7 @@ def test_samples_are_drawn_from_the_means_tail():
 @pytest.mark.parametrize("rows", [0, 1, 7000])
 def test_no_probability_is_too_small(rows, dtype):
     torch.manual_seed(0)
-    # Far beyond what float32 has as a probability: exp(-104) is 0. And more than one chunk.
+    # Far below the smallest float32 probability: exp(-104) is 0. The rows take more than one chunk.
     parts = [(torch.randn(rows, width) * 200).to(dtype) for width in (90, 100)]
     mixed_MV = torch.full((rows, 100), -torch.inf)
     for logits_MV, weight in zip(parts, (0.25, 0.75), strict=True):
@@ -130,12 +130,12 @@ def test_no_probability_is_too_small(rows, dtype):
     ]
     expected = torch.logsumexp(torch.stack([exact[0] + math.log(0.25), exact[1] + math.log(0.75)]), 0)
     assert torch.isfinite(mixed_MV).all()
-    # float32's steps near 1,000.
+    # The spacing of float32 near 1,000.
     torch.testing.assert_close(mixed_MV, expected.float(), atol=5e-4, rtol=0)
 
 
 def make_sibling(teacher: Path, folder: Path, seed: int) -> None:
-    """Other random weights for a teacher's tokenizer and configuration."""
+    """Writes a model with other random weights but a teacher's tokenizer and configuration."""
     torch.manual_seed(seed)
     AutoModelForMaskedLM.from_config(AutoConfig.from_pretrained(teacher)).save_pretrained(folder)
     AutoTokenizer.from_pretrained(teacher).save_pretrained(folder)
@@ -143,7 +143,7 @@ def make_sibling(teacher: Path, folder: Path, seed: int) -> None:
 
 @pytest.fixture
 def settings(pipeline_settings, teachers, tmp_path):
-    """A configuration with one teacher of two models, and the model that differs."""
+    """A configuration with one teacher of two models; writes the second model."""
     make_sibling(teachers / "en-wordpiece", tmp_path / "second", seed=1)
     teacher = {
         "model": str(teachers / "en-wordpiece"),

@@ -1,4 +1,4 @@
-"""Teacher folders that cannot be loaded as they are: one line that says why and what mends it, never a traceback."""
+"""Teacher folders that cannot be loaded as they are give one line with the reason and the remedy, never a traceback."""
 
 import json
 import random
@@ -26,7 +26,7 @@ WEIGHTS = "model.safetensors"
 
 
 def use(folder: Path):
-    """Everything that a run does with a teacher's model before its first row."""
+    """Does everything that a run does with a teacher's model before its first row."""
     config = TeacherConfig(model=str(folder), languages=["x"])
     tokenizer = load_tokenizer("t", config)
     model = load_model("t", config)
@@ -56,7 +56,7 @@ def refusal(folder: Path) -> str:
 @pytest.mark.parametrize("files", [1, 2])
 def test_pickled_weights_are_converted_by_the_command_that_is_printed(folder, files):
     model = AutoModelForMaskedLM.from_pretrained(folder)
-    # With the tied decoder, which shares memory with the embedding and which safetensors would not take.
+    # This includes the tied decoder, which shares memory with the embedding, so that safetensors would refuse it.
     weights = list(model.state_dict().items())
     (folder / WEIGHTS).unlink()
     for number in range(files):
@@ -126,7 +126,7 @@ def test_weights(folder, damage):
 
 @pytest.mark.heavy
 def test_no_traceback_for_any_folder(folder):
-    """Seeded mutations of the configuration and the weights: each works or is refused in one line."""
+    """Each seeded mutation of the configuration or the weights works or is refused in one line."""
     source = random.Random(13)
     config, weights = json.loads((folder / "config.json").read_text()), (folder / WEIGHTS).read_bytes()
     values = [None, -1, 0, 1, 3, 10**9, 10**13, 1.5, "x", "", [], {}, True, [1], {"a": 1}]
@@ -138,7 +138,7 @@ def test_no_traceback_for_any_folder(folder):
             changed[key] = source.choice(values)
         else:
             for _ in range(source.randint(1, 20)):
-                # In the header, where names, shapes and places are.
+                # In the header, which has names, shapes and offsets.
                 content[source.randrange(3000)] = source.randrange(256)
         (folder / "config.json").write_text(json.dumps(changed))
         (folder / WEIGHTS).write_bytes(content)
@@ -151,7 +151,7 @@ def test_no_traceback_for_any_folder(folder):
 
 
 def write_bert(folder: Path, tokens: list[str], rows: int) -> TeacherTokenizer:
-    """A BERT of `vocab.txt` whose embedding has `rows` rows."""
+    """Writes a BERT with a `vocab.txt` and an embedding of `rows` rows."""
     folder.mkdir(exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
@@ -172,7 +172,7 @@ def test_an_embedding_of_another_size(tmp_path, caplog):
         check_model(teacher, few, 7, 16, tail_samples=1)
     check_model(teacher, few, 6, 16, tail_samples=1)
     check_model(teacher, few, 7, 16)
-    # Padding to a round number is no fault; more rows that no token stands for may be a wrong tokenizer.
+    # Padding to a round number is fine; more rows without a token may mean a wrong tokenizer.
     for rows, warned in ((256, False), (400, True)):
         teacher = write_bert(tmp_path / str(rows), tokens, rows)
         check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / str(rows)), 8, 16)

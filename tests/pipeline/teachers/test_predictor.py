@@ -1,4 +1,4 @@
-"""Teacher inference against plain transformers: full logits, one sequence at a time."""
+"""Teacher inference, compared with plain transformers: full logits, one sequence at a time."""
 
 import gc
 import threading
@@ -19,7 +19,7 @@ FLOAT32 = TeacherConfig(model="t", languages=["en"], dtype="float32")
 
 
 class Tokenizer:
-    """As much of a `TeacherTokenizer` as predicting reads; ids 90.. have no token."""
+    """The part of a `TeacherTokenizer` that predicting reads; ids 90.. have no token."""
 
     name = "t"
     tokens = {own: str(own) for own in range(90)}
@@ -68,7 +68,7 @@ MODEL_TYPES = [
 def test_predictions_are_the_full_forwards(model_type):
     model = tiny(model_type)
     ids, lengths, targets, labels = ragged(12)
-    # The oracle first: predicting hooks into the model.
+    # The expected values come first, because predicting adds hooks to the model.
     logprobs = []
     for start, length in zip(np.cumsum(lengths) - lengths, lengths, strict=True):
         row = torch.from_numpy(ids[start : start + length].astype(np.int64))[None]
@@ -76,7 +76,7 @@ def test_predictions_are_the_full_forwards(model_type):
     expected = torch.cat(logprobs)[targets]
     found = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(ids, lengths, targets, labels, batch_tokens=64)
     np.testing.assert_allclose(found.label_logprobs, expected[range(len(labels)), labels], atol=2e-4)
-    # Ids without a token are in the normaliser and never among the top-k.
+    # Ids without a token count in the normaliser but are never among the top-k.
     top, top_ids = expected[:, :90].topk(TOP_K)
     np.testing.assert_allclose(found.topk_logprobs, top, atol=2e-4, rtol=2**-11)
     assert (np.diff(found.topk_logprobs.astype(np.float32), axis=1) <= 0).all()
@@ -88,7 +88,7 @@ def test_predictions_are_the_full_forwards(model_type):
 @pytest.mark.heavy
 @NEEDS_COMPILER
 def test_a_compiled_pass_predicts_the_same():
-    """In several threads, which compile it once."""
+    """Several threads use it, but it is compiled once."""
     model, arguments = tiny("bert", 300), ragged(40)
     plain = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(*arguments, batch_tokens=64)
     config = FLOAT32.model_copy(update={"torch_compile": True})
@@ -101,7 +101,7 @@ def test_a_compiled_pass_predicts_the_same():
 @pytest.mark.parametrize("batch_tokens", [1, 64, 400])
 @torch.no_grad()
 def test_samples_are_drawn_from_the_full_forwards_tail(batch_tokens):
-    """Each is the inverse of the cumulative distribution, whatever batch its row is in."""
+    """Each sample is the inverse of the cumulative distribution, whatever batch its row is in."""
     model = tiny("bert")
     ids, lengths, targets, labels = ragged(12)
     rows = torch.from_numpy(ids.astype(np.int64)).split(lengths.tolist())
@@ -115,10 +115,10 @@ def test_samples_are_drawn_from_the_full_forwards_tail(batch_tokens):
     found = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(
         ids, lengths, targets, labels, batch_tokens, tail_samples=6, tail_uniforms=uniforms_of
     )
-    # Never for all targets, which may be those of a whole shard.
+    # It never asks for all targets at once, which may be those of a whole shard.
     assert sum(asked) == len(targets) and (batch_tokens == 400 or max(asked) < len(targets))
     assert found.tail_ids.shape == uniforms.shape and found.tail_ids.dtype == np.int32
-    # Not the padding of the vocabulary, and not the top-k that were stored.
+    # Neither the padding of the vocabulary nor the stored top-k are drawn.
     tail = logits.softmax(-1).numpy()
     tail[:, 90:] = 0
     np.put_along_axis(tail, found.topk_ids.astype(np.int64), 0, 1)
@@ -132,7 +132,7 @@ def test_samples_are_drawn_from_the_full_forwards_tail(batch_tokens):
 
 def test_not_a_number_stops_the_run():
     model = tiny("bert")
-    # Untied, so that only the sequences with token 50 are spoilt.
+    # Untied, so that only the sequences with token 50 are affected.
     weights = model.get_input_embeddings().weight.detach().clone()
     weights[50] = torch.nan
     model.get_input_embeddings().weight = torch.nn.Parameter(weights)
@@ -145,7 +145,7 @@ def test_not_a_number_stops_the_run():
 
 
 class Mixed(torch.nn.Module):
-    """A head that looks at neighbouring positions, so that it cannot be run at some alone."""
+    """A head that reads neighbouring positions, so that it cannot be run at selected positions only."""
 
     def __init__(self, head):
         super().__init__()
@@ -156,7 +156,7 @@ class Mixed(torch.nn.Module):
 
 
 class Inner(torch.nn.Module):
-    """An encoder that gives a bare tuple, on which the hook fails."""
+    """An encoder that returns a bare tuple, on which the hook fails."""
 
     def __init__(self, encoder):
         super().__init__()
@@ -167,7 +167,7 @@ class Inner(torch.nn.Module):
 
 
 class Bare(tuple):
-    """As much of a model output as BertForMaskedLM reads."""
+    """The part of a model output that BertForMaskedLM reads."""
 
     hidden_states = attentions = None
 
@@ -187,7 +187,7 @@ def test_where_masked_positions_alone_would_be_wrong_the_full_forward_is_run(par
     expected = torch.cat([model(input_ids=row[None]).logits[0] for row in rows])
     predictor = Predictor(model, Tokenizer, FLOAT32, TOP_K)
     assert "run at every position" in caplog.text
-    # Padding would reach a head that mixes positions: the same rows one by one.
+    # One row at a time, because padding would affect a head that mixes positions.
     found = predictor.predict(ids, lengths, targets, labels, batch_tokens=1)
     by_label = expected.log_softmax(-1)[targets][range(len(labels)), labels]
     np.testing.assert_allclose(found.label_logprobs, by_label, atol=2e-4)
@@ -210,7 +210,7 @@ def test_threads_give_the_same_bits():
 
 
 def test_batches_that_are_launched_ahead_give_the_same_bits(monkeypatch):
-    """As for a GPU, whose results are fetched while it works on the next batches."""
+    """Batches are launched ahead on a GPU, so that results are fetched while it works on the next batches."""
     ids, lengths, targets, labels = ragged(40)
     predictor = Predictor(tiny("bert"), Tokenizer(), FLOAT32, TOP_K)
     expected = predictor.predict(ids, lengths, targets, labels, 64)
@@ -236,7 +236,7 @@ def test_rows_without_padding_have_no_mask(monkeypatch):
 
 @pytest.fixture
 def without_collector():
-    """What is not freed by its last reference stays."""
+    """Turns the garbage collector off, so that only objects whose last reference is gone are freed."""
     gc.collect()
     gc.disable()
     yield
@@ -254,7 +254,7 @@ def test_a_teacher_is_gone_with_its_last_user(without_collector):
 
 @pytest.mark.heavy
 def test_of_two_teachers_one_predicts_at_a_time(monkeypatch):
-    """How many threads an operation has is the process's, so one that ends would change it for the other."""
+    """The number of threads per operation is global to the process: a teacher that ends would change it for the other."""
     forward, lock, busy, most = Predictor._predict_batch, threading.Lock(), Counter(), []
 
     def watched(self, *arguments):

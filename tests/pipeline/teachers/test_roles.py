@@ -1,4 +1,4 @@
-"""One token for two roles: what a teacher writes with one token, the merged vocabulary keeps apart."""
+"""Teachers that use one token for two roles: the merged vocabulary keeps the roles apart."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from schemas.errors import UserError
 from tests.support import world
 from tests.support.teachers import load
 
-# By name: a family, and the special tokens that stand for others.
+# By name: a family, and the special tokens that share a token with another role.
 SHARED = {
     "pads with its end": ("bpe", {"pad_token": "</s>"}),  # EuroBERT
     "pads with its unknown": ("unigram", {"pad_token": "<unk>"}),
@@ -43,7 +43,7 @@ def test_roles_are_kept_apart(kind, beside, tmp_path, teachers):
         ids = original(line)["input_ids"]
         assert tokenizer(line)["input_ids"] == to_merged[ids].tolist()
         assert tokenizer.decode(to_merged[ids]) == original.decode(ids)
-        # A sequence holds no padding, and ends in the merged end.
+        # A sequence holds no padding, and ends with the merged end token.
         assert pad_id not in to_merged[ids]
         assert [vocabulary.roles[to_merged[own]] for own in (ids[0], ids[-1])] == ["start", "end"]
     assert tokenizer.pad_token_id == pad_id and tokenizer.mask_token_id == vocabulary.id_of("mask")
@@ -52,13 +52,13 @@ def test_roles_are_kept_apart(kind, beside, tmp_path, teachers):
 
 
 def test_one_token_starts_and_ends(tmp_path):
-    """As in GPT-2's kind: the one that only ends is the end."""
+    """As in tokenizers like GPT-2's, the token that ends a sequence gets the role of the end."""
     tokenizer = world.make_tokenizer("bpe", world.sentences("en", 100))
     state = tokenizer.backend_tokenizer
     for name in ("cls_token", "bos_token"):
         setattr(tokenizer, name, "</s>")
     tokenizer.save_pretrained(tmp_path)
-    # The frame still begins with `<s>`, which no role names now.
+    # Sequences still start with `<s>`, which has no role now.
     teacher = load(tmp_path)
     assert teacher.roles["end"] == state.token_to_id("</s>") and "start" not in teacher.roles
 

@@ -1,4 +1,4 @@
-"""SentencePiece models alone, in the layouts that transformers' families have, beside SentencePiece itself."""
+"""SentencePiece models without other files, in the layouts of transformers' families, compared with SentencePiece."""
 
 import json
 
@@ -10,10 +10,10 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 from pipeline.teachers.family import SENTENCEPIECE
 from tests.support.teachers import CORPUS, load, remapped
 
-# Of each layout the file's name and how SentencePiece was told of the special tokens.
 ALBERT = {"pad_id": 0, "unk_id": 1, "bos_id": -1, "eos_id": -1, "control_symbols": "[CLS],[SEP],[MASK]"}
 
 
+# For each layout, the name of the model's file and how SentencePiece is told about the special tokens.
 LAYOUTS = {
     "xlm-roberta": ("sentencepiece.bpe.model", {}),
     "camembert": ("sentencepiece.bpe.model", {"user_defined_symbols": "<s>NOTUSED,</s>NOTUSED"}),
@@ -43,7 +43,7 @@ LAYOUTS = {
     ids=" ".join,
 )
 def spm_pair(request, tmp_path_factory):
-    """A SentencePiece model alone, in one of the layouts, beside SentencePiece itself."""
+    """A teacher from a SentencePiece model alone, in one of the layouts, and SentencePiece itself."""
     layout, kind = request.param
     folder = tmp_path_factory.mktemp("spm")
     file, symbols = LAYOUTS[layout]
@@ -68,7 +68,7 @@ def spm_pair(request, tmp_path_factory):
 @settings(deadline=None, max_examples=50)
 @given(text=st.lists(st.sampled_from([word for line in CORPUS[:6] for word in line.split() if word != "1999"] + [""])))
 def test_a_sentencepiece_model_alone(spm_pair, text):
-    """Ids and text are SentencePiece's own, with fairseq's offset where the layout has one."""
+    """Ids and text are SentencePiece's own, with fairseq's offset if the layout has one."""
     original, teacher = spm_pair
     assert teacher.family == SENTENCEPIECE
     merged, to_merged = remapped([teacher])[teacher.name]
@@ -84,7 +84,7 @@ def test_a_sentencepiece_model_alone(spm_pair, text):
         [number for number in ids if number not in merged.all_special_ids]
     )
     if known == pieces:
-        # Once more it gives itself: SentencePiece's normalization is all that a text loses.
+        # Encoding the result again gives the same text: only SentencePiece's normalization changes a text.
         assert merged.decode(merged(original.decode(pieces), add_special_tokens=False)["input_ids"]) == original.decode(
             pieces
         )

@@ -1,4 +1,4 @@
-"""Samples of the tail beside the distribution that they are drawn from."""
+"""Samples of the tail, compared with the distribution that they are drawn from."""
 
 import numpy as np
 import pytest
@@ -11,14 +11,14 @@ K, V = 3, 30
 
 
 def naive(logits: torch.Tensor, topk_ids: list[int]) -> np.ndarray:
-    """float64 [V]: the distribution of the tail of one row."""
+    """float64 [V]: the distribution of one row's tail."""
     weights = np.exp(logits.double().numpy())
     weights[topk_ids] = 0
     return weights / weights.sum()
 
 
 def p_value(counts: np.ndarray, expected: np.ndarray) -> float:
-    """Of Pearson's chi-square test, over the tokens that can be drawn."""
+    """The p-value of Pearson's chi-square test over the tokens that can be drawn."""
     counts, expected = counts[expected > 0], expected[expected > 0] * counts.sum()
     statistic = ((counts - expected) ** 2 / expected).sum()
     return float(torch.special.gammaincc(torch.tensor((len(counts) - 1) / 2), torch.tensor(statistic / 2)))
@@ -40,7 +40,7 @@ def test_tokens_are_drawn_in_proportion_to_their_probabilities(dtype):
         counts = np.bincount(drawn[row], minlength=V)
         assert counts[expected == 0].sum() == 0
         assert p_value(counts, expected) > 1e-3
-        # It would notice that one token is drawn a tenth too seldom.
+        # The test would notice that one token is drawn a tenth too rarely.
         wrong = np.where(expected == expected.max(), 1.1 * expected, expected)
         assert p_value(counts, wrong / wrong.sum()) < 1e-6
 
@@ -66,7 +66,7 @@ def test_a_row_is_sampled_alike_in_any_chunk(monkeypatch):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_the_tail_of_a_very_sure_teacher_is_sampled_too(dtype):
-    """Its tokens are far below what a float32 holds beside the first guess, and at the ends of [0, 1)."""
+    """Relative to the first guess, its tokens underflow float32; the uniforms include both ends of [0, 1)."""
     logits = torch.full((1, 6), -torch.inf, dtype=dtype)
     logits[0, [1, 3, 4]] = torch.tensor([-150.0, 60.0, -150.0], dtype=dtype)
     u = torch.tensor([[0, 0.49, 0.51, 1 - 2.0**-53]], dtype=torch.float64)

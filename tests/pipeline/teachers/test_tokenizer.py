@@ -1,4 +1,4 @@
-"""Teachers as they come: odd vocabularies, old layouts, and those that must be refused."""
+"""Teachers found in practice: odd vocabularies, old layouts, and teachers that must be refused."""
 
 import json
 import unicodedata
@@ -32,7 +32,7 @@ def vocabulary_of(lines: list[str], lowercase: bool) -> list[str]:
 
 @pytest.fixture(scope="module")
 def berts(tmp_path_factory) -> list[Path]:
-    """`vocab.txt` alone: cased, uncased and accent-stripping, uncased with accents, Chinese not split."""
+    """BERTs with only a `vocab.txt`: cased, uncased and accent-stripping, uncased with accents, Chinese not split."""
     folders = []
     for name, options in {
         "cased": {"do_lower_case": False},
@@ -72,7 +72,7 @@ def test_casing_is_each_teachers_own(bert_pairs):
 
 
 def test_a_class_that_rebuilds_its_tokenizer_does_not_change_it(tmp_path):
-    """A cased BERT whose configuration does not say so: transformers would fold its case."""
+    """The BERT is cased, but its configuration does not say so: transformers would fold its case."""
     world.make_tokenizer("wordpiece", CORPUS).backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     teacher = load(tmp_path)
@@ -83,7 +83,7 @@ def test_a_class_that_rebuilds_its_tokenizer_does_not_change_it(tmp_path):
 
 
 def test_prefix_spaces_are_each_teachers_own(tmp_path):
-    """RoBERTa's family with and without a space before the text: `The` or `ĠThe`."""
+    """Tokenizers of RoBERTa's family put a space before the text or do not: `ĠThe` or `The`."""
     ids = []
     for prefixed in (False, True):
         tokenizer = world.make_tokenizer("bpe", CORPUS)

@@ -1,4 +1,4 @@
-"""What the pipeline adds to `tokenizer.json`: entries that no text gives."""
+"""Entries that the pipeline adds to `tokenizer.json` and that no text produces."""
 
 import pytest
 from hypothesis import given
@@ -16,7 +16,7 @@ def test_fillers_are_told_from_tokens(merged_id, token):
 
 @pytest.mark.parametrize("family", ["wordpiece", "unigram", "bpe"])
 def test_no_text_gives_a_filler(family):
-    """Not even the filler itself, or words with U+FFFF."""
+    """Not even the filler's own text does, or words with U+FFFF."""
     tokenizer = world.make_tokenizer(family, world.sentences("en", 50))
     for text in (unreachable(7), f"a {unreachable(7)} b", "\uffff\uffff 7"):
         tokens = tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])

@@ -1,4 +1,4 @@
-"""Top-k and the normalizer of large vocabularies, beside torch's."""
+"""Top-k and the normalizer of large vocabularies, compared with torch's."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def random_logits(rows: int, vocabulary: int, dtype: torch.dtype) -> torch.Tenso
 
 
 def assert_torchs_own(logits: torch.Tensor, outside: torch.Tensor = NOTHING, compiled: bool = False) -> None:
-    """By float64, and by `topk` of all logits that are not outside."""
+    """Compares with float64, and with `topk` of all logits that are not outside."""
     exact = logits.double().logsumexp(-1)
     inside = logits.clone()
     inside[:, outside] = -torch.inf
@@ -38,7 +38,7 @@ def test_top_k_and_normalizer_are_torchs_own(rows, vocabulary, dtype):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_ids_outside_count_in_the_normalizer_only(dtype):
-    """Among them the most probable ones, all of one block, and what is left over behind the last block."""
+    """The ids outside include the most probable ones, a whole block, and the remainder after the last block."""
     logits = random_logits(5, 5003, dtype)
     outside = torch.cat([logits.topk(3).indices.flatten().unique(), torch.arange(1280, 1408), torch.arange(4990, 5003)])
     assert_torchs_own(logits, outside.unique())
@@ -46,7 +46,7 @@ def test_ids_outside_count_in_the_normalizer_only(dtype):
 
 @pytest.mark.parametrize("lowest", [-torch.inf, torch.finfo(torch.float32).min])
 def test_logits_that_are_never_predicted(lowest):
-    """As some models give them, here whole blocks of them."""
+    """Some models produce such logits; here they fill whole blocks."""
     logits = random_logits(3, 5003, torch.float32)
     logits[:, :2000] = lowest
     assert_torchs_own(logits)

@@ -1,4 +1,4 @@
-"""The files of a language laid end to end: whatever their sizes, the units read every record once."""
+"""The files of a language laid end to end: the units read every record once, whatever the files' sizes."""
 
 import gzip
 from itertools import pairwise

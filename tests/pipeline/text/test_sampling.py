@@ -1,4 +1,4 @@
-"""A sample of a language's text: from all over it, and of the size that is asked for."""
+"""A sample of a language's text: from all parts of it, and of the requested size."""
 
 import gzip
 import json
@@ -22,7 +22,7 @@ def test_it_is_from_all_over_the_text(tmp_path):
     numbers = [record.number // 11 for record in sample.records]
     assert numbers[0] == 0 and numbers[-1] > 9_800 and sorted(numbers) == numbers
     assert max(later - earlier for earlier, later in pairwise(numbers)) < 10_000 / 64 + 100
-    # With the line feeds, which it leaves out, it is full.
+    # With the line feeds, which `bytes` does not count, the sample is full.
     assert 6_400 - len(numbers) <= sample.bytes <= 6_400 and sample.whole_bytes == 10 * len(numbers)
     assert sample.total == pytest.approx(10_000, rel=0.02)
 
@@ -36,7 +36,7 @@ def test_how_much_there_is_of_other_kinds(tmp_path, kind):
         pq.write_table(pa.table({"text": lines}), tmp_path / "a.parquet", row_group_size=777)
     sample = sample_records(corpus_of(tmp_path, 500), 8_000, 2**20)
     assert 7_000 < sample.bytes <= 8_000
-    # Of compressed text it is a guess.
+    # For compressed text the total is a guess.
     assert sample.total == pytest.approx(20_000, rel=0.05 if kind == "parquet" else 3)
 
 
@@ -55,9 +55,9 @@ def test_a_text_that_is_smaller_is_taken_whole(tmp_path):
 
 @pytest.mark.parametrize(("length", "megabytes"), [(300, 2), (3_000, 12), (20_000, 50)])
 def test_a_wrong_field_is_noticed_after_little(length, megabytes):
-    """No record has any text that would fill the sample, but enough of them are seen to say that all are rejected.
+    """No record has text that would fill the sample, but enough records are read to say that all are rejected.
 
-    All is read otherwise, twice nearly: 118 MB.
+    Otherwise everything would be read almost twice: 118 MB.
     """
     line = json.dumps({"body": "x" * length}) + "\n"
     for number in range(8):

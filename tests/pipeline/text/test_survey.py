@@ -1,4 +1,4 @@
-"""What is read of the text before a run, and what is known already."""
+"""What a survey reads of the text before a run, and what it knows from an earlier one."""
 
 import gzip
 import hashlib
@@ -23,7 +23,7 @@ def configuration(tmp_path, files: str, **text) -> PipelineConfig:
 
 
 def find(config: PipelineConfig) -> tuple:
-    """The corpus, and the sources of files that were read whole and looked at."""
+    """The corpus, the sources of files that were read whole, and those of files whose beginning was read."""
     whole: list[str] = []
     looked_at: list[str] = []
 
@@ -59,7 +59,7 @@ def test_files_that_were_found_before_are_counted_when_that_is_needed(tmp_path):
     find(configuration(tmp_path, str(tmp_path / "a.txt")))
     (tmp_path / "b.txt").write_text("three\n")
     corpus, whole, _ = find(configuration(tmp_path, str(tmp_path / "*.txt"), max_records=2))
-    # The ranges of the first depend on all.
+    # The ranges of the first file depend on the sizes of all files.
     assert whole == ["a.txt", "b.txt"] and corpus.records == 3
 
 
@@ -82,7 +82,7 @@ def test_many_small_files_are_few_tasks(tmp_path):
 
     def run(given: list[SurveyTask]):
         tasks.extend(given)
-        # As they come to workers elsewhere.
+        # As when they are sent to remote workers.
         return in_threads(pickle.loads(pickle.dumps(given)))
 
     corpus = survey_text(config, find_text(config), run)["en"]

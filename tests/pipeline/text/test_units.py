@@ -1,4 +1,4 @@
-"""Units of work: which records each of them reads, and how these are cut into shards."""
+"""Units of work: which records each unit reads, and how they are cut into shards."""
 
 import bz2
 import gzip
@@ -83,7 +83,7 @@ def test_the_records_that_are_read_are_evenly_spread(max_records, shard_bytes, f
     everything = read(all_of_it)
     (text,) = texts(folder, tmp_path / "p", max_records=max_records, shard_bytes=shard_bytes)
     taken = sorted(everything.index(record) for record in read(text))
-    # One of each max_records-th part of the text.
+    # One from each of `max_records` equal parts of the text.
     count = min(max_records, 1310)
     assert [number * count // 1310 for number in taken] == list(range(count))
 

@@ -1,4 +1,4 @@
-"""Trimming: a smaller vocabulary over the same rows, and what falls outside it."""
+"""Trimming: the same rows with a smaller vocabulary, and the tokens outside it."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ from tests.support.commands import call, run
 from tests.support.readers import reader, take
 from tests.support.training import train, write_config
 
-# Folder after folder is trimmed.
+# Many folders are trimmed.
 pytestmark = pytest.mark.heavy
 
 
@@ -34,7 +34,7 @@ def run_trim(*arguments) -> subprocess.CompletedProcess:
 def trimmed(predictions, tmp_path_factory):
     """(the trimmed folder, what the command printed, its JSON report)."""
     folder = tmp_path_factory.mktemp("trim")
-    # As users run it.
+    # In a process of its own, as users run it.
     done = run(
         "pipeline.trim", predictions, "--output", folder / "t", "--json", folder / "t.json", "--hidden-size", "100"
     )
@@ -44,7 +44,7 @@ def trimmed(predictions, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def fewer(predictions, tmp_path_factory):
-    """Trimmed so far that predictions fall outside."""
+    """A folder trimmed so far that some predictions are outside the vocabulary."""
     folder = tmp_path_factory.mktemp("fewer") / "f"
     assert run_trim(predictions, "--output", folder, "--min-predicted", 10**9).returncode == 0
     return folder
@@ -56,7 +56,7 @@ def written(folder) -> pd.Series:
 
 
 def used(predictions) -> tuple[set[int], set[int]]:
-    """(ids emitted in the text, ids predicted), row by row."""
+    """(ids emitted in the text, ids predicted), collected row by row."""
     emitted, predicted = set(), set()
     for row in pd.read_parquet(predictions).itertuples():
         ids = row.input_ids.copy()
@@ -74,14 +74,14 @@ def test_what_is_used_is_kept_and_little_else(predictions, trimmed):
     left_out = set(before) - after
     table = pd.read_parquet(predictions / VOCABULARY_FILE)
     assert len(left_out) > 5 and not any(entry.split()[0] in SPECIAL_ROLES for entry in left_out)
-    # Beyond that only what BPE builds its tokens from, and a Unigram's least probable piece.
+    # Beyond these, only the parts that BPE builds its tokens from and a Unigram's least probable piece are kept.
     bpe = set((table.role + " " + table.token)[table["hi-bpe"].notna()])
     specials = set(before[table.role.isin(SPECIAL_ROLES)])
     assert len(after - {before[i] for i in emitted | predicted} - bpe - specials) <= 1
     assert (report["tokens"], report["kept"]) == (len(before), len(after))
     assert report["emitted_outside"] == report["predicted_outside"] == 0
     assert f"saved: {(len(before) - len(after)) * 101:,} parameters of a student of width 100" in printed
-    # In the old order.
+    # The order stays the same.
     assert [entry for entry in before if entry in after] == written(folder).tolist()
 
 
@@ -94,7 +94,7 @@ def test_rows_say_the_same(predictions, trimmed):
     for (_, a), (_, b) in zip(old.iterrows(), new.iterrows(), strict=True):
         for column in ("labels", "topk_ids"):
             assert (before[a[column]].to_numpy() == after[b[column]].to_numpy()).all()
-        # Random replacements may have left; nothing else.
+        # Only random replacements may be gone.
         differs = before[a.input_ids].to_numpy() != after[b.input_ids].to_numpy()
         assert set(np.flatnonzero(differs)) <= set(a.masked_positions)
         assert (after[b.input_ids].to_numpy()[differs] == unknown).all()
@@ -110,7 +110,7 @@ def test_tokenizers_segment_the_corpora_as_before(predictions, trimmed, text):
         new = AutoTokenizer.from_pretrained(trimmed[0] / TEACHER_TOKENIZERS / name)
         for line in (text / f"{language}.txt").read_text().splitlines():
             assert new(line)["input_ids"] == to_trimmed[old(line)["input_ids"]].tolist()
-        # Other text falls into smaller pieces, all of them in the vocabulary.
+        # Other text is split into smaller pieces, all of them in the vocabulary.
         for line in ("xylophone zebra!", "море नदी 😀"):
             assert max(new(line)["input_ids"]) < len(after)
     default = AutoTokenizer.from_pretrained(trimmed[0] / DEFAULT_TOKENIZER)
@@ -136,9 +136,9 @@ def test_predictions_outside_are_marked_in_their_place(predictions, fewer):
 
 
 def test_heldout_text_keeps_the_targets_that_can_be_hit(fewer, run_pipeline, tmp_path):
-    """Targets outside go, with all that belongs to them; the manifest counts what is there."""
+    """Targets outside the vocabulary are removed with all their values; the manifest counts what remains."""
     heldout = run_pipeline(tmp_path / "h", suffix=".heldout")
-    # A vocabulary from which even emitted tokens are gone.
+    # A vocabulary that lacks even some emitted tokens.
     vocabulary = open_predictions(str(heldout)).vocabulary
     kept = np.arange(len(vocabulary)) % 3 != 1
     kept[[i for i, role in enumerate(vocabulary.roles) if role in SPECIAL_ROLES]] = True
@@ -168,7 +168,7 @@ def test_heldout_text_keeps_the_targets_that_can_be_hit(fewer, run_pipeline, tmp
 
 
 def test_folders_of_one_teacher_and_of_no_predictions(run_pipeline, pipeline_settings, text, tmp_path):
-    """A Unigram alone has no fillers to keep its unknown penalty, and `top_k: 0` predicts nothing."""
+    """A single Unigram has no fillers that keep its unknown penalty, and `top_k: 0` predicts nothing."""
     teachers = {"ru-unigram": pipeline_settings(tmp_path)["teachers"]["ru-unigram"]}
     folder = run_pipeline(tmp_path / "p", teachers=teachers, text={"ru": [str(text / "ru.txt")]}, top_k=0)
     assert run_trim(folder, "--output", tmp_path / "t").returncode == 0
@@ -177,7 +177,7 @@ def test_folders_of_one_teacher_and_of_no_predictions(run_pipeline, pipeline_set
     old, new = (AutoTokenizer.from_pretrained(f / DEFAULT_TOKENIZER) for f in (folder, tmp_path / "t"))
     for line in (text / "ru.txt").read_text().splitlines():
         assert after[new(line)["input_ids"]].tolist() == before[old(line)["input_ids"]].tolist()
-    # A trimmed folder can be trimmed, extended and read again, but no pipeline writes into it.
+    # A trimmed folder can be trimmed, extended and read again, but the pipeline does not write into it.
     assert run_trim(tmp_path / "t", "--output", tmp_path / "tt").returncode == 0
     assert written(tmp_path / "tt").tolist() == after.tolist()
     with pytest.raises(UserError, match="holds predictions that another command wrote"):
@@ -253,7 +253,7 @@ def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_pat
 
 
 def test_the_workers_of_a_runner_write_the_same(predictions, trimmed, tmp_path):
-    # An embedded job server with workers in threads, none of them this command's.
+    # An embedded job server with workers in threads that do not belong to this command.
     options = ("--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=LOOPBACK")
     done = run("pipeline.trim", predictions, "--output", tmp_path / "t", *options)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""Which tokens are kept, and rows in the smaller vocabulary."""
+"""Which tokens are kept, and rows in the trimmed vocabulary."""
 
 from collections import Counter
 
@@ -18,7 +18,7 @@ def test_no_rows_at_all():
 
 
 def test_samples_are_drawn_from_what_the_kept_predictions_leave():
-    """As if the predictions that are left out had been in the tail when it was sampled."""
+    """The samples are distributed as if the removed predictions had been in the tail when it was sampled."""
     samples = 200_000
     probabilities = np.array([0.4, 0.25, 0.2, 0.1, 0.05])
     tail = probabilities[2:] / probabilities[2:].sum()
@@ -29,7 +29,7 @@ def test_samples_are_drawn_from_what_the_kept_predictions_leave():
         "tail_ids": drawn,
     }  # fmt: skip
     rows = pa.Table.from_pylist([row], row_schema(samples))
-    # First the second prediction and one token of the tail go, then the other prediction, so that draws of both count.
+    # The second prediction and one token of the tail are removed first, then the other prediction, so both draws count.
     once = trim_rows(rows, np.array([0, -1, 1, 2, -1], np.int32), 0, 2, samples, example_keys(0, ["once"]))
     once = once.set_column(5, "labels", pa.array([[1]], pa.list_(pa.int32())))
     twice = trim_rows(once, np.array([-1, 0, 1], np.int32), 0, 2, samples, example_keys(0, ["twice"]))
@@ -38,7 +38,7 @@ def test_samples_are_drawn_from_what_the_kept_predictions_leave():
         assert counts.keys() == rest.keys()
         for token, mass in rest.items():
             share = mass / sum(rest.values())
-            # Five standard errors, and the rounding of log-probabilities to float16.
+            # Five standard errors plus the rounding of log-probabilities to float16.
             tolerance = 5 * np.sqrt(share * (1 - share) / samples) + 2**-11
             assert abs(counts[token] / samples - share) < tolerance, token
 

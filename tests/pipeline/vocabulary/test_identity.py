@@ -1,4 +1,4 @@
-"""Token identity: the rules table, and that writing a token down loses nothing."""
+"""Token identity: the rules of the table hold, and writing a token down loses nothing."""
 
 import pytest
 from hypothesis import given
@@ -18,7 +18,7 @@ from schemas.vocabulary import CONTINUATION, LITERAL, WORD
 
 
 def byte_level(text: str) -> str:
-    """How the library itself writes `text` in byte-level BPE."""
+    """`text` as the library itself writes it in byte-level BPE."""
     pieces = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(text)
     return "".join(piece for piece, _ in pieces)
 

@@ -1,4 +1,4 @@
-"""The merged vocabulary: total, injective, stable, and shared where the rules say so."""
+"""The merged vocabulary: total, injective, stable, and shared according to the rules."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_every_map_is_total_injective_and_invertible(teachers, identity):
         )
         for role, own in teacher.roles.items():
             assert to_merged[own] == vocabulary.id_of(role)
-    # Every merged token is some teacher's, and no two are written alike.
+    # Every merged token belongs to some teacher, and no two are written in the same way.
     assert (np.stack(list(vocabulary.teacher_ids.values())) >= 0).any(0).all()
     written = list(zip(vocabulary.roles, vocabulary.tokens, strict=True))
     assert len(set(written)) == len(written)
@@ -96,5 +96,5 @@ def test_growing_in_steps_is_merging_at_once(teachers):
         before, grown = grown, merge([teacher], base=grown)
         assert before is None or grown.extends(before)
     assert (grown.tokens, grown.roles, grown.sha256) == (at_once.tokens, at_once.roles, at_once.sha256)
-    # Teachers that are there already add nothing.
+    # Teachers that the vocabulary already has add nothing.
     assert merge(teachers[:1], base=grown).sha256 == grown.sha256
