@@ -1,1 +1,1 @@
-"""Tests of `schemas`, a file for each module."""
+"""Tests of `schemas`, with a file for each module."""

@@ -1,4 +1,4 @@
-"""`mergedistill`: its verbs are the modules' commands, and starting one loads nothing else."""
+"""`mergedistill`: its verbs are the modules' commands, and starting one loads no other module."""
 
 import importlib
 import subprocess
@@ -51,7 +51,7 @@ def test_the_dispatcher_loads_nothing_heavy():
     code = "import sys, schemas.cli; print(*{name.partition('.')[0] for name in sys.modules})"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     ours_or_std = {"schemas", "__main__", *sys.stdlib_module_names}
-    # What .pth files of the environment load is not ours.
+    # Modules that the environment's .pth files load do not count.
     bare = subprocess.run(
         [sys.executable, "-c", code.replace(", schemas.cli", "")], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout

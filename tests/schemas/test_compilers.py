@@ -1,4 +1,4 @@
-"""What is asked before torch.compile is."""
+"""The check for a compiler before torch.compile is used."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Configurations and command lines: one clear line and exit code 2 for what is wrong, before any work."""
+"""Faulty configurations and command lines give one clear line and exit code 2, before any work."""
 
 import typing
 
@@ -112,7 +112,7 @@ ROUTING = "# Which teacher for which language.\nbert.v2:\n  model: m\n  language
 
 @pytest.fixture
 def routed(tmp_path, monkeypatch):
-    """A function that reads a configuration whose teachers lie in `routing.yaml` beside it, from another folder."""
+    """A function that reads a configuration whose teachers are in `routing.yaml` in its folder, not the current one."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sub").mkdir()
 
@@ -130,7 +130,7 @@ def test_a_section_may_lie_in_a_file_of_its_own(routed, tmp_path):
     assert list(config.teachers) == ["bert.v2", "other"] and config == routed("", content=inline)
     changed = routed(ROUTING, "teachers.bert.v2.dtype=float32", "teachers.other={model: o, languages: [fr]}")
     assert (changed.teachers["bert.v2"].dtype, changed.teachers["other"].model) == ("float32", "o")
-    # By an override too, and by an absolute path.
+    # An override and an absolute path work too.
     assert routed(ROUTING, "teachers=routing.yaml", content=inline.replace("model: m", "model: o")) == config
     assert routed(ROUTING, f"teachers={tmp_path}/sub/routing.yaml", content=inline) == config
 
@@ -177,13 +177,13 @@ def test_a_section_that_is_no_file_and_a_file_that_is_no_section(routed):
         routed(ROUTING, content=ROUTED.replace("routing", "rooting"))
     with pytest.raises(UserError, match=r"^teachers=no.yaml: teachers: there is no file sub/no.yaml"):
         routed(ROUTING, "teachers=no.yaml")
-    # No other field is a path of a section.
+    # No other field accepts the path of a section.
     with pytest.raises(UserError, match=r"^sub/c.yaml:2: text: Input should be a valid dictionary"):
         routed(ROUTING, content=ROUTED.replace("{en: [a], fr: [b]}", "routing.yaml"))
 
 
 def sections(model, path=()):
-    """Every section of a configuration: the fields that lead there, and its class."""
+    """Yields every section of a configuration: the fields that lead to it, and its class."""
     yield path, model
     for name, field in model.model_fields.items():
         if section := nested_config(field.annotation):

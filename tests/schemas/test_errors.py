@@ -1,4 +1,4 @@
-"""Errors that are the user's to mend: one line, whatever they are."""
+"""Every error that the user can fix is one line."""
 
 import errno
 

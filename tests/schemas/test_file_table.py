@@ -81,7 +81,7 @@ def test_pieces_joined_are_the_whole_with_its_bytes(given_records, cuts):
 
 @pytest.mark.parametrize("is_inline", [False, True])
 def test_a_process_sends_it_in_a_third_of_its_bytes(is_inline):
-    """A trainer's first process reads a list of hundreds of thousands, and gives it to the others."""
+    """A trainer's first process reads a list of hundreds of thousands of files and sends it to the others."""
     columns = {"language": "en", "teacher": "bert", "rows": 7, "row_groups": [3, 4], "tokens": 70}
     columns |= {"masked_positions": 9, "size": 1000, "footer_sha256": hashlib.sha256(b"").hexdigest()}
     table = pa.Table.from_pylist([{"path": f"en/bert/{n:06d}.parquet", **columns} for n in range(5000)], FILE_SCHEMA)

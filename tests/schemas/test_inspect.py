@@ -1,4 +1,4 @@
-"""`python -m schemas inspect`, against pandas."""
+"""`python -m schemas inspect`, compared with pandas."""
 
 import re
 import shutil
@@ -34,7 +34,7 @@ def frame(predictions, manifest) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def tokens(predictions) -> pd.Series:
-    """How merged ids are shown: control characters escaped."""
+    """The tokens as they are shown, with control characters escaped."""
     written = pd.read_parquet(predictions / VOCABULARY_FILE).token
     return written.map(lambda token: token if token.isprintable() else repr(token)[1:-1])
 
@@ -45,9 +45,9 @@ def copied(predictions, tmp_path):
 
 
 def table(printed: str) -> pd.DataFrame:
-    """The summary's table: cells as strings, by the first column."""
+    """The summary's table: cells as strings, indexed by the first column."""
     head, *lines = [re.split(r"\s{2,}", line) for line in printed[printed.index("language  ") :].splitlines()]
-    # Reasons are last, and often empty; the total has no teacher.
+    # Reasons are the last column and often empty; the total has no teacher.
     lines = [line if line[0] != "total" else ["total", "", *line[1:]] for line in lines]
     return pd.DataFrame([line + [""] * (len(head) - len(line)) for line in lines], columns=head).set_index("language")
 
@@ -115,7 +115,7 @@ def test_reasons_and_a_language_without_rows(predictions, manifest, copied):
 
 
 def expected_places(row, tokens: pd.Series):
-    """The lines on each masked position, from pandas."""
+    """Yields the expected lines on each masked position, from pandas."""
     mask = tokens[tokens == "<mask>"].index[0]
     top = zip(row.topk_ids.reshape(-1, 8), row.topk_logprobs.reshape(-1, 8).astype(float), strict=True)
     places = zip(row.masked_positions, row.labels, row.label_logprobs, top, strict=True)
@@ -130,7 +130,7 @@ def expected_places(row, tokens: pd.Series):
 
 @pytest.mark.heavy
 def test_every_row(predictions, frame, tokens, text):
-    """All that is said of each; and unmasked by hand, the rows of a line are the line."""
+    """All that is printed about each row is right, and the unmasked rows of a line give the line."""
     opened = open_predictions(str(predictions))
     lines: dict[tuple[str, int], bytes] = {}
     for number, row in enumerate(frame.itertuples()):
@@ -153,7 +153,7 @@ def test_every_row(predictions, frame, tokens, text):
         content = (text / f"{language}.txt").read_bytes()
         original = content[record:].partition(b"\n")[0].decode()
         if language == "en":
-            # BERT starts a word after every punctuation mark.
+            # BERT starts a new word after every punctuation mark.
             assert found.decode().replace(" ", "") == original.replace(" ", "")
         else:
             assert found.decode() == " " + original
@@ -169,7 +169,7 @@ def test_row_of_a_language(predictions, frame, capsys):
 
 
 def test_surface(predictions):
-    """What a token is written for, as the vocabulary's writer reads it back."""
+    """The bytes that a token stands for agree with what `parse` reads from the written token."""
     vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE)
     odd = [b"\xe6", b"\xe6\x88", b" two  spaces", "▁".encode(), b"<0xE6>", b"", "😀".encode()]
     written = [
@@ -182,14 +182,14 @@ def test_surface(predictions):
 
 
 def test_odd_tokens(copied, manifest, tokens):
-    """Bytes are decoded where they are whole, trimmed predictions are named, and control characters are escaped."""
+    """Bytes are decoded if they are whole characters, trimmed predictions are marked, control characters are escaped."""
     path = copied / manifest["files"][0]["path"]
     rows = pq.read_table(path)
     ids, positions = rows["input_ids"].to_pylist(), rows["masked_positions"].to_pylist()
     guesses, logprobs = rows["topk_ids"].to_pylist(), rows["topk_logprobs"].to_pylist()
     of = {token: index for index, token in enumerate(tokens)}
     whole = [of[f"<0x{byte:02X}>"] for byte in "я".encode()]
-    # Nothing is masked before the last token, so the bytes stand in running text.
+    # Only the last token is masked, so the bytes are in running text.
     ids[0] = [of["<s>"], *whole, whole[0], of["\\n"], of["<mask>"]]
     positions[0] = [len(ids[0]) - 1]
     labels, probabilities = rows["labels"].to_pylist(), rows["label_logprobs"].to_pylist()
@@ -248,7 +248,7 @@ def test_url(predictions):
 
 
 def test_one_row_needs_one_row_group(predictions, manifest, copied):
-    """All else may be unreadable; the summary then says so."""
+    """The rest may be unreadable; the summary then says so."""
     first, *others = manifest["files"]
     footer = pq.read_metadata(copied / first["path"])
     assert footer.num_row_groups > 1
@@ -320,7 +320,7 @@ def test_what_a_folder_says_is_escaped(copied, manifest):
 
 @pytest.mark.heavy
 def test_it_needs_little(predictions):
-    """It runs where neither stage is installed."""
+    """It runs even if neither stage is installed."""
     strangers = ["apache_beam", "torch", "transformers", "tokenizers", "pipeline", "trainer"]
     code = f"""
 import runpy, sys

@@ -1,4 +1,4 @@
-"""Owners of outputs, on file systems with and without locks and links; and what is left by those that died."""
+"""Owners of outputs, on file systems with and without locks and links, and what dead owners leave behind."""
 
 import errno
 import fcntl
@@ -64,7 +64,7 @@ def test_a_dead_owner_is_taken_over_from(kind, half, tmp_path):
 
 
 def test_of_two_that_take_over_from_a_dead_owner_one_does(tmp_path, monkeypatch):
-    """Also where the second has read the dead one's lease before the first removed that."""
+    """This holds even if the second reads the dead owner's lease before the first removes it."""
     monkeypatch.setattr(fcntl, "flock", unsupported)
     monkeypatch.setattr(lock, "_SETTLING_SECONDS", 0.5)
     (tmp_path / LEASE_FILE).write_text("{")
@@ -139,7 +139,7 @@ def test_a_half_written_claim_is_no_claim(run_pipeline, predictions, tmp_path, m
 
 
 def test_a_folder_is_shared_or_owned(tmp_path):
-    """Locks belong to descriptors, so one process can stand for several."""
+    """Locks belong to descriptors, so one process can act as several."""
     output = str(tmp_path / "out")
     with sharing(output), sharing(output):
         with pytest.raises(UserError, match="out: is being written by another process"), owning(output):

@@ -1,4 +1,4 @@
-"""Folders that are opened together: each of them once, however it is written."""
+"""Folders that are opened together: each is opened once, however its path is written."""
 
 import hashlib
 import json
@@ -60,7 +60,7 @@ def test_readers_refuse_a_mismatch_with_both_values(run_pipeline, tmp_path):
         open_predictions(str(folder))
 
 
-# As they were written when a teacher was one model and no tail was sampled.
+# A manifest from before teachers of several models and samples of the tail existed.
 EARLIER = (
     '{"schema_version":3,"run_sha256":"00","trimmed":false,"top_k":8,"seed":5,"max_length":24,"masking":{'
     '"mlm_probability":0.15,"mask_replace_prob":0.8,"random_replace_prob":0.1,"keep_prob":0.1,"copies":1,'
@@ -76,12 +76,12 @@ EARLIER = (
 def test_fields_that_were_added_leave_earlier_fingerprints_as_they_were():
     manifest = Manifest.model_validate_json(EARLIER)
     assert manifest.sha256 == hashlib.sha256(EARLIER.encode()).hexdigest()
-    # Once they say something they count.
+    # A new field counts as soon as it differs from its default.
     assert manifest.model_copy(update={"tail_samples": 1}).sha256 != manifest.sha256
 
 
 def test_a_manifest_that_lists_the_files_itself_is_read(predictions, tmp_path):
-    """As all were, once."""
+    """All manifests used to list the files."""
     copy = shutil.copytree(predictions, tmp_path / "copy")
     content = read_content(copy)
     del content["files_sha256"]
@@ -90,7 +90,7 @@ def test_a_manifest_that_lists_the_files_itself_is_read(predictions, tmp_path):
     old, new = (open_predictions(str(folder)) for folder in (copy, predictions))
     assert [file.record for file in old.files] == [file.record for file in new.files]
     assert "files" in old.manifests[0].model_dump() and "files" not in new.manifests[0].model_dump()
-    # And written as it was.
+    # It is also written in the same form.
     write_manifest(str(copy), old.manifests[0])
     assert not (copy / FILES_FILE).exists()
     assert json.loads((copy / MANIFEST_FILE).read_text())["files"] == content["files"]

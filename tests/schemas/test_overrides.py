@@ -1,4 +1,4 @@
-"""`key=value` after the YAML: read by the rules of the file, and named as written where they are wrong."""
+"""`key=value` after the YAML: it is read by the rules of the file, and errors quote it as written."""
 
 import pytest
 
@@ -22,7 +22,7 @@ TRAINER = "output: out\npredictions: p\nstudent: {settings: {model_type: bert}}\
 
 @pytest.fixture
 def load(tmp_path):
-    """A function that reads a configuration's text with overrides."""
+    """A function that reads a configuration from text and overrides."""
 
     def load(model, content: str, *overrides: str):
         path = tmp_path / "c.yaml"

@@ -1,4 +1,4 @@
-"""What a path means is the same everywhere; secrets in URLs are shown nowhere."""
+"""A path means the same everywhere; secrets in URLs are shown nowhere."""
 
 import os
 

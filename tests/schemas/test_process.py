@@ -1,4 +1,4 @@
-"""Commands that are signalled, or end with a bug: they end at once, with a word."""
+"""Commands that receive a signal or hit a bug end at once, with a message."""
 
 import signal
 import subprocess
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.heavy
 
 
 def run_module(program: str, folder: Path, before: str = "") -> subprocess.Popen:
-    """`program`, a module that has `main`, run as commands are."""
+    """Runs `program`, a module with a `main`, as a command."""
     (folder / "program.py").write_text(program)
     command = f"{before}\nimport sys; sys.path.append({str(folder)!r})\n"
     command += "from schemas.process import run_command; run_command('program')"
@@ -37,7 +37,7 @@ def main(arguments):
         except BaseException:
             pass
 """
-    # It is ignored where the tests themselves run under nohup.
+    # SIGHUP is ignored if the tests themselves run under nohup.
     process = run_module(program, tmp_path, "import signal; signal.signal(signal.SIGHUP, signal.SIG_DFL)")
     assert process.stdout.readline() == "begun\n"
     process.send_signal(number)
@@ -92,7 +92,7 @@ sys.meta_path.insert(0, Signalling())
 
 
 def test_what_was_ignored_from_the_start_still_is(tmp_path):
-    """As under nohup."""
+    """This is the case under nohup."""
     program = """
 import os, signal, time
 def main(arguments):
@@ -106,7 +106,7 @@ def main(arguments):
 
 
 def test_output_that_is_cut_short_is_no_error(tmp_path):
-    """As by `head`."""
+    """This is what `head` does."""
     process = run_module("def main(arguments):\n    for _ in range(100_000):\n        print('a line')", tmp_path)
     assert process.stdout.readline() == "a line\n"
     process.stdout.close()

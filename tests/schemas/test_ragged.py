@@ -42,7 +42,7 @@ def test_batches_by_length_keep_their_limits():
     for batch in batches:
         assert len(batch) == 1 or lengths[batch].max() * len(batch) <= 128
         assert len(batch) == 1 or counts[batch].sum() <= 12
-    # Only neighbours in length share a batch, so padding is small.
+    # Only rows of similar length share a batch, so there is little padding.
     assert sum(lengths[b].max() * len(b) for b in batches) < 1.02 * lengths.sum()
     assert batches_by_length(lengths[:0], order[:0], 128) == []
 

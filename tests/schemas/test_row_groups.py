@@ -1,4 +1,4 @@
-"""Row groups as they are read: what pyarrow reads from the file, one at a time, a file's footer once."""
+"""Row groups are read as pyarrow reads them, one at a time, with one read of a file's footer."""
 
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +11,7 @@ from schemas.rows import ROW_SCHEMA
 
 @pytest.fixture
 def files(predictions):
-    """Those of several row groups."""
+    """The files with several row groups."""
     return [file for file in open_predictions(str(predictions)).files if len(file.record.row_groups) > 1]
 
 

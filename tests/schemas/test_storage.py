@@ -1,4 +1,4 @@
-"""Files that are created once."""
+"""Files that may be created only once."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""Tables: every cell as it was given, in columns whose edges are straight."""
+"""Tables: every cell is unchanged, and columns are aligned."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""Turns, on file systems with and without locks and links, and on an object store."""
+"""Taking turns, on file systems with and without locks and links, and on an object store."""
 
 import fcntl
 import os
@@ -27,7 +27,7 @@ def shared(request, tmp_path, monkeypatch):
 
 
 def test_one_at_a_time_is_let_in(shared):
-    """Each of them longer than a dead one is waited for."""
+    """Each stays inside for longer than others wait for a dead one."""
     inside, most = 0, 0
 
     def enter(_) -> None:

@@ -1,4 +1,4 @@
-"""Damaged folders of predictions: all who read them refuse, in one line, what would change what is trained on."""
+"""Damaged folders of predictions: every reader refuses, in one line, damage that would change the training data."""
 
 import itertools
 import json
@@ -23,7 +23,7 @@ COUNT = 62
 
 
 def read_all(folder: Path, most: int | None = None) -> list[bytes]:
-    """All that the trainer reads of a folder, or of its first files."""
+    """All that the trainer reads from a folder, or from its first files."""
     opened = open_predictions(str(folder))
     return [
         columns.values(name).tobytes()
@@ -85,18 +85,18 @@ def test_the_example_is_named(predictions, tmp_path):
     size = len(opened.vocabulary)
     said = f"{file.url}: row group 1: example {example}: labels outside the vocabulary of {size}: 1000000"
     assert refusal(lambda: read_columns(file, 1, 8)).startswith(said)
-    # Also where the teacher's columns are not read.
+    # The error is the same if the teacher's columns are not read.
     assert refusal(lambda: read_columns(file, 1, 0)).startswith(said)
     read_columns(file, 0, 8)
 
 
 @pytest.mark.parametrize("is_inline", [True, False])
 def test_whatever_stands_in_a_manifest_is_one_line(predictions, is_inline, tmp_path):
-    """Every value of the manifest replaced by odd ones: refused, or of no consequence."""
+    """With any value of the manifest replaced by an odd one, the folder is refused in one line or can be opened."""
     content = json.loads((predictions / MANIFEST_FILE).read_text())
     copy = shutil.copytree(predictions, tmp_path / "copy")
     if is_inline:
-        # As manifests were before the files had a list of their own.
+        # As in manifests from before the list of files was a file of its own.
         del content["files_sha256"]
         content["files"] = read_content(predictions)["files"][:1]
     odd = [None, True, -1, 2**70, 1.5, float("nan"), float("inf"), "x", "\ud800", "../x", [], {}, [[]], {"x": {}}]
@@ -134,7 +134,7 @@ def test_predictions_marked_as_trimmed_need_a_trimmed_folder(predictions, tmp_pa
     assert "outside the vocabulary" in refusal(lambda: read_all(copy))
     edit_manifest(copy, lambda manifest: manifest.update(trimmed=True))
     read_all(copy)
-    # Among the others order still counts, and -1 and -inf only stand together.
+    # The order of the others still counts, and -1 needs -inf and vice versa.
     logprobs[0][2] = np.float16(logprobs[0][0] / 2)
     rewrite(copy, record.path, topk_ids=ids, topk_logprobs=logprobs)
     assert "topk_logprobs do not descend" in refusal(lambda: read_all(copy))

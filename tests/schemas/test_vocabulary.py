@@ -1,4 +1,4 @@
-"""Merged vocabularies: when one extends another."""
+"""When one merged vocabulary extends another."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Configurations as YAML has them: whatever it would read as something else, or as something enormous, is one line."""
+"""YAML that would be read as something else than intended, or as something huge, gives a one-line error."""
 
 import time
 

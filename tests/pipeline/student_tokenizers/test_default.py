@@ -49,7 +49,7 @@ def test_nothing_is_unknown_that_a_teacher_could_encode(real, text):
 
 
 def test_without_byte_tokens_neither(tmp_path):
-    """With only WordPiece and Unigram, one of them uncased, capitals, widths and controls are read as by the teachers."""
+    """With only WordPiece and Unigram, one of them uncased, capitals, widths and controls are as for the teachers."""
     text = {language: realtext.translations(language) for language in ("de", "ru")}
     teachers = make_teachers(tmp_path, text, {"de": "wordpiece", "ru": "unigram"}, lowercase="de")
     default, remapped, vocabulary = fitted(text, teachers)

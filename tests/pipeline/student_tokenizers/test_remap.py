@@ -1,4 +1,4 @@
-"""The tokenizers that stage one writes: they load in plain transformers and segment like the teachers, in merged ids."""
+"""The tokenizers that stage one writes load in plain transformers and segment like the teachers, in merged ids."""
 
 import numpy as np
 import pytest

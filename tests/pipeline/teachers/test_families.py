@@ -85,7 +85,7 @@ def test_a_vocabulary_of_amino_acids(tmp_path):
 
 
 def test_the_default_tokenizer_writes_what_they_can(teachers, tmp_path):
-    """Each is combined with BERT: no word is unknown, a text's first word is like others, and decoding restores the text."""
+    """Each is combined with BERT: no word is unknown, a first word is like others, and decoding restores the text."""
     for name in ("hplt", "herbert", "gemma"):
         tokenizer, vocabulary = make_default([teachers[name], teachers["bert"]], tmp_path / name)
         unknown = vocabulary.id_of("unknown")

@@ -254,7 +254,7 @@ def test_a_teacher_is_gone_with_its_last_user(without_collector):
 
 @pytest.mark.heavy
 def test_of_two_teachers_one_predicts_at_a_time(monkeypatch):
-    """The number of threads per operation is global to the process: a teacher that ends would change it for the other."""
+    """The number of threads per operation is global to the process: a teacher that ends would change it for others."""
     forward, lock, busy, most = Predictor._predict_batch, threading.Lock(), Counter(), []
 
     def watched(self, *arguments):

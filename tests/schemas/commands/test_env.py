@@ -8,13 +8,13 @@ import pytest
 from schemas import __version__
 from schemas.commands import env
 
-# What the platform is, Python asks `uname`.
+# Python starts `uname` to find out the platform.
 pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(autouse=True)
 def no_programs(monkeypatch):
-    """Not this machine's GPUs."""
+    """Hides programs such as nvidia-smi, so that the machine's own GPUs do not matter."""
     monkeypatch.setenv("PATH", "")
 
 

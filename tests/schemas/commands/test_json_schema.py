@@ -1,4 +1,4 @@
-"""The configurations' JSON schemas: kept beside the code, current, and named by every example."""
+"""The configurations' JSON schemas: stored next to the code, up to date, and named by every example."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def kept(stage: str) -> Path:
 
 
 def filled(path: Path) -> str:
-    """An example's text; what `$` stands for in the demo's templates is filled in."""
+    """An example's text, with the `$` placeholders of the demo's templates filled in."""
     text = path.read_text(encoding="utf-8")
     if path.parent.name != "demo":
         return text

@@ -1,4 +1,4 @@
-"""Text that is no UTF-8 is refused while planning, by what it looks like; single bad lines are not."""
+"""Text that is not UTF-8 is refused while planning, with a guess at its encoding; single bad lines are accepted."""
 
 import gzip
 import io

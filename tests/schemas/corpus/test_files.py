@@ -1,4 +1,4 @@
-"""Which files a pattern names, whatever is in their names."""
+"""Which files a pattern matches, whatever characters their names contain."""
 
 import os
 from functools import partial

@@ -1,4 +1,4 @@
-"""Reading text: however a file is cut, every record comes out once, with the place where it starts as its number."""
+"""Reading text: however a file is cut, every record is read once, and its number is the place where it starts."""
 
 import io
 import json
@@ -24,7 +24,7 @@ from tests.support.text_files import COMPRESS, cut, records, text_file
 
 
 def expected(content: bytes) -> list[tuple[int, str, str]]:
-    """Place, text and fault of every line."""
+    """The place, text and fault of every line."""
     lines = content.split(b"\n")
     starts = accumulate((len(line) + 1 for line in lines), initial=0)
     if lines[-1] == b"":
@@ -194,7 +194,7 @@ def test_a_file_that_is_replaced_during_the_run_is_named(tmp_path, name):
     (part,) = cut(file, 2**20)
     assert [record.text for record in read_records(part)] == ["one", "two", "three"]
     write("eno\ntwo\nthree\n")
-    # Also where it is as long, and a clock that is coarse gives it the same time.
+    # The length is the same, and only the time differs.
     os.utime(tmp_path / name, ns=(1, 1))
     with pytest.raises(UserError, match=f"{name}: changed since the run began; start again with a new output"):
         list(read_records(part))
@@ -205,7 +205,7 @@ def test_a_file_that_is_replaced_during_the_run_is_named(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["a.txt", "a.txt.gz", "a.parquet"])
 def test_a_file_that_is_damaged_during_the_run_has_changed(tmp_path, name):
-    """What is read of it then may be nothing that a reader of this format understands."""
+    """The reader of the format may fail on the changed content; the error still says that the file changed."""
     if name.endswith("parquet"):
         pq.write_table(pa.table({"text": ["one", "two"]}), tmp_path / name)
     else:
@@ -239,7 +239,7 @@ def test_long_records_are_rejected_and_the_others_kept(tmp_path, name):
 @pytest.mark.heavy
 @pytest.mark.parametrize("kind", ["txt.gz", "parquet"])
 def test_memory_is_bounded_whatever_a_small_file_says(tmp_path, kind):
-    """512 MiB without a line end, and 2 GB of strings in a few hundred bytes."""
+    """The files hold 512 MiB without a line end, and 2 GB of strings in a few hundred bytes."""
     if kind == "parquet":
         value = pa.DictionaryArray.from_arrays(pa.array([0] * 400, pa.int32()), pa.array(["x" * (5 * 2**20)]))
         pq.write_table(pa.table({"text": value}), tmp_path / "a.parquet", compression="zstd")
@@ -266,7 +266,7 @@ def test_memory_is_bounded_whatever_a_small_file_says(tmp_path, kind):
 
 @given(st.integers(0, 10**12), st.integers(1, 60), st.integers(1, 10**12), st.integers(0, 10**12))
 def test_evenly_spread_records_whatever_their_numbers(first, records, count, more):
-    """Beyond what a product of two such numbers has room for in 64 bits."""
+    """The product of two such numbers may not fit in 64 bits."""
     total = count + more
     expected = [(n + 1) * count // total > n * count // total for n in range(first, first + records)]
     assert are_taken(first, records, count, total).tolist() == expected
@@ -274,7 +274,7 @@ def test_evenly_spread_records_whatever_their_numbers(first, records, count, mor
 
 @pytest.mark.parametrize("suffix", ["", *COMPRESS, ".parquet"])
 def test_of_a_beginning_64_kib_are_read(suffix):
-    """Of a storage elsewhere, whatever its caches would read ahead."""
+    """This holds for remote storage, whatever its caches would read ahead."""
     source = random.Random(0)
     lines = ["".join(source.choices("abcdefgh ", k=100)) for _ in range(200_000)]
     content = "\n".join(lines).encode()
