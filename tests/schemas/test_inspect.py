@@ -182,7 +182,7 @@ def test_surface(predictions):
 
 
 def test_odd_tokens(copied, manifest, tokens):
-    """Bytes are decoded if they are whole characters, trimmed predictions are marked, control characters are escaped."""
+    """Bytes are decoded if they are whole characters, trimmed predictions are marked, control characters escaped."""
     path = copied / manifest["files"][0]["path"]
     rows = pq.read_table(path)
     ids, positions = rows["input_ids"].to_pylist(), rows["masked_positions"].to_pylist()

@@ -1,1 +1,1 @@
-"""Tests of `trainer`, folders and files as in the code."""
+"""Tests of `trainer`, with the same folders and files as the code."""

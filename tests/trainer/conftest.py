@@ -1,4 +1,4 @@
-"""Runs of the trainer that several tests read."""
+"""Runs of the trainer that several tests use."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Configurations of the trainer that stop it before any work."""
+"""Configurations that the trainer refuses before any work."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_bad_trainers_stop_at_once(changes, message, predictions, tmp_path):
 
 
 def test_fields_that_were_added_leave_earlier_records_as_they_were():
-    """A run that was begun before there were alignments, stages or samples of the tail goes on, and is exported."""
+    """A run started before alignments, stages or samples of the tail existed can be continued and exported."""
     shape = {"architecture_from": "m"}
     config = TrainerConfig(output="o", predictions="p", max_steps=9, student=shape)
     assert recorded(config) == {

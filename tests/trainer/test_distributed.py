@@ -1,4 +1,4 @@
-"""What processes of a run give each other, in two real ones."""
+"""What the processes of a run send each other, in two real processes."""
 
 import multiprocessing
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.heavy
 
 
 def in_two(make: Callable[[], object]) -> list:
-    """What `from_main` gives each of two processes, of which only the first can make it; the message of a UserError."""
+    """What `from_main` returns in two processes, of which only the first can run `make`, or a UserError's message."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

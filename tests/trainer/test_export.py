@@ -17,7 +17,7 @@ def test_export_by_command(stopped, predictions, tmp_path):
     output = stopped.parent / "student"
     best, last = checkpoint_steps(str(output))
     for name, step in [("last", last), ("best", best), (str(last), last)]:
-        # The first as users run it.
+        # The first in a process of its own, as users run it.
         export = run if name == "last" else call
         done = export("trainer.export", stopped, "--checkpoint", name, "--to", tmp_path / name)
         assert done.returncode == 0, done.stderr

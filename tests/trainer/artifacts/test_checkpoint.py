@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved comes back, and one that lacks a tensor is refused in one line."""
+"""Checkpoints: loading restores what was saved, and a checkpoint that lacks a tensor is refused in one line."""
 
 import re
 import shutil
@@ -17,7 +17,7 @@ from trainer.artifacts.early_stopping import EarlyStopping
 
 
 def model_and_optimizer(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
-    """With a frozen weight, for which the optimizer has no moments."""
+    """A model with a frozen weight, for which the optimizer has no moments."""
     torch.manual_seed(seed)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
     model[1].bias.requires_grad_(False)
@@ -87,7 +87,7 @@ def test_a_tensor_that_is_missing_or_of_another_shape(file, name, replacement, s
 
 
 def test_a_checkpoint_that_cannot_be_read_is_named(student, predictions, heldout, tmp_path):
-    """Without it the run goes on from the one before."""
+    """If it is removed, the run continues from the checkpoint before."""
     config = write_config(tmp_path, predictions, heldout)
     shutil.copytree(student / "checkpoints", tmp_path / "student" / "checkpoints")
     last = tmp_path / "student" / "checkpoints" / "00000040"
@@ -104,7 +104,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(student, predictions, heldout
 
 @pytest.mark.heavy
 def test_a_full_disk_is_one_line(predictions, tmp_path):
-    """No file may become larger than the logs are, but smaller than the weights."""
+    """The limit on the size of files is above the logs' size and below that of the weights."""
     limited = "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
     limited += "resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000));"
     limited += "from trainer.__main__ import main; sys.exit(main(sys.argv[1:]))"

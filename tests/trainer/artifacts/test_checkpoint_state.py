@@ -1,4 +1,4 @@
-"""`state.json`: it comes back as it was, and one of another program is refused."""
+"""`state.json` is read back unchanged, and one of another program version is refused."""
 
 import json
 import math

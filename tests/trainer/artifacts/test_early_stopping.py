@@ -1,4 +1,4 @@
-"""Early stopping: the best evaluation is kept, and a run stops at the same step however often it was killed."""
+"""Early stopping keeps the best evaluation, and a run stops at the same step however often it is killed."""
 
 import json
 import shutil
@@ -42,7 +42,7 @@ def test_a_run_stops_early_and_keeps_its_best(stopped, predictions):
 
 @pytest.mark.heavy
 def test_killed_it_stops_at_the_same_step(stopped, predictions, heldout, tmp_path):
-    """Asked to end at several steps, one of which may be an evaluation's."""
+    """The run is asked to end at several steps, which may include the step of an evaluation."""
     config = write_config(tmp_path, predictions, heldout, **EARLY_STOPPING)
     output = tmp_path / "student"
     metrics = output / "metrics.jsonl"
@@ -70,7 +70,7 @@ def test_more_patience_goes_on(stopped, tmp_path):
 
 
 def test_other_heldout_text_is_evaluated_anew(stopped, predictions, tmp_path):
-    """Its figures are not compared with those on the former text."""
+    """Figures on the new text are not compared with those on the former text."""
     shutil.copytree(stopped.parent / "student", tmp_path / "student")
     settings = yaml.safe_load(stopped.read_text()) | {
         "output": str(tmp_path / "student"),
@@ -87,7 +87,7 @@ def test_other_heldout_text_is_evaluated_anew(stopped, predictions, tmp_path):
 
 
 def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, tmp_path):
-    """Of a finished run, on other held-out text: its checkpoint says so, and the next command knows the best."""
+    """A finished run is evaluated on other held-out text; its checkpoint records it, so the next command knows the best."""
     shutil.copytree(stopped.parent / "student", tmp_path / "student")
     settings = yaml.safe_load(stopped.read_text()) | {
         "output": str(tmp_path / "student"),
@@ -96,7 +96,7 @@ def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, t
     last = checkpoint_steps(str(tmp_path / "student"))[-1]
     path = tmp_path / "student" / "checkpoints" / f"{last:08d}" / "state.json"
     state = json.loads(path.read_text())
-    # As if it had been the last step.
+    # As if this had been the last step.
     state["run_spec"]["max_steps"] = last
     path.write_text(json.dumps(state))
     weights = path.with_name("model.safetensors").read_bytes()
@@ -117,7 +117,7 @@ def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, t
 def test_the_best_is_the_first_of_the_lowest(measured, best, stops):
     evaluations = EarlyStopping("sha")
     for step, nll in enumerate(measured, 1):
-        # The mean counts, not one language.
+        # The mean counts, not a single language.
         evaluations.add(step, {"a": scores(nll - 1), "b": scores(nll + 1)})
     assert evaluations.best_step == best and evaluations.has_run_out(2) is stops
     assert not evaluations.has_run_out(None)
@@ -136,7 +136,7 @@ def test_what_needs_evaluations_says_so(changes, message, predictions, heldout, 
 
 
 def test_an_evaluation_at_a_former_end_does_not_move_when_patience_ends():
-    """It may be the best, but not due by itself it does not count, neither against the run nor for it."""
+    """It may be the best, but it was not planned, so it counts neither for nor against the run's patience."""
     measured = [(10, 3.0), (20, 2.0), (30, 2.5), (33, 1.0), (40, 1.9), (50, 2.2)]
     with_end, without = EarlyStopping("sha"), EarlyStopping("sha")
     for step, nll in measured:

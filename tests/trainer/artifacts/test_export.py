@@ -1,4 +1,4 @@
-"""The best evaluation: kept, stopped at, exported; and any other checkpoint, by command."""
+"""Exports: what a killed or interrupted export leaves behind, and damaged evaluations."""
 
 import shutil
 
@@ -23,7 +23,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(stopped, predictions, 
     (tmp_path / "to").mkdir()
     with monkeypatch.context() as patch:
         patch.setattr("transformers.PreTrainedModel.save_pretrained", killed)
-        # A killed process does not clean up either.
+        # A killed process does not clean up.
         patch.setattr(shutil, "rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             export_checkpoint(config, opened, open_stages(config, opened), best, None, str(tmp_path / "to"))
@@ -33,7 +33,7 @@ def test_what_a_killed_export_left_is_removed_by_the_next(stopped, predictions, 
 
 
 def test_an_export_that_is_cut_short_does_not_look_whole(stopped, predictions, tmp_path, monkeypatch):
-    """Also over an earlier one, whose tokenizers it may have replaced."""
+    """This holds even over an earlier export, whose tokenizers it may have replaced already."""
     shutil.copytree(stopped.parent / "student", tmp_path / "to", ignore=shutil.ignore_patterns("checkpoints", "logs"))
     config = TrainerConfig.model_validate(yaml.safe_load(stopped.read_text()))
     opened, best = open_predictions(str(predictions)), checkpoint_steps(config.output)[0]

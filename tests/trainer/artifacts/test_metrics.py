@@ -1,4 +1,4 @@
-"""What a run writes down while it trains."""
+"""The metrics that a run writes while it trains."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def test_metrics_are_logged(student):
 
 
 def test_a_log_has_few_lines_of_progress(tmp_path, capsys):
-    """Not ten a second, for a week."""
+    """A week's log would be huge with ten lines a second."""
     config = TrainerConfig(output=str(tmp_path), predictions="p", student={"architecture_from": "m"}, max_steps=100)
     metrics = Metrics(config, ["en"], 0, Runtime(0, 1, torch.device("cpu"), torch.float32))
     for _ in range(100):
@@ -51,7 +51,7 @@ def test_a_progress_line_of_many_languages_names_the_worst():
 
 @pytest.mark.heavy
 def test_weights_and_biases(predictions, heldout, tmp_path):
-    """The real package, offline: it records the figures; a run that goes on is the same run."""
+    """The real package, offline, records the figures; a run that is continued stays the same run."""
     changes = {"max_steps": 20, "wandb_project": "merge", "eval_steps": 20}
     config = write_config(tmp_path, predictions, heldout, **changes)
     environment = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}

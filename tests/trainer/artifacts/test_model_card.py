@@ -27,7 +27,7 @@ def test_the_model_card(stopped, predictions):
     body = card.text
     assert card.data.language == ["en", "hi", "ru"] and card.data.license == "other"
     assert card.data.pipeline_tag == "fill-mask" and card.data.metrics == ["accuracy", "nll"]
-    # The teachers are local folders, and nobody said which data sets there were.
+    # The teachers are local folders, and the configuration names no data sets.
     assert card.data.base_model is None and card.data.datasets is None
     opened = open_predictions(str(predictions))
     for name, teacher in opened.manifests[0].teachers.items():
@@ -44,7 +44,7 @@ def test_the_model_card(stopped, predictions):
 
 
 def test_metadata_of_hub_teachers(predictions, stopped):
-    """Licence and ids of the teachers, and what the configuration says instead."""
+    """Licence and ids of the teachers, and overrides by the configuration."""
     opened = open_predictions(str(predictions))
     records = [record.model_copy(update={"model": f"org/{n}"}) for n, record in enumerate(opened.teachers.values())]
     teachers = dict(zip(opened.teachers, records, strict=True))
@@ -55,7 +55,7 @@ def test_metadata_of_hub_teachers(predictions, stopped):
     data = card_of(settings, from_hub).data
     assert data.base_model == [f"org/{number}" for number in range(len(records))]
     assert data.license == "other" and data.eval_results is None and data.metrics is None
-    # The name of the model belongs to results.
+    # A model name is only needed with results.
     assert "model_name" not in data.to_dict()
     settings["model_card"] = {"license": "mit", "datasets": ["org/data"]}
     card = card_of(settings, from_hub)

@@ -1,4 +1,4 @@
-"""What teachers' cards say."""
+"""Information from teachers' cards."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def teacher(model) -> TeacherRecord:
 
 
 def test_a_path_that_looks_like_a_hub_id_is_none(tmp_path, monkeypatch):
-    """The folder is where the pipeline ran, and may not be here: nobody asks the hub for what has its name there."""
+    """The folder was local where the pipeline ran and may be missing here: the hub is not asked for the same name."""
     monkeypatch.setattr("trainer.artifacts.teacher_cards.hf_hub_download", lambda *_, **__: pytest.fail("asked"))
     monkeypatch.chdir(tmp_path)
     models = ["org/bert", "teachers/german", "bert-base-uncased", "/a/b", "gs://bucket/x", "org/bert"]

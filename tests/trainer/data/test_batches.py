@@ -1,4 +1,4 @@
-"""Batches: the rows' own columns, gathered and padded."""
+"""Batches: the columns of the rows, gathered and padded."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def test_batches_hold_the_rows_columns(predictions):
 
 
 def test_gathering_rows(predictions):
-    """Against pandas, row by row: parts of two row groups, in another order."""
+    """Compared with pandas row by row: parts of two row groups, in another order."""
     opened = open_predictions(str(predictions))
     file = next(file for file in opened.files if len(file.record.row_groups) > 1)
     frame = pd.read_parquet(file.url)

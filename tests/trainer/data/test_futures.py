@@ -21,7 +21,7 @@ def test_work_for_which_all_futures_are_awaited_runs_once_and_is_let_go():
         assert result.result(timeout=10) == 1 and names == ["last"]
         assert when_all([first, second], lambda: threading.current_thread().name, executor).result() == "pool_0"
         assert isinstance(when_all([first], first.result, executor).exception(), KeyError)
-    # Though its futures live on.
+    # The futures are still alive.
     del work, result
     assert [reference() for reference in alive] == [None, None]
 

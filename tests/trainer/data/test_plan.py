@@ -1,4 +1,4 @@
-"""Plans of pools, against a naive loop over single rows."""
+"""Plans of pools, compared with a naive loop over single rows."""
 
 import zlib
 from itertools import count, islice
@@ -14,7 +14,7 @@ SEED = 11
 
 
 def rows_of(opened, language: str, lane: int, lanes: int):
-    """Naively: (file, row group, row) of a language in a lane, one after the other, without end."""
+    """Yields (file, row group, row) of a language in a lane, one after the other, without end; written naively."""
     groups = [(f, g) for f in opened.files for g in range(len(f.record.row_groups)) if f.record.language == language]
     for number in count(lane, lanes):
         epoch, index = number // len(groups), number % len(groups)
@@ -25,7 +25,7 @@ def rows_of(opened, language: str, lane: int, lanes: int):
 
 
 def planned(opened, sampling: SamplingConfig, lane: int, lanes: int, pools: int) -> list[list[tuple]]:
-    """The rows of the first pools of a lane, by the planner."""
+    """The rows of a lane's first pools, according to the planner."""
     mixture = make_mixture(opened, sampling, SEED, lanes)
     positions, result = mixture.first_positions(lane), []
     for number in range(pools):
@@ -41,7 +41,7 @@ def planned(opened, sampling: SamplingConfig, lane: int, lanes: int, pools: int)
 def test_pools_are_the_next_rows_of_each_language(predictions, lane, pool_rows, languages):
     opened = open_predictions(str(predictions))
     names = languages or opened.language_names
-    # Of rows: alpha = 1 draws languages by their masked positions, so every row of all languages alike.
+    # Counted in rows: alpha = 1 draws languages by their masked positions, so every row has the same chance.
     totals = [sum(f.record.rows for f in opened.files if f.record.language == name) for name in names]
     streams = [rows_of(opened, name, lane, 3) for name in names]
     sampling = SamplingConfig(alpha=1, shuffle_rows=pool_rows, languages=languages)
@@ -57,7 +57,7 @@ def test_shares_are_those_of_masked_positions_to_the_power_alpha(predictions):
     files = [file.record for file in opened.files]
     rows = np.array([sum(f.rows for f in files if f.language == name) for name in mixture.languages])
     positions = np.array([sum(f.masked_positions for f in files if f.language == name) for name in mixture.languages])
-    # Drawn rows have so many positions on average.
+    # The masked positions of the drawn rows, on average.
     drawn = mixture.row_shares * positions / rows
     np.testing.assert_allclose(drawn / drawn.sum(), positions**0.3 / (positions**0.3).sum(), rtol=1e-12)
     assert mixture.row_shares.sum() == pytest.approx(1)
@@ -68,7 +68,7 @@ def test_a_plan_is_a_function_of_its_arguments(predictions):
     mixture = make_mixture(opened, SamplingConfig(shuffle_rows=100), SEED, 2)
     positions = mixture.first_positions(1)
     first = plan_pool(mixture, 1, 0, positions)
-    # Another lane's plans, far ahead, in between.
+    # In between, another lane plans far ahead.
     plan_pool(mixture, 0, 7, dict.fromkeys(mixture.languages, (200, 0)))
     again = plan_pool(mixture, 1, 0, positions)
     assert (first.pieces, first.positions) == (again.pieces, again.positions)

@@ -1,4 +1,4 @@
-"""The reader: nothing lost, languages by p^alpha, and exact resumption."""
+"""The reader: no row is lost, languages are drawn by p^alpha, and it resumes exactly."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ def test_resumes_exactly(predictions, stop):
     second = reader(predictions)
     second.load_state(state)
     assert all(equal(a, b) for a, b in zip(take(second, 30), whole[stop:], strict=True))
-    # Where it was before it read anything, too.
+    # The state is also right before anything was read.
     assert second.state() != state and reader(predictions).state()["lanes"]["0"]["batch"] == 0
 
 
@@ -54,7 +54,7 @@ def test_any_number_of_threads_and_processes_reads_the_same_steps(predictions):
 
 
 def test_goes_on_with_another_number_of_processes(predictions):
-    """Four lanes read by two processes, then by one, then by four."""
+    """Two processes read four lanes, then one, then four."""
     whole = steps(reader(predictions, lanes=4, local_lanes=range(4)), 45)
     state, found = None, []
     for processes in (2, 1, 4):
@@ -75,7 +75,7 @@ def test_goes_on_with_another_number_of_processes(predictions):
 
 @pytest.mark.heavy
 def test_lanes_share_out_every_epoch(predictions):
-    """Each row group is read by one lane an epoch: over two epochs every row comes twice, and none is left out."""
+    """In each epoch one lane reads each row group: over two epochs every row comes twice, and none is left out."""
     frame = pd.read_parquet(predictions)
     expected = sorted(frame[frame.language == "hi"].example_id)
     opened = open_predictions(str(predictions))
@@ -99,7 +99,7 @@ def test_another_seed_gives_another_order(predictions):
 def test_an_epoch_is_every_row_once(predictions):
     frame = pd.read_parquet(predictions)
     expected = sorted(tuple(ids) for ids in frame[frame.language == "ru"].input_ids)
-    # A pool of one epoch's size is one epoch.
+    # A pool with as many rows as an epoch is one epoch.
     stream = (batch for (batch,) in reader(predictions, languages=["ru"], shuffle_rows=len(expected)))
     epochs = []
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""Stages: each reads as a run of its own would, and a run goes on from anywhere in them."""
+"""Stages: each reads like a separate run, and a run can be resumed anywhere in them."""
 
 import gc
 import json
@@ -38,7 +38,7 @@ def rates(run_pipeline, predictions, tmp_path_factory) -> dict[str, Path]:
 
 
 def three_stages(rates: dict[str, Path]) -> dict:
-    """The second is the run's own predictions; ends after 4 and 7 of 12 steps."""
+    """Three stages that end after 4, 7 and 12 steps; the second reads the run's own predictions."""
     return {
         "max_steps": 12,
         "stages": [
@@ -78,7 +78,7 @@ def config(rates, tmp_path_factory) -> TrainerConfig:
 def test_a_stage_reads_as_a_reader_of_its_own(rates, config):
     stages = open_stages(config, open_predictions(*config.predictions))
     assert [stage.last_step for stage in stages] == [4, 7, 12]
-    # The first stage is what a run without stages reads; seeds differ, or the rows of the same text would be the same.
+    # The first stage has the seed of a run without stages. The seeds differ, so that stages over one text differ too.
     assert stages[0].seed == config.seed and len({stage.seed for stage in stages}) == 3
     actual = list(staged_reader(config))
     settings = {"batch_tokens": config.batch_tokens, "lanes": 2, "local_lanes": (0, 1), "shuffle_rows": 256}
@@ -92,7 +92,7 @@ def test_a_stage_reads_as_a_reader_of_its_own(rates, config):
 
 @pytest.mark.heavy
 def test_it_goes_on_from_every_step(config):
-    """At the borders, too: after 4, 7 and all steps; with another number of processes."""
+    """This includes the ends of stages, after 4, 7 and all steps, and another number of processes."""
     source = staged_reader(config)
     iterator, whole, states = iter(source), [], [source.state()]
     for _ in range(config.max_steps):
@@ -133,7 +133,7 @@ def test_another_teacher_of_the_same_name_is_refused(predictions):
     def other(top_k: int) -> Predictions:
         return replace(base, manifests=[manifest.model_copy(update={"teachers": teachers, "top_k": top_k})])
 
-    # Where no model was run, all that is known of a teacher is its tokenizer.
+    # If no model was run, only the teacher's tokenizer is known.
     _check_fit("stages: x", other(0), base)
     with pytest.raises(
         UserError, match="^stages: x: its teacher 'hi-bpe' is ffffffffffff, that of .* run the pipeline"
@@ -147,7 +147,7 @@ def test_which_stage_has_a_step():
 
 @pytest.mark.heavy
 def test_a_run_in_stages_goes_on_to_the_same_weights(rates, tmp_path):
-    """Killed within a stage, at a border, and right after one."""
+    """The run is killed within a stage, at the end of one, and right after it."""
     changes = three_stages(rates) | EVERY_STEP
     whole = train_student(tmp_path / "whole", rates["15"], **changes)
     for step in (2, 4, 5, 7):
@@ -160,7 +160,7 @@ def test_a_run_in_stages_goes_on_to_the_same_weights(rates, tmp_path):
     card = (whole / "README.md").read_text()
     assert "Stage 2, steps 5 to 7: 0.15 of the tokens masked, languages drawn by p^0 of" in card
     assert str(rates["30"]) not in card and "- until: 0.34" in card
-    # Of other stages it is another run.
+    # With other stages it is another run.
     spec = json.loads((whole / "run.json").read_text())["stages"]
     assert [stage["manifest_sha256"] for stage in spec] == [
         open_predictions(str(rates[rate])).sha256 for rate in ("30", "15", "05")
@@ -202,7 +202,7 @@ def test_two_processes_go_on_from_a_border(rates, tmp_path):
 def test_stages_that_do_not_fit_are_refused(of_stage, message, run_pipeline, pipeline_settings, rates, tmp_path):
     if "text" in of_stage:
         text = pipeline_settings(tmp_path)["text"]
-        # Hindi has text, but none that becomes a row.
+        # Hindi has text, but no text that becomes a row.
         (tmp_path / "empty.txt").write_text("\n")
         of_stage = {"text": {name: text[name] for name in of_stage["text"]} | {"hi": [str(tmp_path / "empty.txt")]}}
     run_pipeline(tmp_path / "stage", **of_stage)
@@ -232,6 +232,6 @@ def test_stages_that_are_no_parts_of_a_run_are_refused(stages, message, tmp_path
     with pytest.raises(UserError) as refusal:
         load_config(str(path), TrainerConfig)
     assert message in str(refusal.value) and "\n" not in str(refusal.value)
-    # The line is that of the stages, or of one of them.
+    # The line is that of the whole section or of one stage.
     line = int(str(refusal.value).removeprefix(f"{path}:").split(":")[0])
     assert line > path.read_text().splitlines().index("stages:")

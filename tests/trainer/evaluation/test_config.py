@@ -1,4 +1,4 @@
-"""What a configuration refuses."""
+"""Configurations that are refused."""
 
 import pytest
 from pydantic import ValidationError

@@ -52,7 +52,7 @@ def test_15_percent_of_the_ordinary_tokens_are_masked_and_at_least_one(tokenizer
 
 
 def test_the_same_segmentation_gives_the_same_places():
-    """Whether a token has the white space before it or not."""
+    """This holds whether or not tokens include the white space before them."""
     text = "the river sings a song of the sea and the house"
     begins = np.array([0, *(index + 1 for index, character in enumerate(text) if character == " ")])
     with_space = np.maximum(begins - 1, 0)
@@ -61,7 +61,7 @@ def test_the_same_segmentation_gives_the_same_places():
 
 
 def test_other_segmentations_share_places():
-    """A tokenizer that also splits within words masks about the same words: more than by chance."""
+    """A tokenizer that also splits within words masks mostly the same words, far more than by chance."""
     text = " ".join(f"{number:04d}" for number in range(1000))
     words = np.arange(0, len(text), 5)
     halves = np.sort(np.concatenate([words, words + 2]))
@@ -76,7 +76,7 @@ def test_nothing_to_mask(teachers):
 
 
 def test_questions_are_equal_where_the_same_tokens_are_asked_for(teachers, tmp_path):
-    """A student's tokenizer has other ids than its teacher's; another teacher masks as many tokens of short records."""
+    """A student's ids differ from its teacher's; another teacher masks as many tokens of short records."""
     student = AutoTokenizer.from_pretrained(make_student(tmp_path, teachers) / "tokenizers" / "en")
     tokenizers = [student, *(AutoTokenizer.from_pretrained(teachers / name) for name in ("en-wordpiece", "hi-bpe"))]
     records = [f"the {word}" for word in ("river", "teacher", "house")]

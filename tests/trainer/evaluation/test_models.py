@@ -1,4 +1,4 @@
-"""Models from folders and from a hub, which is a cache that is made up here."""
+"""Models from folders and from the hub, for which the tests write a cache."""
 
 import shutil
 from pathlib import Path
@@ -52,7 +52,7 @@ def test_a_new_commit_of_a_hub_model_is_another_model(teachers, publish):
     assert model("some/teacher").fingerprint == first
     publish("some/teacher", teachers / "ru-unigram", COMMITS[1])
     assert model("some/teacher").fingerprint != first
-    # A branch and the commit that it stands for are the same model.
+    # A branch and the commit that it points to are the same model.
     assert model("some/teacher", revision=COMMITS[0]).fingerprint == first
 
 
@@ -105,7 +105,7 @@ def test_weights_are_checked_without_being_read(copy):
     "auto_class", [AutoModelForTokenClassification, AutoModelForSequenceClassification, AutoModelForQuestionAnswering]
 )
 def test_a_head_is_new_whatever_the_checkpoint_has(copy, tmp_path, auto_class, trained, labels):
-    """As of a checkpoint with the same encoder and no head."""
+    """The head is the same as for a checkpoint with the same encoder and no head."""
     fine_tuned = trained.from_pretrained(copy, num_labels=labels)
     for name, folder in (("head", fine_tuned), ("none", fine_tuned.base_model)):
         shutil.copytree(copy, tmp_path / name)

@@ -1,4 +1,4 @@
-"""Texts as pieces: cut at words, framed, and what is counted of them."""
+"""Texts as pieces: cut at words, framed, and counted."""
 
 import itertools
 
@@ -29,7 +29,7 @@ def test_cuts_are_the_fewest_and_the_longest_piece_is_the_shortest(lengths, room
     if max(lengths, default=0) > room:
         return
     assert list(itertools.chain(*pieces)) == lengths
-    # Every way to cut, by where the cuts are.
+    # All possible cuts.
     ways = [
         [sum(lengths[a:b]) for a, b in itertools.pairwise([0, *cuts, len(lengths)])]
         for count in range(len(pieces))
@@ -67,12 +67,12 @@ def test_pieces_are_framed_and_hold_all_tokens(tokenizers, family):
             ids, word_ends = pieces.ids_T[end - length : end], pieces.word_ends_T[end - length : end]
             assert ids[0] == prefix[0] and ids[-1] == suffix[0]
             assert word_ends[0] == word_ends[-1] == 0
-            # A word ends where its last token is, and words do not interleave.
+            # A word ends at its last token, and words do not interleave.
             assert (word_ends[1:-1] > np.arange(1, length - 1)).all() and (np.diff(word_ends[1:-1]) >= 0).all()
             assert word_ends[-2] == length - 1
             inner += ids[1:-1].tolist()
         assert inner == tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-        # In SentencePiece's vocabulary, unlike the others, the special tokens are pieces like any.
+        # In SentencePiece's vocabulary, unlike the others, special tokens are ordinary pieces.
         assert family == "unigram" or tokenizer.mask_token_id not in inner
 
 

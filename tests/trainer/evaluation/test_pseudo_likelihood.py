@@ -1,4 +1,4 @@
-"""Pseudo-likelihoods are those of a plain loop: one masked variant at a time, all logits."""
+"""Pseudo-likelihoods, compared with a plain loop: one masked variant at a time, all logits."""
 
 import math
 import unicodedata
@@ -29,7 +29,7 @@ TEXTS = [
 
 
 def plain_bits(folder, text):
-    """As one writes it from the paper: words by white space, each ideograph a word."""
+    """Written directly from the paper: words are separated by white space, and each ideograph is a word."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForMaskedLM.from_pretrained(folder).eval()
     encoded = tokenizer(text, return_offsets_mapping=True, return_special_tokens_mask=True)
     inner = [at for at in range(len(encoded["input_ids"])) if at not in (0, len(encoded["input_ids"]) - 1)]
@@ -95,7 +95,7 @@ def test_batches_do_not_matter(teachers):
 
 def test_pieces_of_a_text_sum_up(teachers):
     model = load(teachers / "en-wordpiece")
-    # 4 tokens a repetition and 10 a piece, of which the last is as long as the others.
+    # 4 tokens per repetition and room for 10 per piece, so that all pieces have two repetitions.
     whole, part = (" ".join(["the river sings;"] * count) for count in (6, 2))
     assert len(model.tokenizer(None)(part, add_special_tokens=False)["input_ids"]) == 8
     bits, alone = score_texts([whole, part], model, "x", 12, 64).bits_N

@@ -1,4 +1,4 @@
-"""A whole evaluation: what is kept, what is scored again, and what is refused before any model runs."""
+"""A whole evaluation: which scores are kept, which are computed again, and what is refused before any model runs."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def settings(teachers, tmp_path):
 
 @pytest.fixture
 def ran(monkeypatch):
-    """The jobs that are run, not taken from what is kept."""
+    """The jobs that are really run instead of taken from kept scores."""
     jobs = []
     for task in TASKS:
 

@@ -1,4 +1,4 @@
-"""Intervals and paired tests, beside plain loops and on data whose truth is known."""
+"""Intervals and paired tests, compared with plain loops and on data whose truth is known."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from trainer.evaluation.tasks.task import Ratio
 
 
 def ratio(generator, units, rate=0.7, difficulty_U=None):
-    """Correct words of sentences of 1 to 20 words."""
+    """The correct words of sentences with 1 to 20 words."""
     words_U = generator.integers(1, 21, units)
     chance_U = np.clip(rate + (0 if difficulty_U is None else difficulty_U), 0, 1)
     return Ratio(generator.binomial(words_U, chance_U).astype(float), words_U.astype(float))
@@ -86,7 +86,7 @@ def test_the_mean_over_seeds_is_the_mean_of_values_and_as_sure_as_its_units():
     generator = np.random.default_rng(0)
     words_U = np.full(400, 10.0)
     correct_U = generator.binomial(10, 0.7, 400).astype(float)
-    # Three runs that agree in each unit are no surer than one.
+    # Three runs that agree in each unit are no more certain than one.
     same = mean_over_seeds([Ratio(correct_U, words_U)] * 3)
     assert interval(same, 1000, 0) == interval(Ratio(correct_U, words_U), 1000, 0)
     runs = [Ratio(generator.binomial(10, rate, 400).astype(float), words_U) for rate in (0.5, 0.6, 0.7)]

@@ -28,16 +28,16 @@ def test_words_of_text(text, words):
 @pytest.mark.parametrize(
     ("text", "tokens", "groups"),
     [
-        # As WordPiece, byte-level BPE without trimmed offsets, and SentencePiece see them.
+        # Offsets of WordPiece, byte-level BPE without trimmed offsets, and SentencePiece.
         ("it's a river", [(0, 2), (2, 3), (3, 4), (5, 6), (7, 10), (10, 12)], [0, 0, 0, 1, 2, 2]),
         ("it's a river", [(0, 4), (4, 6), (6, 12)], [0, 1, 2]),
         (" 東京 tower", [(0, 1), (1, 3), (3, 6), (6, 9)], [0, 0, 1, 1]),
         # Three bytes of one character; then a token that spans two words, and one that continues the second.
         ("が a bc", [(0, 1), (0, 1), (0, 1), (1, 5), (5, 6)], [0, 0, 0, 1, 1]),
-        # Words of a character each, of which tokens join some.
+        # Each character is a word, and some tokens span several.
         ("我去了北京", [(0, 1), (1, 3), (3, 4), (4, 5)], [0, 1, 2, 3]),
         ("我去了北京", [(0, 2), (1, 3), (3, 5)], [0, 0, 1]),
-        # Tokens of no character, and of white space, before, within and after.
+        # Tokens without characters and tokens of white space, before, within and after words.
         ("  ab c ", [(0, 0), (0, 2), (2, 3), (3, 3), (3, 4), (4, 5), (5, 6), (6, 7), (7, 7)], [0, 0, 0, 0, 0, 1, 1, 2, 2]),
         (" ", [(0, 1)], [0]),
         ("a", [], []),

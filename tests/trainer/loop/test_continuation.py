@@ -1,4 +1,4 @@
-"""More steps for a run that is done: those of the longer run, bit for bit, or refused in one line."""
+"""More steps for a finished run: they match the longer run bit for bit, or are refused in one line."""
 
 import json
 import shutil
@@ -19,7 +19,7 @@ def evaluated_steps(output: Path) -> list[int]:
 
 @pytest.mark.heavy
 def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
-    """Also the optimizer's state; and the evaluation at the former end, which the longer run lacks, changes nothing."""
+    """So is the optimizer's state; the additional evaluation at the former end changes nothing."""
     changes = {"optimizer": CONSTANT, "eval_steps": 8, "early_stopping_patience": 2, "save_steps": 100}
     whole = train_student(tmp_path / "whole", predictions, heldout, max_steps=30, **changes)
     output = train_student(tmp_path / "extended", predictions, heldout, max_steps=13, **changes)
@@ -34,7 +34,7 @@ def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
 
 @pytest.fixture(scope="module")
 def finished(predictions, tmp_path_factory) -> dict[str, Path]:
-    """Runs of six steps that are done, by what is planned over them."""
+    """Finished runs of six steps, by what is planned over the steps."""
     folder = tmp_path_factory.mktemp("finished")
     plans = {
         "constant": {"optimizer": CONSTANT},
@@ -76,7 +76,7 @@ def test_fewer_steps_than_there_are_is_refused(finished, predictions):
 
 
 def test_another_run_is_still_another_run(finished, predictions, tmp_path):
-    """More steps do not hide that something else changed."""
+    """A change of something else is still noticed."""
     folder, changes = finished["constant"]
     shutil.copytree(folder / "student", tmp_path / "student")
     with pytest.raises(UserError, match="of step 6 is of another run .*max_steps was 6, now 8; seed was 0, now 4"):

@@ -1,4 +1,4 @@
-"""What is due after a step, against what a calendar of each run says."""
+"""What is due after a step, compared with the calendar of a run."""
 
 from itertools import product
 
@@ -25,7 +25,7 @@ def test_the_last_evaluation_may_not_be_a_planned_one():
     due = {step: due_after(step, config(heldout="h", eval_steps=4)) for step in range(1, 11)}
     assert [step for step in due if due[step].evaluate] == [4, 8, 10]
     assert [step for step in due if due[step].is_planned] == [4, 8]
-    # Without `eval_steps` the last is the only one.
+    # Without `eval_steps` only the last step is evaluated.
     only_last = {step: due_after(step, config(heldout="h")) for step in range(1, 11)}
     assert [step for step in only_last if only_last[step].evaluate] == [10] and not only_last[10].is_planned
 

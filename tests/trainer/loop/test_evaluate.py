@@ -1,4 +1,4 @@
-"""Evaluation on held-out text, and which text it can be."""
+"""Evaluation on held-out text, and which held-out text is accepted."""
 
 import json
 
@@ -17,7 +17,7 @@ from tests.support.training import (
 
 @torch.no_grad()
 def test_evaluation_is_what_plain_transformers_gives(student, heldout):
-    """Accuracy and NLL of student and teacher, from the rows, one at a time."""
+    """Accuracy and NLL of student and teacher are computed from the rows, one at a time."""
     import pandas as pd
 
     model = AutoModelForMaskedLM.from_pretrained(student).eval()

@@ -1,4 +1,4 @@
-"""However a step's rows are split into micro-batches and over processes, its gradient is the same."""
+"""A step's gradient does not depend on how its rows are split into micro-batches and over processes."""
 
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ SETTINGS = {
 
 
 def micro_batches(folder: Path, size: int) -> list[Batch]:
-    """The first rows of a file in micro-batches of `size` rows, each with its own padding and count of positions."""
+    """The first rows of a file, in micro-batches of `size` rows with their own padding and numbers of positions."""
     opened = open_predictions(str(folder))
     file = opened.files[0]
     columns = read_columns(file, 0, opened.top_k)
@@ -36,7 +36,7 @@ def micro_batches(folder: Path, size: int) -> list[Batch]:
 def gradients(
     folder: Path, size: int, dtype: torch.dtype, runtime: Runtime, shard: bool = False
 ) -> dict[str, torch.Tensor]:
-    """This process's part of the step, by the trainer's own code; the gradient of all."""
+    """Runs this process's part of the step with the trainer's code; returns the gradient over all processes."""
     opened = open_predictions(str(folder))
     model = build_student(student_config(StudentConfig(settings=SETTINGS), opened.vocabulary, opened.max_length), 0)
     student = DistilledStudent(model).to(dtype)
@@ -56,7 +56,7 @@ DTYPES = [torch.float64, torch.float32]
 
 
 def process(rank: int, folder: Path, result: Path) -> None:
-    """One of two processes, which computes all cases: starting it takes longer than they do."""
+    """One of two processes. It computes all cases, because starting it takes longer than they do."""
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo", init_method=f"file://{result}.rendezvous", rank=rank, world_size=2)
@@ -70,7 +70,7 @@ def process(rank: int, folder: Path, result: Path) -> None:
     if rank == 0:
         torch.save(found, result)
     dist.barrier()
-    # As the trainer ends, and for its reason (`trainer/__main__.py`).
+    # Ends like the trainer, for the same reason (`trainer/__main__.py`).
     os._exit(0)
 
 
@@ -85,10 +85,10 @@ def of_two_processes(predictions, tmp_path_factory):
 @pytest.mark.heavy
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_one_batch_two_processes_or_accumulated(predictions, of_two_processes, dtype):
-    """One of 32 rows, two processes with 16, four accumulated 8s, two processes with two 8s each, and these sharded."""
+    """One batch of 32, two processes with 16 each, four accumulated 8s, two processes with two 8s, and these sharded."""
     alone = Runtime(0, 1, torch.device("cpu"), torch.float32)
     counts = [len(batch.labels_M) for batch in micro_batches(predictions, 8)]
-    # Unequal, or a mean of means would pass.
+    # The counts must differ, or a mean of means would pass.
     assert len(set(counts)) > 1
     expected = gradients(predictions, ROWS, dtype, alone)
     found = [gradients(predictions, 8, dtype, alone), *of_two_processes[dtype]]
@@ -98,7 +98,7 @@ def test_one_batch_two_processes_or_accumulated(predictions, of_two_processes, d
             tolerance = 1e-14 if dtype == torch.float64 else 1e-6
             torch.testing.assert_close(other[name], gradient, rtol=0, atol=tolerance * scale)
             if dtype == torch.float64:
-                # Sums in another order differ in the last of 53 bits: of the 24 that training keeps, none does.
-                # (The keys' biases have no gradient, since the softmax takes them away: they are all rounding.)
+                # Sums in another order differ in the last of 53 bits, but not in the 24 bits that training keeps.
+                # (The keys' biases have no gradient, because they cancel in the softmax: theirs is only rounding.)
                 same = (other[name].float() == gradient.float()) | (gradient.abs() < 1e-12 * scale)
                 assert same.all(), name

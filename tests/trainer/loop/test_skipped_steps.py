@@ -17,7 +17,7 @@ from trainer.__main__ import main
 
 @pytest.mark.heavy
 def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, monkeypatch, capfd):
-    # No such row passes the reader, but one is a sure way to such a gradient.
+    # The reader would refuse such a row, but it reliably gives a gradient that is not finite.
     spoiled = spoil(predictions, tmp_path / "spoiled", 1)
     monkeypatch.setattr("schemas.row_groups.find_fault", lambda rows, expected: None)
     changes = {"max_steps": 20, "logging_steps": 4}
@@ -26,7 +26,7 @@ def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, 
     def run(name: str, limit: int) -> tuple[int, str]:
         folder = tmp_path / name
         code = main([str(write_config(folder, tmp_path / "spoiled", None, max_skipped_steps=limit, **changes))])
-        # Training in a process of someone else's leaves that as it was.
+        # Training inside another program's process restores its signal handlers.
         assert list(map(signal.getsignal, signal.valid_signals())) == handlers
         return code, "".join(capfd.readouterr())
 
@@ -38,7 +38,7 @@ def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, 
     assert "warning: the gradient was not finite at step" in printed
     weights = load_file(student / "model.safetensors")
     assert all(torch.isfinite(weight).all() for weight in weights.values())
-    # The losses of the other positions are still there to look at.
+    # The losses of the other positions are still reported.
     assert all(np.isfinite(list(row.values())).all() for line in lines for row in line["train"].values())
     code, printed = run("strict", 0)
     assert code == 2 and "more than max_skipped_steps (0)" in printed

@@ -1,4 +1,4 @@
-"""One step: what it weighs, and what it leaves out."""
+"""One training step: its weights, and steps that are left out."""
 
 import pytest
 import torch
@@ -40,7 +40,7 @@ def test_confidence_multiplies_lambda(predictions):
 
 
 def test_owned_tokens_hold_all_that_a_teacher_says(predictions):
-    """So that normalising over them never leaves out a label or a prediction."""
+    """Normalising over owned tokens therefore never leaves out a label or a prediction."""
     opened = open_predictions(str(predictions))
     source = reader(predictions)
     owned_TV = owned_tokens(opened.vocabulary, source.teachers)

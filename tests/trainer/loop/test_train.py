@@ -1,4 +1,4 @@
-"""The training loop: that it learns, and which run it goes on with."""
+"""The training loop: it learns, and it continues only the same run."""
 
 import json
 

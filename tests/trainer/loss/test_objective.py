@@ -1,4 +1,4 @@
-"""The sampled tail: its formula, and its expectation over the draws beside the dense loss and gradient."""
+"""The sampled tail: its formula, and its expectation over the draws compared with the dense loss and gradient."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ H, V, K, S = 7, 41, 5, 3
 
 
 def teacher(positions: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """(float64 [M, V] log-probabilities, int64 [M, K] top-k), which hold about half of the mass."""
+    """(float64 [M, V] log-probabilities, int64 [M, K] top-k); the top-k hold about half of the mass."""
     logits = torch.randn(positions, V, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)) * 1.5
     logprobs = logits.log_softmax(-1)
     return logprobs, logprobs.topk(K).indices
@@ -25,7 +25,7 @@ def student(seed: int = 1) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def draw(logprobs: torch.Tensor, topk: torch.Tensor, samples: int, seed: int = 2) -> torch.Tensor:
-    """int64 [M, S], by torch's own sampling."""
+    """int64 [M, S]: samples drawn with torch's own sampling."""
     tail = logprobs.exp().scatter(1, topk, 0)
     return tail.multinomial(samples, replacement=True, generator=torch.Generator().manual_seed(seed))
 
@@ -33,7 +33,7 @@ def draw(logprobs: torch.Tensor, topk: torch.Tensor, samples: int, seed: int = 2
 @pytest.mark.parametrize("chunk_logits", [1, 2**24])
 @pytest.mark.parametrize("by_teacher", [False, True])
 def test_value_and_gradients_are_those_of_the_formula(monkeypatch, chunk_logits, by_teacher):
-    """Over the whole [M, V] matrix, with tokens drawn twice and samples that were trimmed away."""
+    """The formula runs over the whole [M, V] matrix, with tokens drawn twice and samples that were trimmed away."""
     monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", {"cpu": chunk_logits})
     positions = 6
     logprobs, topk = teacher(positions)
@@ -75,7 +75,7 @@ DRAWS = 20_000
 
 
 def estimates(objective: Objective, samples: int):
-    """For one position, by draw: kd [DRAWS] and its gradient [DRAWS, H]; and the mean gradient of the bias, [V]."""
+    """For one position: kd [DRAWS] and its gradient [DRAWS, H] by draw, and the mean gradient of the bias, [V]."""
     logprobs, topk = teacher(1)
     hidden, weight, bias = student()
     many = hidden.expand(DRAWS, -1).clone().requires_grad_()
@@ -92,7 +92,7 @@ def estimates(objective: Objective, samples: int):
 
 
 def dense():
-    """The same of the dense loss: (KL, gradient [H], gradient of the bias [V], tail mass, entropy within the tail)."""
+    """For the dense loss: (KL, gradient [H], gradient of the bias [V], tail mass, entropy within the tail)."""
     logprobs, topk = teacher(1)
     hidden, weight, bias = (x.requires_grad_() for x in student())
     kl = torch.nn.functional.kl_div(
@@ -106,13 +106,13 @@ def dense():
 
 
 def z_scores(draws: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    """How many standard errors the mean over the draws is off."""
+    """By how many standard errors the mean over the draws differs from `expected`."""
     return (draws.mean(0) - expected) / (draws.std(0) / len(draws) ** 0.5)
 
 
 @pytest.mark.parametrize("samples", [1, 4])
 def test_over_many_draws_it_is_the_dense_loss(samples):
-    """Seeds are fixed; 5 standard errors are passed by chance once in a million."""
+    """Seeds are fixed; 5 standard errors are exceeded by chance once in a million."""
     kd, gradient, of_bias = estimates(SAMPLED, samples)
     kl, dense_gradient, dense_of_bias, tail, entropy = dense()
     assert z_scores(kd, kl + tail * entropy).abs() < 5
@@ -126,7 +126,7 @@ def test_over_many_draws_it_is_the_dense_loss(samples):
 
 
 def test_the_test_would_notice_a_bias():
-    """The top-k alone, however their tail is treated, and samples whose weight is off by a twentieth."""
+    """The biased estimates are the top-k alone, with any treatment of the tail, and samples whose weight is 5 % off."""
     _, gradient, _ = estimates(SAMPLED, 4)
     _, expected, _, _, _ = dense()
     error = gradient.std(0) / DRAWS**0.5
@@ -138,13 +138,13 @@ def test_the_test_would_notice_a_bias():
 
 
 def test_over_many_draws_it_is_the_dense_loss_where_predictions_were_trimmed_away():
-    """Two of the top-k are outside the vocabulary: their mass is the tail's, as are the samples that stand for it."""
+    """Two of the top-k are outside the vocabulary: their mass is part of the tail, and so are samples of them."""
     logprobs, topk = teacher(1)
     kept = logprobs.gather(1, topk)
     kept[0, [1, 3]] = -torch.inf
     inside = torch.ones(V, dtype=torch.bool)
     inside[topk[0, [1, 3]]] = False
-    # What is outside is drawn as all of the tail is, and stored as -1.
+    # Tokens outside are drawn like the rest of the tail, and stored as -1.
     tail_ids = draw(logprobs.expand(DRAWS, -1), topk[:, [0, 2, 4]].expand(DRAWS, -1), 2)
     tail_ids[~inside[tail_ids]] = -1
     hidden, weight, bias = student()
@@ -157,7 +157,7 @@ def test_over_many_draws_it_is_the_dense_loss_where_predictions_were_trimmed_awa
     losses.total.backward()
     hidden = hidden.clone().requires_grad_()
     ours = (hidden @ weight.T + bias).log_softmax(-1)[0]
-    # The dense cross-entropy with what is inside the vocabulary; the rest of the loss does not depend on the student.
+    # The dense cross-entropy over the tokens inside the vocabulary; the rest does not depend on the student.
     (-(logprobs[0].exp() * ours)[inside].sum()).backward()
     assert z_scores(many.grad, hidden.grad[0]).abs().max() < 5
 

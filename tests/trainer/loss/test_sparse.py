@@ -1,4 +1,4 @@
-"""The sparse, chunked loss against its dense definition in float64."""
+"""The sparse, chunked loss, compared with its dense definition in float64."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from trainer.loss.objective import TAILS, Objective
 from trainer.loss.sparse import Ownership, distillation_loss
 
 M, H, V, K = 13, 7, 41, 5
-# `sampled` is in test_objective.py.
+# test_objective.py tests `sampled`.
 WITHOUT_SAMPLES = [tail for tail in TAILS if tail != "sampled"]
 
 
@@ -68,7 +68,7 @@ def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_lo
     found = losses_of(ours[:3], *ours[3:], lam, tail).total
     expected = dense(*theirs, lam, tail)
     torch.testing.assert_close(found, expected)
-    # A factor, since the trainer divides by the number of positions.
+    # With a factor, because the trainer divides by the number of positions.
     (found / 7).backward()
     (expected / 7).backward()
     assert_same_gradients(ours[:3], theirs[:3])
@@ -79,7 +79,7 @@ def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_lo
 )
 @pytest.mark.parametrize("own_part", [False, True])
 def test_temperature_and_the_teachers_own_part(tail, temperature, own_part):
-    """Two teachers own 30 tokens each, and each position's label and top-k are its teacher's. Lambda differs."""
+    """Two teachers own 30 tokens each; each position's label and top-k belong to its teacher. Lambda differs."""
     ours, theirs = problem(), problem()
     teacher_M = torch.arange(M) % 2
     owned_TV = torch.zeros(2, V, dtype=torch.bool)
@@ -108,7 +108,7 @@ def test_a_temperature_needs_a_distribution():
 
 
 def test_temperature_keeps_the_size_of_the_gradient():
-    """What its square is for: with logits near zero the gradient hardly depends on the temperature (Hinton et al.)."""
+    """Because of its square, the gradient hardly depends on the temperature with logits near zero (Hinton et al.)."""
     norms = []
     for temperature in (1.0, 8.0):
         *parameters, labels, ids, _ = problem()
@@ -116,7 +116,7 @@ def test_temperature_keeps_the_size_of_the_gradient():
         teacher = (
             torch.randn(M, K, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) * 1e-3
         ).log_softmax(-1)
-        # Over all that there is, so that both are distributions over the same classes.
+        # The top-k are the whole vocabulary, so that both are distributions over the same classes.
         ids = torch.arange(K).expand(M, K)
         small[1], small[2] = small[1].detach()[:K].requires_grad_(), small[2].detach()[:K].requires_grad_()
         losses_of(small, labels % K, ids, teacher, 1.0, "renormalize", temperature).total.backward()
@@ -126,7 +126,7 @@ def test_temperature_keeps_the_size_of_the_gradient():
 
 @pytest.mark.parametrize("tail", WITHOUT_SAMPLES)
 def test_predictions_outside_a_trimmed_vocabulary_are_tail(tail):
-    """As if they were not in the list: each position against the dense loss over what is inside."""
+    """The loss is as if they were not in the list: each position equals the dense loss over those inside."""
     ours, theirs = problem(), problem()
     ids, logprobs = ours[4].clone(), ours[5].clone()
     inside = [number % (ids.shape[1] + 1) for number in range(M)]
@@ -137,7 +137,7 @@ def test_predictions_outside_a_trimmed_vocabulary_are_tail(tail):
     expected = 0
     for i, k in enumerate(inside):
         row = (hidden[[i]], weight, bias, labels[[i]], ids[[i], :k], logprobs[[i], :k])
-        # With nothing inside there is nothing to distil: 0.3 of the MLM loss is left.
+        # With nothing inside there is nothing to distil, and 0.3 of the MLM loss remains.
         expected += dense(*row, 0.7, tail) if k else 0.3 * dense(*row, 0.0, "ignore")
     torch.testing.assert_close(found, expected)
     found.backward()
@@ -146,7 +146,7 @@ def test_predictions_outside_a_trimmed_vocabulary_are_tail(tail):
 
 
 class Repeatable(torch.autograd.Function):
-    """The loss computed anew for each backward pass, since gradcheck makes several."""
+    """Recomputes the loss for each backward pass, because gradcheck makes several."""
 
     @staticmethod
     def forward(ctx, loss, *parameters):
@@ -180,7 +180,7 @@ def test_gradcheck(tail, temperature, own_part):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_teacher_whose_top_k_hold_everything(tail, dtype):
     *parameters, labels, ids, logprobs = problem(dtype, mass=1.0)
-    # As float16 stores it, the mass may even exceed 1.
+    # With float16 rounding the mass may even exceed 1.
     logprobs = (logprobs.half() + 1e-4).to(dtype)
     losses = losses_of(parameters, labels, ids, logprobs, 0.5, tail)
     losses.total.backward()
@@ -234,8 +234,8 @@ def test_gradients_are_made_once():
         total.backward()
 
 
-# Rounding is by up to 2^-8 and 2^-24 of a number. A probability is off by the share by which its logit, of up to 15
-# here, is off at all; in float32 the exponentials and their sums are rounded as coarsely.
+# Numbers are rounded by up to 2^-8 or 2^-24 of their size. The relative error of a probability is the absolute error of
+# its logit, which is up to 15 here; in float32 the exponentials and their sums have rounding errors of the same size.
 @pytest.mark.parametrize(("dtype", "rounding", "times"), [(torch.bfloat16, 2**-8, 8), (torch.float32, 2**-24, 16)])
 def test_it_is_within_the_precision_of_float64(dtype, rounding, times):
     ours, theirs = problem(torch.float32), problem()
@@ -253,7 +253,7 @@ def test_it_is_within_the_precision_of_float64(dtype, rounding, times):
 
 @pytest.mark.parametrize("tail", WITHOUT_SAMPLES)
 def test_a_token_in_several_columns_has_the_sum_of_their_gradients(tail):
-    """The label is the first guess at all positions, and a prediction outside the vocabulary has the same id."""
+    """At all positions the label is the first guess, and a prediction outside the vocabulary has the same id."""
     ours, theirs = problem(), problem()
     for inputs in (ours, theirs):
         inputs[3].copy_(inputs[4][:, 0])
@@ -266,7 +266,7 @@ def test_a_token_in_several_columns_has_the_sum_of_their_gradients(tail):
 
 
 def test_a_token_outside_the_teachers_part_may_be_sure():
-    """It has e^200 times the probability of the part, which float32 does not hold."""
+    """Its probability is e^200 times that of the part, which float32 cannot represent."""
     ours, theirs = problem(torch.float32), problem()
     owned_TV = torch.ones(1, V, dtype=torch.bool)
     outside = next(token for token in range(V) if token not in {*ours[3].tolist(), *ours[4].flatten().tolist()})
@@ -298,7 +298,7 @@ def test_a_gpu_adds_a_product_up_in_float32():
     [("bucket", 1.0, False), ("renormalize", 2.0, False), ("bucket", 1.0, True), ("renormalize", 2.0, True)],
 )
 def test_compiled_passes_compute_the_same(monkeypatch, tail, temperature, own_part, dtype):
-    """In chunks of two sizes; in bfloat16 products, which are rounded alike."""
+    """There are chunks of two sizes; products in bfloat16 are rounded in the same way."""
     monkeypatch.setattr(trainer.loss.sparse, "_CHUNK_LOGITS", {"cpu": 5 * V})
     torch._dynamo.reset()
     is_half = dtype == torch.bfloat16
@@ -315,7 +315,7 @@ def test_compiled_passes_compute_the_same(monkeypatch, tail, temperature, own_pa
         totals.append(losses.total)
     torch.testing.assert_close(totals[1], totals[0])
     for one, other in zip(compiled[:3], plain[:3], strict=True):
-        # A gradient that lies between two numbers of bfloat16 may be rounded to either.
+        # A gradient between two bfloat16 numbers may be rounded to either.
         torch.testing.assert_close(one.grad, other.grad, **({"rtol": 2**-7, "atol": 2**-7} if is_half else {}))
 
 

@@ -1,4 +1,4 @@
-"""Token rows in another teacher's space: exact where the spaces differ as a method supposes, and beside numpy."""
+"""Token rows in another teacher's space: exact if the spaces differ as the method assumes, and compared with numpy."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from tests.support.pursuit import naive_pursuit
 from trainer.student.alignment import align_rows, align_tables, shared_needed
 
 WIDTH = 16
-# Of numbers about 1 in float32, which is what a student's rows are.
+# For numbers of about 1 in float32, the dtype of a student's rows.
 ROUNDING = 1e-6
 
 
@@ -30,7 +30,7 @@ def test_orthogonal_recovers_a_rotation_a_scale_and_a_shift(scale):
 
 @pytest.mark.parametrize("count", [2, 5, WIDTH])
 def test_orthogonal_leaves_as_it_is_what_shared_tokens_do_not_tell(count):
-    """In one space rows come back, however few tokens are shared; in two, the shared tokens and all lengths do."""
+    """Within one space rows stay the same, however few tokens are shared; in two, shared tokens and all lengths do."""
     rows, shared = random_rows(0, 30, WIDTH), random_rows(1, count, WIDTH)
     torch.testing.assert_close(align_rows("orthogonal", rows, shared, shared), rows, rtol=0, atol=ROUNDING)
     anchors = shared @ rotation()
@@ -49,7 +49,7 @@ def test_orthogonal_keeps_lengths_and_angles_where_spaces_do_not_fit():
 
 @pytest.mark.parametrize("width", [WIDTH, 8, 24])
 def test_least_squares_recovers_an_affine_map(width):
-    """Between spaces of different widths, too."""
+    """This also holds between spaces of different widths."""
     rows, shared = random_rows(0, 30, width), random_rows(1, 60, width)
     linear, shift = random_rows(2, width, WIDTH), random_rows(3, WIDTH)
     mapped = align_rows("least_squares", rows, shared, shared @ linear + shift)
@@ -58,7 +58,7 @@ def test_least_squares_recovers_an_affine_map(width):
 
 @pytest.mark.parametrize(("shared", "noise"), [(60, 0.5), (60, 20.0), (10, 1.0), (17, 1.0)])
 def test_least_squares_is_ridge_regression_with_the_penalty_of_least_cross_validation(shared, noise):
-    """Each penalty beside the normal equations, its error by the hat matrix; also for fewer tokens than dimensions."""
+    """Compared with the normal equations for each penalty and the hat matrix; also with fewer tokens than dimensions."""
     theirs, rows = random_rows(1, shared, WIDTH).numpy(), random_rows(0, 30, WIDTH).numpy()
     ours = theirs @ random_rows(2, WIDTH, WIDTH).numpy() + noise * random_rows(3, shared, WIDTH).numpy()
     x, y = theirs - theirs.mean(0), ours - ours.mean(0)
@@ -74,7 +74,7 @@ def test_least_squares_is_ridge_regression_with_the_penalty_of_least_cross_valid
 
 
 def test_least_squares_needs_three_shared_tokens():
-    """Of two, less their mean, one is the other's negative: every penalty has the same error, and rounding would decide."""
+    """Of two, minus their mean, one is the other's negative: all penalties have one error, so rounding would choose."""
     assert [shared_needed(method, WIDTH) for method in ("orthogonal", "least_squares", "omp")] == [2, 3, 4]
 
 
@@ -87,12 +87,12 @@ def test_of_equal_rows_only_the_mean_is_known(method):
 
 @pytest.mark.parametrize("width", [64, 32])
 def test_omp_maps_sparse_combinations_exactly(width):
-    """Whatever the other space is: combinations that are affine, or around the mean."""
+    """This holds for any other space, and for combinations that are affine or around the mean."""
     shared, anchors = random_rows(1, 200, 64), random_rows(2, 200, width)
     rows = torch.stack([0.7 * shared[3] + 0.3 * shared[50], shared.mean(0) + 2 * (shared[9] - shared.mean(0))])
     expected = torch.stack([0.7 * anchors[3] + 0.3 * anchors[50], anchors.mean(0) + 2 * (anchors[9] - anchors.mean(0))])
     assert shared_needed("omp", 64) == 16
-    # The first is 0.7 and 0.3 of two atoms around the mean, too.
+    # Around the mean, too, the first row is 0.7 and 0.3 of two atoms.
     torch.testing.assert_close(align_rows("omp", rows, shared, anchors), expected, rtol=0, atol=1e-9)
 
 
@@ -108,7 +108,7 @@ def test_omp_is_the_naive_one_around_the_means():
 
 @pytest.mark.parametrize("method", ["orthogonal", "least_squares", "omp"])
 def test_a_constant_on_all_rows_or_biases_changes_nothing_but_by_it(method):
-    """It is a gauge: the teacher's probabilities are the same, so the mapped rows must be."""
+    """The constant does not change the teacher's probabilities, so it must not change the mapped rows."""
     rows, shared, anchors = (random_rows(seed, count, WIDTH) for seed, count in ((0, 30), (1, 40), (2, 40)))
     biases = [random_rows(seed, count) for seed, count in ((3, 30), (4, 40), (5, 40))]
     plain = align_tables(method, *([table, bias] for table, bias in zip((rows, shared, anchors), biases, strict=True)))
@@ -130,7 +130,7 @@ def test_biases_are_shifted_to_the_anchors_mean(method):
 
 @pytest.mark.parametrize("untied", [True, False])
 def test_with_omp_a_logit_is_the_combination_of_the_anchors_logits(untied):
-    """Around their mean, with their biases."""
+    """The combination is around the mean of the logits, which include the biases."""
     tables = [random_rows(seed, count, WIDTH) for seed, count in ((0, 30), (1, 40), (2, 40))]
     biases = [random_rows(seed, count) for seed, count in ((3, 30), (4, 40), (5, 40))]
     arguments = [[t, b, t.flip(1)][: 2 + untied] for t, b in zip(tables, biases, strict=True)]

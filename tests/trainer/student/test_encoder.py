@@ -10,14 +10,14 @@ from trainer.student.encoder import copy_encoder
 
 
 def encoder_output(model: PreTrainedModel, states: torch.Tensor) -> torch.Tensor:
-    """Of embeddings that are given, so that no token's row matters."""
+    """The encoder's output for given embeddings, so that no token's row matters."""
     return model.base_model(inputs_embeds=states).last_hidden_state
 
 
 @pytest.mark.parametrize(("model_type", "shape"), [("bert", {}), ("roberta", {}), ("electra", {"embedding_size": 16})])
 @torch.no_grad()
 def test_a_students_encoder_computes_what_its_teachers_does(model_type, shape):
-    """Of other vocabularies, padding ids (which shift RoBERTa's positions) and numbers of positions."""
+    """Vocabularies, padding ids (which shift RoBERTa's positions) and numbers of positions differ."""
     teacher = make_model(model_type, 30, 1, pad_token_id=1, **shape)
     student = make_model(model_type, 50, 2, pad_token_id=4, max_position_embeddings=60, **shape)
     was = tables(student)

@@ -1,4 +1,4 @@
-"""A student that starts from its teachers' weights, beside copies made one row at a time."""
+"""A student that starts from its teachers' weights, compared with copies made one row at a time."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ from trainer.student.model import build_student, student_config
 
 @pytest.fixture(scope="module")
 def one_teacher(teachers, tmp_path_factory) -> tuple[Path, Path]:
-    """Predictions of one teacher only, and held-out ones."""
+    """Predictions and held-out predictions of a single teacher."""
     from pipeline.__main__ import main
 
     folder = tmp_path_factory.mktemp("one")
@@ -43,7 +43,7 @@ def one_teacher(teachers, tmp_path_factory) -> tuple[Path, Path]:
 
 
 def test_a_student_of_one_teacher_starts_as_that_teacher(one_teacher, teachers, tmp_path):
-    """End to end: with a learning rate of nearly nothing its held-out figures are the teacher's own."""
+    """End to end: with a learning rate close to zero, its held-out figures are the teacher's."""
     config = write_config(
         tmp_path,
         *one_teacher,
@@ -66,7 +66,7 @@ def test_a_student_of_one_teacher_starts_as_that_teacher(one_teacher, teachers, 
 
 
 def test_a_resumed_run_needs_no_teacher(predictions, tmp_path):
-    """It starts from all three teachers; killed and gone on with, it ends with the weights of a whole run."""
+    """The run starts from all three teachers; killed and resumed, it ends with the weights of an uninterrupted run."""
     shape = {"settings": {"model_type": "xlm-roberta", **SHAPE, "max_position_embeddings": 40}}
     student = shape | {"encoder_from": "ru-unigram", "embeddings_from_teachers": True}
     changes = {"max_steps": 10, "save_steps": 5, "student": student}
@@ -85,7 +85,7 @@ def test_a_resumed_run_needs_no_teacher(predictions, tmp_path):
 
 
 def test_initialization_draws_nothing_at_random(predictions):
-    """Twice the same, and the random numbers that come after it are those that would have come without it."""
+    """Two initializations are the same, and the random numbers after one are those without it."""
     opened = open_predictions(str(predictions))
     settings = {"model_type": "xlm-roberta", **SHAPE, "max_position_embeddings": 40}
     config = StudentConfig(settings=settings, encoder_from="ru-unigram", embeddings_from_teachers=True)
@@ -102,7 +102,7 @@ def test_initialization_draws_nothing_at_random(predictions):
 @pytest.mark.parametrize("alignment", ["orthogonal", "least_squares", "omp"])
 @pytest.mark.parametrize("encoder_from", ["ru-unigram", None])
 def test_aligned_rows_leave_one_teacher_as_it_is(predictions, alignment, encoder_from):
-    """The encoder's; or else the first one that the predictions name. Twice the same."""
+    """That teacher is the encoder's, or else the first one in the predictions. Two initializations are the same."""
     opened = open_predictions(str(predictions))
     settings = {"model_type": "xlm-roberta", **SHAPE, "max_position_embeddings": 40}
     config = StudentConfig(
@@ -125,7 +125,7 @@ def test_aligned_rows_leave_one_teacher_as_it_is(predictions, alignment, encoder
 
 @pytest.mark.heavy
 def test_an_aligned_student_trains(predictions, tmp_path):
-    """Grown from a teacher, whose space it is; and what is printed says so."""
+    """It starts from a teacher, whose space is the anchor; the output says so."""
     student = {"start_from": "hi-bpe", "embeddings_from_teachers": True, "token_alignment": "omp"}
     done = train(write_config(tmp_path, predictions, None, max_steps=5, student=student))
     assert done.returncode == 0, done.stderr

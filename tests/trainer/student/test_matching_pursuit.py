@@ -1,4 +1,4 @@
-"""Orthogonal matching pursuit of many targets, beside the textbook's of one."""
+"""Orthogonal matching pursuit of many targets, compared with the textbook's for a single target."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from trainer.student.matching_pursuit import matching_pursuit
 @pytest.mark.parametrize(("atoms", "width", "count"), [(60, 16, 4), (12, 20, 12), (200, 64, 16)])
 def test_it_chooses_and_weighs_as_one_target_at_a_time(atoms, width, count):
     random = np.random.default_rng(0)
-    # Of very different lengths: the cosine decides, not the product.
+    # The lengths differ widely: the cosine must decide, not the product.
     atoms_SG = random.normal(size=(atoms, width)) * np.exp(random.normal(size=(atoms, 1)))
     targets_NG = random.normal(size=(25, width))
     chosen_NK, weights_NK = matching_pursuit(torch.from_numpy(targets_NG), torch.from_numpy(atoms_SG), count)
@@ -22,7 +22,7 @@ def test_it_chooses_and_weighs_as_one_target_at_a_time(atoms, width, count):
 
 
 def test_sparse_combinations_are_met_exactly():
-    """Of 3 atoms in 64 dimensions, by 8: the others have no weight."""
+    """The combinations have 3 atoms in 64 dimensions, the pursuit chooses 8: the others get no weight."""
     random = torch.Generator().manual_seed(0)
     atoms_SG = torch.randn(100, 64, generator=random, dtype=torch.float64)
     supports = torch.stack([torch.randperm(100, generator=random)[:3] for _ in range(50)])
@@ -35,7 +35,7 @@ def test_sparse_combinations_are_met_exactly():
 
 
 def test_what_cannot_be_met_better_gets_no_weight():
-    """Targets and atoms of zeros, atoms that are there twice, and more atoms than dimensions."""
+    """Targets and atoms of zeros, duplicate atoms, and more atoms than dimensions."""
     atoms_SG = torch.tensor([[0.0, 0, 0], [2, 0, 0], [2, 0, 0], [0, 3, 0], [1, 1, 0]], dtype=torch.float64)
     targets_NG = torch.tensor([[0.0, 0, 0], [1, 0, 0], [4, 0, 5], [0, -6, 1]], dtype=torch.float64)
     chosen_NK, weights_NK = matching_pursuit(targets_NG, atoms_SG, 4)

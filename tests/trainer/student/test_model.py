@@ -1,4 +1,4 @@
-"""The student: other architectures, what is trained of them, and a step that never waits for the device."""
+"""The student: other architectures, which parameters are trained, and a step that never waits for the device."""
 
 from contextlib import nullcontext
 
@@ -26,7 +26,7 @@ from trainer.loop.step import make_learner, train_step
 from trainer.student.model import DistilledStudent, build_student, student_config
 
 ALONE = Runtime(0, 1, torch.device("cpu"), torch.float32)
-# By any family's names of them.
+# With the field names of all families.
 SHAPE = {
     "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
     "dim": 16, "n_layers": 2, "n_heads": 2, "hidden_dim": 32, "embedding_size": 16, "max_position_embeddings": 40,
@@ -63,7 +63,7 @@ def padded_and_not(predictions) -> list:
     ],
 )
 def test_students_of_other_architectures(model_type, predictions):
-    """The loss is that of the plain model, and what is not frozen has a gradient."""
+    """The loss equals that of the plain model, and every parameter that is not frozen has a gradient."""
     opened = open_predictions(str(predictions))
     windows = {"local_attention": 4} if model_type == "modernbert" else {}
     plain, student = (small_model(model_type, opened, **windows).eval() for _ in range(2))
@@ -109,7 +109,7 @@ def test_a_student_like_a_bfloat16_model_is_float32(teachers, predictions, tmp_p
 
 
 class Waits(TorchDispatchMode):
-    """Notes the operations whose result the host would have to wait for, were the tensors on a GPU."""
+    """Records the operations for whose result the host would have to wait if the tensors were on a GPU."""
 
     ASKING = {"_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "_unique2", "unique_dim"}
 
@@ -131,7 +131,7 @@ class Waits(TorchDispatchMode):
 def test_a_step_waits_for_nothing(model_type, predictions, tmp_path):
     opened, batches = open_predictions(str(predictions)), padded_and_not(predictions)
     plain = small_model(model_type, opened)
-    # That it would be noticed: SDPA asks of every mask, DeBERTa's attention where there is none.
+    # A wait would be noticed: SDPA checks every mask, and DeBERTa's attention waits if there is none.
     with Waits() as asked:
         plain(batches[1].input_ids_BL, attention_mask=None if model_type == "deberta" else batches[1].attention_mask_BL)
     assert asked.found
@@ -141,7 +141,7 @@ def test_a_step_waits_for_nothing(model_type, predictions, tmp_path):
     owned_TV = torch.ones(len(source.teachers), len(opened.vocabulary), dtype=torch.bool)
     learner = make_learner(config, ALONE, DistilledStudent(plain).train(), source.languages, owned_TV)
     metrics, skipped = Metrics(config, source.languages, 0, ALONE), SkippedSteps(1, 0, ALONE)
-    # The first step makes the optimizer's moments.
+    # The first step creates the optimizer's moments.
     for step, watching in enumerate([nullcontext(), Waits()], 1):
         with watching:
             train_step(learner, step, dict(enumerate(batches)), 100, metrics, skipped)
@@ -158,7 +158,7 @@ def small_student(predictions, **settings) -> DistilledStudent:
 
 
 def test_checkpointing_keeps_less(predictions):
-    """What autograd saves of a forward pass, in bytes."""
+    """Autograd saves fewer bytes of a forward pass."""
     batch = take(reader(predictions), 1)[0]
     kept = []
     for checkpoints in (False, True):
@@ -182,7 +182,7 @@ def test_the_layers_are_the_encoders(model_type, predictions):
 @pytest.mark.heavy
 @NEEDS_COMPILER
 def test_compiled_kernels_compute_the_same(predictions):
-    """Losses and gradients, for batches of several shapes, without compiling anew for each."""
+    """Losses and gradients are the same for batches of several shapes, without recompiling for each shape."""
     plain, compiled = (small_student(predictions, model_type="bert").train() for _ in range(2))
     torch._dynamo.reset()
     counters = torch._dynamo.utils.counters
@@ -195,5 +195,5 @@ def test_compiled_kernels_compute_the_same(predictions):
             student(batch, torch.full((len(batch.labels_M),), 0.5)).total.backward()
     for (name, ours), theirs in zip(plain.named_parameters(), compiled.parameters(), strict=True):
         torch.testing.assert_close(theirs.grad, ours.grad, rtol=1e-3, atol=1e-3, msg=name)
-    # Two of the layers and two of the loss.
+    # Two graphs of the layers and two of the loss.
     assert 0 < counters["stats"]["unique_graphs"] <= 4

@@ -1,4 +1,4 @@
-"""A student that goes on from an earlier one, or from a teacher: nothing old changes, and nothing starts again."""
+"""A student that starts from an earlier one or from a teacher: no old weight changes or is initialized again."""
 
 import json
 import shutil
@@ -25,16 +25,16 @@ from trainer.student.initialization import check_initialization, initialize
 from trainer.student.model import build_student, student_config
 from trainer.student.start import find_start
 
-# As wide as the teachers.
+# The teachers' width.
 SHAPE = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
 SETTINGS = SHAPE | {"intermediate_size": 32, "max_position_embeddings": world.MAX_LENGTH}
-# The pipeline is run twice, and a student trained.
+# Runs the pipeline twice and trains a student.
 pytestmark = pytest.mark.heavy
 
 
 @pytest.fixture(scope="module")
 def folders(run_pipeline, pipeline_settings, tmp_path_factory) -> list[str]:
-    """Predictions of one teacher, and of two further ones that extend them."""
+    """Predictions of one teacher, and predictions of two more teachers that extend them."""
     root = tmp_path_factory.mktemp("start")
     settings = pipeline_settings(root)
 
@@ -54,7 +54,7 @@ def student(folders, tmp_path_factory) -> Path:
 
 
 def begin(folders: list[str], seed: int = 0, **settings) -> tuple[PreTrainedModel, list[str]]:
-    """A new student with its first weights, and the lines on where they came from."""
+    """A new student with its initial weights, and the lines that say where they come from."""
     config, opened = StudentConfig(**settings), open_predictions(*folders)
     start = find_start(config, opened)
     check_initialization(config, opened, start)
@@ -63,7 +63,7 @@ def begin(folders: list[str], seed: int = 0, **settings) -> tuple[PreTrainedMode
 
 
 def weights_beside_tokens(model: PreTrainedModel) -> dict[str, torch.Tensor]:
-    """BERT's, by name: all but what has another shape over another vocabulary."""
+    """A BERT's weights by name, except those whose shape depends on the vocabulary."""
     of_tokens = ("word_embeddings.weight", "predictions.bias", "decoder.weight", "decoder.bias")
     return {name: tensor for name, tensor in model.state_dict().items() if not name.endswith(of_tokens)}
 
@@ -101,7 +101,7 @@ def test_without_teachers_new_rows_are_those_of_a_new_student(folders, student):
 @pytest.mark.parametrize("name", ["ru-unigram", "hi-bpe", "en-wordpiece"])
 @torch.no_grad()
 def test_a_student_that_starts_as_a_teacher_computes_what_it_does(folders, teachers, name):
-    """Whatever id pads it, from which RoBERTa's family counts positions; over its tokens, in merged ids."""
+    """Compared over its tokens, in merged ids, for any padding id, from which RoBERTa's family counts positions."""
     model, lines = begin(folders, start_from=name)
     teacher = AutoModelForMaskedLM.from_pretrained(teachers / name).eval()
     own = AutoTokenizer.from_pretrained(teachers / name)
@@ -116,7 +116,7 @@ def test_a_student_that_starts_as_a_teacher_computes_what_it_does(folders, teach
 
 
 def test_a_run_that_goes_on_needs_its_start_no_more(folders, student, tmp_path):
-    """Stopped and gone on with, without the earlier student and the teachers: the weights of a whole run."""
+    """Stopped and resumed without the earlier student, it ends with the weights of an uninterrupted run."""
     start = tmp_path / "start"
     shutil.copytree(student, start)
     settings = {"start_from": str(start), "embeddings_from_teachers": True}
@@ -128,11 +128,11 @@ def test_a_run_that_goes_on_needs_its_start_no_more(folders, student, tmp_path):
     assert_same_weights(whole, output)
     assert export([str(tmp_path / "run" / "trainer.yaml"), "--to", str(tmp_path / "exported")]) == 0
     assert_same_weights(whole, tmp_path / "exported")
-    # A chain: that student in turn is one to go on from, over the same vocabulary.
+    # A chain: another student can start from this one, over the same vocabulary.
     model, lines = begin(folders, start_from=str(output), embeddings_from_teachers=True)
     weights = load_file(output / "model.safetensors")
     assert all(model.state_dict()[name].equal(weights[name]) for name in weights) and "0 random" in lines[-1]
-    # Another start is another run.
+    # With another start it is another run.
     with pytest.raises(UserError, match="student.start_from was .*, now "):
         train_student(
             tmp_path / "run", folders, max_steps=8, **changes | {"student": settings | {"start_from": str(student)}}
@@ -147,7 +147,7 @@ def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_pa
     larger = train_student(tmp_path / "larger", folders, student={"settings": SETTINGS}, max_steps=5)
     with pytest.raises(UserError, match=r"start_from: the vocabulary of .*larger/student .* is no part of .*earlier"):
         begin(folders[:1], start_from=str(larger))
-    # As many tokens, one of which is another.
+    # The number of tokens is the same, but one token differs.
     table = pq.read_table(student / VOCABULARY_FILE)
     shutil.copytree(student, tmp_path / "other", ignore=shutil.ignore_patterns("checkpoints", "logs"))
     tokens = table["token"].to_pylist()
@@ -200,7 +200,7 @@ def test_a_teacher_that_gives_new_rows_must_be_there(folders, student, tmp_path)
     (later / "_manifest.json").write_text(json.dumps(manifest))
     with pytest.raises(UserError, match="teacher 'hi-bpe': there is no folder .*gone"):
         begin([folders[0], str(later)], start_from=str(student), embeddings_from_teachers=True)
-    # Whoever takes nothing of it does not need it.
+    # A student that takes no rows from the teacher does not need it.
     begin([folders[0], str(later)], start_from=str(student))
 
 

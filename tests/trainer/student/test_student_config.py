@@ -1,4 +1,4 @@
-"""The student's configuration: every family's special ids are merged ids."""
+"""The student's configuration: the special ids of every family are merged ids."""
 
 import json
 
@@ -24,7 +24,7 @@ def make_vocabulary() -> Vocabulary:
 
 
 def fields(config: dict, prefix: str = "") -> dict[str, object]:
-    """All fields by dotted name."""
+    """All fields, by dotted name."""
     found = {}
     for name, value in config.items():
         found |= fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
@@ -32,14 +32,14 @@ def fields(config: dict, prefix: str = "") -> dict[str, object]:
 
 
 def ids_of(config: dict) -> dict[str, object]:
-    """Those fields that hold a token's id."""
+    """The fields that hold a token's id."""
     indices = ("pad_index", "unk_index", "mask_index", "bos_index", "eos_index")
     return {name: value for name, value in fields(config).items() if name.endswith(("_token_id", *indices))}
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)
 def test_every_special_id_is_a_merged_one(model_type, tmp_path):
-    """Also of a student that is like a model with ids of its own."""
+    """This includes students with the architecture of a model that has its own ids."""
     published = CONFIGS[model_type]().to_dict()
     AutoConfig.for_model(model_type).save_pretrained(tmp_path)
     for settings in ({"settings": {"model_type": model_type}}, {"architecture_from": str(tmp_path)}):
@@ -51,14 +51,14 @@ def test_every_special_id_is_a_merged_one(model_type, tmp_path):
             if role in BY_NAME:
                 assert value == BY_NAME[role], name
             else:
-                # BART's start of the decoder; an image's place; XLM's unknown token, which may not be None.
+                # BART's decoder start; the placeholder of an image; XLM's unknown token, which must not be None.
                 assert value is None or value in SPECIAL.values(), name
         assert {value for name, value in fields(found).items() if name.rpartition(".")[2] == "vocab_size"} == {9}
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)
 def test_a_configuration_is_made_again_from_a_checkpoint(model_type):
-    """Also with an attention that its settings chose."""
+    """This includes an attention that the settings chose."""
     for chosen in ({}, {"attn_implementation": "eager"}):
         settings = {"model_type": model_type} | chosen
         config = student_config(StudentConfig(settings=settings), make_vocabulary(), 8)
@@ -68,7 +68,7 @@ def test_a_configuration_is_made_again_from_a_checkpoint(model_type):
 
 
 def test_families_that_have_more_special_ids_than_three():
-    """So that the test above is known to see them."""
+    """The test above therefore covers them."""
     more = {name: len(ids_of(config().to_dict())) for name, config in CONFIGS.items()}
     assert more["modernbert"] == 5 and more["modernvbert"] == 6 and more["xlm"] >= 6 and more["bart"] == 5
 

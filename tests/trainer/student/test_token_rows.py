@@ -1,4 +1,4 @@
-"""Rows of the student's embedding from those of its teachers, beside means made one row at a time."""
+"""Rows of the student's embedding from its teachers' rows, compared with means made one row at a time."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from trainer.student.token_rows import TokenRows
 @pytest.mark.parametrize("tied", [True, False])
 def test_token_rows_are_the_mean_of_their_owners_rows(tied):
     vocabulary = make_vocabulary({"a": [0, 1, 2, 5], "b": [1, 2, 3], "c": [2, 6]}, 8)
-    # More rows than tokens, as models have that make the number round.
+    # More rows than tokens, as in models that pad the number of rows.
     teachers = {name: make_model("bert", 9, seed, tie_word_embeddings=tied) for seed, name in enumerate("abc")}
     student = make_model("bert", 8, 9, tie_word_embeddings=tied)
     before = tables(student)
@@ -76,7 +76,7 @@ def test_rows_that_are_given_take_no_part_in_means(tied):
 
 
 def rotated_teachers(tied: bool, shared: int) -> tuple:
-    """A vocabulary, a model over all of it, and two teachers that have parts of its rows, the second's turned and shifted.
+    """A vocabulary, a model over all of it, and two teachers with parts of its rows, the second's rotated and shifted.
 
     They share the token for padding and `shared` others.
     """
@@ -92,7 +92,7 @@ def rotated_teachers(tied: bool, shared: int) -> tuple:
             tokens = (ids >= 0).nonzero()[:, 0]
             for target, source in zip(rows_of(teacher), rows_of(whole), strict=True):
                 target[ids[tokens]] = source[tokens] @ turn + shift if source.ndim == 2 else source[tokens] + shift
-    # What a special token means is each teacher's own.
+    # A special token means something else in each teacher.
     with torch.no_grad():
         b.get_input_embeddings().weight[vocabulary.teacher_ids["b"][0]] = 100
     return vocabulary, whole, a, b
@@ -161,7 +161,7 @@ def test_a_teacher_of_another_width_gives_rows_where_they_can_be_mapped(alignmen
     ("alignment", "shared", "needed"), [("orthogonal", 1, 2), ("least_squares", 2, 3), ("omp", 3, 4)]
 )
 def test_too_few_shared_tokens_are_refused(alignment, shared, needed):
-    """The padding, which both have too, is no ordinary token."""
+    """The teachers also share the padding token, but it is not an ordinary token."""
     vocabulary, _, a, b = rotated_teachers(True, shared)
     token_rows = TokenRows(make_model("bert", 60, 8), vocabulary, alignment)
     token_rows.settle_teacher("a", a)

@@ -1,4 +1,4 @@
-"""A whole comparison: models whose order is known, because noise was added to the weights of one."""
+"""A whole comparison of models whose order is known: copies of one model with increasing noise in the weights."""
 
 import json
 
@@ -19,7 +19,7 @@ NOISE = {"quiet": 0.0, "noisy": 0.04, "noisier": 0.08, "noisiest": 0.16}
 
 @pytest.fixture(scope="module")
 def candidates(tmp_path_factory, teachers):
-    """A small English model that was trained a little, and copies of it with noise."""
+    """A small, briefly trained English model, and copies of it with noise."""
     folder = tmp_path_factory.mktemp("candidates")
     tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
     torch.manual_seed(0)
@@ -62,7 +62,7 @@ def settings(candidates, teachers, tmp_path):
     (tmp_path / "pairs.tsv").write_text("\n".join(["sen\twrong_sen", *pairs]) + "\n", encoding="utf-8")
     return {
         "output": str(tmp_path / "out"),
-        # Not in the order of their quality.
+        # Not ordered by quality.
         "models": {
             "noisiest": {"model": str(candidates / "noisiest")},
             "noisy": {"model": str(candidates / "noisy"), "languages": ["en"]},
@@ -109,7 +109,7 @@ def test_the_order_is_that_of_the_noise(settings, tmp_path, capsys):
     share = np.mean(scores["ratios"]["accuracy"]["numerators"])
     assert english["candidates"][2]["figures"]["minimal_pairs"] == pytest.approx(share)
 
-    # Only candidates for Russian are ranked there, and only those that read it.
+    # Only candidates for Russian are listed there, and only those that read it are ranked.
     assert [(one["name"], one["rank"]) for one in russian["candidates"]] == [("russian", 1), ("noisiest", None)]
 
     figures = english["candidates"][0]["figures"]
@@ -128,7 +128,7 @@ def test_the_order_is_that_of_the_noise(settings, tmp_path, capsys):
     markdown = (tmp_path / "out" / "comparison.md").read_text()
     assert markdown in capsys.readouterr().out
 
-    # Scores are kept: the same command writes the same files. A fresh run measures speed anew, and chooses the same.
+    # Scores are kept, so the same command writes the same files. A new run measures speed again and chooses the same.
     before = (tmp_path / "out" / "comparison.json").read_bytes()
     assert run(settings, tmp_path) == 0
     assert (tmp_path / "out" / "comparison.json").read_bytes() == before

@@ -1,4 +1,4 @@
-"""The size of a corpus is about that of what is read of it, uncompressed, and little is read for it."""
+"""The estimated size of a corpus is close to its uncompressed text, and little is read to estimate it."""
 
 import gzip
 import json
@@ -23,7 +23,7 @@ def lines(count: int, seed: int = 0) -> list[str]:
 
 
 def write(path, content: list[str]) -> int:
-    """Writes lines as the file's name says; returns the bytes of the text."""
+    """Writes lines in the format that the file's name says; returns the bytes of the text."""
     name, text = path.name, "".join(content).encode()
     if name.endswith(".parquet"):
         pq.write_table(pa.table({"text": [line.strip() for line in content]}), path, use_dictionary=False)
@@ -44,7 +44,7 @@ def test_bytes_of_small_files_are_exact(tmp_path, suffix, most, share):
 
 @pytest.mark.parametrize("most", [None, 20_000])
 def test_bytes_of_many_files_are_estimated_from_a_few(tmp_path, monkeypatch, most):
-    """Of each format a file more than are looked at, each larger than what is looked at."""
+    """Each format has one file more than are sampled, and each file is larger than its sample."""
     monkeypatch.setattr(corpora_module, "_FILES", 2)
     monkeypatch.setattr(corpora_module, "_BYTES", 2**15)
     size = sum(

@@ -1,4 +1,4 @@
-"""What a comparison writes."""
+"""The files that a comparison writes."""
 
 import json
 
@@ -25,7 +25,7 @@ def test_json_holds_the_whole_ranking():
     assert german["candidates"][2]["reasons"] == [
         "does not read the language: 100% of the characters are in unknown tokens"
     ]
-    # One record has no interval.
+    # A single record gives no interval.
     assert content[1]["candidates"][0]["low"] is None
 
 

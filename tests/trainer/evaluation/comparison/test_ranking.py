@@ -1,4 +1,4 @@
-"""The ranking of one language, on scores whose order is known."""
+"""The ranking for one language, on scores whose order is known."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def test_fewer_bits_rank_first():
 
 
 def test_differences_are_paired():
-    """Each model's interval is wide, since records differ; the interval of the difference is not."""
+    """Each model's interval is wide because records differ; the interval of the difference is narrow."""
     first, second = rank("de", [measured("a", 0.0), measured("b", 0.03)], SAMPLES).candidates
     assert first.high > second.low
     assert second.differences["bits_per_character"].is_clear
@@ -64,7 +64,7 @@ def test_a_cheaper_one_is_not_taken_when_it_is_worse():
 
 
 def test_who_does_not_read_the_language_is_not_ranked():
-    """Unknown tokens are easily predicted, so bits alone would put it first."""
+    """Unknown tokens are easy to predict, so bits alone would rank the model first."""
     ranking = rank("de", [measured("blind", -2.0, unknown=0.9), measured("a")], SAMPLES)
     assert names(ranking) == ["a", "blind"]
     assert ranking.chosen == "a" and ranking.candidates[1].rank is None
@@ -76,7 +76,7 @@ def test_who_has_less_to_predict_is_not_clearly_better():
     ranking = rank("de", [measured("uncased", changed=0.04), measured("cased", 0.5), measured("bad", 0.9)], SAMPLES)
     assert {one.name: one.worse_than for one in ranking.candidates} == {"uncased": [], "cased": [], "bad": ["cased"]}
     assert ranking.chosen == "uncased" and ranking.tied == ["cased"]
-    # A few changed characters, or as many of both, decide nothing.
+    # A few changed characters, or the same share for both, make no difference.
     for shares in ((0.004, 0.0), (0.04, 0.04)):
         one, other = (measured(*args, changed=share) for args, share in zip((("a",), ("b", 0.5)), shares, strict=True))
         assert rank("de", [one, other], SAMPLES).candidates[1].worse_than == ["a"]
@@ -111,7 +111,7 @@ def test_no_candidates_no_choice():
 
 
 def test_an_interval_without_zero_is_not_enough():
-    """With five records the interval of the difference is too narrow; the test of exchanges tells nothing."""
+    """With five records the interval of the difference is too narrow; the permutation test is not significant."""
     ranking = rank("de", [measured("a", records=5), measured("b", 0.2, records=5)], SAMPLES)
     difference = ranking.candidates[1].differences["bits_per_character"]
     assert difference.low > 0 and difference.p > 0.05

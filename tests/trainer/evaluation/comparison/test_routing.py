@@ -1,4 +1,4 @@
-"""The routing as YAML. That the pipeline takes it is tested in tests/system/test_routing.py."""
+"""The routing as YAML. tests/system/test_routing.py tests that the pipeline accepts it."""
 
 import yaml
 

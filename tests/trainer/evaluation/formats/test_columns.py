@@ -1,4 +1,4 @@
-"""Fields of TSV beside those that the standard library writes."""
+"""Fields of TSV, compared with what the standard library writes."""
 
 import csv
 import io
@@ -13,7 +13,7 @@ FIELD = st.text(st.sampled_from("a \"'"))
 
 @given(st.lists(FIELD, min_size=1))
 def test_fields_with_quotes_are_read_as_pandas_writes_them(fields):
-    """Its writer is that of the standard library, which quotes each field that has quotes."""
+    """pandas uses the standard library's writer, which quotes each field that contains quotes."""
     file = io.StringIO()
     csv.writer(file, delimiter="\t", lineterminator="\n").writerow([f"x{field}" for field in fields])
     assert fields_of(file.getvalue()[:-1]) == [f"x{field}" for field in fields]

@@ -121,15 +121,15 @@ def test_a_fault_is_named_with_its_line(tmp_path, name, content, message):
         read(tmp_path, content, name)
 
 
-# Words of control characters, or of what UTF-7 writes (`+...-`), are refused as another encoding. Quotes may be those of a
-# field, and colons those after a language.
+# Words with control characters, or that look like UTF-7 (`+...-`), are refused as another encoding. Quotes may be read
+# as those around a field, and colons as those after a language.
 WORD = st.text(st.characters(exclude_characters='+~":', exclude_categories=["Cs", "Cc"]))
 
 
 @given(st.lists(st.lists(st.tuples(WORD, st.sampled_from(["NOUN", "B-PER", "O"])), min_size=1), min_size=1))
 def test_what_is_written_is_read(tmp_path_factory, sentences):
     text = "\n\n".join("\n".join(f"{word}\t{label}" for word, label in sentence) for sentence in sentences)
-    # Of the file's first word, a mark of the byte order would be taken for one.
+    # A byte order mark in the file's first word would be read as a real one.
     text = f"First\tX\nof\tX\n\n{text}"
     folder = tmp_path_factory.mktemp("words")
     assert read(folder, text)[1:] == [

@@ -1,4 +1,4 @@
-"""Minimal pairs are read as they are written, and a fault is one line that says where."""
+"""Minimal pairs are read as they are written, and a fault gives one line that says where it is."""
 
 import re
 

@@ -41,7 +41,7 @@ def test_what_looks_like_a_header_is_refused(tmp_path, header):
 
 
 def test_a_first_line_with_a_rare_label_is_an_example(tmp_path):
-    """Of a small file, among other rare labels, or with a sentence."""
+    """This holds in a small file, among other rare labels, and with a sentence as the text."""
     for content in (
         f"fine\t2\n{examples(40)}",
         f"fine\t2\n{examples()}so so\t3\n",

@@ -1,4 +1,4 @@
-"""Text of models under evaluation is that which the pipeline reads."""
+"""An evaluation reads text in the same way as the pipeline."""
 
 import gzip
 import json

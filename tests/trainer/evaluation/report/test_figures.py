@@ -25,7 +25,7 @@ def test_costs_are_means_over_languages_and_sums_of_seconds(tmp_path):
         evaluation.scores[Job("cost", "student", language)][:] = [Scores(language, {}, {"tokens_per_second": speed})]
     _, _, student, _ = costs(evaluation, training_lines({"student": str(tmp_path / "student")}))
     assert (student.tokens_per_second, student.parameters) == (1, None)
-    # Three languages of three tasks, and of tagging with two seeds.
+    # Three languages for each of three tasks, and for tagging with two seeds.
     assert student.evaluation_seconds == 12.5 * (3 * 3 + 3 * 2)
     assert (student.training_steps, student.training_tokens_per_second) == (1000, 20550)
 

@@ -9,7 +9,7 @@ from trainer.evaluation.report.markdown import escaped, to_markdown
 from trainer.evaluation.report.sections import sections_of, summary_of
 from trainer.evaluation.report.tables import Cell, Group, Row, Section, Table
 
-# Write the Markdown there after a change that is meant to show.
+# After an intended change, write the new Markdown there.
 GOLDEN = Path(__file__).with_name("golden.md")
 
 

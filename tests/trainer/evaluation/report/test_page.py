@@ -1,4 +1,4 @@
-"""The page, opened in a browser: in light and dark, on a phone and on a desk."""
+"""The page, opened in a browser: in light and dark mode, at the width of a phone and of a desktop."""
 
 import io
 from dataclasses import replace
@@ -17,7 +17,7 @@ from trainer.evaluation.report.sections import sections_of, summary_of
 pytestmark = pytest.mark.heavy
 
 HOSTILE = "<script>document.title = 'x'</script><img src=http://x.test/y onerror=alert(1)>\"'&|`\n"
-# Text and its background, of all elements that hold text themselves, as the browser computes and draws them.
+# For each element with its own text, the colours of text and background as the browser computes and draws them.
 TEXTS = """
 () => {
   const context = document.createElement("canvas").getContext("2d", {willReadFrequently: true});
@@ -62,7 +62,7 @@ def html_of(content) -> str:
 
 
 class Opened:
-    """A page in a new window of the browser, with what it complained about and what it asked for."""
+    """A page in a new browser window, with its console messages and errors and its requests."""
 
     def __init__(self, chromium, html: str, path, scheme: str = "light", width: int = 1280):
         path.write_text(html, encoding="utf-8")
@@ -109,13 +109,13 @@ def test_it_is_readable(chromium, content, tmp_path, scheme, width):
         assert page.evaluate("document.documentElement.scrollWidth") == width
         assert page.evaluate("document.body.scrollWidth") <= width
         texts = page.evaluate(TEXTS)
-        # All text, also that of charts and of heat maps: 4.5 is WCAG AA.
+        # For all text, including that of charts and heat maps, WCAG AA requires 4.5.
         assert len(texts) > 300
         assert not [text for text in texts if contrast(text["ink"], text["page"]) < 4.5]
         backgrounds = {tuple(text["page"]) for text in texts}
         assert len(backgrounds) > 5
         assert (luminance(texts[0]["page"]) > 0.5) is (scheme == "light")
-        # Lines of charts are graphical objects, for which it is 3.
+        # Lines of charts are graphical objects, for which it requires 3.
         strokes = page.evaluate(
             "[...document.querySelectorAll('svg path')].map(p => getComputedStyle(p).stroke)"
             ".filter(s => s.startsWith('rgb')).map(s => s.match(/\\d+/g).map(Number))"
@@ -147,12 +147,12 @@ def test_its_tables_and_charts_hold_what_is_known(chromium, content, tmp_path):
         )
         assert page.locator("figure svg").count() == 3 + 4
         assert page.locator("#curves svg").first.locator("text", has_text="mlm-only").count() == 1
-        # Every entry of the contents leads somewhere, and no id is there twice.
+        # Every entry of the contents has a target, and no id occurs twice.
         targets = page.locator("nav a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
         assert len(targets) == 10 and all(page.locator(target).count() == 1 for target in targets)
         ids = page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
         assert len(ids) == len(set(ids))
-        # Numbers stand below one another.
+        # Numbers are aligned.
         number = table.locator("td").first
         assert number.evaluate("cell => getComputedStyle(cell).textAlign") == "right"
         assert "tabular-nums" in number.evaluate("cell => getComputedStyle(cell).fontVariantNumeric")
@@ -184,7 +184,7 @@ def test_names_are_only_text(chromium, content, tmp_path):
 
 
 def test_the_checks_themselves(chromium, content, tmp_path):
-    """They find what they look for."""
+    """They detect the faults that they look for."""
     assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
     assert contrast((118, 118, 118), (255, 255, 255)) == pytest.approx(4.54, abs=0.01)
     broken = html_of(content).replace("--quiet: #565c64", "--quiet: #aaaaaa").replace("default-src 'none'; ", "")

@@ -1,4 +1,4 @@
-"""Results and comparisons, beside figures that are computed here."""
+"""Results and comparisons, compared with figures that are computed here."""
 
 from collections.abc import Mapping
 
@@ -20,7 +20,7 @@ class NamedTask:
 
 
 def made(task: NamedTask, by_model: Mapping[str, tuple], questions: Mapping[str, str] = {}) -> Averages:
-    """Of one test set, whose numerators and denominators are given by model."""
+    """The averages of one test set, with numerators and denominators given for each model."""
     scores = {
         Job(task.key, model, "de"): [
             Scores("de", {"m": Ratio(*(np.array(part, float) for part in parts))}, questions=questions.get(model))
@@ -50,7 +50,7 @@ def test_seeds_are_averaged(tmp_path):
     ]
     assert row.value == pytest.approx(np.mean(runs)) and row.seeds == 2 and row.units == 120
     assert row.low < row.value < row.high
-    # No other task trains.
+    # No other task trains a model.
     assert {r.task for r in rows if r.trained_on} == {"tagging"}
 
 
@@ -61,7 +61,7 @@ def test_the_best_is_marked_only_where_it_is_clearly_better(higher_is_better):
     half = np.arange(40) % 2
     assert [r.is_best for r in results(made(task, {"a": (right, ONES), "b": (wrong, ONES)}), 500)] == [True, False]
     assert not any(r.is_best for r in results(made(task, {"a": (half, ONES), "b": (1 - half, ONES)}), 500))
-    # Better than one, but not than the other.
+    # It is better than one model, but not than the other.
     three = {"a": (right, ONES), "b": (wrong, ONES), "c": (right, ONES)}
     assert not any(r.is_best for r in results(made(task, three), 500))
     assert not any(r.is_best for r in results(made(task, {"a": (right, ONES)}), 500))
@@ -83,7 +83,7 @@ def test_no_clear_difference():
 
 
 def test_only_answers_to_the_same_questions_are_compared():
-    """As many of them are not enough."""
+    """The same number of answers is not enough."""
     parts = {"a": (ONES, ONES), "b": (ONES * 0, ONES)}
     averages = made(NamedTask("t"), parts, {"a": "these", "b": "those"})
     comparison = compared(averages)
@@ -91,7 +91,7 @@ def test_only_answers_to_the_same_questions_are_compared():
     assert (comparison.difference, comparison.low, comparison.high, comparison.p) == (None, None, None, None)
     assert not any(r.is_best for r in results(averages, 500))
     assert compared(made(NamedTask("t"), parts, {"a": "these", "b": "these"})).verdict == "student is better"
-    # F1 has other denominators for every model.
+    # F1 has different denominators for each model.
     assert compared(made(NamedTask("t"), parts | {"b": (ONES * 0, ONES * 2)})).verdict == "student is better"
 
 

@@ -1,4 +1,4 @@
-"""Curves, and steps to a given loss, of metrics that are written here."""
+"""Curves and steps to a given loss, from metrics that the tests write."""
 
 import pytest
 
@@ -32,9 +32,9 @@ def test_steps_to_the_final_loss_of_another():
     fast = [heldout(step, de=9 - 2 * step, fi=9.5 - step) for step in (1, 2, 3, 4)]
     rows = {(r.model, r.language): r for r in reaches(curves({"slow": slow, "fast": fast}))}
     assert rows["slow", "de"].loss == 5 and rows["slow", "de"].reached == {"fast": 2}
-    # 6 at the step 4; at 5.5 the loss of the fast one.
+    # `slow` ends at 6, which `fast` falls below at step 4; `fast` ends at 5.5, which `slow` does not reach.
     assert rows["slow", "fi"].reached == {"fast": 4} and rows["fast", "fi"].reached == {"slow": None}
-    # 5.5 of slow; of fast 8.25 - 1.5 * (step - 1).
+    # `slow` ends at a mean of 5.5; the mean of `fast` is 7.75 - 1.5 * (step - 1).
     assert (rows["slow", MEAN].loss, rows["slow", MEAN].reached) == (5.5, {"fast": 3})
     assert len(rows) == 6
 

@@ -26,7 +26,7 @@ def test_files_and_summary(tmp_path):
         "costs": 4,
     }
     assert {(figure["task"], figure["key"]) for figure in content["figures"]} == {("likelihood", "unknown_characters")}
-    # What is not a number is null, as JSON has it.
+    # NaN becomes null in JSON.
     assert content["calibration"][0]["accuracies"][9] is None
     cost = {"evaluation_seconds": 187.5, "training_steps": 1000, "training_tokens_per_second": 20550.0}
     assert content["costs"][2].items() >= cost.items()

@@ -1,4 +1,4 @@
-"""Classification beside a plain loop."""
+"""Classification, compared with a plain loop."""
 
 import random
 from pathlib import Path
@@ -15,7 +15,7 @@ from trainer.evaluation.tasks.fine_tuning import fine_tune
 
 
 def write(path, count: int, seed: int, pairs: bool) -> str:
-    """Sentences of nouns or of verbs; the label is which. Of a pair, the first decides."""
+    """Writes sentences of nouns or of verbs, with the kind as the label. In a pair, the first sentence decides."""
     source = random.Random(seed)
     lines = []
     for _ in range(count):

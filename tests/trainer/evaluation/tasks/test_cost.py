@@ -1,4 +1,4 @@
-"""What models cost."""
+"""The costs of models."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from trainer.evaluation.tasks.task import Job
 @pytest.mark.parametrize("tied", [True, False])
 def test_sizes_are_those_of_the_layers(tied):
     model = make_model("bert", rows=100, seed=0, tie_word_embeddings=tied)
-    # Untied, the projection has a bias beside that of the head.
+    # An untied projection has a bias in addition to that of the head.
     rows, biases = 100 * 16, 100 if tied else 200
     layers = sum(p.numel() for p in model.bert.encoder.parameters())
     positions = sum(p.numel() for p in model.bert.embeddings.parameters()) - rows
@@ -29,7 +29,7 @@ def test_sizes_are_those_of_the_layers(tied):
 
 @pytest.mark.parametrize("model_type", ["bert", "albert"])
 def test_operations_are_those_of_all_layers(model_type):
-    # ALBERT's layers share one set of weights, and its rows are of another width than its layers.
+    # ALBERT's layers share one set of weights, and its rows and layers differ in width.
     model = make_model(model_type, rows=100, seed=0, **({"embedding_size": 8} if model_type == "albert" else {}))
     config = model.config
     hidden, inner, layers = config.hidden_size, config.intermediate_size, config.num_hidden_layers
@@ -59,7 +59,7 @@ def test_speed_and_memory_are_measured(teachers, text, tmp_path, capfd):
     (scores,) = Cost.from_config(config).run(Job("cost", "m", "en"), model)
     assert scores.figures["tokens_per_second"] > 0
     weights = 4 * scores.figures["parameters"]
-    # Beside the weights at least the hidden states of about 500 tokens, float32 [500, 32] in the widest layer.
+    # In addition to the weights, at least the hidden states of about 500 tokens, float32 [500, 32] in the widest layer.
     assert weights + 400 * 32 * 4 < 2**20 * scores.figures["peak_memory_mib"] < weights + 2**22
     assert "USDT" not in "".join(capfd.readouterr())
     assert not model.masked_lm.base_model._forward_hooks

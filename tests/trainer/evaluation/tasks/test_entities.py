@@ -1,4 +1,4 @@
-"""Entities beside seqeval."""
+"""Entities, compared with seqeval."""
 
 import pytest
 from hypothesis import given
@@ -39,7 +39,7 @@ def test_words_that_were_not_seen_are_outside():
 
 
 def entities(count: int, seed: int) -> list[list[tuple[str, str]]]:
-    """Nouns are entities of one word, or of two where a noun follows."""
+    """Sentences in which nouns are entities of one word, or of two if a noun follows."""
     result = []
     for sentence in tagged("en", count, seed):
         labels = []

@@ -34,7 +34,7 @@ def test_the_seed_decides_the_weights(config):
 
 
 def test_a_model_without_a_part_of_its_encoder_is_refused(config, tmp_path):
-    """Else that part would be drawn at random, and only a warning would say so."""
+    """Otherwise that part would be initialized at random with only a warning."""
     file = tmp_path / "model" / "model.safetensors"
     tensors = load_file(file)
     save_file(

@@ -1,4 +1,4 @@
-"""Forward passes in batches, beside one input at a time."""
+"""Forward passes in batches, compared with one input at a time."""
 
 import pytest
 import torch

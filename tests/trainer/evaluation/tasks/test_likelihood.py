@@ -1,4 +1,4 @@
-"""Bits per character of a whole evaluation."""
+"""Bits per character, in a whole evaluation."""
 
 import shutil
 
@@ -38,7 +38,7 @@ def test_bits_per_character_of_each_model_and_language(teachers, tmp_path):
     ratio = scores.ratios["bits_per_character"]
     lines = world.sentences("ru", 6)
     assert ratio.denominators_U.tolist() == [len(line) for line in lines]
-    # Random weights know nothing: about the entropy of a uniform choice for each token, or more.
+    # Random weights know nothing: each token costs about the entropy of a uniform choice, or more.
     tokenizer = AutoTokenizer.from_pretrained(teachers / "hi-bpe")
     tokens = np.array([len(tokenizer(line)["input_ids"]) - 2 for line in lines])
     assert (ratio.numerators_U > 0.5 * tokens * np.log2(len(tokenizer))).all()

@@ -1,4 +1,4 @@
-"""Masked tokens, beside plain transformers one sequence at a time."""
+"""Masked tokens, compared with plain transformers one sequence at a time."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Accuracy on minimal pairs of a whole evaluation."""
+"""Accuracy on minimal pairs, in a whole evaluation."""
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ def evaluate(tmp_path, model, pairs):
 
 
 def plain(folder, sentence):
-    """The pseudo-log-likelihood of words that are one token each."""
+    """The pseudo-log-likelihood of a sentence whose words are one token each."""
     tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForMaskedLM.from_pretrained(folder).eval()
     ids = tokenizer(sentence, return_tensors="pt")["input_ids"]
     assert ids.shape[1] - 2 == len(sentence.split())

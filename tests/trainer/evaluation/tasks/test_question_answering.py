@@ -1,4 +1,4 @@
-"""Question answering beside a plain loop."""
+"""Question answering, compared with a plain loop."""
 
 import json
 import random
@@ -15,7 +15,7 @@ from trainer.evaluation.tasks.question_answering import QuestionAnswering, _answ
 
 
 def write(path, count: int, seed: int, impossible: float = 0) -> str:
-    """Contexts of nouns with one verb, which is the answer."""
+    """Writes contexts of nouns with one verb, which is the answer."""
     source = random.Random(seed)
     questions = []
     for number in range(count):
@@ -90,7 +90,7 @@ def test_the_best_span_is_that_of_all_pairs():
 
 @pytest.mark.parametrize("name", world.TEACHERS)
 def test_each_answer_is_whole_in_a_window(tmp_path, teachers, name):
-    """The tokens that are learned give the answer's text back, and other windows point at the first token."""
+    """The target tokens decode to the answer's text; windows without the answer point at the first token."""
     lines = world.sentences(world.TEACHERS[name], 40)[8:]
     questions = []
     for line in lines:
@@ -115,7 +115,7 @@ def test_each_answer_is_whole_in_a_window(tmp_path, teachers, name):
             offsets = encoded["offset_mapping"][window]
             text = questions[number].context[offsets[start][0] : offsets[end][1]].strip()
             assert text == questions[number].answers[0][1]
-    # An answer may be longer than the windows overlap, and fall between them.
+    # An answer may be longer than the overlap of windows, so that no window holds all of it.
     assert len(seen) > 0.9 * len(questions)
 
 

@@ -1,4 +1,4 @@
-"""Retrieval beside a plain loop."""
+"""Retrieval, compared with a plain loop."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def write(folder, name: str, sources: list[str], targets: list[str]) -> list[str
 
 
 def means(folder, language: str, lines: list[str], layer: int) -> np.ndarray:
-    """The mean over each sentence's tokens but the first and last, one sentence at a time."""
+    """The mean over each sentence's tokens except the first and last, one sentence at a time."""
     tokenizer = AutoTokenizer.from_pretrained(folder, subfolder=f"tokenizers/{language}")
     model = AutoModelForMaskedLM.from_pretrained(folder).eval()
     rows = []
@@ -42,7 +42,7 @@ def nearest(folder, sources, targets, layer):
 def test_accuracy_is_that_of_a_plain_loop(tmp_path, teachers, validation):
     folder = make_student(tmp_path / "student", teachers)
     sources = world.sentences("en", 60)
-    # Shared words make pairs alike, so that some neighbours are right.
+    # Shared words make pairs similar, so that some neighbours are right.
     targets = [f"{line} 1999" if row % 2 else world.sentences("ru", 60)[row] for row, line in enumerate(sources)]
     given = {"languages": ["en", "ru"], "files": write(tmp_path, "test", sources[:40], targets[:40])}
     scored, chosen = [row for row in range(40) if row % 5], range(0, 40, 5)
@@ -89,7 +89,7 @@ def test_the_pairs_are_in_the_fingerprint(tmp_path):
 
 
 def test_each_way_of_each_pair_has_a_name_of_its_own(tmp_path, teachers):
-    """Else two corpora of the same languages would look like two runs on one."""
+    """Otherwise two corpora of the same languages would look like two runs on one corpus."""
     files = write(tmp_path, "test", world.sentences("en", 10), world.sentences("ru", 10))
     given = {
         "p": {"languages": ["en", "ru"], "files": files},

@@ -1,4 +1,4 @@
-"""Figures of answers."""
+"""Metrics of answers."""
 
 import pytest
 

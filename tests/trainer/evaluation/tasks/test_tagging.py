@@ -1,4 +1,4 @@
-"""Tagging, fine-tuned and by a probe, beside plain transformers; and what all tasks on labelled files share."""
+"""Tagging by fine-tuning and by a probe, compared with plain transformers; and what all tasks on labels share."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def config(tmp_path, teachers, files):
 
 
 def naive_scores(model, tokenizer, sentences, labels):
-    """Right words by sentence, one sentence at a time."""
+    """The number of right words in each sentence, one sentence at a time."""
     right = []
     for sentence in sentences:
         encoded = tokenizer(
@@ -92,7 +92,7 @@ def test_a_student_is_trained_in_one_language_and_tested_in_all(tmp_path, teache
     )  # fmt: skip
     scores = run_task(Tagging, config, "student", "ru")
     assert list(scores) == ["en", "ru"]
-    # Each of three labels is given to a third of the words; only the punctuation of both languages is the same.
+    # Each of three labels has a third of the words; the languages share only punctuation.
     assert scores["ru"].ratios["accuracy"].value > 0.8
     assert 0 < scores["en"].ratios["accuracy"].value < 0.8
 
@@ -162,7 +162,7 @@ def test_the_probe_is_a_logistic_regression_on_the_best_layer(tmp_path, teachers
 
 
 def test_the_probe_takes_training_files_whose_layer_cannot_be_chosen(config, tmp_path):
-    """All sentences but the first fifth have one label."""
+    """All sentences except the first fifth have the same label."""
     train = write_tsv(tmp_path / "a.tsv", [[("writes", "VERB")], [("river", "NOUN")], [("sea", "NOUN")]])
     tagging = {"en": config.tagging["en"].model_copy(update={"train": [train], "test": [train]})}
     ratio = run_task(TaggingProbe, config.model_copy(update={"tagging": tagging}), "en")["en"].ratios["accuracy"]
@@ -190,12 +190,12 @@ def test_what_decides_the_scores_is_in_the_fingerprint(config, tmp_path):
     assert fingerprint(fine_tuning=fine_tuning(epochs=5)) != first
     assert fingerprint(fine_tuning=fine_tuning(max_train_examples=60)) != first
     assert fingerprint(tagging={"en": config.tagging["en"]}) != first
-    # What another language trains on is another job's.
+    # The training files of another language belong to another job.
     only_trains = config.tagging["ru"].model_copy(update={"test": None})
     assert fingerprint(tagging={"en": config.tagging["en"], "ru": only_trains}) == fingerprint(
         tagging={"en": config.tagging["en"]}
     )
-    # A test file's labels are the same, but the classifier has another one to tell them from.
+    # The test file's labels are the same, but the classifier has one more label to choose from.
     more = write_tsv(tmp_path / "more.tsv", [[("red", "ADJ"), ("sea", "NOUN")]])
     assert fingerprint(
         tagging={"en": config.tagging["en"], "ru": only_trains.model_copy(update={"train": [more]})}

@@ -26,7 +26,7 @@ def scored(folder, lines, tmp_path):
 
 @pytest.mark.parametrize("name", world.TEACHERS)
 def test_figures_are_those_of_a_plain_count(teachers, tmp_path, name):
-    """On text whose words have white space between them, tokenized word by word."""
+    """The text has white space between words and is tokenized word by word."""
     tokenizer = AutoTokenizer.from_pretrained(teachers / name)
     lines = world.sentences(world.TEACHERS[name], 30)
     scores = scored(teachers / name, lines, tmp_path)
@@ -35,7 +35,7 @@ def test_figures_are_those_of_a_plain_count(teachers, tmp_path, name):
         cut = [tokenizer.tokenize(word if word == words[0] else f" {word}") for word in words]
         assert scores.ratios["tokens_per_word"].denominators_U[number] == len(words)
         assert scores.ratios["tokens_per_word"].numerators_U[number] == sum(map(len, cut))
-        # A tokenizer that marks the beginning of words may do so by a token of its own.
+        # A tokenizer may mark the start of a word with a separate token.
         whole = [[t for t in tokens if t not in "▁Ġ"] for tokens in cut]
         assert scores.ratios["whole_words"].numerators_U[number] == sum(
             len(tokens) == 1 and tokens != [tokenizer.unk_token] for tokens in whole
@@ -54,7 +54,7 @@ def test_unknown_words_are_not_whole(tmp_path):
     scores = scored(tmp_path / "m", ["The rivers", "the 東京 river, the"], tmp_path)
     assert scores.ratios["tokens_per_word"].numerators_U.tolist() == [3, 6]
     assert scores.ratios["tokens_per_word"].denominators_U.tolist() == [2, 5]
-    # "rivers" is in two tokens, "river," too; the two characters of 東京 are unknown.
+    # "rivers" and "river," are two tokens each; the two characters of 東京 are unknown.
     assert scores.ratios["whole_words"].numerators_U.tolist() == [1, 2]
     assert scores.ratios["unknown_rate"].numerators_U.tolist() == [0, 3]
     assert scores.figures["bytes_per_token"] == (10 + 21) / (3 + 2 + 6 + 2)
@@ -65,5 +65,5 @@ def test_one_token_may_hold_several_words():
     starts, ends = np.array([0, 2, 3]), np.array([2, 3, 6])
     assert whole_words(words_C, starts, ends, np.array([True, True, True])) == 4
     assert whole_words(words_C, starts, ends, np.array([False, True, True])) == 2
-    # Bytes of one character.
+    # Two tokens are bytes of one character.
     assert whole_words(words_C, np.array([0, 0, 1]), np.array([1, 1, 3]), np.array([True, True, True])) == 2

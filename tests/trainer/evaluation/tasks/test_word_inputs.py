@@ -31,7 +31,7 @@ def test_the_tokens_are_those_of_the_running_text(teachers, name):
 
 
 def test_a_byte_level_tokenizer_without_a_space_before_its_text_gets_one_before_each_word(tmp_path, teachers):
-    """As RoBERTa's is published: without it, all words would be cut as if they went on."""
+    """RoBERTa's is published like this; without the space, every word would be cut as the continuation of one."""
     world.make_teacher("en-bpe", tmp_path)
     tokenizer = load_model(evaluation(tmp_path, models={"m": {"model": str(tmp_path)}}), "m").tokenizer("en")
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
