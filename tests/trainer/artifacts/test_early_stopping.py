@@ -87,7 +87,7 @@ def test_other_heldout_text_is_evaluated_anew(stopped, predictions, tmp_path):
 
 
 def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, tmp_path):
-    """A finished run is evaluated on other held-out text; its checkpoint records it, so the next command knows the best."""
+    """A finished run is evaluated on other held-out text; its checkpoint records it for the next command."""
     shutil.copytree(stopped.parent / "student", tmp_path / "student")
     settings = yaml.safe_load(stopped.read_text()) | {
         "output": str(tmp_path / "student"),

@@ -85,7 +85,7 @@ def of_two_processes(predictions, tmp_path_factory):
 @pytest.mark.heavy
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_one_batch_two_processes_or_accumulated(predictions, of_two_processes, dtype):
-    """One batch of 32, two processes with 16 each, four accumulated 8s, two processes with two 8s, and these sharded."""
+    """One batch of 32, two processes with 16 each, four accumulated 8s, two processes with two 8s, these sharded."""
     alone = Runtime(0, 1, torch.device("cpu"), torch.float32)
     counts = [len(batch.labels_M) for batch in micro_batches(predictions, 8)]
     # The counts must differ, or a mean of means would pass.

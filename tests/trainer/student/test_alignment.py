@@ -58,7 +58,7 @@ def test_least_squares_recovers_an_affine_map(width):
 
 @pytest.mark.parametrize(("shared", "noise"), [(60, 0.5), (60, 20.0), (10, 1.0), (17, 1.0)])
 def test_least_squares_is_ridge_regression_with_the_penalty_of_least_cross_validation(shared, noise):
-    """Compared with the normal equations for each penalty and the hat matrix; also with fewer tokens than dimensions."""
+    """Compared with the normal equations and the hat matrix for each penalty; also for fewer tokens than dimensions."""
     theirs, rows = random_rows(1, shared, WIDTH).numpy(), random_rows(0, 30, WIDTH).numpy()
     ours = theirs @ random_rows(2, WIDTH, WIDTH).numpy() + noise * random_rows(3, shared, WIDTH).numpy()
     x, y = theirs - theirs.mean(0), ours - ours.mean(0)

@@ -71,7 +71,7 @@ def test_one_candidate_among_blind_ones():
 
 
 def test_worse_than_another_of_the_best_is_said():
-    """`a` differs from the others by chance in each record and is chosen for its cost; `c` is clearly below `b`."""
+    """`a` differs from the others by chance in each record and is chosen for its cost; `c` is clearly worse than b."""
     by_chance = measured("b").ratios | {
         "bits_per_character": measured("a", 0.001, spread=1.0).ratios["bits_per_character"]
     }
