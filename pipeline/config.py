@@ -60,9 +60,9 @@ class TeacherConfig(Config):
     model: PathOrUrl = Field(description="local folder or hub id that AutoTokenizer and AutoModelForMaskedLM load")
     languages: Languages = Field(
         min_length=1,
-        description="the languages it teaches, each a key of `text`: a list, or what it reads of each: `all` records (what "
-        "a list says), or a share such as 0.6. The shares of a language sum to 1 and divide its records among the teachers "
-        "that have one",
+        description="the languages it teaches, each a key of `text`: a list, which means all records of each, or a "
+        "mapping of each to `all` or to a share such as 0.6. The shares of a language sum to 1 and divide its records "
+        "among the teachers that have a share",
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     mixed_with: list[MixedModel] = Field(
@@ -71,18 +71,19 @@ class TeacherConfig(Config):
         "weighted mean of theirs and that of `model`. A student that starts from the teacher takes the weights of `model`",
     )
     trust_remote_code: bool = Field(
-        False, description="run Python code that comes with the models, that of `model` and those of `mixed_with`"
+        False, description="run Python code that comes with `model` and with the models of `mixed_with`"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="inference precision; auto is bfloat16 where the GPU or CPU computes in it, else float32. bfloat16 "
-        "is several times faster, and moves log-probabilities by about 0.05 nats",
+        description="inference precision; auto is bfloat16 if the GPU or CPU computes in it, else float32. bfloat16 is "
+        "several times faster, and changes log-probabilities by about 0.05 nats",
     )
-    device: str = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
+    device: str = Field("auto", description="torch device; auto is cuda if there is one, else cpu")
     torch_compile: bool = Field(
         False,
-        description="torch.compile for the pass over the logits, which then reads them once; it needs a C compiler, on a CPU "
-        "one of C++. What is compiled may round differently in another process on a GPU, so the same bytes are not promised",
+        description="use torch.compile for the pass over the logits, which then reads them once; needs a C compiler, "
+        "or on a CPU a C++ compiler. On a GPU, compiled code may round differently in another process, so the same "
+        "bytes are not guaranteed",
     )
 
     min_ram: Unrecorded[str | None] = Field(
@@ -93,7 +94,7 @@ class TeacherConfig(Config):
     accelerator: Unrecorded[str | None] = Field(
         None,
         min_length=1,
-        description="accelerator of this teacher's workers in Dataflow's words, such as "
+        description="accelerator of this teacher's workers in Dataflow's syntax, such as "
         "`type:nvidia-l4;count:1;install-nvidia-driver`",
     )
 
@@ -138,13 +139,18 @@ class MaskingConfig(Config):
     )
     mask_replace_prob: float = Field(0.8, ge=0, le=1, description="share of the targets replaced by the mask token")
     random_replace_prob: float = Field(
-        0.1, ge=0, le=1, description="share replaced by a random ordinary token of the teacher; the rest is kept"
+        0.1,
+        ge=0,
+        le=1,
+        description="share of the targets replaced by a random ordinary token of the teacher; the remaining targets "
+        "are kept",
     )
     copies: int = Field(1, ge=1, description="differently masked copies of each sequence")
     whole_words: bool = Field(
         False,
-        description="choose whole words instead of tokens: what the teacher's tokenizer splits before it "
-        "looks for tokens. In a word of more than 8 tokens (a clause, in scripts without spaces), tokens are chosen",
+        description="choose whole words instead of tokens; words are what the teacher's tokenizer splits text into "
+        "before it looks for tokens. In a word of more than 8 tokens (a clause, in scripts without spaces), single "
+        "tokens are chosen",
     )
 
     @model_validator(mode="after")
@@ -162,16 +168,16 @@ class PipelineConfig(Config):
     output: Unrecorded[PathOrUrl] = Field(description="folder or fsspec URL for the predictions")
     extends: Unrecorded[PathOrUrl | None] = Field(
         None,
-        description="an earlier run's folder or URL: this run's teachers add to its merged vocabulary, every id of "
-        "which stays, so that a student can be trained on both folders",
+        description="folder or URL of an earlier run: this run's teachers add to its merged vocabulary, and all its "
+        "ids stay, so that a student can be trained on both folders",
     )
     teachers: Unrecorded[OrFile[dict[Name, TeacherConfig]]] = Field(
         min_length=1,
-        description="the teachers by name, or the path, relative to this file's folder, of a YAML file that holds them; their "
-        "order decides the order of the merged ids",
+        description="the teachers by name, or the path of a YAML file that holds them, relative to this file's folder; "
+        "the order of the teachers decides the order of the merged ids",
     )
     text: Unrecorded[dict[Name, Text]] = Field(
-        min_length=1, description="the text of each language; a list stands for `files`"
+        min_length=1, description="the text of each language; a bare list means `files`"
     )
     top_k: int = Field(
         8,
@@ -186,15 +192,15 @@ class PipelineConfig(Config):
         le=1024,
         # Left out of a run without samples, so that folders begun before sampling existed can be finished.
         exclude_if=not_,
-        description="tokens drawn from what the top_k leave of the teacher's distribution, in proportion to their "
-        "probabilities, kept for each masked position: they make the loss unbiased (`tail: sampled` of the trainer)",
+        description="tokens kept for each masked position, drawn from the teacher's distribution outside the top_k, in "
+        "proportion to their probabilities; they make the loss unbiased (`tail: sampled` of the trainer)",
     )
     seed: int = Field(
         0,
         ge=0,
         lt=2**63,
-        description="decides the masks and the tail_samples, together with each example id, and which of the teachers that "
-        "divide a language reads which record",
+        description="together with each example id, decides the masks and the tail_samples; also decides which of the "
+        "teachers that divide a language reads which record",
     )
     max_length: int = Field(
         128, ge=4, description="tokens of a sequence, special tokens included; longer records are split"
@@ -203,31 +209,35 @@ class PipelineConfig(Config):
     max_record_bytes: int = Field(
         MAX_RECORD_BYTES,
         ge=1,
-        description="longer records (lines, JSON lines or Parquet values) are rejected as a mistake rather than text; the "
-        "default is a whole book, which a process holds of a shard anyway",
+        description="longer records (lines, JSON lines or Parquet values) are rejected as a mistake rather than text; "
+        "the default is the size of a whole book, and a process holds that much of a shard anyway",
     )
     packing: bool = Field(
         False,
-        description="fill sequences with consecutive records, the teacher's separator between them, up to max_length; a "
-        "sequence ends with its shard, so these rows, unlike others, depend on shard_bytes and on the sizes of the files",
+        description="fill sequences up to max_length with consecutive records, with the teacher's separator between "
+        "them; a sequence ends with its shard, so packed rows, unlike others, depend on shard_bytes and on the sizes "
+        "of the files",
     )
     masking: MaskingConfig = MaskingConfig()
     token_identity: Literal["family", "string"] = Field(
-        "family", description="when tokens of two teachers count as one: by what they stand for, or by their strings"
+        "family",
+        description="when tokens of two teachers count as one: `family` compares what they stand for, `string` "
+        "compares their strings",
     )
     max_rejected: Unrecorded[float] = Field(
-        0.5, ge=0, le=1, description="the run fails where more than this share of a language's records is rejected"
+        0.5, ge=0, le=1, description="the run fails if more than this share of a language's records is rejected"
     )
     max_failed: Unrecorded[int] = Field(
         0,
         ge=0,
-        description="the run fails where more shards than this could not be made; up to so many are left out, and tried again "
-        "when the command is run again",
+        description="the run fails if more shards than this fail; up to this many are left out, and tried again when "
+        "the command is run again",
     )
     audit_rows: int = Field(
         64,
         ge=0,
-        description="rows of each language and teacher whose stored predictions are compared with the teacher's full ones",
+        description="rows of each language and teacher whose stored predictions are compared with the teacher's full "
+        "distribution",
     )
     batch_tokens: int | None = Field(
         None, ge=1, description="padded tokens in a batch of teacher inference; default 2048 on a CPU, 16384 on a GPU"
@@ -235,12 +245,16 @@ class PipelineConfig(Config):
     inference_threads: Unrecorded[int | None] = Field(
         None,
         ge=1,
-        description="batches that a process predicts at a time on a CPU; default the number of cores, shared between the local "
-        "processes of the runner",
+        description="batches that a process predicts at the same time on a CPU; default the number of cores, shared "
+        "between the local processes of the runner",
     )
-    teachers_in_memory: Unrecorded[int] = Field(1, ge=1, description="teacher models that a process holds at a time")
+    teachers_in_memory: Unrecorded[int] = Field(
+        1, ge=1, description="teacher models that a process holds at the same time"
+    )
     shard_bytes: int = Field(
-        4 * 2**20, ge=1, description="text bytes in a shard: one Parquet file, and what is lost when a worker dies"
+        4 * 2**20,
+        ge=1,
+        description="text bytes in a shard; a shard is one Parquet file, and what is lost when a worker dies",
     )
     row_group_rows: int = Field(2048, ge=1, description="rows in a Parquet row group: the trainer's unit of reading")
 

@@ -23,34 +23,35 @@ class StudentConfig(Config):
     )
     start_from: PathOrUrl | None = Field(
         None,
-        description="what the student goes on from, shape and weights: local folder or hub id of an earlier student "
-        "whose vocabulary the predictions' extends, or a teacher, by its name in the predictions. Rows of tokens that "
-        "it lacks start at random, or see embeddings_from_teachers",
+        description="the model whose shape and weights the student continues from: local folder or hub id of an "
+        "earlier student, whose vocabulary the predictions' vocabulary extends, or a teacher, by its name in the "
+        "predictions. Rows of tokens that this model lacks start at random, or see embeddings_from_teachers",
     )
     revision: str | None = Field(None, description="branch, tag or commit of `architecture_from` or `start_from`")
     encoder_from: Name | None = Field(
         None,
         description="teacher, by its name in the predictions, whose layers, positions and head transform the student "
-        "starts from: one of the same family and width, and at least as deep (evenly spread layers are taken)",
+        "starts from. It must have the same family and width as the student, and be at least as deep (evenly spread "
+        "layers are taken)",
     )
     embeddings_from_teachers: bool = Field(
         False,
-        description="embedding and output-bias rows start from the teachers that own the token, averaged where several "
-        "do; teachers of another width give none, unless `token_alignment` can map theirs",
+        description="embedding and output-bias rows start from the teachers that own the token, averaged if several "
+        "do; teachers of another width contribute none, unless `token_alignment` can map their rows",
     )
     token_alignment: Literal["none", "orthogonal", "least_squares", "omp"] = Field(
         "none",
         # Left out of the run's record at its default, so that runs from before this field can resume.
         exclude_if=lambda alignment: alignment == "none",
-        description="with `embeddings_from_teachers`: token rows are mapped into the space of one model (what the student "
-        "goes on from, the teacher of `encoder_from`, or the first) before they are averaged, by the tokens that both "
-        "have: by a rotation, by a linear map, or as sparse combinations of these tokens. Rows of that model itself are "
-        "then taken unchanged",
+        description="with `embeddings_from_teachers`: how token rows are mapped into the space of one model before "
+        "they are averaged. That model is the one of `start_from`, the teacher of `encoder_from`, or the first "
+        "teacher; its own rows are taken unchanged. The tokens that both models have decide the map: a rotation "
+        "(`orthogonal`), a linear map (`least_squares`), or sparse combinations of these tokens (`omp`)",
     )
     settings: dict[str, Value] = Field(
         {},
-        description="fields of the transformers configuration, over those of `architecture_from`; without it, "
-        "`model_type` is required (e.g. bert, xlm-roberta). Vocabulary size and special ids are set for you",
+        description="fields of the transformers configuration, which override those of `architecture_from`; without "
+        "it, `model_type` is required (e.g. bert, xlm-roberta). Vocabulary size and special ids are set for you",
     )
 
     @model_validator(mode="after")
@@ -77,7 +78,8 @@ class SamplingConfig(Config):
         0.7,
         ge=0,
         le=1,
-        description="languages are drawn by p^alpha of their masked positions: 1 as they come, 0 evenly",
+        description="languages are drawn in proportion to p^alpha, where p is their share of the masked positions: 1 "
+        "keeps the shares, 0 draws evenly",
     )
     languages: list[Name] | None = Field(None, description="only these languages; default all in the predictions")
     shuffle_rows: int = Field(8192, ge=1, description="rows held at once to mix and to group by length")
@@ -90,9 +92,9 @@ class StageConfig(Config):
         None, gt=0, lt=1, description="share of max_steps after which the next stage begins; the last stage has none"
     )
     predictions: PathsOrUrls | None = Field(
-        None, description="instead of the run's, with the same vocabulary, teachers and languages"
+        None, description="read these instead of the run's; they must have the same vocabulary, teachers and languages"
     )
-    alpha: float | None = Field(None, ge=0, le=1, description="instead of `sampling.alpha`")
+    alpha: float | None = Field(None, ge=0, le=1, description="replaces `sampling.alpha`")
 
 
 class LanguageWeight(Config):
@@ -113,24 +115,27 @@ class DistillationConfig(Config):
     final_kd_weight: float | None = Field(
         None, ge=0, le=1, description="lambda at the last step (1 to 0 is teacher annealing); default constant"
     )
-    schedule: Literal["linear", "cosine"] = Field("linear", description="how lambda goes from the one to the other")
-    languages: dict[Name, LanguageWeight] = Field({}, description="languages that have a lambda of their own")
+    schedule: Literal["linear", "cosine"] = Field(
+        "linear", description="how lambda changes from `kd_weight` to `final_kd_weight`"
+    )
+    languages: dict[Name, LanguageWeight] = Field({}, description="languages that have their own lambda")
     confidence_power: float = Field(
         0,
         ge=0,
-        description="lambda is multiplied by the teacher's probability of the gold token to this power; 0: not at all",
+        description="lambda is multiplied by the teacher's probability of the gold token to this power; 0 turns this "
+        "off",
     )
     tail: Literal["bucket", "renormalize", "ignore", "sampled"] = Field(
         "bucket",
-        description="what the teacher's top-k leave out: `bucket` makes it one further class, `renormalize` "
-        "(the paper's) makes the top-k a distribution, `ignore` drops it, `sampled` estimates it without bias from the "
-        "predictions' tail_samples",
+        description="how to treat the probability outside the teacher's top-k: `bucket` makes it one additional class, "
+        "`renormalize` (the paper's) makes the top-k a distribution, `ignore` drops it, `sampled` estimates it "
+        "without bias from the predictions' tail_samples",
     )
-    temperature: float = Field(1, gt=0, description="of teacher and student in KD, which is multiplied by its square")
+    temperature: float = Field(1, gt=0, description="of teacher and student in KD; KD is multiplied by its square")
     normalize: Literal["merged", "teacher"] = Field(
         "merged",
-        description="the student's probabilities in KD are over the whole merged vocabulary, or over the part that the "
-        "row's teacher owns",
+        description="the student's probabilities in KD are over the whole merged vocabulary (`merged`), or over the "
+        "part that the row's teacher owns (`teacher`)",
     )
 
     @model_validator(mode="after")
@@ -187,7 +192,7 @@ class ModelCardConfig(Config):
 
     license: str | None = Field(
         None,
-        description="the hub's name of the student's licence; default that of the teachers, where all have the same",
+        description="the hub's name of the student's licence; default that of the teachers, if all have the same",
     )
     datasets: list[str] = Field([], description="hub ids of the data sets that it was trained on")
 
@@ -209,49 +214,56 @@ class TrainerConfig(Config):
 
     output: Unrecorded[LocalFolder] = Field(description="local folder for the student, its checkpoints and its logs")
     predictions: Unrecorded[PathsOrUrls] = Field(
-        description="folder or fsspec URL that the pipeline wrote, or a list: a folder, and those that extend it"
+        description="folder or fsspec URL that the pipeline wrote, or a list of a folder and those that extend it"
     )
     heldout: Unrecorded[PathsOrUrls | None] = Field(
-        None, description="such folders, over the same vocabulary or one it extends, to evaluate on and never train on"
+        None,
+        description="such folders to evaluate on and never train on, with the same vocabulary or one that the "
+        "predictions' vocabulary extends",
     )
     student: StudentConfig
     sampling: SamplingConfig = SamplingConfig()
     stages: Unrecorded[list[StageConfig]] = Field(
         [],
-        description="parts of the run, one after the other, each with predictions or a sampling exponent of its own: e.g. a "
+        description="parts of the run, one after the other, each with its own predictions or sampling exponent: e.g. a "
         "masking rate that falls. Default one stage, with the fields above",
     )
     distillation: DistillationConfig = DistillationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     max_steps: int = Field(ge=1, description="optimizer steps")
-    batch_tokens: int = Field(8192, ge=1, description="padded tokens a micro-batch, at most")
+    batch_tokens: int = Field(8192, ge=1, description="padded tokens in a micro-batch, at most")
     micro_batches: int | None = Field(
         None,
         ge=1,
-        description="micro-batches an optimizer step, over all processes and a multiple of their number; default one "
-        "for each process that the run begins with. It may go on with fewer or more, as long as they share evenly",
+        description="micro-batches per optimizer step, over all processes; a multiple of the number of processes. "
+        "Default one for each process that the run starts with. The run may resume with fewer or more processes, if "
+        "the micro-batches divide evenly among them",
     )
     seed: int = Field(
-        0, ge=0, lt=2**63, description="decides initial weights, data order (of each stage another) and dropout"
+        0, ge=0, lt=2**63, description="decides initial weights, data order (different in each stage) and dropout"
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the matrix products; auto is bfloat16 where the processor computes in it. Weights stay float32",
+        description="of the matrix products; auto is bfloat16 if the processor computes in it, else float32. Weights "
+        "stay float32",
     )
     fsdp: Unrecorded[bool] = Field(
         False,
-        description="weights, gradients and moments are shared out over the processes (FSDP2) instead of held by each, "
+        description="weights, gradients and moments are sharded over the processes (FSDP2) instead of held by each, "
         "for students that do not fit on one GPU",
     )
     gradient_checkpointing: Unrecorded[bool] = Field(
-        False, description="layers keep their inputs only and compute the rest again for the gradient: slower, leaner"
+        False,
+        description="layers keep only their inputs and compute the rest again for the gradient: slower, but takes less "
+        "memory",
     )
     torch_compile: bool = Field(
         False,
-        description="torch.compile for the student's layers and the loss; it needs a C compiler, on a CPU one of C++",
+        description="use torch.compile for the student's layers and the loss; needs a C compiler, or on a CPU a C++ "
+        "compiler",
     )
     max_skipped_steps: Unrecorded[int] = Field(
-        10, ge=0, description="steps whose gradient is NaN or infinite are skipped; more of them stop the run"
+        10, ge=0, description="steps whose gradient is NaN or infinite are skipped; more than this many stop the run"
     )
     reader_threads: Unrecorded[int] = Field(2, ge=1, description="threads that read and collate, in each process")
     logging_steps: Unrecorded[int] = Field(50, ge=1, description="optimizer steps between log lines")
@@ -259,20 +271,22 @@ class TrainerConfig(Config):
         None, description="Weights & Biases project to log to as well; needs `pip install '.[wandb]'`"
     )
     eval_steps: Unrecorded[int | None] = Field(
-        None, ge=1, description="optimizer steps between evaluations; always at the end"
+        None, ge=1, description="optimizer steps between evaluations; there is always one at the end"
     )
     early_stopping_patience: Unrecorded[int | None] = Field(
         None,
         ge=1,
-        description="stop after so many evaluations that were no better than the best (mean over languages of the "
-        "held-out NLL); default never",
+        description="stop after this many evaluations in a row that were no better than the best (mean over languages "
+        "of the held-out NLL); default never",
     )
     export: Unrecorded[Literal["last", "best"]] = Field(
-        "last", description="the student to export at the end: of the last step, or of the best evaluation"
+        "last", description="the student to export at the end: that of the last step, or that of the best evaluation"
     )
-    save_steps: Unrecorded[int] = Field(500, ge=1, description="optimizer steps between checkpoints; always at the end")
+    save_steps: Unrecorded[int] = Field(
+        500, ge=1, description="optimizer steps between checkpoints; there is always one at the end"
+    )
     save_total_limit: Unrecorded[int] = Field(
-        2, ge=1, description="the last so many are kept, and that of the best evaluation"
+        2, ge=1, description="this many of the latest checkpoints are kept, and that of the best evaluation"
     )
     model_card: Unrecorded[ModelCardConfig] = ModelCardConfig()
 

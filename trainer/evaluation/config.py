@@ -20,13 +20,13 @@ class ModelConfig(Config):
     languages: list[Name] | None = Field(
         None,
         min_length=1,
-        description="the languages that it was made for: it is scored on their text, and fine-tuned on their labels. It "
-        "is tested on all labels. Default all languages",
+        description="the languages that it was made for: it is scored on their text and fine-tuned on their labels, "
+        "but tested on all labels. Default all languages",
     )
     tokenizer: Literal["language", "default"] = Field(
         "language",
-        description="of a student of this trainer: the tokenizer of each language, which segments as the language's "
-        "teacher does, or the one for all languages. Other models have only one",
+        description="for a student of this trainer: the tokenizer of each language, which segments as the language's "
+        "teacher does, or the default tokenizer for all languages. Other models have only one",
     )
     teachers: dict[Name, Name] = Field(
         {}, description="by language, the model of this configuration that it is compared with"
@@ -41,9 +41,9 @@ class LabelledConfig(Config):
     """The labelled files of one language."""
 
     train: PathsOrUrls | None = Field(
-        None, description="what models are fine-tuned on; without it, the language is tested only"
+        None, description="files to fine-tune models on; without them, the language is tested only"
     )
-    test: PathsOrUrls | None = Field(None, description="what they are tested on")
+    test: PathsOrUrls | None = Field(None, description="files to test models on")
 
     @model_validator(mode="after")
     def _something(self):
@@ -56,11 +56,11 @@ class ParallelConfig(Config):
     """Two files whose lines are translations of one another."""
 
     languages: tuple[Name, Name] = Field(description="the languages of the two files")
-    files: tuple[PathOrUrl, PathOrUrl] = Field(description="the two files, one sentence a line")
+    files: tuple[PathOrUrl, PathOrUrl] = Field(description="the two files, one sentence per line")
     validation: tuple[PathOrUrl, PathOrUrl] | None = Field(
         None,
-        description="two more such files, on which the layer is chosen; without them, every fifth pair of `files` chooses "
-        "it, and is not scored",
+        description="two more such files, on which the layer is chosen; without them, it is chosen on every fifth pair "
+        "of `files`, which is then not scored",
     )
 
 
@@ -69,26 +69,28 @@ class FineTuningConfig(Config):
 
     learning_rate: float = Field(5e-5, gt=0, description="at the end of the warm-up")
     epochs: float = Field(3, gt=0, description="passes over the training examples")
-    batch_size: int = Field(32, ge=1, description="examples a step")
+    batch_size: int = Field(32, ge=1, description="examples per step")
     max_length: int = Field(
-        128, ge=8, description="tokens an example; longer ones are cut, and what is cut off counts as wrong"
+        128, ge=8, description="tokens per example; longer ones are cut, and what is cut off counts as wrong"
     )
-    max_train_examples: int | None = Field(None, ge=1, description="only the first so many examples; default all")
+    max_train_examples: int | None = Field(
+        None, ge=1, description="use only this many examples, from the beginning; default all"
+    )
 
 
 class ComparisonConfig(Config):
     """Candidates for teachers, ranked for each language of `text`."""
 
     routing: Unrecorded[PathOrUrl] = Field(
-        description="the file that is written: the best teacher of each language, as the pipeline's `teachers` section"
+        description="the file to write: the best teacher of each language, as the pipeline's `teachers` section"
     )
     candidates: list[Name] | None = Field(
-        None, min_length=2, description="models that are ranked. Default all of `models`, in their order"
+        None, min_length=2, description="models to rank. Default all of `models`, in their order"
     )
     corpora: dict[Name, Text] = Field(
         {},
-        description="by language, the text that its teacher will read, for the hours that a candidate would take. Its bytes "
-        "are estimated: from the sizes of plain text files, and from samples of others",
+        description="by language, the text that its teacher will read, to estimate the hours that a candidate would "
+        "take. Its bytes are estimated from the sizes of plain text files and from samples of other files",
     )
 
 
@@ -99,8 +101,8 @@ class EvaluationConfig(Config):
     models: dict[Name, ModelConfig] = Field(min_length=1, description="the models by name")
     text: dict[Name, Text] = Field(
         {},
-        description="text by language, never trained on, as the pipeline reads it: bits per character, masked tokens, "
-        "tokens a word, speed",
+        description="by language, text that no model was trained on, read as the pipeline reads it: for bits per "
+        "character, masked tokens, tokens per word and speed",
     )
     minimal_pairs: dict[Name, PathsOrUrls] = Field(
         {}, description="by language, TSV files with the columns `sen` and `wrong_sen` (MultiBLiMP)"
@@ -112,27 +114,29 @@ class EvaluationConfig(Config):
         {}, description="by language, words and IOB2 labels: token TSV (WikiANN)"
     )
     classification: dict[Name, LabelledConfig] = Field(
-        {}, description="by language, TSV of a sentence or two and a label"
+        {}, description="by language, TSV files of one or two sentences and a label"
     )
-    question_answering: dict[Name, LabelledConfig] = Field({}, description="by language, SQuAD's JSON")
+    question_answering: dict[Name, LabelledConfig] = Field({}, description="by language, files in SQuAD's JSON format")
     retrieval: dict[Name, ParallelConfig] = Field({}, description="by a name of your choice, two parallel files")
-    comparison: ComparisonConfig | None = Field(None, description="which models are the better teachers")
+    comparison: ComparisonConfig | None = Field(None, description="ranks models as teachers")
     fine_tuning: FineTuningConfig = FineTuningConfig()
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
-        [0], min_length=1, description="fine-tuned tasks are repeated with each, and averaged"
+        [0], min_length=1, description="fine-tuned tasks are repeated with each seed, and averaged"
     )
-    bootstrap_samples: int = Field(1000, ge=100, description="resamplings of the sentences behind an interval")
+    bootstrap_samples: int = Field(1000, ge=100, description="bootstrap resamplings for an interval")
     max_length: int = Field(
-        128, ge=8, description="tokens of a piece of text, special ones included; longer lines are cut into pieces"
+        128, ge=8, description="tokens of a piece of text, special tokens included; longer records are cut into pieces"
     )
     top_k: int = Field(
-        8, ge=1, description="predictions of a masked token whose probability is summed, for the tail mass"
+        8,
+        ge=1,
+        description="most probable predictions of a masked token; the tail mass is the probability outside them",
     )
-    batch_tokens: Unrecorded[int] = Field(4096, ge=1, description="padded tokens a batch")
+    batch_tokens: Unrecorded[int] = Field(4096, ge=1, description="padded tokens per batch")
     update_model_cards: Unrecorded[bool] = Field(
         False, description="write the results into the metadata of the README.md of students of this trainer"
     )
-    device: Unrecorded[str] = Field("auto", description="torch device; auto is cuda where there is one, else cpu")
+    device: Unrecorded[str] = Field("auto", description="torch device; auto is cuda if there is one, else cpu")
 
     @model_validator(mode="after")
     def _names(self):
