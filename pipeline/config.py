@@ -45,7 +45,7 @@ Languages = Annotated[
 
 
 class MixedModel(Config):
-    """A further model of a teacher, of the same vocabulary as its first."""
+    """Another model of a teacher, with the vocabulary of the first."""
 
     model: PathOrUrl = Field(description="local folder or hub id")
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
@@ -55,7 +55,7 @@ class MixedModel(Config):
 
 
 class TeacherConfig(Config):
-    """One pre-trained masked LM, or several of one vocabulary whose predictions are averaged."""
+    """One pre-trained masked LM, or several with one vocabulary whose predictions are averaged."""
 
     model: PathOrUrl = Field(description="local folder or hub id that AutoTokenizer and AutoModelForMaskedLM load")
     languages: Languages = Field(
@@ -126,7 +126,7 @@ class TeacherConfig(Config):
 
 
 class MaskingConfig(Config):
-    """Which tokens become targets and what stands in their place (BERT's recipe)."""
+    """Which tokens become targets and what replaces them (BERT's recipe)."""
 
     former_names: ClassVar = {
         "rate": "mlm_probability",

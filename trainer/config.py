@@ -14,7 +14,7 @@ Value = bool | int | float | str | None
 
 
 class StudentConfig(Config):
-    """The student's shape, and where its weights start from; default at random."""
+    """The student's shape and its initial weights, which are random by default."""
 
     former_names: ClassVar = {"like": "architecture_from"}
 
@@ -72,7 +72,7 @@ class StudentConfig(Config):
 
 
 class SamplingConfig(Config):
-    """What is read, in which proportions."""
+    """What is read, and in which proportions."""
 
     alpha: float = Field(
         0.7,
@@ -98,7 +98,7 @@ class StageConfig(Config):
 
 
 class LanguageWeight(Config):
-    """Another lambda for one language."""
+    """A separate lambda for one language."""
 
     former_names: ClassVar = {"weight": "kd_weight", "final_weight": "final_kd_weight"}
 
@@ -107,7 +107,7 @@ class LanguageWeight(Config):
 
 
 class DistillationConfig(Config):
-    """loss = lambda * KD + (1 - lambda) * MLM, in nats a masked position (`trainer.loss.objective`)."""
+    """loss = lambda * KD + (1 - lambda) * MLM, in nats per masked position (`trainer.loss.objective`)."""
 
     former_names: ClassVar = LanguageWeight.former_names | {"confidence": "confidence_power"}
 

@@ -95,7 +95,7 @@ class ComparisonConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """What is evaluated on what."""
+    """Which models are evaluated, and on which tasks."""
 
     output: Unrecorded[LocalFolder] = Field(description="local folder for scores and report")
     models: dict[Name, ModelConfig] = Field(min_length=1, description="the models by name")
