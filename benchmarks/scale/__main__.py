@@ -57,14 +57,14 @@ def main() -> None:
         return
     tenth = size | {"files": options.files // 10, "shards": options.shards // 10}
     figures = [{} for _ in (tenth, size)]
-    for found, of_size in zip(figures, (tenth, size), strict=True):
+    for measured, of_size in zip(figures, (tenth, size), strict=True):
         for module in dict.fromkeys(module for module, _, _ in MEASURED):
             with tempfile.TemporaryDirectory() as folder:
                 importlib.import_module(f"benchmarks.scale.{module}").make(Path(folder), **of_size)
                 os.sync()
-                found |= _in_a_process(module, folder, of_size)
+                measured |= _in_a_process(module, folder, of_size)
     heads = ["", *(f"{of_size['files']:,} files, {of_size['shards']:,} shards" for of_size in (tenth, size)), "goal"]
-    rows = [[what, *(f"{found[what]:,.3g}" for found in figures), f"{goal:g}"] for _, what, goal in MEASURED]
+    rows = [[what, *(f"{measured[what]:,.3g}" for measured in figures), f"{goal:g}"] for _, what, goal in MEASURED]
     print(f"{options.languages} languages")
     print(format_table(heads, rows, "lrrr"))
 

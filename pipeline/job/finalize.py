@@ -68,8 +68,8 @@ def read_finished(output: str, units: Iterable[Unit], present: dict[str, int]) -
             return unit, None
 
     with ThreadPoolExecutor() as pool:
-        found = dict(pool.map(read, [unit for unit in units if unit.path in present]))
-    return Finished({unit: table for unit, table in found.items() if table is not None and is_there(table, present)})
+        tables = dict(pool.map(read, [unit for unit in units if unit.path in present]))
+    return Finished({unit: table for unit, table in tables.items() if table is not None and is_there(table, present)})
 
 
 def remove_unfinished(output: str, units: Iterable[Unit], finished: Finished, present: dict[str, int]) -> list[Unit]:

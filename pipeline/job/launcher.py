@@ -137,12 +137,12 @@ def _start(config: PipelineConfig, run_tasks: RunTasks, fits: bool) -> Plan:
     Args:
       fits: whether to make the tokenizers too.
     """
-    found = find_text(config)
+    listed = find_text(config)
     inputs = inputs_sha256(config)
-    known = recall(config, found, inputs)
+    known = recall(config, listed, inputs)
     if known and not fits:
         return known
-    prepared = prepare(config, found, SAMPLE_BYTES if fits else _DRY_SAMPLE_BYTES, run_tasks, known, fits)
+    prepared = prepare(config, listed, SAMPLE_BYTES if fits else _DRY_SAMPLE_BYTES, run_tasks, known, fits)
     begin(config, prepared, inputs)
     return prepared
 

@@ -86,7 +86,7 @@ def remember(config: PipelineConfig, inputs: str | None, run: RunSpec) -> None:
         write_bytes(join(config.output, CHECKED_FOLDER, inputs), f"{run.sha256}\n".encode())
 
 
-def recall(config: PipelineConfig, found: dict[str, Corpus], inputs: str | None) -> Plan | None:
+def recall(config: PipelineConfig, listed: dict[str, Corpus], inputs: str | None) -> Plan | None:
     """Returns the plan of a run begun with these inputs and this text; None if there is none, or some of it is lost."""
     if not inputs:
         return None
@@ -95,7 +95,7 @@ def recall(config: PipelineConfig, found: dict[str, Corpus], inputs: str | None)
         run = RunSpec.model_validate_json(read_bytes(join(config.output, RUN_FILE)))
         if run.sha256 != noted:
             return None
-        corpora = {language: _recall_corpus(config, language, corpus) for language, corpus in found.items()}
+        corpora = {language: _recall_corpus(config, language, corpus) for language, corpus in listed.items()}
         vocabulary = read_vocabulary(join(config.output, VOCABULARY_FILE))
     except (FileNotFoundError, UserError, ValueError):
         return None
@@ -105,14 +105,14 @@ def recall(config: PipelineConfig, found: dict[str, Corpus], inputs: str | None)
     return Plan(run, corpora, divide_text(config, corpora))
 
 
-def _recall_corpus(config: PipelineConfig, language: str, found: Corpus) -> Corpus:
+def _recall_corpus(config: PipelineConfig, language: str, listed: Corpus) -> Corpus:
     """Returns the found corpus with the survey in its listing.
 
     Raises ValueError if the listing is of other files, or lacks record counts that are needed.
     """
-    known = read_corpus(config, language, found.files)
-    if [replace(file, checksum="") for file in found.files] != list(known.files):
+    known = read_corpus(config, language, listed.files)
+    if [replace(file, checksum="") for file in listed.files] != list(known.files):
         raise ValueError("other files")
     if known.counts is None and config.text[language].max_records is not None:
         raise ValueError("not counted")
-    return found.surveyed(known.fingerprints, known.counts)
+    return listed.surveyed(known.fingerprints, known.counts)

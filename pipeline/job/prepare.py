@@ -47,7 +47,7 @@ class Prepared(Plan):
 
 def prepare(
     config: PipelineConfig,
-    found: dict[str, Corpus],
+    listed: dict[str, Corpus],
     sample_bytes: int | None = None,
     run_tasks: RunTasks = in_threads,
     known: Plan | None = None,
@@ -56,7 +56,7 @@ def prepare(
     """Makes and tries every tokenizer, then loads and tries every teacher's model.
 
     Args:
-      found: all text (`find_text`).
+      listed: all text (`find_text`).
       sample_bytes: bytes of text of each language that the tokenizers are tried on and fitted to; None to
         neither try nor make them.
       run_tasks: runs the tasks that read the samples, and the files that must be read in full.
@@ -71,7 +71,7 @@ def prepare(
         check_mixture(tokenizer, config.teachers[name])
     extended = _open_extended(config)
     vocabulary = merge(list(tokenizers.values()), config.token_identity, extended.vocabulary if extended else None)
-    corpora = known.corpora if known else survey_text(config, found, run_tasks)
+    corpora = known.corpora if known else survey_text(config, listed, run_tasks)
     texts = divide_text(config, corpora)
     if not known:
         for text in texts:

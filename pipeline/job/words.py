@@ -107,9 +107,9 @@ def sample_words(
                 {name: tokenizers[name] for name in names},
             )
         )
-    found = {task.language: _read(result) for task, result in zip(tasks, run_tasks(tasks), strict=True)}
+    by_language = {task.language: _read(result) for task, result in zip(tasks, run_tasks(tasks), strict=True)}
     for name, language in pairs:
-        words, lines = found[language]
+        words, lines = by_language[language]
         yield SampledWords(language, name, words.filter(pc.equal(words["teacher"], name)), lines)
 
 

@@ -59,11 +59,11 @@ def write_corpus(config: PipelineConfig, language: str, corpus: Corpus) -> None:
     write_bytes(join(config.output, listing_path(language)), buffer.getvalue())
 
 
-def read_corpus(config: PipelineConfig, language: str, found: Sequence[TextFile] | None = None) -> Corpus:
+def read_corpus(config: PipelineConfig, language: str, listed: Sequence[TextFile] | None = None) -> Corpus:
     """Reads the corpus from its listing. Raises UserError if the listing is missing or invalid.
 
     Args:
-      found: the language's files, if they were already searched for.
+      listed: the language's files, if they were already searched for.
     """
     url = join(config.output, listing_path(language))
     try:
@@ -75,8 +75,8 @@ def read_corpus(config: PipelineConfig, language: str, found: Sequence[TextFile]
     columns = {name: table[name].to_pylist() for name in table.column_names}
     text = config.text[language]
     if None in columns["url"]:
-        found = find_files(language, text.files, text.field) if found is None else found
-        urls = {file.source: file.url for file in found}
+        listed = find_files(language, text.files, text.field) if listed is None else listed
+        urls = {file.source: file.url for file in listed}
         if missing := [source for source in columns["source"] if source not in urls]:
             raise UserError(f"text.{language}: {missing[0]} is no longer there; start again with a new output")
         columns["url"] = [urls[source] for source in columns["source"]]

@@ -2,6 +2,7 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -53,10 +54,10 @@ def sample_records(corpus: Corpus, size: int, max_record_bytes: int, window: int
     edges = edges if corpus.size > size else [0, corpus.size]
     share = share if corpus.size > size else size
     with ThreadPoolExecutor(_AT_A_TIME) as pool:
-        found = pool.map(
-            lambda ends: _at(corpus, ends[0], ends[1], share, len(edges) - 1, window, max_record_bytes), pairwise(edges)
+        read_place = partial(
+            _at, corpus, share=share, places=len(edges) - 1, window=window, max_record_bytes=max_record_bytes
         )
-        places = list(found)
+        places = list(pool.map(read_place, edges[:-1], edges[1:]))
     sampled = [record for place in places for record in place.records]
     read = sum(place.read for place in places)
     taken = sum(len(record.text.encode()) for record in sampled)

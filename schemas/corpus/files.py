@@ -151,9 +151,9 @@ def _matches(fs: AbstractFileSystem, path: str) -> tuple[str, dict[str, dict[str
     is_local = isinstance(fs, LocalFileSystem)
     if glob.has_magic(path) and not fs.exists(path):
         base, rest = _without_magic(path, is_local)
-        found = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
+        entries = fs.glob(join(glob.escape(base), rest) if base else rest, detail=True)
         # Not fs.isfile, which is also False if the request fails.
-        infos = {match: info for match, info in found.items() if info["type"] == "file" or os.path.isfile(match)}
+        infos = {match: info for match, info in entries.items() if info["type"] == "file" or os.path.isfile(match)}
     else:
         base = path if fs.isdir(path) else posixpath.dirname(path)
         infos = dict.fromkeys(_walk(path)) if is_local and base == path else fs.find(path, detail=True)

@@ -24,19 +24,19 @@ OTHER_ENVIRONMENT = re.compile(r"\w+-env/bin/\w+$")
 
 def commands() -> list[tuple[str, str, list[str]]]:
     """(where, module, arguments) of every command: the module after `python -m`, or that of a verb of mergedistill."""
-    found = []
+    actual = []
     for block in blocks("bash", "sh"):
         for line in re.sub(r"\\\n\s*", "", block.code).splitlines():
             words = shlex.split(line, comments=True)
             if not words:
                 continue
             if words[0] == "mergedistill":
-                found.append((block.where, VERBS[words[1]].module, words[2:]))
+                actual.append((block.where, VERBS[words[1]].module, words[2:]))
             elif match := LAUNCHED.match(shlex.join(words)):
-                found.append((block.where, match["module"], shlex.split(match["arguments"])))
+                actual.append((block.where, match["module"], shlex.split(match["arguments"])))
             elif not OTHER_ENVIRONMENT.match(words[0]):
                 assert words[0] in ("make", "git", "cd", "pre-commit"), f"{block.where}: {line}"
-    return found
+    return actual
 
 
 COMMANDS = [command for command in commands() if command[1] not in FOREIGN]

@@ -40,14 +40,14 @@ def tokens(predictions) -> pd.Series:
 def positions(predictions, tokens) -> pd.DataFrame:
     """One row per masked position: language, wanted, guessed, right, logprob."""
     rows = pd.read_parquet(predictions)
-    each = rows.assign(first=[ids[::8] for ids in rows.topk_ids]).explode(["labels", "label_logprobs", "first"])
+    positions = rows.assign(first=[ids[::8] for ids in rows.topk_ids]).explode(["labels", "label_logprobs", "first"])
     return pd.DataFrame(
         {
-            "language": each.language,
-            "wanted": tokens[each.labels].array,
-            "guessed": tokens[each["first"]].array,
-            "right": (each.labels == each["first"]).array,
-            "logprob": each.label_logprobs.astype(float),
+            "language": positions.language,
+            "wanted": tokens[positions.labels].array,
+            "guessed": tokens[positions["first"]].array,
+            "right": (positions.labels == positions["first"]).array,
+            "logprob": positions.label_logprobs.astype(float),
         }
     )
 
@@ -85,8 +85,8 @@ def test_duckdb(run, positions, capsys):
     by_label = positions.groupby(["language", "wanted"])
     assert labels.positions.tolist() == sorted(by_label.size(), reverse=True)[:10]
     for row in labels.itertuples():
-        found = by_label.get_group((row.language, row.token))
-        assert (row.positions, row.accuracy) == (len(found), pytest.approx(found.right.mean()))
+        actual = by_label.get_group((row.language, row.token))
+        assert (row.positions, row.accuracy) == (len(actual), pytest.approx(actual.right.mean()))
     printed = capsys.readouterr().out
     assert all(token in printed for token in labels.token)
 
@@ -117,6 +117,6 @@ def test_all_read_float16_alike(predictions):
     by_duckdb = duckdb.sql(f"SELECT example_id, topk_logprobs FROM '{files}'").df().set_index("example_id")
     by_polars = pl.read_parquet(files, columns=["example_id", "topk_logprobs"])
     assert by_polars.schema["topk_logprobs"] == pl.List(pl.Float16)
-    for found in (by_duckdb.topk_logprobs, by_polars.to_pandas().set_index("example_id").topk_logprobs):
-        assert len(found) == len(expected)
-        assert all(np.array_equal(found[name], logprobs) for name, logprobs in expected.items())
+    for actual in (by_duckdb.topk_logprobs, by_polars.to_pandas().set_index("example_id").topk_logprobs):
+        assert len(actual) == len(expected)
+        assert all(np.array_equal(actual[name], logprobs) for name, logprobs in expected.items())

@@ -22,28 +22,28 @@ def test_report(predictions, text, tmp_path):
     arguments = [part for file in files for part in ("--text", file)]
     done = run("pipeline.drift", predictions, *arguments, "--json", tmp_path / "drift.json")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "drift.json").read_text())
+    actual = json.loads((tmp_path / "drift.json").read_text())
     vocabulary = read_vocabulary(str(predictions / VOCABULARY_FILE))
     default = AutoTokenizer.from_pretrained(predictions / DEFAULT_TOKENIZER)
     for name, language in world.TEACHERS.items():
-        row = found["languages"][language]
-        own = AutoTokenizer.from_pretrained(predictions / TEACHER_TOKENIZERS / name)
+        row = actual["languages"][language]
+        exact = AutoTokenizer.from_pretrained(predictions / TEACHER_TOKENIZERS / name)
         lines = (text / f"{language}.heldout.txt").read_text().splitlines()
         words = sum(len(line.split()) for line in lines)
         assert (row["teacher"], row["words"]) == (name, words)
-        for kind, tokenizer in (("teacher", own), ("default", default)):
+        for kind, tokenizer in (("teacher", exact), ("default", default)):
             ids = [i for line in lines for i in tokenizer(line, add_special_tokens=False)["input_ids"]]
             assert row[f"{kind}_fertility"] == pytest.approx(len(ids) / words)
             assert row[f"{kind}_unknown"] == pytest.approx(ids.count(vocabulary.id_of("unknown")) / len(ids))
         # In this world a word is segmented in the same way in any context.
-        alike = [own(w, add_special_tokens=False)["input_ids"] == default(w, add_special_tokens=False)["input_ids"]
+        alike = [exact(w, add_special_tokens=False)["input_ids"] == default(w, add_special_tokens=False)["input_ids"]
                  for line in lines for w in line.split()]  # fmt: skip
         assert row["identical"] == pytest.approx(np.mean(alike))
         assert f"{row['identical']:.1%}" in done.stdout
         for other in world.TEACHERS:
             shared = ((vocabulary.teacher_ids[name] >= 0) & (vocabulary.teacher_ids[other] >= 0)).sum()
-            assert found["overlap"][name][other] == shared
-    assert found["tokens"]["merged"] == len(vocabulary) < found["tokens"]["by_string"] < found["tokens"]["separate"]
+            assert actual["overlap"][name][other] == shared
+    assert actual["tokens"]["merged"] == len(vocabulary) < actual["tokens"]["by_string"] < actual["tokens"]["separate"]
 
 
 @pytest.mark.heavy

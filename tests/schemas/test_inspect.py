@@ -58,13 +58,13 @@ def test_summary(predictions, frame, manifest):
     assert done.returncode == 0, done.stderr
     vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE)
     assert f"{len(vocabulary):,} merged tokens, top_k 8" in done.stdout
-    found = table(done.stdout)
+    actual = table(done.stdout)
     groups = [*frame.groupby("language"), ("total", frame)]
-    assert set(found.index) == {*world.WORDS, "total"}
+    assert set(actual.index) == {*world.WORDS, "total"}
     for language, rows in groups:
         files = [file["path"] for file in manifest["files"] if language in ("total", file["language"])]
         size = sum((predictions / path).stat().st_size for path in files)
-        each = rows.explode(["labels", "label_logprobs"])
+        positions = rows.explode(["labels", "label_logprobs"])
         first = np.concatenate([ids[::8] for ids in rows.topk_ids])
         records = [record for record in manifest["languages"] if language in ("total", record["language"])]
         rejected = sum(sum(record["rejected"].values()) for record in records)
@@ -75,18 +75,18 @@ def test_summary(predictions, frame, manifest):
             "used": f"{200 * len(records) - rejected:,}",
             "rejected": f"{rejected:,}",
             "tokens": f"{rows.input_ids.str.len().sum():,}",
-            "masked": f"{len(each):,}",
-            "bytes/masked": f"{size / len(each):.1f}",
-            "top-1": f"{(each.labels.to_numpy() == first).mean():.1%}",
-            "log p(label)": f"{each.label_logprobs.astype(float).mean():.3f}",
+            "masked": f"{len(positions):,}",
+            "bytes/masked": f"{size / len(positions):.1f}",
+            "top-1": f"{(positions.labels.to_numpy() == first).mean():.1%}",
+            "log p(label)": f"{positions.label_logprobs.astype(float).mean():.3f}",
         }
-        assert found.loc[language].drop("reasons").to_dict() == expected
+        assert actual.loc[language].drop("reasons").to_dict() == expected
 
 
 def test_one_language(predictions, frame):
-    found = measure(open_predictions(str(predictions)), "ru")
-    assert list(found) == [("ru", "ru-unigram")]
-    assert found["ru", "ru-unigram"].rows == (frame.language == "ru").sum()
+    actual = measure(open_predictions(str(predictions)), "ru")
+    assert list(actual) == [("ru", "ru-unigram")]
+    assert actual["ru", "ru-unigram"].rows == (frame.language == "ru").sum()
     printed = summarize(open_predictions(str(predictions)), "ru")
     assert list(table(printed).index) == ["ru"]
 
@@ -148,15 +148,15 @@ def test_every_row(predictions, frame, tokens, text):
         gold = gold.removeprefix("<s>").removesuffix("</s>").encode()
         key = (row.language, int(row.example_id.split(":")[3]))
         lines[key] = lines.get(key, b"") + gold
-    for (language, record), found in lines.items():
-        found = re.sub(rb"<0x(..)>", lambda match: bytes([int(match[1], 16)]), found)
+    for (language, record), actual in lines.items():
+        actual = re.sub(rb"<0x(..)>", lambda match: bytes([int(match[1], 16)]), actual)
         content = (text / f"{language}.txt").read_bytes()
         original = content[record:].partition(b"\n")[0].decode()
         if language == "en":
             # BERT starts a new word after every punctuation mark.
-            assert found.decode().replace(" ", "") == original.replace(" ", "")
+            assert actual.decode().replace(" ", "") == original.replace(" ", "")
         else:
-            assert found.decode() == " " + original
+            assert actual.decode() == " " + original
 
 
 def test_row_of_a_language(predictions, frame, capsys):
@@ -226,11 +226,11 @@ def test_trimmed_predictions_never_agree(copied, manifest):
 def test_without_teachers(run_pipeline, tmp_path):
     folder = run_pipeline(tmp_path / "p", top_k=0)
     opened = open_predictions(str(folder))
-    found = table(summarize(opened))
-    assert (found["top-1"] == "-").all() and (found["log p(label)"] == "-").all()
-    assert (found["bytes/masked"].astype(float) > 1).all()
+    actual = table(summarize(opened))
+    assert (actual["top-1"] == "-").all() and (actual["log p(label)"] == "-").all()
+    assert (actual["bytes/masked"].astype(float) > 1).all()
     frame = pd.read_parquet(folder)
-    assert found.masked["total"] == f"{frame.labels.str.len().sum():,}"
+    assert actual.masked["total"] == f"{frame.labels.str.len().sum():,}"
     lines = inspect_row(opened, 3).splitlines()
     assert [line for line in lines[5:] if line and not line.startswith("[")] == []
     assert lines[4].count(":<mask>]") == sum(line.endswith(", masked") for line in lines[5:]) > 0

@@ -22,8 +22,8 @@ def test_home_is_expanded_and_empty_paths_are_refused(pipeline_settings, tmp_pat
     settings["text"]["en"] = ["~/*.txt"]
     settings["teachers"]["en-wordpiece"]["model"] = "~/model"
     config = PipelineConfig.model_validate(settings)
-    found = [config.output, config.extends, config.text["en"].files[0], config.teachers["en-wordpiece"].model]
-    assert found == [f"{tmp_path}/{name}" for name in ("p", "e", "*.txt", "model")]
+    actual = [config.output, config.extends, config.text["en"].files[0], config.teachers["en-wordpiece"].model]
+    assert actual == [f"{tmp_path}/{name}" for name in ("p", "e", "*.txt", "model")]
     fields = {
         "output": "~/o",
         "predictions": "~/p",
@@ -32,8 +32,8 @@ def test_home_is_expanded_and_empty_paths_are_refused(pipeline_settings, tmp_pat
         "max_steps": 1,
     }
     trainer = TrainerConfig.model_validate(fields)
-    found = [trainer.output, *trainer.predictions, *trainer.heldout, trainer.student.architecture_from]
-    assert found == [f"{tmp_path}/{name}" for name in "ophl"]
+    actual = [trainer.output, *trainer.predictions, *trainer.heldout, trainer.student.architecture_from]
+    assert actual == [f"{tmp_path}/{name}" for name in "ophl"]
     assert path_option("~/x", "--to") == f"{tmp_path}/x"
     for empty in ("", " "):
         with pytest.raises(ValueError, match="is empty; give a path"):

@@ -21,13 +21,13 @@ class Block(NamedTuple):
 
 def blocks(*languages: str) -> list[Block]:
     """Returns all blocks of these languages on all pages."""
-    found = []
+    actual = []
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         for match in _BLOCK.finditer(text):
             line = text.count("\n", 0, match.start(2)) + 1
-            found.append(Block(f"{page.relative_to(ROOT)}:{line}", match[2], match[3], match[1] or ""))
-    return [block for block in found if block.language in languages]
+            actual.append(Block(f"{page.relative_to(ROOT)}:{line}", match[2], match[3], match[1] or ""))
+    return [block for block in actual if block.language in languages]
 
 
 def prose(page: Path) -> str:

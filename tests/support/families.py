@@ -61,7 +61,9 @@ def words() -> Tokenizer:
 
 def characters() -> Tokenizer:
     vocabulary = [*world.BERT_SPECIALS, *"LAGVSERTIDPKQNFYMHWCXBUZO.-"]
-    tokenizer = Tokenizer(models.WordLevel({token: own for own, token in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer = Tokenizer(
+        models.WordLevel({token: token_id for token_id, token in enumerate(vocabulary)}, unk_token="[UNK]")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split(Regex("."), "isolated")]
     )

@@ -15,7 +15,7 @@ def probe_tokenizer(folder: str, lines: list[str]) -> dict:
     """Returns ids and decoded text, also after adding a token, and after saving and loading that."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer(lines)["input_ids"]
-    found = {
+    actual = {
         "ids": ids,
         "pairs": tokenizer(lines[:-1], lines[1:])["input_ids"],
         "decoded": tokenizer.batch_decode(ids),
@@ -30,10 +30,10 @@ def probe_tokenizer(folder: str, lines: list[str]) -> dict:
     with tempfile.TemporaryDirectory() as saved:
         tokenizer.save_pretrained(saved)
         again = AutoTokenizer.from_pretrained(saved)
-    found["added"] = [
+    actual["added"] = [
         [grown.convert_tokens_to_ids("<new>"), len(grown), grown(lines)["input_ids"]] for grown in (tokenizer, again)
     ]
-    return found
+    return actual
 
 
 @torch.no_grad()

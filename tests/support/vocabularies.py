@@ -39,12 +39,17 @@ def teacher_lists(draw):
     teachers = []
     for number in range(draw(st.integers(1, 4))):
         family = draw(st.sampled_from(list(strings)))
-        own = draw(st.lists(strings[family], unique=True, max_size=25))
-        tokens = [*SPECIALS[family], *(token for token in own if token not in ROLES)]
+        drawn = draw(st.lists(strings[family], unique=True, max_size=25))
+        tokens = [*SPECIALS[family], *(token for token in drawn if token not in ROLES)]
         # With gaps, as in vocabularies whose embedding was padded or pruned.
         ids = sorted(draw(st.sets(st.integers(0, 60), min_size=len(tokens), max_size=len(tokens))))
         by_id = dict(zip(ids, tokens, strict=True))
         teachers.append(
-            Teacher(f"t{number}", family, by_id, {ROLES[token]: own for own, token in by_id.items() if token in ROLES})
+            Teacher(
+                f"t{number}",
+                family,
+                by_id,
+                {ROLES[token]: token_id for token_id, token in by_id.items() if token in ROLES},
+            )
         )
     return teachers

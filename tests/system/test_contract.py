@@ -25,20 +25,20 @@ def test_oracle(frame, predictions, teachers):
     """Maps rows back by `_vocabulary.parquet` alone, and checks them with plain transformers, one sequence at a time."""
     vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE).set_index("id")
     for name, rows in frame.groupby("teacher"):
-        own = vocabulary[name]
+        to_teacher = vocabulary[name]
         model = AutoModelForMaskedLM.from_pretrained(teachers / name).eval()
         for row in rows.head(60).itertuples():
-            input_ids = torch.tensor(own[row.input_ids].to_numpy(np.int64))[None]
+            input_ids = torch.tensor(to_teacher[row.input_ids].to_numpy(np.int64))[None]
             logprobs = model(input_ids=input_ids).logits[0].log_softmax(-1)[row.masked_positions.tolist()]
-            labels = torch.tensor(own[row.labels].to_numpy(np.int64))
+            labels = torch.tensor(to_teacher[row.labels].to_numpy(np.int64))
             np.testing.assert_allclose(row.label_logprobs, logprobs.gather(1, labels[:, None])[:, 0], atol=1e-4)
             top, ids = logprobs.topk(8)
             # float16 keeps 11 significant bits.
             np.testing.assert_allclose(row.topk_logprobs.reshape(-1, 8), top, rtol=2**-11, atol=1e-4)
-            found = own[row.topk_ids].to_numpy(np.int64).reshape(-1, 8)
-            differs = found != ids.numpy()
+            actual = to_teacher[row.topk_ids].to_numpy(np.int64).reshape(-1, 8)
+            differs = actual != ids.numpy()
             # Ids may only swap where the teacher's log-probabilities nearly tie.
-            by_id = logprobs.gather(1, torch.from_numpy(found)).numpy()
+            by_id = logprobs.gather(1, torch.from_numpy(actual)).numpy()
             np.testing.assert_allclose(by_id[differs], top.numpy()[differs], atol=1e-4)
 
 
@@ -63,12 +63,12 @@ def test_rows_are_the_text(frame, predictions, teachers, text):
     vocabulary = pd.read_parquet(predictions / VOCABULARY_FILE).set_index("id")
     for name, language in world.TEACHERS.items():
         tokenizer = AutoTokenizer.from_pretrained(teachers / name)
-        own = vocabulary[name]
+        to_teacher = vocabulary[name]
         pieces: dict[int, list[int]] = {}
         for row in frame[frame.teacher == name].itertuples():
             merged = row.input_ids.copy()
             merged[row.masked_positions] = row.labels
-            pieces.setdefault(int(row.example_id.split(":")[3]), []).extend(own[merged[1:-1]].astype(int))
+            pieces.setdefault(int(row.example_id.split(":")[3]), []).extend(to_teacher[merged[1:-1]].astype(int))
         content = (text / f"{language}.txt").read_bytes()
         for (place, _), line in zip(line_places(content).items(), content.decode().splitlines(), strict=False):
             expected = tokenizer(line, add_special_tokens=False)["input_ids"]

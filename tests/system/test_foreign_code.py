@@ -74,11 +74,11 @@ def test_a_tokenizer_that_is_none(tokenizer, content):
 
 
 def test_a_teachers_code_goes_no_further(tokenizer, tmp_path):
-    own = AutoTokenizer.from_pretrained(tokenizer)
-    own.init_kwargs["auto_map"] = {"AutoTokenizer": ["evil.Slow", None]}
-    write_tokenizer(str(tmp_path / "written"), own)
+    loaded = AutoTokenizer.from_pretrained(tokenizer)
+    loaded.init_kwargs["auto_map"] = {"AutoTokenizer": ["evil.Slow", None]}
+    write_tokenizer(str(tmp_path / "written"), loaded)
     assert "auto_map" not in (tmp_path / "written" / "tokenizer_config.json").read_text()
-    assert read_tokenizer(str(tmp_path / "written"), 10**6).get_vocab() == own.get_vocab()
+    assert read_tokenizer(str(tmp_path / "written"), 10**6).get_vocab() == loaded.get_vocab()
 
 
 def test_a_shape_with_code_of_its_own(predictions, tmp_path):

@@ -118,6 +118,6 @@ def test_of_many_who_create_one_file_at_once_one_does(server):
     with server.trouble(0.6), ThreadPoolExecutor(len(claims)) as pool:
         told = list(pool.map(lambda claim: storage.create_bytes(url, claim), claims))
     assert server.faults.total() > 2
-    found = storage.read_bytes(url)
-    assert [claim for claim, created in zip(claims, told, strict=True) if created] in ([], [found])
-    assert not storage.create_bytes(url, b"late") and storage.read_bytes(url) == found in claims
+    actual = storage.read_bytes(url)
+    assert [claim for claim, created in zip(claims, told, strict=True) if created] in ([], [actual])
+    assert not storage.create_bytes(url, b"late") and storage.read_bytes(url) == actual in claims

@@ -40,8 +40,8 @@ def test_the_pipeline_killed(kills, pipeline_settings, run_pipeline, tmp_path):
         0 < some < len(list((tmp_path / "whole").glob("*/*/*.parquet"))) for some in written
     )
     assert run_python(*command).returncode == 0
-    found = {name: content for name, content in files(tmp_path / "p").items() if not name.endswith(".tmp")}
-    assert found == expected
+    actual = {name: content for name, content in files(tmp_path / "p").items() if not name.endswith(".tmp")}
+    assert actual == expected
 
 
 @pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.slow)])

@@ -69,7 +69,7 @@ def test_an_image_holds_the_base_and_its_extras(stage, extras):
 @cache
 def distributions_of() -> dict[str, set[str]]:
     """Returns the distributions that provide each top-level import name."""
-    return {name: {canonicalize_name(d) for d in found} for name, found in packages_distributions().items()}
+    return {name: {canonicalize_name(d) for d in actual} for name, actual in packages_distributions().items()}
 
 
 def imported(package: str) -> set[str]:

@@ -132,8 +132,8 @@ def of_one_run(teachers, pipeline_settings, run_pipeline, tmp_path_factory) -> d
     folder = tmp_path_factory.mktemp("one-run")
     (folder / "teachers").symlink_to(teachers)
     with chdir(folder):
-        found = files(run_pipeline(folder / "whole", **of_machines(pipeline_settings)))
-    return {name: content for name, content in found.items() if not name.startswith(OF_THE_STORAGE)}
+        actual = files(run_pipeline(folder / "whole", **of_machines(pipeline_settings)))
+    return {name: content for name, content in actual.items() if not name.startswith(OF_THE_STORAGE)}
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def pool_in(folder: Path) -> Iterator[SimpleNamespace]:
 
 def workers_in(folder: Path) -> list[int]:
     """Returns the worker processes with this working directory."""
-    found = []
+    actual = []
     for entry in Path("/proc").iterdir():
         with suppress(OSError):
             if (
@@ -232,8 +232,8 @@ def workers_in(folder: Path) -> list[int]:
                 and (entry / "cwd").samefile(folder)
                 and b"SdkHarness" in (entry / "cmdline").read_bytes()
             ):
-                found.append(int(entry.name))
-    return found
+                actual.append(int(entry.name))
+    return actual
 
 
 def test_beams_workers_elsewhere(machines, of_one_run, monkeypatch):

@@ -56,12 +56,12 @@ def test_neither_shards_nor_units_decide_the_rows_of_many_files(many_files, run_
         "top_k": 0,
         "masking": {"copies": 2},
     }
-    found = {}
+    actual = {}
     for shard_bytes in (300, 5000, 2**20):
         folder = run_pipeline(tmp_path / f"{shard_bytes}", shard_bytes=shard_bytes, **changes)
-        found[shard_bytes] = rows(folder)[["example_id", "input_ids", "masked_positions", "labels"]]
+        actual[shard_bytes] = rows(folder)[["example_id", "input_ids", "masked_positions", "labels"]]
         assert read_manifest(str(folder)).languages[0].records == 886
-    assert same(found[300], found[2**20]) and same(found[5000], found[2**20])
+    assert same(actual[300], actual[2**20]) and same(actual[5000], actual[2**20])
     # The shards really differed.
     files = find_files("en", [str(many_files)])
     readers = [

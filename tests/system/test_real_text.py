@@ -54,9 +54,11 @@ def make_unigram(folder: Path, lines: list[str], size: int) -> tuple[Encode, Dec
     original = SentencePieceProcessor(model_file=str(folder / "sentencepiece.bpe.model"))
     # <s> 0, <pad> 1, </s> 2, <unk> 3; SentencePiece's own <unk> is 0.
     return (
-        lambda line: [0, *(3 if own == 0 else own + 1 for own in original.encode(line)), 2],
+        lambda line: [0, *(3 if token_id == 0 else token_id + 1 for token_id in original.encode(line)), 2],
         # SentencePiece writes unknown text as a separate word.
-        lambda ids: original.decode([own - 1 if own > 3 else 0 for own in ids]).replace(" \u2047 ", "<unk>"),
+        lambda ids: original.decode([token_id - 1 if token_id > 3 else 0 for token_id in ids]).replace(
+            " \u2047 ", "<unk>"
+        ),
     )
 
 
@@ -97,7 +99,7 @@ def check(tmp_path: Path, text: dict[str, list[str]], size: int) -> None:
         encode, decode = originals[teacher.name]
         for line, ids in zip(lines, merged(lines)["input_ids"], strict=True):
             own_ids = encode(line)
-            expected = [to_merged[own] for own in own_ids]
+            expected = [to_merged[token_id] for token_id in own_ids]
             assert merged.decode(expected[1:-1]) == decode(own_ids[1:-1]), (teacher.name, line)
             # In a run such as `uuuuu`, rounding in SentencePiece decides the order of the same pieces.
             tie = "unigram" in teacher.name and _RUN.search(line) and sorted(ids) == sorted(expected)

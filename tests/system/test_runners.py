@@ -52,19 +52,19 @@ def test_metrics_have_the_names_and_counts_of_the_manifest(predictions, pipeline
     _ = job | beam.Create(units) | beam.ParDo(PredictUnits(config, prepared.run, None))
     result = job.run()
     result.wait_until_finish()
-    found = {
+    actual = {
         counter.key.metric.name: counter.committed
         for counter in result.metrics().query()["counters"]
         if counter.key.metric.namespace == METRICS
     }
     manifest = read_manifest(str(predictions))
     for record in manifest.languages:
-        own = [file for file in manifest.files if file.language == record.language]
-        assert found[f"{record.language}/rows"] == record.rows
-        assert found[f"{record.language}/records"] == record.records
-        assert found[f"{record.language}/rejected"] == sum(record.rejected.values())
-        assert found[f"{record.language}/tokens"] == sum(file.tokens for file in own)
-        assert found[f"{record.language}/masked_positions"] == sum(file.masked_positions for file in own)
+        of_language = [file for file in manifest.files if file.language == record.language]
+        assert actual[f"{record.language}/rows"] == record.rows
+        assert actual[f"{record.language}/records"] == record.records
+        assert actual[f"{record.language}/rejected"] == sum(record.rejected.values())
+        assert actual[f"{record.language}/tokens"] == sum(file.tokens for file in of_language)
+        assert actual[f"{record.language}/masked_positions"] == sum(file.masked_positions for file in of_language)
 
 
 def test_local_processes_share_the_cores(monkeypatch):

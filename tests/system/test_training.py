@@ -34,10 +34,10 @@ def test_plain_transformers_loads_the_student(student, predictions):
     tokenizer = AutoTokenizer.from_pretrained(student)
     assert len(tokenizer) == len(vocabulary) and tokenizer.model_max_length == world.MAX_LENGTH
     for language, name in ((language, name) for name, language in world.TEACHERS.items()):
-        own = AutoTokenizer.from_pretrained(student / "tokenizers" / language)
+        exact = AutoTokenizer.from_pretrained(student / "tokenizers" / language)
         line = world.sentences(language, 3)[2]
         teacher = AutoTokenizer.from_pretrained(manifest.teachers[name].model)
-        assert own(line)["input_ids"] == vocabulary.to_merged(name)[teacher(line)["input_ids"]].tolist()
+        assert exact(line)["input_ids"] == vocabulary.to_merged(name)[teacher(line)["input_ids"]].tolist()
     guesses = pipeline("fill-mask", model=str(student))(f"the {tokenizer.mask_token} writes")
     assert len(guesses) == 5
 

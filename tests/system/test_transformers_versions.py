@@ -130,25 +130,25 @@ def ours(folders) -> dict[str, dict]:
 def test_an_older_transformers_reads_the_same(folders, ours, older):
     theirs = older(**folders)
     assert theirs.keys() == ours.keys()
-    for folder, found in ours.items():
-        if "logits" in found:
-            logits = (torch.tensor(each.pop("logits")) for each in (found, theirs[folder]))
+    for folder, actual in ours.items():
+        if "logits" in actual:
+            logits = (torch.tensor(of_version.pop("logits")) for of_version in (actual, theirs[folder]))
             torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
-        for what, value in found.items():
+        for what, value in actual.items():
             assert theirs[folder][what] == value, (folder, what)
 
 
 def test_a_token_more_takes_no_merged_id(ours, tokenizers, students, predictions):
     sizes = {folder: size for folder, (size, _) in tokenizers.items()}
     student_size = len(open_predictions(str(predictions)).vocabulary)
-    for folder, found in ours.items():
-        if "rows" in found:
-            assert found["rows"] == [student_size, student_size + 1] and found["kept"]
+    for folder, actual in ours.items():
+        if "rows" in actual:
+            assert actual["rows"] == [student_size, student_size + 1] and actual["kept"]
             continue
         size = sizes.get(folder, student_size)
-        assert found["length"] == size, folder
+        assert actual["length"] == size, folder
         # Directly, and after saving and loading.
-        assert found["added"] == [[size, size + 1, found["ids"]]] * 2, folder
+        assert actual["added"] == [[size, size + 1, actual["ids"]]] * 2, folder
 
 
 def test_what_fills_the_gaps_is_never_given(ours, tokenizers):

@@ -22,8 +22,8 @@ def test_export_by_command(stopped, predictions, tmp_path):
         done = export("trainer.export", stopped, "--checkpoint", name, "--to", tmp_path / name)
         assert done.returncode == 0, done.stderr
         weights = load_file(output / "checkpoints" / f"{step:08d}" / "model.safetensors")
-        found = AutoModelForMaskedLM.from_pretrained(tmp_path / name).state_dict()
-        assert all(found[key].equal(weight) for key, weight in weights.items())
+        actual = AutoModelForMaskedLM.from_pretrained(tmp_path / name).state_dict()
+        assert all(actual[key].equal(weight) for key, weight in weights.items())
         assert len(AutoTokenizer.from_pretrained(tmp_path / name)) == len(open_predictions(str(predictions)).vocabulary)
     assert_same_weights(output, tmp_path / "best")
     assert (tmp_path / "best" / "evaluation.json").read_text() == (output / "evaluation.json").read_text()

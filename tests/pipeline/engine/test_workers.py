@@ -43,8 +43,8 @@ def test_after_an_error_nothing_more_is_started():
 @pytest.mark.heavy
 def test_workers_give_what_threads_give(tmp_path):
     tasks = [partial(square, number) for number in range(20)]
-    found = list(_on_workers(tasks, PipelineOptions([]), str(tmp_path / "out")))
-    assert found == list(in_threads(tasks)) == [str(number**2).encode() for number in range(20)]
+    actual = list(_on_workers(tasks, PipelineOptions([]), str(tmp_path / "out")))
+    assert actual == list(in_threads(tasks)) == [str(number**2).encode() for number in range(20)]
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 

@@ -25,7 +25,7 @@ def test_of_two_runs_that_claim_a_folder_at_once_one_gets_it(pipeline_settings, 
             except UserError as error:
                 refused.append(str(error))
 
-        threads = [threading.Thread(target=claim, args=(each.run,)) for each in prepared]
+        threads = [threading.Thread(target=claim, args=(one.run,)) for one in prepared]
         for thread in threads:
             thread.start()
         for thread in threads:

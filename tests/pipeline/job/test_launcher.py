@@ -55,7 +55,7 @@ def test_a_limit_reads_so_many_records_evenly_spread(english, text):
     (record,) = read_manifest(str(folder)).languages
     assert record.records == 20
     places = line_places((text / "en.txt").read_bytes())
-    numbers = sorted({places[int(each.split(":")[3])] for each in rows(folder).example_id})
+    numbers = sorted({places[int(example_id.split(":")[3])] for example_id in rows(folder).example_id})
     assert set(numbers) <= {10 * n + 9 for n in range(20)} and len(numbers) > 15
 
 

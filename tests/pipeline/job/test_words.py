@@ -51,11 +51,11 @@ def test_they_are_those_of_each_language_and_teacher(config, monkeypatch):
         return sample_records(corpus, *arguments)
 
     monkeypatch.setattr(words_module, "sample_records", sample)
-    found = sampled(config, in_threads)
+    actual = sampled(config, in_threads)
     pairs = [(name, language) for name, teacher in config.teachers.items() for language in teacher.languages]
-    assert [(one.teacher, one.language) for one in found] == pairs and len(read) == 3
+    assert [(one.teacher, one.language) for one in actual] == pairs and len(read) == 3
     corpora = find_text(config)
-    for one in found:
+    for one in actual:
         records = sample_records(corpora[one.language], SIZE, config.max_record_bytes).records
         tokenizer = load_tokenizer(one.teacher, config.teachers[one.teacher])
         lines = [record.text for record in records]

@@ -19,22 +19,22 @@ def test_the_audit_is_what_plain_transformers_say(english, text, teachers):
     folder = english([str(text / "en.txt")], audit_rows=10_000)
     (record,) = read_manifest(str(folder)).languages
     frame = rows(folder)
-    own = pd.read_parquet(folder / VOCABULARY_FILE)["en-wordpiece"]
+    to_teacher = pd.read_parquet(folder / VOCABULARY_FILE)["en-wordpiece"]
     model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece").eval()
     kl, kl_exact, tail, correct = [], [], [], []
     for row in frame.itertuples():
-        ids = torch.tensor(own[row.input_ids].to_numpy(np.int64))[None]
+        ids = torch.tensor(to_teacher[row.input_ids].to_numpy(np.int64))[None]
         full = model(input_ids=ids).logits[0, row.masked_positions.tolist()].double().log_softmax(-1)
-        top = torch.tensor(own[row.topk_ids].to_numpy(np.int64)).reshape(-1, 8)
-        for stored, found in (
+        top = torch.tensor(to_teacher[row.topk_ids].to_numpy(np.int64)).reshape(-1, 8)
+        for stored, actual in (
             (torch.tensor(row.topk_logprobs.reshape(-1, 8)).double(), kl),
             (full.gather(1, top), kl_exact),
         ):
             rest = (1 - stored.exp().sum(1, keepdim=True)) / (full.shape[1] - 8)
             kept = rest.log().expand_as(full).scatter(1, top, stored)
-            found += (full.exp() * (full - kept)).sum(1).tolist()
+            actual += (full.exp() * (full - kept)).sum(1).tolist()
         tail += (1 - full.gather(1, top).exp().sum(1)).tolist()
-        correct += (top[:, 0].numpy() == own[row.labels].to_numpy()).tolist()
+        correct += (top[:, 0].numpy() == to_teacher[row.labels].to_numpy()).tolist()
     audit = record.audit
     assert (audit.rows, audit.positions) == (len(frame), len(kl))
     np.testing.assert_allclose(

@@ -143,7 +143,7 @@ def test_whole_words_are_masked_whole(english, short_lines, teachers, teacher):
     path, lines = short_lines(world.TEACHERS[teacher])
     masking = {"mlm_probability": 0.3, "whole_words": True}
     folder = english([path], teacher=teacher, masking=masking, min_length=1)
-    own = pd.read_parquet(folder / VOCABULARY_FILE)[teacher]
+    to_teacher = pd.read_parquet(folder / VOCABULARY_FILE)[teacher]
     tokenizer = AutoTokenizer.from_pretrained(teachers / teacher)
     places = line_places(Path(path).read_bytes())
     sizes = []
@@ -151,7 +151,7 @@ def test_whole_words_are_masked_whole(english, short_lines, teachers, teacher):
         encoding = tokenizer(lines[places[int(row.example_id.split(":")[3])]], add_special_tokens=False)
         if len(encoding["input_ids"]) > world.MAX_LENGTH - 2:
             continue
-        assert own[row.labels].tolist() == [encoding["input_ids"][p - 1] for p in row.masked_positions]
+        assert to_teacher[row.labels].tolist() == [encoding["input_ids"][p - 1] for p in row.masked_positions]
         words = encoding.word_ids()
         chosen = [words[p - 1] for p in row.masked_positions]
         for word in set(chosen):

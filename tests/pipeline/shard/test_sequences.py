@@ -21,18 +21,18 @@ def test_packing_loses_no_text_and_fills_the_rows(english, short_lines, teachers
 
     # All lines in their order, between the teacher's start and end tokens.
     tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
-    own = pd.read_parquet(folder / VOCABULARY_FILE)["en-wordpiece"]
-    found = []
+    to_teacher = pd.read_parquet(folder / VOCABULARY_FILE)["en-wordpiece"]
+    actual = []
     for row in packed.loc[packed.example_id.str.split(":").str[3].astype(int).sort_values().index].itertuples():
         ids = row.input_ids.copy()
         ids[row.masked_positions] = row.labels
-        ids = own[ids].tolist()
+        ids = to_teacher[ids].tolist()
         assert ids[0] == tokenizer.cls_token_id and ids[-1] == tokenizer.sep_token_id
-        found += ids[1:]
+        actual += ids[1:]
     usable = [
         ids for ids in tokenizer(lines, add_special_tokens=False)["input_ids"] if set(ids) - {tokenizer.unk_token_id}
     ]
-    assert found == [own_id for ids in usable for own_id in [*ids, tokenizer.sep_token_id]]
+    assert actual == [own_id for ids in usable for own_id in [*ids, tokenizer.sep_token_id]]
 
 
 @pytest.mark.parametrize(("room", "separator"), [(10, 1), (10, 0), (7, 2)])

@@ -69,8 +69,8 @@ def test_words_are_mostly_segmented_as_by_their_teacher(real):
     """
     default, teachers, _, heldout = real
     for language, lines in heldout.items():
-        found = Drift.of(language, count_words(teachers[language], default, iter(lines)))
-        assert found.identical > 0.75 and 0.9 < found.default_fertility / found.teacher_fertility < 1.1, found
+        actual = Drift.of(language, count_words(teachers[language], default, iter(lines)))
+        assert actual.identical > 0.75 and 0.9 < actual.default_fertility / actual.teacher_fertility < 1.1, actual
 
 
 @pytest.mark.slow
@@ -94,10 +94,10 @@ def test_the_bar(tmp_path, families):
         train[language] = [line for number, line in enumerate(lines) if number // 25 % 10]
     default, teachers, _ = fitted(train, make_teachers(tmp_path, train, families, size=8000))
     for language, lines in heldout.items():
-        found = Drift.of(language, count_words(teachers[language], default, iter(lines)))
-        print(found)
-        assert found.identical >= 0.9 and abs(found.default_fertility / found.teacher_fertility - 1) <= 0.05
-        assert found.default_unknown * found.default_fertility <= found.teacher_unknown * found.teacher_fertility
+        actual = Drift.of(language, count_words(teachers[language], default, iter(lines)))
+        print(actual)
+        assert actual.identical >= 0.9 and abs(actual.default_fertility / actual.teacher_fertility - 1) <= 0.05
+        assert actual.default_unknown * actual.default_fertility <= actual.teacher_unknown * actual.teacher_fertility
 
 
 def test_a_mask_disturbs_nothing_beside_it(real):
@@ -227,14 +227,14 @@ def test_runs_of_spaces(folders, tmp_path):
     )
 )
 def test_any_added_tokens(folders, tmp_path_factory, added):
-    own = world.make_tokenizer("bpe", world.sentences("en", 30))
+    original = world.make_tokenizer("bpe", world.sentences("en", 30))
     for content, normalized, special, strips in added:
-        own.add_tokens(
+        original.add_tokens(
             [AddedToken(content, normalized=normalized, special=special, lstrip=strips, rstrip=strips)],
             special_tokens=special,
         )
     folder = tmp_path_factory.mktemp("added")
-    own.save_pretrained(folder)
+    original.save_pretrained(folder)
     teachers = [load(folder, "added"), load(folders["ru-unigram"], "ru"), load(folders["en-wordpiece"], "en")]
     tokenizer, vocabulary = make_default(teachers, folder / "default")
     assert tokenizer.mask_token_id == vocabulary.id_of("mask")

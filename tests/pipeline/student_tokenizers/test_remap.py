@@ -37,25 +37,27 @@ texts = st.one_of(
 @settings(deadline=None, max_examples=200)
 @given(texts)
 def test_remapped_tokenizers_give_the_teachers_ids_remapped(pairs, text):
-    for own, remapped, to_merged in pairs.values():
-        expected = own(text)["input_ids"]
+    for original, remapped, to_merged in pairs.values():
+        expected = original(text)["input_ids"]
         assert remapped(text)["input_ids"] == to_merged[expected].tolist()
-        assert remapped.decode(remapped(text)["input_ids"]) == own.decode(expected)
+        assert remapped.decode(remapped(text)["input_ids"]) == original.decode(expected)
 
 
 @pytest.mark.parametrize("family", ["wordpiece", "unigram", "bpe"])
 def test_added_tokens_outside_the_models_vocabulary_keep_their_ids(family):
-    own = world.make_tokenizer(family, world.sentences("en", 100))
-    own.add_tokens(["covid-19"])
-    own.add_tokens(["<entity>"], special_tokens=True)
-    to_merged = np.random.default_rng(0).permutation(2 * len(own))[: len(own)].astype(np.int32)
-    remapped = remap_tokenizer(own, to_merged)
+    original = world.make_tokenizer(family, world.sentences("en", 100))
+    original.add_tokens(["covid-19"])
+    original.add_tokens(["<entity>"], special_tokens=True)
+    to_merged = np.random.default_rng(0).permutation(2 * len(original))[: len(original)].astype(np.int32)
+    remapped = remap_tokenizer(original, to_merged)
     text = "the covid-19 <entity> river"
-    assert {own.convert_tokens_to_ids(token) for token in ("covid-19", "<entity>")} < set(own(text)["input_ids"])
-    assert remapped(text)["input_ids"] == to_merged[own(text)["input_ids"]].tolist()
+    assert {original.convert_tokens_to_ids(token) for token in ("covid-19", "<entity>")} < set(
+        original(text)["input_ids"]
+    )
+    assert remapped(text)["input_ids"] == to_merged[original(text)["input_ids"]].tolist()
 
 
 def test_special_tokens_are_carried_over(pairs):
-    for own, remapped, to_merged in pairs.values():
+    for original, remapped, to_merged in pairs.values():
         for name in ("pad", "unk", "cls", "sep", "mask"):
-            assert getattr(remapped, f"{name}_token_id") == to_merged[getattr(own, f"{name}_token_id")]
+            assert getattr(remapped, f"{name}_token_id") == to_merged[getattr(original, f"{name}_token_id")]

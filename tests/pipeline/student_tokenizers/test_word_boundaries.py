@@ -23,5 +23,5 @@ def test_chinese_among_berts_alone(tmp_path):
         assert default(line)["input_ids"].count(default.unk_token_id) <= remapped["zh_Hans"](line)["input_ids"].count(
             default.unk_token_id
         ), line
-    found = Drift.of("zh_Hans", count_words(remapped["zh_Hans"], default, iter(text["zh_Hans"])))
-    assert found.identical > 0.9, found
+    actual = Drift.of("zh_Hans", count_words(remapped["zh_Hans"], default, iter(text["zh_Hans"])))
+    assert actual.identical > 0.9, actual

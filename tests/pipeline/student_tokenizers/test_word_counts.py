@@ -11,15 +11,15 @@ def test_words_add_up(predictions, text):
     words = read_words(str(predictions / "_words.parquet"), len(vocabulary)).to_pandas()
     tokenizers = read_tokenizers(str(predictions), vocabulary)
     for name, language in world.TEACHERS.items():
-        own = words[words.teacher == name].set_index("word")
+        of_teacher = words[words.teacher == name].set_index("word")
         lines = (text / f"{language}.txt").read_text().splitlines()
-        assert own["count"].sum() == sum(len(line.split()) for line in lines)
-        assert own["count"]["the"] == sum(line.split().count("the") for line in lines)
-        assert own.language.unique().tolist() == [language]
-        for word in own.index[:20]:
+        assert of_teacher["count"].sum() == sum(len(line.split()) for line in lines)
+        assert of_teacher["count"]["the"] == sum(line.split().count("the") for line in lines)
+        assert of_teacher.language.unique().tolist() == [language]
+        for word in of_teacher.index[:20]:
             # The small world's teachers segment a word in the same way in any context.
             alone = tokenizers[name](word, add_special_tokens=False)["input_ids"]
-            assert own.ids[word].tolist() == alone and max(alone) < len(vocabulary)
+            assert of_teacher.ids[word].tolist() == alone and max(alone) < len(vocabulary)
 
 
 def test_tokens_of_spans():
@@ -31,9 +31,9 @@ def test_tokens_of_spans():
     for (start, end), ids in zip(spans, grouped, strict=True):
         # The letters of a token (for a lone space mark, the next letter) are within the span.
         inside = []
-        for own, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
+        for token_id, (first, last) in zip(encoding.ids, encoding.offsets, strict=True):
             letters = [i for i in range(first, last) if not line[i].isspace()]
             letters = letters or [i for i in range(last, len(line)) if not line[i].isspace()][:1]
             if any(start <= i < end for i in letters):
-                inside.append(own)
+                inside.append(token_id)
         assert list(ids) == inside and inside

@@ -23,7 +23,7 @@ class Tokenizer:
     """The part of a `TeacherTokenizer` that predicting reads; the last ten ids have no token."""
 
     name = "t"
-    tokens = {own: str(own) for own in range(VOCABULARY - 10)}
+    tokens = {token_id: str(token_id) for token_id in range(VOCABULARY - 10)}
     roles = {"pad": 1, "mask": 4}
     pad_id = 1
     ordinary_ids = np.arange(5, 90, dtype=np.int32)
@@ -73,15 +73,15 @@ def test_predictions_are_those_of_each_row_by_itself(model_type):
     ids, lengths, targets, labels = ragged()
     expected = plain(tiny(model_type), ids, lengths)[targets]
     predictor = Predictor(tiny(model_type), Tokenizer, FLOAT32, TOP_K, threads=2)
-    found = predictor.predict(ids, lengths, targets, labels, batch_tokens=400)
+    actual = predictor.predict(ids, lengths, targets, labels, batch_tokens=400)
     tolerance = ROUNDING * max(1, float(expected.abs().max()) / 10)
-    np.testing.assert_allclose(found.label_logprobs, expected[range(len(labels)), labels], atol=tolerance)
+    np.testing.assert_allclose(actual.label_logprobs, expected[range(len(labels)), labels], atol=tolerance)
     top, top_ids = expected[:, :90].topk(TOP_K)
-    np.testing.assert_allclose(found.topk_logprobs, top, atol=tolerance, rtol=2**-11)
+    np.testing.assert_allclose(actual.topk_logprobs, top, atol=tolerance, rtol=2**-11)
     # Ids may swap only where the teacher's probabilities are almost equal.
-    by_id = expected.gather(1, torch.from_numpy(found.topk_ids.astype(np.int64)))
+    by_id = expected.gather(1, torch.from_numpy(actual.topk_ids.astype(np.int64)))
     np.testing.assert_allclose(by_id, top, atol=2 * tolerance)
-    assert (found.topk_ids == top_ids.numpy()).mean() > 0.99
+    assert (actual.topk_ids == top_ids.numpy()).mean() > 0.99
 
 
 @pytest.mark.parametrize("model_type", ["funnel", "bert"])

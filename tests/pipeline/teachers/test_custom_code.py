@@ -62,11 +62,11 @@ def test_its_predictions_are_exact(folder, tmp_path, text, caplog, workers):
         assert "its head is run at every position, which is slower" in caplog.text
     model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
     rows = pd.read_parquet(tmp_path / "out" / "en")
-    own = pd.read_parquet(tmp_path / "out" / VOCABULARY_FILE).set_index("id")["t"]
+    to_teacher = pd.read_parquet(tmp_path / "out" / VOCABULARY_FILE).set_index("id")["t"]
     for row in rows.head(80).itertuples():
-        ids = torch.from_numpy(own[row.input_ids].to_numpy(np.int64))[None]
+        ids = torch.from_numpy(to_teacher[row.input_ids].to_numpy(np.int64))[None]
         logprobs = model(input_ids=ids).logits[0].log_softmax(-1)[row.masked_positions.tolist()]
-        labels = torch.from_numpy(own[row.labels].to_numpy(np.int64))
+        labels = torch.from_numpy(to_teacher[row.labels].to_numpy(np.int64))
         np.testing.assert_allclose(row.label_logprobs, logprobs.gather(1, labels[:, None])[:, 0], atol=1e-4)
         np.testing.assert_allclose(row.topk_logprobs.reshape(-1, 8), logprobs.topk(8).values, rtol=2**-11, atol=1e-4)
 

@@ -152,7 +152,9 @@ def test_ids_with_gaps_are_exact(files, family, tmp_path):
     """The second half of the vocabulary starts at 1000."""
     mutated = copy.deepcopy(files[family])
     state = mutated["tokenizer.json"]
-    state["model"]["vocab"] = {token: own + 1000 * (own > 40) for token, own in state["model"]["vocab"].items()}
+    state["model"]["vocab"] = {
+        token: token_id + 1000 * (token_id > 40) for token, token_id in state["model"]["vocab"].items()
+    }
     state["added_tokens"] = [added for added in state["added_tokens"] if added["content"] != "New York"]
     mutated["tokenizer_config.json"].pop("added_tokens_decoder", None)
     del mutated["added_tokens.json"]

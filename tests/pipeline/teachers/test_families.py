@@ -40,32 +40,32 @@ def teachers(tmp_path_factory):
 
 @pytest.mark.parametrize("make", FAMILIES, ids=lambda make: make.__name__)
 def test_exact_with_merged_ids(teachers, make):
-    own = teachers[make.__name__]
-    assert own.family == FAMILIES[make]
+    teacher = teachers[make.__name__]
+    assert teacher.family == FAMILIES[make]
     vocabulary = merge(list(teachers.values()))
-    to_merged = vocabulary.to_merged(own.name)
-    merged = remap_tokenizer(own.hf, to_merged, vocabulary.id_of("pad"))
+    to_merged = vocabulary.to_merged(teacher.name)
+    merged = remap_tokenizer(teacher.hf, to_merged, vocabulary.id_of("pad"))
     for line in LINES + ODD:
-        ids = own.hf(line)["input_ids"]
+        ids = teacher.hf(line)["input_ids"]
         assert merged(line)["input_ids"] == to_merged[ids].tolist()
         for skip in (False, True):
-            expected = own.hf.decode(ids, skip_special_tokens=skip)
+            expected = teacher.hf.decode(ids, skip_special_tokens=skip)
             assert merged.decode(to_merged[ids], skip_special_tokens=skip) == expected
-    for found in identities(own, "family").values():
-        assert identity.parse(found.role, identity.display(found)) == found
+    for actual in identities(teacher, "family").values():
+        assert identity.parse(actual.role, identity.display(actual)) == actual
 
 
 def test_which_tokens_are_one(teachers):
     vocabulary = merge(list(teachers.values()))
-    own = {name: made.hf.get_vocab() for name, made in teachers.items()}
+    vocabularies = {name: made.hf.get_vocab() for name, made in teachers.items()}
 
     def merged(name: str, token: str) -> int:
-        return int(vocabulary.to_merged(name)[own[name][token]])
+        return int(vocabulary.to_merged(name)[vocabularies[name][token]])
 
     assert merged("bert", "the") == merged("hplt", "Ġthe") == merged("herbert", "the</w>") == merged("words", "the")
     assert merged("bert", ",") == merged("hplt", ",") == merged("herbert", ",</w>") == merged("words", ",")
     assert merged("hplt", "A") == merged("characters", "A")
-    both = [token for token in own["herbert"] if f"{token}</w>" in own["herbert"]]
+    both = [token for token in vocabularies["herbert"] if f"{token}</w>" in vocabularies["herbert"]]
     assert len(both) > 5 and all(merged("herbert", token) != merged("herbert", f"{token}</w>") for token in both)
 
 

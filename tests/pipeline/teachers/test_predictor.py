@@ -22,7 +22,7 @@ class Tokenizer:
     """The part of a `TeacherTokenizer` that predicting reads; ids 90.. have no token."""
 
     name = "t"
-    tokens = {own: str(own) for own in range(90)}
+    tokens = {token_id: str(token_id) for token_id in range(90)}
     roles = {"pad": 1, "mask": 4}
     pad_id = 1
     ordinary_ids = np.arange(5, 90, dtype=np.int32)
@@ -74,15 +74,15 @@ def test_predictions_are_the_full_forwards(model_type):
         row = torch.from_numpy(ids[start : start + length].astype(np.int64))[None]
         logprobs.append(model(input_ids=row).logits[0].log_softmax(-1))
     expected = torch.cat(logprobs)[targets]
-    found = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(ids, lengths, targets, labels, batch_tokens=64)
-    np.testing.assert_allclose(found.label_logprobs, expected[range(len(labels)), labels], atol=2e-4)
+    actual = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(ids, lengths, targets, labels, batch_tokens=64)
+    np.testing.assert_allclose(actual.label_logprobs, expected[range(len(labels)), labels], atol=2e-4)
     # Ids without a token count in the normaliser but are never among the top-k.
     top, top_ids = expected[:, :90].topk(TOP_K)
-    np.testing.assert_allclose(found.topk_logprobs, top, atol=2e-4, rtol=2**-11)
-    assert (np.diff(found.topk_logprobs.astype(np.float32), axis=1) <= 0).all()
+    np.testing.assert_allclose(actual.topk_logprobs, top, atol=2e-4, rtol=2**-11)
+    assert (np.diff(actual.topk_logprobs.astype(np.float32), axis=1) <= 0).all()
     gap = (top[:, :-1] - top[:, 1:]).min(1).values > 1e-3
     assert gap.float().mean() > 0.5
-    assert (found.topk_ids[gap] == top_ids[gap].numpy()).all()
+    assert (actual.topk_ids[gap] == top_ids[gap].numpy()).all()
 
 
 @pytest.mark.heavy
@@ -112,19 +112,19 @@ def test_samples_are_drawn_from_the_full_forwards_tail(batch_tokens):
         asked.append(len(index_M))
         return uniforms[index_M]
 
-    found = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(
+    actual = Predictor(model, Tokenizer, FLOAT32, TOP_K).predict(
         ids, lengths, targets, labels, batch_tokens, tail_samples=6, tail_uniforms=uniforms_of
     )
     # It never asks for all targets at once, which may be those of a whole shard.
     assert sum(asked) == len(targets) and (batch_tokens == 400 or max(asked) < len(targets))
-    assert found.tail_ids.shape == uniforms.shape and found.tail_ids.dtype == np.int32
+    assert actual.tail_ids.shape == uniforms.shape and actual.tail_ids.dtype == np.int32
     # Neither the padding of the vocabulary nor the stored top-k are drawn.
     tail = logits.softmax(-1).numpy()
     tail[:, 90:] = 0
-    np.put_along_axis(tail, found.topk_ids.astype(np.int64), 0, 1)
+    np.put_along_axis(tail, actual.topk_ids.astype(np.int64), 0, 1)
     ends = (tail / tail.sum(1, keepdims=True)).cumsum(1)
     starts = np.pad(ends, ((0, 0), (1, 0)))[:, :-1]
-    for number, samples in enumerate(found.tail_ids):
+    for number, samples in enumerate(actual.tail_ids):
         assert (tail[number, samples] > 0).all()
         assert (starts[number, samples] - 1e-5 <= uniforms[number]).all()
         assert (uniforms[number] <= ends[number, samples] + 1e-5).all()
@@ -188,9 +188,9 @@ def test_where_masked_positions_alone_would_be_wrong_the_full_forward_is_run(par
     predictor = Predictor(model, Tokenizer, FLOAT32, TOP_K)
     assert "run at every position" in caplog.text
     # One row at a time, because padding would affect a head that mixes positions.
-    found = predictor.predict(ids, lengths, targets, labels, batch_tokens=1)
+    actual = predictor.predict(ids, lengths, targets, labels, batch_tokens=1)
     by_label = expected.log_softmax(-1)[targets][range(len(labels)), labels]
-    np.testing.assert_allclose(found.label_logprobs, by_label, atol=2e-4)
+    np.testing.assert_allclose(actual.label_logprobs, by_label, atol=2e-4)
 
 
 def test_threads_give_the_same_bits():
@@ -216,10 +216,10 @@ def test_batches_that_are_launched_ahead_give_the_same_bits(monkeypatch):
     expected = predictor.predict(ids, lengths, targets, labels, 64)
     monkeypatch.setattr(predictor, "_device_kind", "other")
     done = []
-    found = predictor.predict(ids, lengths, targets, labels, 64, done.append)
+    actual = predictor.predict(ids, lengths, targets, labels, 64, done.append)
     assert len(done) > 10 and sum(done) == lengths.sum()
     for name in ("label_logprobs", "topk_ids", "topk_logprobs"):
-        assert (getattr(found, name) == getattr(expected, name)).all()
+        assert (getattr(actual, name) == getattr(expected, name)).all()
 
 
 def test_rows_without_padding_have_no_mask(monkeypatch):

@@ -45,7 +45,7 @@ def test_roles_are_kept_apart(kind, beside, tmp_path, teachers):
         assert tokenizer.decode(to_merged[ids]) == original.decode(ids)
         # A sequence holds no padding, and ends with the merged end token.
         assert pad_id not in to_merged[ids]
-        assert [vocabulary.roles[to_merged[own]] for own in (ids[0], ids[-1])] == ["start", "end"]
+        assert [vocabulary.roles[to_merged[teacher_id]] for teacher_id in (ids[0], ids[-1])] == ["start", "end"]
     assert tokenizer.pad_token_id == pad_id and tokenizer.mask_token_id == vocabulary.id_of("mask")
     padded = tokenizer(lines, padding=True)
     assert np.array_equal(np.array(padded["input_ids"]) == pad_id, np.array(padded["attention_mask"]) == 0)

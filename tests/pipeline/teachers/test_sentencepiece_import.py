@@ -75,10 +75,10 @@ def test_a_sentencepiece_model_alone(spm_pair, text):
     line = " ".join(text)
     pieces = original.encode(line)
     known = [piece for piece in pieces if piece != original.unk_id()]
-    own = [teacher.hf.convert_tokens_to_ids(original.id_to_piece(piece)) for piece in known]
+    teacher_ids = [teacher.hf.convert_tokens_to_ids(original.id_to_piece(piece)) for piece in known]
     ids = merged(line, add_special_tokens=False)["input_ids"]
-    assert [number for number in ids if number != merged.unk_token_id] == to_merged[own].tolist()
-    assert merged.decode(to_merged[own]) == teacher.hf.decode(own) == original.decode(known)
+    assert [number for number in ids if number != merged.unk_token_id] == to_merged[teacher_ids].tolist()
+    assert merged.decode(to_merged[teacher_ids]) == teacher.hf.decode(teacher_ids) == original.decode(known)
     framed = merged(line)["input_ids"]
     assert merged.decode(framed, skip_special_tokens=True) == merged.decode(
         [number for number in ids if number not in merged.all_special_ids]

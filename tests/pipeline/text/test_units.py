@@ -63,8 +63,8 @@ def folder(tmp_path):
 def test_every_record_is_read_once_whatever_the_shards(shard_bytes, most_shards, folder, tmp_path, monkeypatch):
     monkeypatch.setattr(corpus_module, "MOST_SHARDS", most_shards)
     (text,) = texts(folder, tmp_path / "p", shard_bytes=shard_bytes)
-    found = read(text)
-    assert len(found) == len(set(found)) == 400 + 60 + 400 + 50 + 400
+    actual = read(text)
+    assert len(actual) == len(set(actual)) == 400 + 60 + 400 + 50 + 400
     shards = [shard for unit in text.units for shard in text.shards(unit.number)]
     assert len({shard.path for shard in shards}) == len(shards)
     longest = max(map(len, LINES)) + 1
@@ -73,7 +73,7 @@ def test_every_record_is_read_once_whatever_the_shards(shard_bytes, most_shards,
     if shard_bytes == 2**20:
         assert len(shards) == 1
     (other,) = texts(folder, tmp_path / "p", shard_bytes=333)
-    assert set(read(other)) == set(found)
+    assert set(read(other)) == set(actual)
 
 
 @pytest.mark.parametrize("max_records", [1, 7, 33, 99, 1309, 1310, 5000])

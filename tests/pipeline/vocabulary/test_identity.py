@@ -36,12 +36,12 @@ def byte_level(text: str) -> str:
     ],
 )
 def test_one_token_in_three_families(wordpiece, sentencepiece, text):
-    found = {
+    actual = {
         wordpiece_identity(wordpiece),
         sentencepiece_identity(sentencepiece),
         byte_level_identity(byte_level(text)),
     }
-    assert len(found) == 1
+    assert len(actual) == 1
 
 
 @pytest.mark.parametrize(

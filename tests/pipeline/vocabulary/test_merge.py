@@ -20,14 +20,14 @@ def test_every_map_is_total_injective_and_invertible(teachers, identity):
     vocabulary = merge(teachers, identity)
     for teacher in teachers:
         to_merged = vocabulary.to_merged(teacher.name)
-        images = [int(to_merged[own]) for own in teacher.tokens]
+        images = [int(to_merged[teacher_id]) for teacher_id in teacher.tokens]
         assert len(set(images)) == len(teacher.tokens)
         assert all(
-            vocabulary.teacher_ids[teacher.name][image] == own
-            for own, image in zip(teacher.tokens, images, strict=True)
+            vocabulary.teacher_ids[teacher.name][image] == teacher_id
+            for teacher_id, image in zip(teacher.tokens, images, strict=True)
         )
-        for role, own in teacher.roles.items():
-            assert to_merged[own] == vocabulary.id_of(role)
+        for role, teacher_id in teacher.roles.items():
+            assert to_merged[teacher_id] == vocabulary.id_of(role)
     # Every merged token belongs to some teacher, and no two are written in the same way.
     assert (np.stack(list(vocabulary.teacher_ids.values())) >= 0).any(0).all()
     written = list(zip(vocabulary.roles, vocabulary.tokens, strict=True))
@@ -51,7 +51,7 @@ def test_files_keep_everything(tmp_path_factory, teachers):
     write_vocabulary(url, vocabulary)
     read = read_vocabulary(url)
     assert (read.tokens, read.roles, read.sha256) == (vocabulary.tokens, vocabulary.roles, vocabulary.sha256)
-    assert all((read.teacher_ids[name] == own).all() for name, own in vocabulary.teacher_ids.items())
+    assert all((read.teacher_ids[name] == ids).all() for name, ids in vocabulary.teacher_ids.items())
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,10 @@ def tokenizers(teachers):
 
 def test_real_tokenizers_share_what_they_should(tokenizers):
     vocabulary = merge(tokenizers)
-    by_name = {tokenizer.name: {token: own for own, token in tokenizer.tokens.items()} for tokenizer in tokenizers}
+    by_name = {
+        tokenizer.name: {token: teacher_id for teacher_id, token in tokenizer.tokens.items()}
+        for tokenizer in tokenizers
+    }
 
     def merged(teacher: str, token: str) -> int:
         return int(vocabulary.to_merged(teacher)[by_name[teacher][token]])

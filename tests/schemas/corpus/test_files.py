@@ -27,9 +27,9 @@ def test_a_name_that_exists_is_taken_literally(tmp_path, name):
     if "/" in name:
         folder = (tmp_path / name).parent
         assert sources(folder) == sources(folder / "*.txt") == [base]
-    found = find_files("en", [f"file://{tmp_path}/{name}"])
-    assert [file.url for file in found] == [str(tmp_path / name)]
-    assert [record.text for record in read_records(TextRange.whole(found[0]))] == ["one"]
+    actual = find_files("en", [f"file://{tmp_path}/{name}"])
+    assert [file.url for file in actual] == [str(tmp_path / name)]
+    assert [record.text for record in read_records(TextRange.whole(actual[0]))] == ["one"]
 
 
 def test_colons_in_a_name_on_another_filesystem_are_no_chain():
@@ -67,13 +67,13 @@ def test_names_that_are_no_utf8_are_refused(tmp_path):
 
 def test_a_renewed_signature_is_the_same_file():
     memory = fsspec.filesystem("memory")
-    found = []
+    actual = []
     for signature in ("secret", "other"):
         memory.pipe_file(f"/signed/a.txt?sig={signature}", b"one\n")
         (file,) = find_files("en", [f"memory://signed/a.txt?sig={signature}"])
         assert memory.cat_file(file.url) == b"one\n"
-        found.append(file.source)
-    assert found == ["a.txt?sig=***"] * 2
+        actual.append(file.source)
+    assert actual == ["a.txt?sig=***"] * 2
 
 
 def test_endings_are_looked_for_before_a_query_and_in_any_case():

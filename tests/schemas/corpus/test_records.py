@@ -32,8 +32,8 @@ def expected(content: bytes) -> list[tuple[int, str, str]]:
     return [(start, line.decode(), "" if line.strip() else "empty") for start, line in zip(starts, lines, strict=False)]
 
 
-def without_source(found) -> list[tuple[int, str, str]]:
-    return [tuple(record[1:]) for record in found]
+def without_source(actual) -> list[tuple[int, str, str]]:
+    return [tuple(record[1:]) for record in actual]
 
 
 @pytest.mark.heavy
@@ -73,8 +73,8 @@ def test_long_lines_are_found_wherever_they_are_cut(tmp_path_factory, lengths, s
     ]
     if not lengths[-1]:
         wanted.pop()
-    found = records(path, size, max_record_bytes=most) if path.stat().st_size else []
-    assert [(record.number, record.fault) for record in found] == wanted
+    actual = records(path, size, max_record_bytes=most) if path.stat().st_size else []
+    assert [(record.number, record.fault) for record in actual] == wanted
 
 
 @settings(deadline=None, max_examples=30)
@@ -88,12 +88,12 @@ def test_parquet(tmp_path_factory, texts, shard_bytes, group, large):
     path = tmp_path_factory.mktemp("text") / "a.parquet"
     kind = pa.large_string() if large else pa.string()
     pq.write_table(pa.table({"n": range(len(texts)), "body": pa.array(texts, kind)}), path, row_group_size=group)
-    found = without_source(records(path, shard_bytes, "body"))
-    assert [number for number, _, _ in found] == list(range(len(texts)))
-    assert [text for _, text, _ in found] == [text or "" for text in texts]
+    actual = without_source(records(path, shard_bytes, "body"))
+    assert [number for number, _, _ in actual] == list(range(len(texts)))
+    assert [text for _, text, _ in actual] == [text or "" for text in texts]
     counted = count_records(cut(text_file(path, "body"), shard_bytes))
     assert sum(counted) == len(texts)
-    assert [fault for _, _, fault in found] == ["" if text and not text.isspace() else "empty" for text in texts]
+    assert [fault for _, _, fault in actual] == ["" if text and not text.isspace() else "empty" for text in texts]
 
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.json", "a.ndjson.gz", "a.jsonl.zst"])
@@ -112,9 +112,9 @@ def test_json_lines(tmp_path, name):
     content = b"\n".join(lines)
     suffix = name[name.rindex(".") :]
     (tmp_path / name).write_bytes(COMPRESS[suffix](content) if suffix in COMPRESS else content)
-    found = without_source(records(tmp_path / name, 30))
-    assert [number for number, _, _ in found] == list(accumulate((len(line) + 1 for line in lines[:-1]), initial=0))
-    assert [record[1:] for record in found] == [
+    actual = without_source(records(tmp_path / name, 30))
+    assert [number for number, _, _ in actual] == list(accumulate((len(line) + 1 for line in lines[:-1]), initial=0))
+    assert [record[1:] for record in actual] == [
         ("one\ntwo", ""),
         ("", "empty"),
         ("", "invalid JSON"),
@@ -232,8 +232,8 @@ def test_long_records_are_rejected_and_the_others_kept(tmp_path, name):
         lines = [json.dumps({"text": line.strip()}) for line in lines]
     content = "\n".join(lines).encode()
     (tmp_path / name).write_bytes(COMPRESS[".gz"](content) if name.endswith("gz") else content)
-    found = records(tmp_path / name, 50, max_record_bytes=100 + 12 * ("json" in name))
-    assert [record.fault for record in found] == ["", "too long", "", "", "too long"]
+    actual = records(tmp_path / name, 50, max_record_bytes=100 + 12 * ("json" in name))
+    assert [record.fault for record in actual] == ["", "too long", "", "", "too long"]
 
 
 @pytest.mark.heavy

@@ -34,8 +34,8 @@ def test_a_run_stops_early_and_keeps_its_best(stopped, predictions):
     assert exported["step"] == best
     assert sum(row["nll"] for row in exported["languages"].values()) / 3 == pytest.approx(measured[best])
     weights = load_file(output / "checkpoints" / f"{best:08d}" / "model.safetensors")
-    found = AutoModelForMaskedLM.from_pretrained(output).state_dict()
-    assert all(found[name].equal(weight) for name, weight in weights.items())
+    actual = AutoModelForMaskedLM.from_pretrained(output).state_dict()
+    assert all(actual[name].equal(weight) for name, weight in weights.items())
     again = train(stopped)
     assert again.returncode == 0 and "nothing to do" in again.stdout
 
@@ -82,8 +82,8 @@ def test_other_heldout_text_is_evaluated_anew(stopped, predictions, tmp_path):
     (tmp_path / "other.yaml").write_text(yaml.safe_dump(settings))
     done = train(tmp_path / "other.yaml")
     assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "student" / "evaluation.json").read_text())
-    assert found["heldout_sha256"] == open_predictions(str(predictions)).sha256 and found["languages"]
+    actual = json.loads((tmp_path / "student" / "evaluation.json").read_text())
+    assert actual["heldout_sha256"] == open_predictions(str(predictions)).sha256 and actual["languages"]
 
 
 def test_an_evaluation_after_the_last_step_is_remembered(stopped, predictions, tmp_path):

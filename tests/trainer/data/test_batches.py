@@ -44,8 +44,8 @@ def test_gathering_rows(predictions):
     for name in ("input_ids", "masked_positions", "labels", "label_logprobs", "topk_ids", "topk_logprobs"):
         ends = np.cumsum(gathered.lengths(name))
         assert len(gathered.values(name)) == ends[-1]
-        for found, index in zip(np.split(gathered.values(name), ends[:-1]), order, strict=True):
-            assert np.array_equal(found, frame.iloc[rows[index]][name])
+        for actual, index in zip(np.split(gathered.values(name), ends[:-1]), order, strict=True):
+            assert np.array_equal(actual, frame.iloc[rows[index]][name])
     piece = Piece(parts[0][0], slice(0, 5), 1, 2, file, 0)
     batches = make_batches([piece], 10**6, 0)
     assert (

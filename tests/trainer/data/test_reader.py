@@ -45,18 +45,18 @@ def test_any_number_of_threads_and_processes_reads_the_same_steps(predictions):
             reader(predictions, lanes=4, local_lanes=range(rank, 4, processes), threads=3) for rank in range(processes)
         ]
         for expected, *parts in zip(whole, *(steps(source, 25) for source in readers), strict=True):
-            found = {
+            actual = {
                 lane: batch
                 for rank, part in enumerate(parts)
                 for lane, batch in zip(range(rank, 4, processes), part, strict=True)
             }
-            assert all(equal(found[lane], expected[lane]) for lane in range(4))
+            assert all(equal(actual[lane], expected[lane]) for lane in range(4))
 
 
 def test_goes_on_with_another_number_of_processes(predictions):
     """Two processes read four lanes, then one, then four."""
     whole = steps(reader(predictions, lanes=4, local_lanes=range(4)), 45)
-    state, found = None, []
+    state, actual = None, []
     for processes in (2, 1, 4):
         readers = [reader(predictions, lanes=4, local_lanes=range(rank, 4, processes)) for rank in range(processes)]
         lanes = {}
@@ -64,12 +64,12 @@ def test_goes_on_with_another_number_of_processes(predictions):
             if state:
                 source.load_state(state)
         taken = [steps(source, 15) for source in readers]
-        found += [[taken[lane % processes][number][lane // processes] for lane in range(4)] for number in range(15)]
+        actual += [[taken[lane % processes][number][lane // processes] for lane in range(4)] for number in range(15)]
         for source in readers:
             lanes |= source.state()["lanes"]
         state = {"version": readers[0].state()["version"], "lanes": lanes}
     assert all(
-        equal(a, b) for ours, theirs in zip(found, whole, strict=True) for a, b in zip(ours, theirs, strict=True)
+        equal(a, b) for ours, theirs in zip(actual, whole, strict=True) for a, b in zip(ours, theirs, strict=True)
     )
 
 

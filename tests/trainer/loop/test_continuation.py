@@ -26,7 +26,7 @@ def test_more_steps_are_those_of_the_longer_run(predictions, heldout, tmp_path):
     assert json.loads((output / "evaluation.json").read_text())["step"] == 13
     assert train_student(tmp_path / "extended", predictions, heldout, max_steps=30, **changes) == output
     assert_same_weights(whole, output)
-    moments = [load_file(each / "checkpoints" / "00000030" / "optimizer.safetensors") for each in (whole, output)]
+    moments = [load_file(folder / "checkpoints" / "00000030" / "optimizer.safetensors") for folder in (whole, output)]
     assert all(moments[0][name].equal(moments[1][name]) for name in moments[0])
     assert evaluated_steps(output) == sorted({*evaluated_steps(whole), 13})
     assert json.loads((output / "evaluation.json").read_text()) == json.loads((whole / "evaluation.json").read_text())

@@ -42,12 +42,12 @@ def gradients(
     student = DistilledStudent(model).to(dtype)
     batches = micro_batches(folder, size)
     positions = sum(len(batch.labels_M) for batch in batches)
-    own = {lane: batches[lane] for lane in range(runtime.rank, len(batches), runtime.world_size)}
+    local = {lane: batches[lane] for lane in range(runtime.rank, len(batches), runtime.world_size)}
     weights = torch.tensor([0.7], dtype=dtype)
     parallel = runtime.parallel(student, student.layers() if shard else None)
-    list(accumulate_gradients(parallel, own, positions, weights, DistillationConfig(), None, (0, 1), runtime))
-    found = {name: parameter.grad for name, parameter in student.named_parameters()}
-    return {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in found.items()}
+    list(accumulate_gradients(parallel, local, positions, weights, DistillationConfig(), None, (0, 1), runtime))
+    actual = {name: parameter.grad for name, parameter in student.named_parameters()}
+    return {name: grad.full_tensor() if isinstance(grad, DTensor) else grad for name, grad in actual.items()}
 
 
 # Rows of a micro-batch, and whether the model is sharded.
@@ -60,7 +60,7 @@ def process(rank: int, folder: Path, result: Path) -> None:
     torch.set_num_threads(1)
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "WORLD_SIZE": "2"}
     dist.init_process_group("gloo", init_method=f"file://{result}.rendezvous", rank=rank, world_size=2)
-    found = {
+    actual = {
         dtype: [
             gradients(folder, size, dtype, Runtime(rank, 2, torch.device("cpu"), torch.float32), shard)
             for size, shard in OF_TWO_PROCESSES
@@ -68,7 +68,7 @@ def process(rank: int, folder: Path, result: Path) -> None:
         for dtype in DTYPES
     }
     if rank == 0:
-        torch.save(found, result)
+        torch.save(actual, result)
     dist.barrier()
     # Ends like the trainer, for the same reason (`trainer/__main__.py`).
     os._exit(0)
@@ -91,9 +91,9 @@ def test_one_batch_two_processes_or_accumulated(predictions, of_two_processes, d
     # The counts must differ, or a mean of means would pass.
     assert len(set(counts)) > 1
     expected = gradients(predictions, ROWS, dtype, alone)
-    found = [gradients(predictions, 8, dtype, alone), *of_two_processes[dtype]]
+    actual = [gradients(predictions, 8, dtype, alone), *of_two_processes[dtype]]
     scale = max(gradient.abs().max().item() for gradient in expected.values())
-    for other in found:
+    for other in actual:
         for name, gradient in expected.items():
             tolerance = 1e-14 if dtype == torch.float64 else 1e-6
             torch.testing.assert_close(other[name], gradient, rtol=0, atol=tolerance * scale)

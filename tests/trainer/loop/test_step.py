@@ -27,8 +27,8 @@ def test_lambda_goes_from_one_to_the_other():
     linear = [language_weights(config, ["en", "hi"], step, 5).tolist() for step in range(1, 6)]
     assert linear == [[1, 0.25], [0.75, 0.25], [0.5, 0.25], [0.25, 0.25], [0, 0.25]]
     cosine = config.model_copy(update={"schedule": "cosine"})
-    found = [language_weights(cosine, ["en"], step, 5).item() for step in range(1, 6)]
-    assert found == pytest.approx([1, (1 + 2**-0.5) / 2, 0.5, (1 - 2**-0.5) / 2, 0])
+    actual = [language_weights(cosine, ["en"], step, 5).item() for step in range(1, 6)]
+    assert actual == pytest.approx([1, (1 + 2**-0.5) / 2, 0.5, (1 - 2**-0.5) / 2, 0])
     assert config.distils and not DistillationConfig(kd_weight=0).distils
 
 

@@ -65,11 +65,11 @@ def test_value_and_gradients_are_the_dense_ones(monkeypatch, tail, lam, chunk_lo
     monkeypatch.setattr(trainer.loss.passes, "_AT_A_TIME", {"cpu": 2 * V})
     monkeypatch.setattr(trainer.loss.sparse, "_TILE", tile)
     ours, theirs = problem(), problem()
-    found = losses_of(ours[:3], *ours[3:], lam, tail).total
+    actual = losses_of(ours[:3], *ours[3:], lam, tail).total
     expected = dense(*theirs, lam, tail)
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(actual, expected)
     # With a factor, because the trainer divides by the number of positions.
-    (found / 7).backward()
+    (actual / 7).backward()
     (expected / 7).backward()
     assert_same_gradients(ours[:3], theirs[:3])
 
@@ -92,10 +92,10 @@ def test_temperature_and_the_teachers_own_part(tail, temperature, own_part):
         inputs[4].add_(11 * teacher_M[:, None])
     lam = torch.linspace(0, 1, M, dtype=torch.float64)
     ownership = Ownership(owned_TV, teacher_M) if own_part else None
-    found = losses_of(ours[:3], *ours[3:], lam, tail, temperature, ownership).total
+    actual = losses_of(ours[:3], *ours[3:], lam, tail, temperature, ownership).total
     expected = dense(*theirs, lam, tail, temperature, owned_TV[teacher_M] if own_part else None)
-    torch.testing.assert_close(found, expected)
-    found.backward()
+    torch.testing.assert_close(actual, expected)
+    actual.backward()
     expected.backward()
     assert_same_gradients(ours[:3], theirs[:3])
 
@@ -132,15 +132,15 @@ def test_predictions_outside_a_trimmed_vocabulary_are_tail(tail):
     inside = [number % (ids.shape[1] + 1) for number in range(M)]
     for row, count in enumerate(inside):
         ids[row, count:], logprobs[row, count:] = 0, -torch.inf
-    found = losses_of(ours[:3], ours[3], ids, logprobs, 0.7, tail).total
+    actual = losses_of(ours[:3], ours[3], ids, logprobs, 0.7, tail).total
     hidden, weight, bias, labels, ids, logprobs = theirs
     expected = 0
     for i, k in enumerate(inside):
         row = (hidden[[i]], weight, bias, labels[[i]], ids[[i], :k], logprobs[[i], :k])
         # With nothing inside there is nothing to distil, and 0.3 of the MLM loss remains.
         expected += dense(*row, 0.7, tail) if k else 0.3 * dense(*row, 0.0, "ignore")
-    torch.testing.assert_close(found, expected)
-    found.backward()
+    torch.testing.assert_close(actual, expected)
+    actual.backward()
     expected.backward()
     assert_same_gradients(ours[:3], theirs[:3])
 
@@ -240,12 +240,12 @@ def test_gradients_are_made_once():
 def test_it_is_within_the_precision_of_float64(dtype, rounding, times):
     ours, theirs = problem(torch.float32), problem()
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        found = losses_of(ours[:3], *ours[3:], 0.5).total
+        actual = losses_of(ours[:3], *ours[3:], 0.5).total
     expected = dense(*theirs, 0.5, "bucket")
-    found.backward()
+    actual.backward()
     expected.backward()
-    assert found.dtype == torch.float32
-    torch.testing.assert_close(found.double(), expected, rtol=4 * rounding, atol=0)
+    assert actual.dtype == torch.float32
+    torch.testing.assert_close(actual.double(), expected, rtol=4 * rounding, atol=0)
     for mine, reference in zip(ours[:3], theirs[:3], strict=True):
         scale = reference.grad.abs().max()
         torch.testing.assert_close(mine.grad.double() / scale, reference.grad / scale, rtol=0, atol=times * rounding)
@@ -258,9 +258,9 @@ def test_a_token_in_several_columns_has_the_sum_of_their_gradients(tail):
     for inputs in (ours, theirs):
         inputs[3].copy_(inputs[4][:, 0])
     ours[4][:, -1], ours[5][:, -1] = ours[3], -torch.inf
-    found = losses_of(ours[:3], *ours[3:], 0.5, tail).total
+    actual = losses_of(ours[:3], *ours[3:], 0.5, tail).total
     expected = dense(*theirs[:4], theirs[4][:, :-1], theirs[5][:, :-1], 0.5, tail)
-    found.backward()
+    actual.backward()
     expected.backward()
     assert_same_gradients(ours[:3], theirs[:3])
 

@@ -115,7 +115,7 @@ class Waits(TorchDispatchMode):
 
     def __init__(self):
         super().__init__()
-        self.found = []
+        self.names = []
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         name = func.name().removeprefix("aten::").partition(".")[0]
@@ -123,7 +123,7 @@ class Waits(TorchDispatchMode):
             index is not None and index.dtype == torch.bool for index in args[1]
         )
         if name in self.ASKING or by_mask:
-            self.found.append(name)
+            self.names.append(name)
         return func(*args, **(kwargs or {}))
 
 
@@ -134,7 +134,7 @@ def test_a_step_waits_for_nothing(model_type, predictions, tmp_path):
     # A wait would be noticed: SDPA checks every mask, and DeBERTa's attention waits if there is none.
     with Waits() as asked:
         plain(batches[1].input_ids_BL, attention_mask=None if model_type == "deberta" else batches[1].attention_mask_BL)
-    assert asked.found
+    assert asked.names
     settings = {"output": str(tmp_path), "predictions": "p", "student": {"architecture_from": "m"}, "max_steps": 2}
     config = TrainerConfig(**settings, distillation={"confidence_power": 1, "temperature": 2})
     source = reader(predictions)
@@ -146,7 +146,7 @@ def test_a_step_waits_for_nothing(model_type, predictions, tmp_path):
         with watching:
             train_step(learner, step, dict(enumerate(batches)), 100, metrics, skipped)
     metrics.close()
-    assert watching.found == []
+    assert watching.names == []
 
 
 def small_student(predictions, **settings) -> DistilledStudent:

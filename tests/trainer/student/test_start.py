@@ -72,8 +72,8 @@ def test_old_rows_stay_and_new_ones_are_their_teachers_mean(folders, student, te
     earlier = AutoModelForMaskedLM.from_pretrained(student)
     model, lines = begin(folders, start_from=str(student), embeddings_from_teachers=True)
     expected = weights_beside_tokens(earlier)
-    found = weights_beside_tokens(model)
-    assert found.keys() == expected.keys() and all(found[name].equal(expected[name]) for name in found)
+    actual = weights_beside_tokens(model)
+    assert actual.keys() == expected.keys() and all(actual[name].equal(expected[name]) for name in actual)
     table = pd.read_parquet(Path(folders[1]) / VOCABULARY_FILE)
     old = len(pd.read_parquet(Path(folders[0]) / VOCABULARY_FILE))
     theirs = {name: tables(AutoModelForMaskedLM.from_pretrained(teachers / name)) for name in world.TEACHERS}
@@ -104,14 +104,14 @@ def test_a_student_that_starts_as_a_teacher_computes_what_it_does(folders, teach
     """Compared over its tokens, in merged ids, for any padding id, from which RoBERTa's family counts positions."""
     model, lines = begin(folders, start_from=name)
     teacher = AutoModelForMaskedLM.from_pretrained(teachers / name).eval()
-    own = AutoTokenizer.from_pretrained(teachers / name)
+    original = AutoTokenizer.from_pretrained(teachers / name)
     merged = AutoTokenizer.from_pretrained(Path(folders[1]) / "_tokenizers" / "teachers" / name)
     to_merged = open_predictions(folders[1]).vocabulary.to_merged(name)
     line = world.sentences(world.TEACHERS[name], 1)[0]
     options = {"return_tensors": "pt", "truncation": True, "max_length": world.MAX_LENGTH}
-    ids = own(line, **options)["input_ids"]
-    found = model.eval()(input_ids=merged(line, **options)["input_ids"]).logits
-    torch.testing.assert_close(found[..., to_merged], teacher(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
+    ids = original(line, **options)["input_ids"]
+    actual = model.eval()(input_ids=merged(line, **options)["input_ids"]).logits
+    torch.testing.assert_close(actual[..., to_merged], teacher(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
     assert lines[0] == f"encoder of {name}: layers 0, 1 of its 2"
 
 

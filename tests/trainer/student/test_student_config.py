@@ -25,10 +25,10 @@ def make_vocabulary() -> Vocabulary:
 
 def fields(config: dict, prefix: str = "") -> dict[str, object]:
     """All fields, by dotted name."""
-    found = {}
+    actual = {}
     for name, value in config.items():
-        found |= fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return found
+        actual |= fields(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
+    return actual
 
 
 def ids_of(config: dict) -> dict[str, object]:
@@ -43,8 +43,8 @@ def test_every_special_id_is_a_merged_one(model_type, tmp_path):
     published = CONFIGS[model_type]().to_dict()
     AutoConfig.for_model(model_type).save_pretrained(tmp_path)
     for settings in ({"settings": {"model_type": model_type}}, {"architecture_from": str(tmp_path)}):
-        found = student_config(StudentConfig(**settings), make_vocabulary(), 8).to_dict()
-        ids = ids_of(found)
+        actual = student_config(StudentConfig(**settings), make_vocabulary(), 8).to_dict()
+        ids = ids_of(actual)
         assert set(ids_of(published)) <= set(ids)
         for name, value in ids.items():
             role = name.rpartition(".")[2].removesuffix("_token_id").removesuffix("_index")
@@ -53,7 +53,7 @@ def test_every_special_id_is_a_merged_one(model_type, tmp_path):
             else:
                 # BART's decoder start; the placeholder of an image; XLM's unknown token, which must not be None.
                 assert value is None or value in SPECIAL.values(), name
-        assert {value for name, value in fields(found).items() if name.rpartition(".")[2] == "vocab_size"} == {9}
+        assert {value for name, value in fields(actual).items() if name.rpartition(".")[2] == "vocab_size"} == {9}
 
 
 @pytest.mark.parametrize("model_type", CONFIGS)

@@ -25,17 +25,17 @@ def test_token_rows_are_the_mean_of_their_owners_rows(tied):
     assert line == (
         "token rows: 2 from a alone, 1 from b alone, 1 from c alone, 2 averaged over several teachers, 2 random"
     )
-    for number, (found, was) in enumerate(zip(tables(student), before, strict=True)):
+    for number, (actual, was) in enumerate(zip(tables(student), before, strict=True)):
         for token in range(8):
             rows = [
-                tables(teacher)[number][own[token]]
-                for teacher, own in zip(teachers.values(), vocabulary.teacher_ids.values(), strict=True)
-                if own[token] >= 0
+                tables(teacher)[number][ids[token]]
+                for teacher, ids in zip(teachers.values(), vocabulary.teacher_ids.values(), strict=True)
+                if ids[token] >= 0
             ]
             expected = sum(row.double() for row in rows) / len(rows) if rows else was[token].double()
-            torch.testing.assert_close(found[token].double(), expected, rtol=1e-6, atol=1e-6)
+            torch.testing.assert_close(actual[token].double(), expected, rtol=1e-6, atol=1e-6)
             if len(rows) < 2:
-                assert found[token].equal(expected.float())
+                assert actual[token].equal(expected.float())
     assert (student.get_output_embeddings().weight is student.get_input_embeddings().weight) is tied
 
 
@@ -69,10 +69,10 @@ def test_rows_that_are_given_take_no_part_in_means(tied):
         "token rows: 3 as they were, 1 from a alone, 1 from b alone, 1 averaged over several teachers, 1 random"
     ]
     own_a, own_b = (vocabulary.teacher_ids[name] for name in "ab")
-    for found, old, of_a, of_b, was in zip(*map(tables, (student, start, a, b)), before, strict=True):
-        assert found[[0, 1, 4]].equal(old[[2, 0, 1]])
-        assert found[5].equal(of_a[own_a[5]]) and found[3].equal(of_b[own_b[3]]) and found[6].equal(was[6])
-        torch.testing.assert_close(found[2], (of_a[own_a[2]] + of_b[own_b[2]]) / 2)
+    for actual, old, of_a, of_b, was in zip(*map(tables, (student, start, a, b)), before, strict=True):
+        assert actual[[0, 1, 4]].equal(old[[2, 0, 1]])
+        assert actual[5].equal(of_a[own_a[5]]) and actual[3].equal(of_b[own_b[3]]) and actual[6].equal(was[6])
+        torch.testing.assert_close(actual[2], (of_a[own_a[2]] + of_b[own_b[2]]) / 2)
 
 
 def rotated_teachers(tied: bool, shared: int) -> tuple:
