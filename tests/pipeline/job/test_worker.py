@@ -8,9 +8,10 @@ import pytest
 from pipeline.config import PipelineConfig
 from pipeline.job import launcher
 from pipeline.job.launcher import begin, run_pipeline
-from pipeline.job.worker import PredictUnits
+from pipeline.job.worker import PredictUnits, WorkerProcess
 from pipeline.shard.process import ShardProcessor
 from pipeline.text import corpus as corpus_module
+from pipeline.text.units import Unit
 from schemas.errors import UserError
 from schemas.manifest import read_manifest
 from schemas.predictions import open_predictions
@@ -102,13 +103,17 @@ def test_a_teacher_that_fails_holds_up_no_other(pipeline_settings, tmp_path, mon
     assert done == {unit.path for unit in units if unit.language != "ru"}
 
 
-def test_a_unit_that_is_begun_again_does_what_is_missing(pipeline_settings, tmp_path, monkeypatch):
+def begin_one_unit(settings: dict, monkeypatch: pytest.MonkeyPatch) -> tuple[Unit, WorkerProcess]:
+    """Begins a run with one unit per language. Returns the first unit and a worker."""
     monkeypatch.setattr(corpus_module, "_FEWEST_UNITS", 1)
-    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
+    config = PipelineConfig.model_validate(settings)
     prepared = checked(config)
     begin(config, prepared)
-    unit = prepared.units[0]
-    worker = PredictUnits(config, prepared.run, None).worker()
+    return prepared.units[0], PredictUnits(config, prepared.run, None).worker()
+
+
+def test_a_unit_that_is_begun_again_does_what_is_missing(pipeline_settings, tmp_path, monkeypatch):
+    unit, worker = begin_one_unit(pipeline_settings(tmp_path / "p"), monkeypatch)
     made = list(worker.process(unit))
     assert len(made) > 2
     before = files(tmp_path / "p")
@@ -124,12 +129,7 @@ def test_a_unit_that_is_begun_again_does_what_is_missing(pipeline_settings, tmp_
 
 def test_failures_of_other_units_cut_no_unit_short(pipeline_settings, tmp_path, monkeypatch):
     """Threads that work on other units count their failures at the same time."""
-    monkeypatch.setattr(corpus_module, "_FEWEST_UNITS", 1)
-    config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
-    prepared = checked(config)
-    begin(config, prepared)
-    unit = prepared.units[0]
-    worker = PredictUnits(config, prepared.run, None).worker()
+    unit, worker = begin_one_unit(pipeline_settings(tmp_path / "p"), monkeypatch)
     list(worker.process(unit))
     before = files(tmp_path / "p")
     (tmp_path / "p" / unit.path).unlink()
