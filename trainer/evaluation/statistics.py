@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from trainer.evaluation.tasks.task import Ratio
 
@@ -41,8 +42,13 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval excludes 0 and p is small. With few units, the interval alone is too narrow."""
+        """Whether the interval excludes 0 and p is small."""
         return (self.low > 0 or self.high < 0) and self.p < SIGNIFICANCE
+
+
+def can_be_clear(units: int) -> bool:
+    """Whether a difference over so many units can be clear: of the 2^units exchanges, two at least give one as large."""
+    return 2.0 ** (1 - units) < SIGNIFICANCE
 
 
 def mean_over_seeds(ratios: Sequence[Ratio]) -> Ratio:
@@ -63,10 +69,12 @@ def mean_over_seeds(ratios: Sequence[Ratio]) -> Ratio:
 
 
 def interval(ratio: Ratio, samples: int, seed: int) -> Interval:
-    """Returns the percentile bootstrap interval of a ratio's value (Efron and Tibshirani 1993, chapter 13).
+    """Returns the expanded percentile bootstrap interval of a ratio's value.
 
     U units are drawn with replacement, `samples` times, and each resampling gives a value. Resamplings whose denominators
-    sum to 0 have no value and are left out.
+    sum to 0 have no value and are left out. The percentiles are further out than 2.5 and 97.5 if there are few units:
+    resampled values spread less than those of new samples, by a factor of sqrt((U - 1) / U), and a t distribution stands
+    for the normal one (Hesterberg 2015, "What Teachers Should Know About the Bootstrap", section 4.3).
     """
     sums_KR = _resampled([ratio.numerators_U, ratio.denominators_U], samples, seed)
     return _percentiles(_quotients(*sums_KR), len(ratio.numerators_U))
@@ -75,7 +83,7 @@ def interval(ratio: Ratio, samples: int, seed: int) -> Interval:
 def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Difference:
     """Compares two models on the same units.
 
-    The interval is the percentile bootstrap of the difference, with the same resamplings for both models. The p-value is
+    The interval is that of `interval` for the difference, with the same resamplings for both models. The p-value is
     that of the paired approximate randomization test (Noreen 1989; Yeh 2000, "More accurate tests for the statistical
     significance of result differences"), which suits any ratio: in each unit the two models are exchanged or not, at random,
     and p is the share of `samples` such exchanges, plus the identity, that give an absolute difference at least as large.
@@ -89,8 +97,8 @@ def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Difference:
     sums_KR = _resampled(parts, samples, seed)
     differences_R = _quotients(*sums_KR[:2]) - _quotients(*sums_KR[2:])
     exchanged_R = _exchanged(parts, samples, seed)
-    # Sums in another order differ in their last bits, so ties need a tolerance.
-    at_least = np.abs(exchanged_R) >= np.abs(difference) - 1e-12 * np.abs(first.value)
+    # Sums in another order differ in their last bits, so ties need a tolerance. An exchange without a value is no evidence.
+    at_least = ~(np.abs(exchanged_R) < np.abs(difference) - 1e-12 * np.abs(first.value))
     return Difference(
         difference,
         *_percentiles(differences_R, len(first.numerators_U)),
@@ -149,5 +157,6 @@ def _percentiles(values_R: np.ndarray, units: int) -> Interval:
     values_R = values_R[~np.isnan(values_R)]
     if units < 2 or not len(values_R):
         return Interval(float("nan"), float("nan"))
-    low, high = np.quantile(values_R, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    expanded = np.sqrt(units / (units - 1)) * stats.t.ppf((1 + LEVEL) / 2, units - 1)
+    low, high = np.quantile(values_R, stats.norm.cdf([-expanded, expanded]))
     return Interval(float(low), float(high))

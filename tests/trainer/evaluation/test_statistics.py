@@ -22,26 +22,30 @@ def test_an_interval_is_that_of_a_plain_loop():
     for _ in range(20_000):
         chosen = drawn.integers(300, size=300)
         values.append(scores.numerators_U[chosen].sum() / scores.denominators_U[chosen].sum())
-    assert interval(scores, 20_000, 2) == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=5e-4)
+    # With so many units, the expanded percentiles differ little from the plain ones.
+    assert interval(scores, 20_000, 2) == pytest.approx(np.quantile(values, [0.025, 0.975]), abs=7e-4)
 
 
-def test_intervals_hold_the_truth_in_95_of_100_cases():
-    generator = np.random.default_rng(0)
-    cases = [ratio(generator, 200) for _ in range(1000)]
-    holds = [low <= 0.7 <= high for low, high in (interval(scores, 500, seed) for seed, scores in enumerate(cases))]
-    # 0.95 within three standard errors, 0.0069 each; percentile intervals of 200 units are a little too narrow.
-    assert 0.925 <= np.mean(holds) <= 0.971
+# Documents of quite different difficulty. Of few, the intervals are still a little too narrow: 0.93 for 6 units, where
+# plain percentiles give 0.85. Three standard errors are 0.02.
+@pytest.mark.parametrize("units", [6, 25, 200])
+def test_intervals_hold_the_truth_in_95_of_100_cases(units):
+    generator = np.random.default_rng(units)
+    cases = [ratio(generator, units, 0.7, generator.uniform(-0.2, 0.2, units)) for _ in range(1000)]
+    holds = [low <= 0.7 <= high for low, high in (interval(scores, 1000, seed) for seed, scores in enumerate(cases))]
+    assert 0.91 <= np.mean(holds) <= 0.971
 
 
-def test_intervals_of_a_difference_hold_the_truth_in_95_of_100_cases():
-    generator = np.random.default_rng(1)
+@pytest.mark.parametrize("units", [6, 200])
+def test_intervals_of_a_difference_hold_the_truth_in_95_of_100_cases(units):
+    generator = np.random.default_rng(units + 1)
     holds = []
     for seed in range(1000):
-        difficulty_U = generator.normal(0, 0.1, 200)
-        first, second = (ratio(generator, 200, rate, difficulty_U) for rate in (0.6, 0.5))
-        difference = paired(first, second, 500, seed)
+        difficulty_U = generator.normal(0, 0.1, units)
+        first, second = (ratio(generator, units, rate, difficulty_U) for rate in (0.6, 0.5))
+        difference = paired(first, second, 1000, seed)
         holds.append(difference.low <= 0.1 <= difference.high)
-    assert 0.925 <= np.mean(holds) <= 0.971
+    assert 0.91 <= np.mean(holds) <= 0.971
 
 
 def test_p_values_are_uniform_where_models_are_alike_and_small_where_they_are_not():

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trainer.evaluation.statistics import Difference, interval, paired
+from trainer.evaluation.statistics import Difference, can_be_clear, interval, paired
 from trainer.evaluation.tasks.task import Ratio
 
 RANKED_BY = "bits_per_character"
@@ -69,12 +69,14 @@ class Ranking:
     Attributes:
       chosen: the teacher to take; None if no candidate reads the language.
       tied: the other candidates that no candidate is clearly better than.
+      has_enough_records: whether there are enough for a difference to be clear.
     """
 
     language: str
     candidates: list[Candidate]
     chosen: str | None
     tied: list[str]
+    has_enough_records: bool
 
 
 def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 0) -> Ranking:
@@ -83,7 +85,7 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
     A candidate is clearly better than another if the difference of their bits per character is clear. It is not if its
     tokenizer changes a larger share of the characters, by at least `MANY`: the other has to predict the case or accents that
     it drops. Among candidates that no other clearly beats, the one with the fewest operations per byte of text is chosen,
-    and the first in case of a tie.
+    and the first in case of a tie. With too few records for any difference to be clear, the one with the fewest bits is.
 
     Args:
       measured: in the configuration's order, all on the same records.
@@ -101,9 +103,12 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
         for one in readers
     }
 
+    has_enough_records = all(can_be_clear(len(one.ratios[RANKED_BY].numerators_U)) for one in readers)
+
     def place(one: Measured) -> tuple[bool, int, float]:
         number = len(worse_than.get(one.name, []))
-        decides = one.ratios[RANKED_BY].value if number else one.figures.get("operations_per_byte", math.inf)
+        is_by_bits = number or not has_enough_records
+        decides = one.ratios[RANKED_BY].value if is_by_bits else one.figures.get("operations_per_byte", math.inf)
         return one.name not in worse_than, number, decides
 
     # Sorting is stable, so the configuration's order breaks ties.
@@ -123,7 +128,7 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
             )
         )
     best = [candidate.name for candidate in candidates if candidate.rank == 1]
-    return Ranking(language, candidates, best[0] if best else None, best[1:])
+    return Ranking(language, candidates, best[0] if best else None, best[1:], has_enough_records)
 
 
 def is_easier(figures: Mapping[str, float], others: Mapping[str, float]) -> bool:

@@ -53,6 +53,9 @@ def _prediction(candidate: Candidate, other: Candidate, ranking: Ranking) -> str
         return f"{said}, but that is clearly worse than {', '.join(other.worse_than)}"
     # Both are among the best, and one of them is chosen.
     is_taken = candidate.name == ranking.chosen
+    if not ranking.has_enough_records:
+        why = "taken because it has fewer bits" if is_taken else "not taken because it has more bits"
+        return f"{said}, which too few records cannot make clear; {why}"
     cost = candidate.figures["operations_per_byte"] / other.figures["operations_per_byte"]
     if cost == 1:
         why = "taken because it comes first" if is_taken else "not taken because it comes later"

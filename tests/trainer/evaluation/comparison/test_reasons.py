@@ -27,6 +27,12 @@ def test_equal_ones_say_what_decides():
     assert text["a"][0].endswith("not taken because it costs more, 1.25 times the operations a byte")
 
 
+def test_too_few_records_are_named():
+    text = said(measured("a", records=5), measured("b", 0.5, records=5, operations=10))
+    assert text["a"][0].endswith("which too few records cannot make clear; taken because it has fewer bits")
+    assert text["b"][0].endswith("which too few records cannot make clear; not taken because it has more bits")
+
+
 def test_equal_ones_say_what_else_differs():
     text = said(measured("a", pairs=0.8), measured("b", pairs=0.9))
     assert text["a"][1] == "minimal pairs: 0.800 against 0.900 of b"
