@@ -45,7 +45,7 @@ def test_the_demo(tmp_path, monkeypatch):
 def test_the_methods(tmp_path, monkeypatch):
     monkeypatch.setattr(methods, "ROOT", tmp_path)
     for (runs, names), teachers in (
-        (methods.unrelated(), ("en", "zh", "tl")),
+        (methods.unrelated(), ("en", "zh", "tl", "en-further", "zh-further", "tl-further")),
         (methods.several(), ("en", "multi-fr-en", "multi-es-fr-en")),
     ):
         check([*runs.steps, *(Step(name, ("-c", "")) for name in teachers)])

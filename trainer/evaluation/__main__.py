@@ -10,7 +10,6 @@ import argparse
 
 from schemas.cli import command_parser
 from schemas.config import OVERRIDES_HELP, describe_fields, load_config
-from schemas.paths import check_output_file
 from trainer.evaluation.config import EvaluationConfig
 
 
@@ -37,6 +36,7 @@ def _run(path: str, overrides: list[str]) -> int:
     from trainer.evaluation.comparison.compare import compare
     from trainer.evaluation.comparison.corpora import estimate_bytes
     from trainer.evaluation.comparison.outputs import write_comparison
+    from trainer.evaluation.comparison.routing import check_routing
     from trainer.evaluation.report.collect import check_folders
     from trainer.evaluation.report.write import write_report
     from trainer.evaluation.run import run_evaluation
@@ -45,7 +45,7 @@ def _run(path: str, overrides: list[str]) -> int:
     # Check files that are read or written after the models run, before spending time on the models.
     corpus_bytes = {}
     if config.comparison:
-        check_output_file(config.comparison.routing)
+        check_routing(config.comparison.routing)
         corpus_bytes = estimate_bytes(config.comparison.corpora)
     check_folders(config)
     evaluation = run_evaluation(config)

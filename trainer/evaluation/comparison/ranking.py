@@ -26,7 +26,7 @@ class Measured:
 
     Attributes:
       ratios: by name, the figures that have a value for each record: `bits_per_character`, `unknown_rate` and others.
-      figures: the other figures, among them `changed_characters` and `operations_per_byte`.
+      figures: the other figures, among them `changed_characters` and, unless all tokens are unknown, `operations_per_byte`.
     """
 
     name: str
@@ -91,7 +91,12 @@ def rank(language: str, measured: Sequence[Measured], samples: int, seed: int = 
       measured: in the configuration's order, all on the same records.
       samples: the number of bootstrap resamplings.
     """
-    readers = [one for one in measured if one.ratios["unknown_rate"].value <= MOST_UNKNOWN]
+    # White space counts as characters, so a candidate for which all tokens are unknown may have a low share of them.
+    readers = [
+        one
+        for one in measured
+        if one.ratios["unknown_rate"].value <= MOST_UNKNOWN and "operations_per_byte" in one.figures
+    ]
     worse_than = {
         one.name: [
             other.name

@@ -5,17 +5,28 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from schemas.errors import printable
+from schemas.errors import UserError, printable
+from schemas.paths import check_output_file
+from schemas.storage import exists, read_bytes
 from trainer.evaluation.comparison.ranking import Ranking
 from trainer.evaluation.comparison.reasons import reasons
 from trainer.evaluation.config import ModelConfig
 
 _WIDTH = 110
+# By which a file that may be replaced is recognised.
+_SIGNATURE = "# Written by `mergedistill evaluate`"
 _HEAD = (
     "Written by `mergedistill evaluate`: the `teachers` section of the pipeline's configuration (`teachers: FILE`). For "
     "each language, the candidate with the fewest bits per character; where there is no clear difference, the cheapest of "
     "the best."
 )
+
+
+def check_routing(url: str) -> None:
+    """Raises UserError if the file cannot be written, or exists and is something else, such as the configuration."""
+    check_output_file(url)
+    if exists(url) and not read_bytes(url).startswith(_SIGNATURE.encode()):
+        raise UserError(f"comparison.routing: {url} exists and is not a routing of an earlier run; choose another name")
 
 
 def routing(rankings: Sequence[Ranking], models: Mapping[str, ModelConfig]) -> str:

@@ -142,10 +142,13 @@ def test_the_order_is_that_of_the_noise(settings, tmp_path, capsys):
         ({"candidates": ["quiet", "gone"]}, "comparison.candidates: there is no model 'gone' in `models`"),
         ({"corpora": {"fr": ["x.txt"]}}, "comparison.corpora.fr: `text` does not have the language 'fr'"),
         ({"corpora": {"en": ["gone.txt"]}}, "comparison.corpora: text.en: no file matches 'gone.txt'"),
+        ({"routing": "{tmp_path}/en.txt"}, "comparison.routing: {tmp_path}/en.txt exists and is not a routing"),
     ],
 )
 def test_bad_input_is_one_line_before_any_model_runs(settings, tmp_path, capsys, changes, message):
+    if routing := changes.get("routing"):
+        changes = {"routing": routing.format(tmp_path=tmp_path)}
     assert run(settings, tmp_path, comparison=settings["comparison"] | changes) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()
-    assert message in line
+    assert message.format(tmp_path=tmp_path) in line
     assert not (tmp_path / "out").exists()

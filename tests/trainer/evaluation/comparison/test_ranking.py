@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tests.support.candidates import measured
-from trainer.evaluation.comparison.ranking import rank
+from trainer.evaluation.comparison.ranking import Measured, rank
+from trainer.evaluation.comparison.reasons import reasons
 from trainer.evaluation.tasks.task import Ratio
 
 SAMPLES = 200
@@ -70,6 +71,15 @@ def test_who_does_not_read_the_language_is_not_ranked():
     assert ranking.chosen == "a" and ranking.candidates[1].rank is None
     nobody = rank("de", [measured("blind", unknown=0.9)], SAMPLES)
     assert nobody.chosen is None and nobody.tied == []
+
+
+def test_who_has_nothing_to_predict_is_not_ranked():
+    """All tokens are unknown, but white space, which is in none, is the larger share of the characters."""
+    blind = measured("b", -1, unknown=0.4)
+    figures = {key: value for key, value in blind.figures.items() if not key.startswith("operations")}
+    ranking = rank("de", [measured("a"), Measured("b", blind.ratios, figures)], SAMPLES)
+    assert ranking.chosen == "a" and ranking.candidates[1].rank is None
+    assert "does not read" in reasons(ranking.candidates[1], ranking)[0]
 
 
 def test_who_has_less_to_predict_is_not_clearly_better():
