@@ -6,17 +6,33 @@ from pathlib import Path
 
 import numpy as np
 
+from trainer.evaluation.statistics import Difference, mean_over_seeds, paired
 from trainer.evaluation.tasks.task import Ratio
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One claim. `shown` is None if it could not be tested."""
+    """One claim.
+
+    Attributes:
+      text: begins with the claim's number.
+      shown: None if it could not be tested.
+      unclear: the languages whose difference is not clear.
+    """
 
     text: str
     asked: str
     measured: str
     shown: bool | None
+    unclear: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> str:
+        """`shown` in words."""
+        if self.shown is None:
+            return "not tried"
+        verdict = "yes" if self.shown else "**no**"
+        return f"{verdict}; not clear: {', '.join(self.unclear)}" if self.unclear else verdict
 
 
 class Evaluated:
@@ -36,13 +52,26 @@ class Evaluated:
                 return result
         raise KeyError(f"{task} {metric} of {model} in {language}, trained on {trained_on}")
 
-    def bits(self, model: str, language: str) -> Ratio:
-        """Returns bits and characters of each record."""
-        path = self._folder / "scores" / "likelihood" / model / f"{language}.json"
-        (scores,) = json.loads(path.read_text())["scores"]
-        ratio = scores["ratios"]["bits_per_character"]
-        return Ratio(np.array(ratio["numerators"]), np.array(ratio["denominators"]))
+    def compared(
+        self, task: str, metric: str, models: tuple[str, str], language: str, trained_on: str | None = None
+    ) -> Difference:
+        """Compares two models on the same sentences or records: the first one's value minus the second one's."""
+        ratios = [self._ratio(task, metric, model, language, trained_on) for model in models]
+        return paired(*ratios, samples=1000, seed=0)
 
     def value(self, task: str, metric: str, model: str, language: str, trained_on: str | None = None) -> float:
         """Returns one figure."""
         return self.result(task, metric, model, language, trained_on)["value"]
+
+    def _ratio(self, task: str, metric: str, model: str, language: str, trained_on: str | None) -> Ratio:
+        """Returns the sums of each unit, averaged over seeds."""
+        scored = [
+            scores
+            for path in sorted((self._folder / "scores" / task / model).glob(f"{trained_on or language}*.json"))
+            for scores in json.loads(path.read_text())["scores"]
+            if scores["language"] == language
+        ]
+        ratios = [scores["ratios"][metric] for scores in scored]
+        return mean_over_seeds(
+            [Ratio(np.array(ratio["numerators"]), np.array(ratio["denominators"])) for ratio in ratios]
+        )

@@ -24,6 +24,8 @@ CHAPTERS = 400
 # Paragraphs of the Python documentation, shorter than chapters.
 PARAGRAPHS = 8000
 SHARED_TEACHERS = {"es": "es-unigram", "fr": "fr-bpe", "en": "en-wordpiece"}
+# Of their further training; they are larger than the claims' teachers.
+SHARED_STEPS, SHARED_RATE = 500, 1e-3
 FALLING = {"0.40": 0.4, "0.25": 0.25, "0.15": 0.15}
 
 
@@ -55,13 +57,7 @@ def unrelated() -> tuple[Runs, list[str]]:
     # Chinese shares too few tokens with English for combinations of anchors.
     alignments = ("orthogonal", "least_squares")
     names = _methods(runs, "methods", teachers, from_teachers(languages[0]), CHAPTERS, alignments)
-    # Each teacher is averaged at each position with the same teacher after further steps.
-    mixed = {
-        language: [{"model": str(ROOT / "teachers" / f"{language}-further"), "weight": 0.5}] for language in languages
-    }
-    runs.capture("methods-mixture", teachers, max_records=CHAPTERS, mixed_with=mixed)
-    base = {"student": from_teachers(languages[0]), "distillation": DISTILLATION | {"tail": "bucket"}}
-    names.append(_students(runs, "methods-mixture", "methods-mixture", base))
+    names.append(_mixture(runs, "methods-mixture", teachers, from_teachers(languages[0]), CHAPTERS))
     return runs, names
 
 
@@ -113,7 +109,12 @@ def documentation() -> tuple[Runs, list[str]]:
         "embeddings_from_teachers": True,
     }
     teachers = {language: [language] for language in SHARED_TEACHERS}
-    return runs, _methods(runs, "methods", teachers, student, PARAGRAPHS, ("orthogonal", "least_squares", "omp"))
+    names = _methods(runs, "methods", teachers, student, PARAGRAPHS, ("orthogonal", "least_squares", "omp"))
+    for language in SHARED_TEACHERS:
+        runs.masked(language, str(root / "teachers" / language), (f"{language}/train",), "long")
+        runs.further(language, SHARED_STEPS, SHARED_RATE, start_from=language)
+    names.append(_mixture(runs, "methods-mixture", teachers, student, PARAGRAPHS))
+    return runs, names
 
 
 def _methods(
@@ -145,7 +146,20 @@ def _methods(
         | {"stages": [{"until": 0.5, "alpha": 0.7}, {"until": 0.8, "alpha": 0.5}, {"alpha": 0.3}]},
         "annealing": base | {"distillation": base["distillation"] | {"kd_weight": 0.8, "final_kd_weight": 0.2}},
     }
-    return [_students(runs, f"{capture}-{name}", capture, settings) for name, settings in changed.items()]
+    names = [_students(runs, f"{capture}-{name}", capture, settings) for name, settings in changed.items()]
+    runs.capture(f"{capture}-string", teachers, max_records=records, token_identity="string")
+    return [*names, _students(runs, f"{capture}-identity-string", f"{capture}-string", base)]
+
+
+def _mixture(runs: Runs, capture: str, teachers: dict[str, list[str]], student: dict[str, Any], records: int) -> str:
+    """Adds steps of students of averaged teachers; returns their name without seeds.
+
+    Each teacher is averaged at each position with itself after further steps.
+    """
+    mixed_with = {teacher: f"{teacher}-further" for (teacher,) in teachers.values()}
+    runs.capture(capture, teachers, max_records=records, mixed_with=mixed_with)
+    base = {"student": student, "distillation": DISTILLATION | {"tail": "bucket"}}
+    return _students(runs, capture, capture, base)
 
 
 def _students(runs: Runs, name: str, capture: str, settings: dict[str, Any]) -> str:

@@ -18,6 +18,9 @@ STEPS = 3 * TEACHER_STEPS
 # The students of each group: their initialization and their training signal.
 STUDENTS = ("start", "random", "mlm-start", "mlm-random")
 GOLD = {"kd_weight": 0}
+# The related languages with tags, and the evaluation of what they teach each other.
+RELATED = [language for language in GROUPS["related"] if language in TREEBANKS]
+TRANSFER = "transfer"
 
 # Other teachers for French and Italian. Another one is the teacher itself after 1,000 of its steps.
 SMALL = {"num_hidden_layers": 1, "hidden_size": 64, "num_attention_heads": 1, "intermediate_size": 256}
@@ -101,24 +104,29 @@ def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> 
     runs.student(f"{group}-random", group, STEPS, **random, distillation=ANNEALED)
     runs.student(f"{group}-mlm-start", group, STEPS, **start, distillation=GOLD)
     runs.student(f"{group}-mlm-random", group, STEPS, **random, distillation=GOLD)
+    runs.evaluation(group, _models(group, languages), text=runs.heldout_text(languages, QUALITY_CHAPTERS))
+    if has_tags:
+        tagged = [language for language in languages if language in TREEBANKS]
+        models = {name: model for name, model in _models(group, tagged).items() if not name.endswith("-further")}
+        runs.evaluation(f"{group}-tagging", models, tagging=runs.tags(tagged), seeds=[0, 1, 2])
+
+
+def _models(group: str, languages: list[str]) -> dict[str, dict[str, Any]]:
+    """Returns the students of a group, each read with its teachers' tokenizers, and the teachers."""
+    teachers = {language: language for language in languages}
     models: dict[str, dict[str, Any]] = {
-        student: {"model": f"students/{group}-{student}", "teachers": {language: language for language in languages}}
+        student: {"model": f"students/{group}-{student}", "languages": languages, "teachers": teachers}
         for student in STUDENTS
     }
-    models |= {language: {"model": f"teachers/{language}", "languages": [language]} for language in languages}
-    models |= {
-        f"{language}-further": {"model": f"teachers/{language}-further", "languages": [language]}
-        for language in languages
-    }
-    tasks = {"text": runs.heldout_text(languages, QUALITY_CHAPTERS)}
-    if has_tags:
-        tasks["tagging"] = runs.tags([language for language in languages if language in TREEBANKS])
-    runs.evaluation(group, models, **tasks, seeds=[0, 1, 2])
+    for suffix in ("", "-further"):
+        models |= {f"{name}{suffix}": {"model": f"teachers/{name}{suffix}", "languages": [name]} for name in languages}
+    return models
 
 
 def _pairs(runs: Runs) -> None:
     """Claim 4: students that differ in one language's teacher, and the comparison of these teachers."""
-    runs.capture("pair-base", {name: [name] for name in GROUPS["related"]}, max_records=PAIR_CHAPTERS)
+    base = {name: [name] for name in GROUPS["related"]}
+    runs.capture("pair-base", base, kinds=("short", "long"), max_records=PAIR_CHAPTERS)
     runs.student("student-pair-base", "pair-base", PAIR_STEPS, student=from_teachers("es"))
     models: dict[str, dict[str, Any]] = {
         "student-pair-base": {"model": "students/student-pair-base", "languages": list(VARIANTS)}
@@ -157,9 +165,13 @@ def _several_teachers(runs: Runs, has_tags: bool) -> None:
         models[teacher] = {"model": f"teachers/{teacher}", "languages": languages}
     runs.evaluation("several", models, text=runs.heldout_text(list(SEVERAL), QUALITY_CHAPTERS))
     if has_tags:
-        taggers: dict[str, dict[str, Any]] = {"student": models["student"]}
+        default: dict[str, Any] = {"tokenizer": "default"}
+        taggers: dict[str, dict[str, Any]] = {"several": models["student"] | default}
+        taggers |= {
+            student: {"model": f"students/related-{student}", "languages": RELATED} | default for student in STUDENTS
+        }
         taggers |= {name: {"model": f"teachers/{name}", "languages": [name]} for name in SEVERAL}
-        runs.evaluation("transfer", taggers, tagging=runs.tags(list(SEVERAL)), seeds=[0, 1, 2])
+        runs.evaluation(TRANSFER, taggers, tagging=runs.tags(list(SEVERAL)), seeds=[0, 1, 2])
 
 
 def _ablations(runs: Runs) -> None:
@@ -199,9 +211,9 @@ def ablations() -> dict[str, tuple[str, dict[str, Any]]]:
         "tail-renormalize": ("pair-base", distillation(tail="renormalize")),
         "tail-ignore": ("pair-base", distillation(tail="ignore")),
         "identity-string": ("ablation-string", {}),
-        "start-random": ("pair-base", {"student": bert()}),
+        "start-random": ("pair-base", {"student": bert(), "both_lengths": True}),
         "start-encoder": ("pair-base", {"student": bert(encoder_from="es")}),
-        "start-rows": ("pair-base", {"student": bert(embeddings_from_teachers=True)}),
+        "start-rows": ("pair-base", {"student": bert(embeddings_from_teachers=True), "both_lengths": True}),
         "start-orthogonal": ("pair-base", {"student": from_teachers("es", token_alignment="orthogonal")}),
         "start-least-squares": ("pair-base", {"student": from_teachers("es", token_alignment="least_squares")}),
         "start-omp": ("pair-base", {"student": from_teachers("es", token_alignment="omp")}),

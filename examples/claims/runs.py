@@ -80,27 +80,43 @@ class Runs:
         target = self._path(f"tokenizers/{name}")
         arguments = ("-m", "examples.demo.tokenizers", teacher.family, str(teacher.vocabulary), target, *files)
         self._add(f"tokenizer-{name}", arguments)
-        for kind, length in LENGTHS.items():
-            masked = {
-                "output": self._path(f"masked/{name}-{kind}"),
-                "teachers": {name: {"model": target, "languages": ["text"]}},
-                "text": {"text": [self._path(f"corpora/{file}.txt") for file in teacher.text]},
-                "top_k": 0,
-                "max_length": length,
-                "masking": {"mlm_probability": 0.25, "copies": 2},
-            }
-            self._command("pipeline", f"text-{name}-{kind}", masked, f"tokenizer-{name}")
+        for kind in LENGTHS:
+            self.masked(name, target, teacher.text, kind, f"tokenizer-{name}")
         settings = {"model_type": MODEL_TYPES[teacher.family], **ENCODER, **teacher.encoder}
         config = self._training(f"teachers/{name}", f"masked/{name}", teacher.steps, RANDOM_RATE, TEACHERS_SHORT_SHARE)
         config |= {"student": {"settings": settings}, "distillation": {"kd_weight": 0}, "save_total_limit": 10}
         return self._command("trainer", name, config, *(f"text-{name}-{kind}" for kind in LENGTHS))
 
-    def further(self, name: str) -> str:
-        """Trains a teacher for as many steps again, as `<name>-further`."""
-        config = self._training(f"teachers/{name}-further", f"masked/{name}", TEACHER_STEPS, TRAINED_RATE)
-        start = {"start_from": self._path(f"teachers/{name}")}
+    def masked(self, name: str, tokenizer: str, text: tuple[str, ...], kind: str, *needs: str) -> str:
+        """Masks text for the training of a teacher: `root/masked/<name>-<kind>`. Returns the step's name.
+
+        Args:
+          tokenizer: its folder.
+          text: files below `corpora`, without file extensions.
+          kind: of `LENGTHS`.
+        """
+        config = {
+            "output": self._path(f"masked/{name}-{kind}"),
+            "teachers": {name: {"model": tokenizer, "languages": ["text"]}},
+            "text": {"text": [self._path(f"corpora/{file}.txt") for file in text]},
+            "top_k": 0,
+            "max_length": LENGTHS[kind],
+            "masking": {"mlm_probability": 0.25, "copies": 2},
+        }
+        return self._command("pipeline", f"text-{name}-{kind}", config, *needs)
+
+    def further(
+        self, name: str, steps: int = TEACHER_STEPS, learning_rate: float = TRAINED_RATE, start_from: str = ""
+    ) -> str:
+        """Trains a teacher for more steps on `root/masked/<name>-long`, as `<name>-further`.
+
+        Args:
+          start_from: the name of the teacher whose tokenizer masked the text, if it has weights and is not a model of ours.
+        """
+        config = self._training(f"teachers/{name}-further", f"masked/{name}", steps, learning_rate)
+        start = {"start_from": start_from or self._path(f"teachers/{name}")}
         config |= {"student": start, "distillation": {"kd_weight": 0}, "seed": 1}
-        return self._command("trainer", f"{name}-further", config, name)
+        return self._command("trainer", f"{name}-further", config, name, f"text-{name}-long")
 
     def checkpoint(self, name: str, step: int) -> str:
         """Exports a teacher's checkpoint of a step, as `<name>-<step>`."""
@@ -113,6 +129,7 @@ class Runs:
         name: str,
         teachers: Mapping[str, list[str] | dict[str, float]],
         kinds: tuple[str, ...] = ("long",),
+        mixed_with: Mapping[str, str] | None = None,
         **settings: Any,
     ) -> None:
         """Captures predictions on training and held-out text: `root/predictions/<name>-<kind>`, `root/heldout/<name>`.
@@ -120,10 +137,11 @@ class Runs:
         Args:
           teachers: of each language, with their shares of its text if they do not all read the whole text.
           kinds: of `LENGTHS`.
-          settings: of the pipeline; `max_records` for each language and `mixed_with` by teacher.
+          mixed_with: by teacher, another one with the same vocabulary that it is averaged with.
+          settings: of the pipeline, and `max_records` for each language.
         """
         names = list(dict.fromkeys(teacher for of_language in teachers.values() for teacher in of_language))
-        max_records, mixed_with = settings.pop("max_records", None), settings.pop("mixed_with", {})
+        max_records, mixed_with = settings.pop("max_records", None), mixed_with or {}
         config = {
             "teachers": {
                 teacher: {
@@ -133,7 +151,9 @@ class Runs:
                         for language, of_language in teachers.items()
                         if teacher in of_language
                     },
-                    "mixed_with": mixed_with.get(teacher, []),
+                    "mixed_with": [{"model": self._path(f"teachers/{mixed_with[teacher]}"), "weight": 0.5}]
+                    if teacher in mixed_with
+                    else [],
                 }
                 for teacher in names
             },
@@ -152,7 +172,7 @@ class Runs:
             of_split = config | {"output": self._path(output), "text": text, "max_length": length, "seed": SEEDS[kind]}
             if split == "heldout":
                 of_split["masking"] = HELDOUT_MASKING
-            self._command("pipeline", f"{kind}-{name}", of_split, *names)
+            self._command("pipeline", f"{kind}-{name}", of_split, *names, *mixed_with.values())
 
     def student(
         self,
