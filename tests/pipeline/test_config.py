@@ -30,13 +30,13 @@ CASES = {
     "k too large": (lambda s, tmp: s.update(top_k=100000), "top_k is 100000, but its vocabulary has"),
     "no tail": (
         lambda s, tmp: s.update(top_k=0, tail_samples=4),
-        "tail_samples: they are drawn from what the top_k leave",
+        "tail_samples: tail samples are drawn outside the top_k, and top_k is 0",
     ),
     "too many samples": (
         lambda s, tmp: s.update(tail_samples=1025),
         "tail_samples: Input should be less than or equal",
     ),
-    "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but it reads at most"),
+    "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but the teacher reads at most"),
     "no such teacher": (lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./nowhere"), "tokenizer cannot be loaded"),
 }
 
@@ -78,7 +78,7 @@ def test_a_list_of_languages_stands_for_all_records_of_each():
         ([{"de": 0, "fr": "all"}], "expected `all` or a number between 0 and 1, not 0"),
         ([{"de": True, "fr": "all"}], "expected `all` or a number between 0 and 1, not True"),
         ([{"de": "half", "fr": "all"}], "expected `all` or a number between 0 and 1, not 'half'"),
-        ([["de", "fr", "de"]], "names a language twice"),
+        ([["de", "fr", "de"]], "has a language twice"),
         ([[]], "at least 1"),
         ([{}], "at least 1"),
     ],

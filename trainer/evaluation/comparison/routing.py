@@ -12,8 +12,8 @@ from trainer.evaluation.config import ModelConfig
 
 _WIDTH = 110
 _HEAD = (
-    "Written by `mergedistill evaluate`: the `teachers` section of the pipeline's configuration (`teachers: FILE`). For "
-    "each language, the candidate with the fewest bits per character; where there is no clear difference, the cheapest of "
+    "Written by `mergedistill evaluate`: the `teachers` section of the pipeline's configuration (`teachers: FILE`). Each "
+    "language has the candidate with the fewest bits per character or, if there is no clear difference, the cheapest of "
     "the best."
 )
 
