@@ -93,5 +93,5 @@ def test_the_line_of_a_fault_is_that_of_its_field(tmp_path):
     path.write_text(
         "output: o\nteachers: {t: {model: m, languages: [de]}}\ntext: {de: [x]}\ntop_k: 0\ntail_samples: 4\n"
     )
-    with pytest.raises(UserError, match="c.yaml:5: tail_samples: they are drawn"):
+    with pytest.raises(UserError, match="c.yaml:5: tail_samples: tail samples are drawn"):
         load_config(str(path), PipelineConfig)

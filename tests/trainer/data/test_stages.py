@@ -158,7 +158,7 @@ def test_a_run_in_stages_goes_on_to_the_same_weights(rates, tmp_path):
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["alpha"]) for line in lines] == [(1, 0.7)] * 4 + [(2, 0)] * 3 + [(3, 1)] * 5
     card = (whole / "README.md").read_text()
-    assert "Stage 2, steps 5 to 7: 0.15 of the tokens masked, languages drawn in proportion to p^0, where" in card
+    assert "Stage 2, steps 5 to 7: 0.15 of the tokens masked; languages drawn in proportion to p^0, where" in card
     assert str(rates["30"]) not in card and "- until: 0.34" in card
     # With other stages it is another run.
     spec = json.loads((whole / "run.json").read_text())["stages"]

@@ -29,13 +29,13 @@ def test_equal_ones_say_what_decides():
 
 def test_equal_ones_say_what_else_differs():
     text = said(measured("a", pairs=0.8), measured("b", pairs=0.9))
-    assert text["a"][1] == "minimal pairs: 0.800 against 0.900 of b"
-    assert text["b"][1] == "minimal pairs: 0.900 against 0.800 of a"
+    assert text["a"][1] == "minimal pairs: 0.800, b 0.900"
+    assert text["b"][1] == "minimal pairs: 0.900, a 0.800"
 
 
 def test_minimal_pairs_that_say_the_opposite_are_named():
     text = said(measured("a", pairs=0.6), measured("b", 0.2, pairs=0.9))
-    assert text["a"][1:] == ["minimal pairs: 0.600 against 0.900 of b"]
+    assert text["a"][1:] == ["minimal pairs: 0.600, b 0.900"]
 
 
 def test_unknown_characters_are_named():
