@@ -21,7 +21,7 @@ from trainer.config import TrainerConfig
             {"student": {"settings": {"model_type": "bert"}, "token_alignment": "omp"}},
             "student: token_alignment maps the teachers' token rows: set embeddings_from_teachers",
         ),
-        ({"student": {}}, "give `architecture_from`"),
+        ({"student": {}}, "set `architecture_from`"),
     ],
 )
 def test_bad_trainers_stop_at_once(changes, message, predictions, tmp_path):

@@ -79,7 +79,7 @@ def test_a_tensor_that_is_missing_or_of_another_shape(file, name, replacement, s
         fault = f"the tensor {name} is missing"
     else:
         tensors[name] = replacement
-        fault = f"its tensor {name} is [7], not {shape}"
+        fault = f"its tensor {name} has the shape [7], not {shape}"
     save_file(tensors, path)
     mend = f"{path}: {fault}; remove the folder {path.parent} to go on from the previous checkpoint"
     with pytest.raises(UserError, match=f"^{re.escape(mend)}$"):

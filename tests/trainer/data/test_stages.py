@@ -136,7 +136,7 @@ def test_another_teacher_of_the_same_name_is_refused(predictions):
     # If no model was run, only the teacher's tokenizer is known.
     _check_fit("stages: x", other(0), base)
     with pytest.raises(
-        UserError, match="^stages: x: its teacher 'hi-bpe' is ffffffffffff, that of .* run the pipeline"
+        UserError, match="^stages: x: its teacher 'hi-bpe' has fingerprint ffffffffffff, but in .* run the pipeline"
     ):
         _check_fit("stages: x", other(8), base)
 

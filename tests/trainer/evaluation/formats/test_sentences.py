@@ -74,7 +74,7 @@ def test_a_file_of_pandas_is_read(tmp_path):
         ("good\t1\nbad\tbad\t0\n", r"0.tsv:2: has 3 columns, but .*0.tsv:1 has 2"),
         ("good\t1\n \t0\n", "0.tsv:2: column 1 is empty"),
         ("good\t\n", "0.tsv:1: column 2 is empty"),
-        ("sentence\tlabel\n", "0.tsv: has a header only"),
+        ("sentence\tlabel\n", "0.tsv: has only a header"),
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path, content, message):
