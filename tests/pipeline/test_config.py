@@ -22,7 +22,10 @@ def _mask_less_teacher(folder: Path) -> str:
 
 CASES = {
     "missing file": (lambda s, tmp: s["text"].update(en=["no/such.txt"]), "text.en: no file matches 'no/such.txt'"),
-    "unknown language": (lambda s, tmp: s["teachers"]["hi-bpe"]["languages"].append("xx"), "`text` does not have the language 'xx'"),
+    "unknown language": (
+        lambda s, tmp: s["teachers"]["hi-bpe"]["languages"].append("xx"),
+        "`text` does not have the language 'xx'",
+    ),
     "no mask token": (
         lambda s, tmp: s["teachers"]["en-wordpiece"].update(model=_mask_less_teacher(tmp)),
         "no mask token",

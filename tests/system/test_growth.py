@@ -135,7 +135,7 @@ def test_folders_that_do_not_belong_together_are_refused(grown, run_pipeline, pr
     # Another tokenizer under the same name.
     teachers = {"en-wordpiece": {"model": str(tmp_path / "t"), "languages": ["en", "hi", "ru"]}}
     world.make_teacher("ru-unigram", tmp_path / "t")
-    with pytest.raises(UserError, match="teacher 'en-wordpiece': .* another tokenizer of that name"):
+    with pytest.raises(UserError, match="teacher 'en-wordpiece': .* a teacher of that name with another tokenizer"):
         run_pipeline(tmp_path / "q", teachers=teachers, extends=str(earlier))
 
 

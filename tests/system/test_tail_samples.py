@@ -216,7 +216,7 @@ def test_misuse_is_one_line(sampled, predictions, run_pipeline, pipeline_setting
     )
     done = train(write_config(tmp_path / "c", [sampled, more], None, distillation=SAMPLED))
     assert done.returncode == 2
-    assert f"{more}: tail_samples is 2, but in {sampled} it is {S}; distillation.tail sampled needs" in done.stderr
+    assert f"{more}: tail_samples is 2, but in {sampled} it is {S}; with distillation.tail: sampled, all" in done.stderr
     # Another tail does not read the samples.
     assert train(write_config(tmp_path / "d", [sampled, more], None, max_steps=5)).returncode == 0
     with pytest.raises(UserError, match=f"tail_samples is {S}, but in .*more it is 2; trim them into separate folders"):

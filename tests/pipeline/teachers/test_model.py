@@ -62,7 +62,7 @@ def test_pickled_weights_are_converted_by_the_command_that_is_printed(folder, fi
     for number in range(files):
         name = "pytorch_model.bin" if files == 1 else f"pytorch_model-{number + 1:05}-of-{files:05}.bin"
         torch.save(dict(weights[number::files]), folder / name)
-    command = re.search("convert them by (python -c .*)", refusal(folder))[1]
+    command = re.search("convert them with (python -c .*)", refusal(folder))[1]
     subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True, timeout=SECONDS)
     assert use(folder)[1].state_dict().keys() == dict(weights).keys()
     assert all(torch.equal(tensor, dict(weights)[name]) for name, tensor in use(folder)[1].state_dict().items())

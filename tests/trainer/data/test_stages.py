@@ -171,7 +171,7 @@ def test_a_run_in_stages_goes_on_to_the_same_weights(rates, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             train_student(tmp_path / "whole", rates["15"], **changes | {"stages": stages})
-    with pytest.raises(UserError, match=r"max_steps was 12, now 14, but the stage \(stages\) goes by"):
+    with pytest.raises(UserError, match=r"max_steps was 12, now 14, but the stage \(stages\) depends on max_steps"):
         train_student(tmp_path / "whole", rates["15"], **changes | {"max_steps": 14})
 
 

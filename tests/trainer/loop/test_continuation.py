@@ -63,7 +63,9 @@ def finished(predictions, tmp_path_factory) -> dict[str, Path]:
 def test_what_is_planned_over_all_steps_gets_no_more(finished, predictions, name, by):
     folder, changes = finished[name]
     before = (folder / "student" / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match=rf"steps was 6, now 8, but {by} depends on max_steps .*start_from: {folder}") as refusal:
+    with pytest.raises(
+        UserError, match=rf"steps was 6, now 8, but {by} depends on max_steps .*start_from: {folder}"
+    ) as refusal:
         train_student(folder, predictions, max_steps=8, save_steps=6, **changes)
     assert "\n" not in str(refusal.value) and (folder / "student" / "model.safetensors").read_bytes() == before
     train_student(folder, predictions, max_steps=6, save_steps=6, **changes)

@@ -47,7 +47,10 @@ def test_an_untied_student_takes_a_tied_teachers_encoder():
 @pytest.mark.parametrize(
     ("theirs", "message"),
     [
-        ({"hidden_size": 32}, r"has the shape \[\d+, 16\], but in teacher 't' it is \[\d+, 32\]; .*student.architecture_from"),
+        (
+            {"hidden_size": 32},
+            r"has the shape \[\d+, 16\], but in teacher 't' it is \[\d+, 32\]; .*student.architecture_from",
+        ),
         ({"num_hidden_layers": 1}, "it has 2 layers, but the teacher has 1"),
         ({"num_attention_heads": 4}, "student.settings.num_attention_heads: 4"),
         ({"hidden_act": "relu"}, "student.settings.hidden_act: relu"),
