@@ -372,10 +372,10 @@ def _measure(folder: Path, options: argparse.Namespace, dtypes: list[str]) -> bo
     print("\n" + "\n".join(summary))
     same, _ = _in_subprocess(folder, "compare", str(folder), outputs["float32"], options.compare_rows)
     print(
-        f"the reference's computation over {same['rows']:,} rows of ours float32: {same['agreeing']:,} of "
-        f"{same['certain']:,} predictions agree ({same['agreeing'] / same['certain']:.2%}) that are {GAP} nats or more "
-        f"from their neighbours, of {same['predictions']:,} in all; log-probabilities differ by at most "
-        f"{same['off_label']:.1e} nats (labels), {same['off_top_k']:.1e} (top-k, beyond float16's rounding)"
+        f"the reference's computation over {same['rows']:,} rows of ours float32: of {same['predictions']:,} predictions, "
+        f"{same['certain']:,} are at least {GAP} nats from their neighbours, and {same['agreeing']:,} of these agree "
+        f"({same['agreeing'] / same['certain']:.2%}); log-probabilities differ by at most {same['off_label']:.1e} nats "
+        f"(labels), {same['off_top_k']:.1e} (top-k, beyond float16's rounding)"
     )
     return same["agreeing"] == same["certain"]
 
@@ -385,17 +385,23 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.capture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, help="new or empty; is kept (default: temporary)")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="text, a record a line (default: Django's, mixed)")
-    parser.add_argument("--lines", type=int, default=600, help="for float32 (600); bfloat16 reads 4 times as many")
+    parser.add_argument(
+        "--folder", type=Path, help="new or empty folder for the files, which are kept (default: a temporary folder)"
+    )
+    parser.add_argument(
+        "--text", type=Path, metavar="FILE", help="text, one record per line (default: a mix of Django's texts)"
+    )
+    parser.add_argument(
+        "--lines", type=int, default=600, help="lines to read in float32 (600); bfloat16 reads 4 times as many"
+    )
     parser.add_argument("--reference-seconds", type=float, default=60, help="how long the reference may take (60)")
     parser.add_argument("--bare-batch-tokens", type=int, nargs="+", default=[1024, 2048, 4096], metavar="N")
-    parser.add_argument("--compare-rows", type=int, default=300, help="compared with the reference (300)")
-    parser.add_argument("--layers", type=int, default=12, help="of the teacher (12)")
-    parser.add_argument("--vocabulary", type=int, default=119_547, help="of the teacher (119547)")
+    parser.add_argument("--compare-rows", type=int, default=300, help="rows to compare with the reference (300)")
+    parser.add_argument("--layers", type=int, default=12, help="layers of the teacher (12)")
+    parser.add_argument("--vocabulary", type=int, default=119_547, help="tokens of the teacher (119547)")
     options = parser.parse_args(arguments)
     if options.folder and options.folder.exists() and any(options.folder.iterdir()):
-        parser.error(f"--folder {options.folder} is not empty")
+        parser.error(f"--folder {options.folder} is not empty; give a new or empty folder")
     with tempfile.TemporaryDirectory() as scratch:
         folder = (options.folder or Path(scratch)).resolve()
         folder.mkdir(parents=True, exist_ok=True)

@@ -97,7 +97,7 @@ def main() -> int:
     parser.add_argument("--vocabulary", type=int, default=119_547)
     parser.add_argument("--sentences", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--batch-tokens", type=int, default=4096, help="of this project")
+    parser.add_argument("--batch-tokens", type=int, default=4096, help="batch size of this project, in tokens")
     arguments = parser.parse_args()
     disable_progress_bar()
     sentences = make_sentences(arguments.sentences, arguments.vocabulary)

@@ -37,11 +37,15 @@ WAYS |= {name: WAYS["teachers"] | {"token_alignment": name} for name in ("orthog
 def main() -> int:
     """Prints the source of each student's weights, the curves, and a table of steps, in Markdown."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.initialization", description=__doc__.splitlines()[0])
-    parser.add_argument("predictions", help="a folder that the pipeline wrote, its teachers where they were")
-    parser.add_argument("heldout", help="another, to evaluate on")
-    parser.add_argument("--teacher", help="gives the shape and the encoder; default the first")
-    parser.add_argument("--settings", default="{}", help="student.settings over its shape, as YAML")
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS), help="beside random; default all")
+    parser.add_argument(
+        "predictions", help="folder that the pipeline wrote; its teachers must still be in the same places"
+    )
+    parser.add_argument("heldout", help="another folder that the pipeline wrote, to evaluate on")
+    parser.add_argument("--teacher", help="teacher that gives the shape and the encoder (default: the first)")
+    parser.add_argument("--settings", default="{}", help="student.settings that override its shape, as YAML")
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=list(WAYS), help="ways to try besides random (default: all)"
+    )
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--evaluate-every", type=int, default=25)
     parser.add_argument("--learning-rate", type=float, default=1e-3)

@@ -146,11 +146,13 @@ def main() -> int:
     """Prints a table; `--way` is for the processes that it starts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.loss", description=__doc__.splitlines()[0])
     parser.add_argument("--positions", type=int, default=2048, help="masked positions, M")
-    parser.add_argument("--hidden", type=int, default=768, help="width, H")
+    parser.add_argument("--hidden", type=int, default=768, help="width of the student, H")
     parser.add_argument("--vocabulary", type=int, default=250_000, help="merged tokens, V")
     parser.add_argument("--top-k", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--dtype", choices=["float32", "bfloat16"], default=None, help="default: one after the other")
+    parser.add_argument(
+        "--dtype", choices=["float32", "bfloat16"], default=None, help="default: both, one after the other"
+    )
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.way:

@@ -120,9 +120,11 @@ def measure(way: str, folder: str, rows: int, pool_rows: int) -> dict:
 def main() -> int:
     """Prints a table; `--way` is for the processes that it starts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reader", description=__doc__.splitlines()[0])
-    parser.add_argument("--predictions", help="a folder that the pipeline wrote; default made-up rows")
-    parser.add_argument("--rows", type=int, default=300_000, help="of the made-up predictions")
-    parser.add_argument("--epochs", type=int, default=10, help="how often they are read; by datasets a tenth of that")
+    parser.add_argument("--predictions", help="folder that the pipeline wrote (default: made-up rows)")
+    parser.add_argument("--rows", type=int, default=300_000, help="rows of the made-up predictions")
+    parser.add_argument(
+        "--epochs", type=int, default=10, help="how often the rows are read (by the way `datasets` a tenth of that)"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--shuffle-rows", type=int, default=16_384)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)

@@ -214,11 +214,11 @@ def main() -> int:
     """Prints a table; `--way` is for the processes that it starts."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0])
     parser.add_argument("--vocabulary", type=int, default=250_000, help="merged tokens, V")
-    parser.add_argument("--hidden", type=int, default=256, help="width, H")
+    parser.add_argument("--hidden", type=int, default=256, help="width of the student, H")
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--batch-tokens", type=int, default=4096, help="padded tokens a step, at most")
-    parser.add_argument("--steps", type=int, default=10, help=f"of which the first {WARM_UP} do not count")
-    parser.add_argument("--dtype", choices=sorted(TOLERANCE), default=None, help="default: one after the other")
+    parser.add_argument("--batch-tokens", type=int, default=4096, help="most tokens, with padding, in a step")
+    parser.add_argument("--steps", type=int, default=10, help=f"steps to run; the first {WARM_UP} are not timed")
+    parser.add_argument("--dtype", choices=sorted(TOLERANCE), default=None, help="default: all, one after the other")
     parser.add_argument("--predictions", help=argparse.SUPPRESS)
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -257,10 +257,12 @@ def main() -> int:
                 pairs = zip(row["losses"], rows["ours"]["losses"], strict=True)
                 worst = max(abs(theirs - our) / our for theirs, our in pairs)
                 if worst > TOLERANCE[dtype]:
-                    faults.append(f"{way}, {dtype} is not the same computation: a step's loss differs by {worst:.2%}")
+                    faults.append(
+                        f"{way}, {dtype} does not compute the same: the loss of a step differs by {worst:.2%}"
+                    )
     print(format_table(["", "tokens/s", "ours is", "peak GiB", "ours is", "last loss"], table))
     print("".join(f"{fault}\n" for fault in faults), end="")
-    print(f"goals beside `dense`: {GOALS['tokens/s']}x the tokens/s, at most {GOALS['memory']} of the memory")
+    print(f"goals compared with `dense`: {GOALS['tokens/s']}x the tokens/s, at most {GOALS['memory']} of the memory")
     return int(bool(faults))
 
 

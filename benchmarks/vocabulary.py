@@ -254,11 +254,19 @@ def main(arguments: list[str]) -> None:
     """Prints every figure and the ratios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.vocabulary", description=__doc__)
     parser.add_argument("--teachers", type=int, default=10)
-    parser.add_argument("--tokens", type=int, default=100_000, help="of each teacher (100000)")
+    parser.add_argument("--tokens", type=int, default=100_000, help="tokens of each teacher (100000)")
     parser.add_argument(
-        "--load-tokens", type=int, default=78_000, help="of each teacher, for the tokenizer that is loaded"
+        "--load-tokens",
+        type=int,
+        default=78_000,
+        help="tokens of each teacher, for the tokenizer that is loaded (78000)",
     )
-    parser.add_argument("--languages", type=int, default=200, help="whose samples the default tokenizer is fitted to")
+    parser.add_argument(
+        "--languages",
+        type=int,
+        default=200,
+        help="how many languages' samples the default tokenizer is fitted to (200)",
+    )
     parser.add_argument(
         "--large", type=int, nargs="*", default=[128_000, 256_000], help="sizes of single teachers (128000 256000)"
     )

@@ -95,7 +95,7 @@ def _run(step: Step, fingerprint: str, root: Path) -> str:
         ).returncode
     if code:
         last = log.read_text().strip().splitlines()[-1:] or ["no output"]
-        return f"{step.name}: exit code {code}: {last[0]} (all of it: {log})"
+        return f"{step.name}: exit code {code}: {last[0]} (full log: {log})"
     done = {"fingerprint": fingerprint, "seconds": round(time.monotonic() - started, 1)}
     write_bytes(str(marker), json.dumps(done).encode())
     return ""

@@ -29,25 +29,25 @@ def main(arguments: list[str], prog: str = "python -m pipeline") -> int:
         epilog=f"KEY=VALUE: {OVERRIDES_HELP}\n\nconfiguration fields:\n" + describe_fields(PipelineConfig),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration, fields below")
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration; its fields are listed below")
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="check everything, write nothing, and print what the run would take, from a sample",
+        help="check everything, write nothing, and print an estimate of the run's rows, bytes and hours from a sample",
     )
     parser.add_argument(
         "--teraflops",
         type=float,
         metavar="RATE",
-        help="for --dry-run: teraFLOP/s that all workers sustain together; default as measured on this machine",
+        help="for --dry-run: teraFLOP/s that all workers sustain together; default: measured on this machine",
     )
     parser.add_argument(
         "--part",
         metavar="I/N",
-        help="without Beam: work on the I-th of N parts, 1 to N, each a call of its own on any machine that sees the text and "
-        "the output",
+        help="without Beam: do only part I of N (I from 1 to N). Call the command once for each part, on any machine that "
+        "can read the text and write to the output",
     )
-    parser.add_argument("--finish", action="store_true", help="after all parts: write tokenizers and manifest")
+    parser.add_argument("--finish", action="store_true", help="after all parts: write the tokenizers and the manifest")
     parser.usage = (
         f"{prog} CONFIG.yaml [KEY=VALUE ...] [--dry-run [--teraflops RATE] | --part I/N | --finish] "
         "[Beam options, e.g. --runner=...]"
@@ -113,7 +113,7 @@ def _run(path: str, overrides: list[str], beam_arguments: list[str]) -> None:
     manifest = run_pipeline(config, beam_arguments)
     if not manifest:
         print(
-            f"{without_secrets(config.output)}: the job's template is written; run it, then this command again to finish"
+            f"{without_secrets(config.output)}: the job's template is written; run it, then run this command again to finish"
         )
         return
     _describe(config, manifest)
@@ -121,9 +121,11 @@ def _run(path: str, overrides: list[str], beam_arguments: list[str]) -> None:
 
 def _run_part(options: argparse.Namespace, overrides: list[str], beam_arguments: list[str]) -> None:
     if beam_arguments:
-        raise UserError(f"{beam_arguments[0]}: no option of a run in parts (see --help)")
+        raise UserError(
+            f"{beam_arguments[0]}: not an option of --part or --finish, which run without Beam (see --help)"
+        )
     if options.dry_run or (options.part is not None and options.finish):
-        raise UserError("--dry-run, --part and --finish are three different calls; give one of them")
+        raise UserError("--dry-run, --part and --finish exclude each other; give only one of them")
     number, count = _part(options.part) if options.part is not None else (0, 0)
     config = _load(options.config, overrides)
     from pipeline.job.launcher import finish_run, run_part
@@ -133,7 +135,7 @@ def _run_part(options: argparse.Namespace, overrides: list[str], beam_arguments:
         return
     units = run_part(config, number, count)
     print(
-        f"{without_secrets(config.output)}: part {number} of {count} is done, {units:,} units of work; "
+        f"{without_secrets(config.output)}: part {number} of {count} is done ({units:,} units of work); "
         "after all parts, run this command with --finish"
     )
 
@@ -157,13 +159,13 @@ def _describe(config: PipelineConfig, manifest: Manifest) -> None:
         if audit := record.audit:
             print(
                 f"  audit of {audit.positions:,} positions: KL(teacher || stored) {audit.kl:.4f} nats, of which "
-                f"{audit.kl - audit.kl_top_k:.1e} beyond keeping {manifest.top_k}; tail mass {audit.tail_mass:.3f}; "
-                f"first guess right {audit.accuracy:.1%}"
+                f"{audit.kl - audit.kl_top_k:.1e} from rounding, the rest from keeping only {manifest.top_k}; tail mass "
+                f"{audit.tail_mass:.3f}; first prediction right {audit.accuracy:.1%}"
             )
             if audit.sampled_error is not None:
                 print(
-                    f"  {manifest.tail_samples} tail samples: cross-entropy of the teacher off by "
-                    f"{audit.sampled_error:.3f} nats at a position, {audit.sampled_bias:+.4f} on average"
+                    f"  {manifest.tail_samples} tail samples: estimated cross-entropy is off by "
+                    f"{audit.sampled_error:.3f} nats at a single position, by {audit.sampled_bias:+.4f} on average"
                 )
     rows = sum(record.rows for record in manifest.languages)
     print(

@@ -35,7 +35,7 @@ def _as_shares(value: Any) -> Any:
         return value
     names = TypeAdapter(Names).validate_python(value)
     if len(set(names)) < len(names):
-        raise ValueError("names a language twice")
+        raise ValueError("has a language twice")
     return dict.fromkeys(names, "all")
 
 
@@ -50,7 +50,9 @@ class MixedModel(Config):
     model: PathOrUrl = Field(description="local folder or hub id")
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     weight: float = Field(
-        gt=0, lt=1, description="its share of the averaged distribution; the first model has the rest"
+        gt=0,
+        lt=1,
+        description="its weight in the mean; the teacher's first model gets the rest, so the weights sum to less than 1",
     )
 
 
@@ -60,36 +62,37 @@ class TeacherConfig(Config):
     model: PathOrUrl = Field(description="local folder or hub id that AutoTokenizer and AutoModelForMaskedLM load")
     languages: Languages = Field(
         min_length=1,
-        description="the languages it teaches, each a key of `text`: a list, which means all records of each, or a "
-        "mapping of each to `all` or to a share such as 0.6. The shares of a language sum to 1 and divide its records "
-        "among the teachers that have a share",
+        description="the languages it teaches, each a key of `text`: a list, for all records of each language, or a "
+        "mapping of each language to `all` or to a share such as 0.6. The shares of a language must sum to 1; they divide "
+        "its records among the teachers that have a share",
     )
     revision: str | None = Field(None, description="branch, tag or commit of a hub id")
     mixed_with: list[MixedModel] = Field(
         [],
-        description="further models of the same vocabulary: at each masked position the teacher's distribution is the "
-        "weighted mean of theirs and that of `model`. A student that starts from the teacher takes the weights of `model`",
+        description="further models with the same vocabulary: at each masked position, the teacher's distribution is the "
+        "weighted mean of their distributions and that of `model`. A student that starts from the teacher takes the "
+        "weights of `model`",
     )
     trust_remote_code: bool = Field(
         False, description="run Python code that comes with `model` and with the models of `mixed_with`"
     )
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto",
-        description="inference precision; auto is bfloat16 if the GPU or CPU computes in it, else float32. bfloat16 is "
-        "several times faster, and changes log-probabilities by about 0.05 nats",
+        description="inference precision; auto is bfloat16 on a GPU that supports it or a CPU with AMX, else float32. "
+        "bfloat16 is several times faster, and changes log-probabilities by about 0.05 nats",
     )
     device: str = Field("auto", description="torch device; auto is cuda if there is one, else cpu")
     torch_compile: bool = Field(
         False,
-        description="use torch.compile for the pass over the logits, which then reads them once; needs a C compiler, "
-        "or on a CPU a C++ compiler. On a GPU, compiled code may round differently in another process, so the same "
+        description="use torch.compile for the pass over the logits, which then reads them only once; needs a C "
+        "compiler, or on a CPU a C++ compiler. On a GPU, compiled code may round differently in another process, so the same "
         "bytes are not guaranteed",
     )
 
     min_ram: Unrecorded[str | None] = Field(
         None,
         pattern=r"^[0-9]+(\.[0-9]+)? ?[KMGT]i?B$",
-        description="memory that a worker of this teacher needs, such as 16GB, for runners that choose machines by it",
+        description="memory that a worker of this teacher needs, such as 16GB; used by runners that choose machines by memory",
     )
     accelerator: Unrecorded[str | None] = Field(
         None,
@@ -102,7 +105,9 @@ class TeacherConfig(Config):
     @classmethod
     def _weights_leave_a_rest(cls, mixed_with: list[MixedModel]) -> list[MixedModel]:
         if (total := math.fsum(part.weight for part in mixed_with)) >= 1:
-            raise ValueError(f"the weights sum to {total:g}, which leaves nothing for `model`; they sum to less than 1")
+            raise ValueError(
+                f"the weights sum to {total:g}, which leaves nothing for `model`; make their sum less than 1"
+            )
         return mixed_with
 
     @property
@@ -135,7 +140,7 @@ class MaskingConfig(Config):
     }
 
     mlm_probability: float = Field(
-        0.15, gt=0, lt=1, description="share of a sequence's ordinary tokens that are targets"
+        0.15, gt=0, lt=1, description="share of a sequence's ordinary (not special) tokens that become targets"
     )
     mask_replace_prob: float = Field(0.8, ge=0, le=1, description="share of the targets replaced by the mask token")
     random_replace_prob: float = Field(
@@ -145,7 +150,7 @@ class MaskingConfig(Config):
         description="share of the targets replaced by a random ordinary token of the teacher; the remaining targets "
         "are kept",
     )
-    copies: int = Field(1, ge=1, description="differently masked copies of each sequence")
+    copies: int = Field(1, ge=1, description="how many copies of each sequence to make, each masked differently")
     whole_words: bool = Field(
         False,
         description="choose whole words instead of tokens; words are what the teacher's tokenizer splits text into "
@@ -156,7 +161,7 @@ class MaskingConfig(Config):
     @model_validator(mode="after")
     def _shares(self):
         if (replaced := self.mask_replace_prob + self.random_replace_prob) > 1:
-            raise ValueError(f"mask_replace_prob + random_replace_prob is {replaced}, more than 1")
+            raise ValueError(f"mask_replace_prob + random_replace_prob is {replaced}; lower them to a sum of at most 1")
         return self
 
 
@@ -199,24 +204,24 @@ class PipelineConfig(Config):
         0,
         ge=0,
         lt=2**63,
-        description="together with each example id, decides the masks and the tail_samples; also decides which of the "
-        "teachers that divide a language reads which record",
+        description="together with each example id, decides the masks and the tail_samples; also decides which record goes to "
+        "which teacher if several teachers divide a language",
     )
     max_length: int = Field(
-        128, ge=4, description="tokens of a sequence, special tokens included; longer records are split"
+        128, ge=4, description="most tokens of a sequence, special tokens included; longer records are split"
     )
-    min_length: int = Field(4, ge=1, description="records of fewer tokens (without special ones) are rejected")
+    min_length: int = Field(4, ge=1, description="records with fewer tokens, special tokens not counted, are rejected")
     max_record_bytes: int = Field(
         MAX_RECORD_BYTES,
         ge=1,
-        description="longer records (lines, JSON lines or Parquet values) are rejected as a mistake rather than text; "
-        "the default is the size of a whole book, and a process holds that much of a shard anyway",
+        description="longer records (lines, JSON lines or Parquet values) are rejected, because they are probably not text; "
+        "the default is the size of a whole book, and a process holds a shard of that size anyway",
     )
     packing: bool = Field(
         False,
         description="fill sequences up to max_length with consecutive records, with the teacher's separator between "
-        "them; a sequence ends with its shard, so packed rows, unlike others, depend on shard_bytes and on the sizes "
-        "of the files",
+        "them; a sequence does not cross the end of its shard, so packed rows, unlike others, depend on shard_bytes and on "
+        "the sizes of the files",
     )
     masking: MaskingConfig = MaskingConfig()
     token_identity: Literal["family", "string"] = Field(
@@ -230,8 +235,8 @@ class PipelineConfig(Config):
     max_failed: Unrecorded[int] = Field(
         0,
         ge=0,
-        description="the run fails if more shards than this fail; up to this many are left out, and tried again when "
-        "the command is run again",
+        description="how many failed shards a run may leave out; if more fail, the run fails. Running the command again tries "
+        "them again",
     )
     audit_rows: int = Field(
         64,
@@ -240,13 +245,15 @@ class PipelineConfig(Config):
         "distribution",
     )
     batch_tokens: int | None = Field(
-        None, ge=1, description="padded tokens in a batch of teacher inference; default 2048 on a CPU, 16384 on a GPU"
+        None,
+        ge=1,
+        description="most tokens, with padding, in a batch of teacher inference; default: 2048 on a CPU, 16384 on a GPU",
     )
     inference_threads: Unrecorded[int | None] = Field(
         None,
         ge=1,
-        description="batches that a process predicts at the same time on a CPU; default the number of cores, shared "
-        "between the local processes of the runner",
+        description="batches that a process predicts at the same time on a CPU; default: the number of cores, divided "
+        "by the number of local processes of the runner",
     )
     teachers_in_memory: Unrecorded[int] = Field(
         1, ge=1, description="teacher models that a process holds at the same time"
@@ -254,7 +261,7 @@ class PipelineConfig(Config):
     shard_bytes: int = Field(
         4 * 2**20,
         ge=1,
-        description="text bytes in a shard; a shard is one Parquet file, and what is lost when a worker dies",
+        description="bytes of text in a shard. A shard becomes one Parquet file; a worker that dies loses the shard that it works on",
     )
     row_group_rows: int = Field(2048, ge=1, description="rows in a Parquet row group: the trainer's unit of reading")
 
@@ -267,23 +274,28 @@ class PipelineConfig(Config):
                 raise fault_at("teachers", name, message=message)
             for language in teacher.languages:
                 if language not in self.text:
-                    message = f"teacher {name!r} names the unknown language {language!r}; `text` has: {known}"
+                    message = f"`text` does not have the language {language!r}, only: {known}"
                     raise fault_at("teachers", name, "languages", language, message=message)
         taught = {language for teacher in self.teachers.values() for language in teacher.languages}
         if self.tail_samples and not self.top_k:
             raise fault_at(
-                "tail_samples", message="they are drawn from what the top_k leave: give a top_k of 1 or more"
+                "tail_samples",
+                message="tail samples are drawn outside the top_k, and top_k is 0; set top_k to 1 or more",
             )
         for language in self.text:
             if language not in taught:
-                raise fault_at("text", language, message=f"no teacher names the language {language!r} of `text`")
+                raise fault_at(
+                    "text",
+                    language,
+                    message=f"no teacher has {language!r} in its languages; add it to one, or remove it from `text`",
+                )
             shares = self.shares(language)
             if shares and not math.isclose(total := math.fsum(shares.values()), 1, abs_tol=1e-9):
                 listed = ", ".join(f"{name} {share:g}" for name, share in shares.items())
                 message = f"the teachers' shares of {language!r} ({listed}) sum to {total:g}, not 1"
                 raise fault_at("teachers", next(iter(shares)), "languages", language, message=message)
         if self.min_length > self.max_length:
-            raise ValueError(f"min_length is {self.min_length}, more than max_length, {self.max_length}")
+            raise ValueError(f"min_length ({self.min_length}) is more than max_length ({self.max_length})")
         return self
 
     def shares(self, language: str) -> dict[str, float]:

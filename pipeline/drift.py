@@ -208,8 +208,8 @@ def format_report(figures: dict) -> str:
             "merged tokens that teachers share",
             format_table(["", *names], shared),
             "",
-            f"{tokens['separate']:,} tokens of all teachers are {tokens['merged']:,} merged tokens; "
-            f"by their strings alone they would be {tokens['by_string']:,}",
+            f"the teachers' {tokens['separate']:,} tokens became {tokens['merged']:,} merged tokens; "
+            f"merged by their strings alone, they would be {tokens['by_string']:,}",
         ]
     )
 
@@ -249,20 +249,23 @@ def main(arguments: list[str], prog: str = "python -m pipeline.drift") -> int:
     """Prints the report; returns the exit code (0 done, 2 bad input)."""
     parser = command_parser(
         prog,
-        "Compare the default tokenizer of a folder of predictions with each language's own: words "
-        "segmented identically, tokens a word, unknown tokens; and how much of their vocabularies the teachers share. "
-        "Beam options (--NAME=VALUE, such as --runner=...) make its workers read the text.",
+        "Compare the default tokenizer of a folder of predictions with each language's own tokenizer (words "
+        "segmented identically, tokens per word, unknown tokens), and show how many tokens the teachers share. "
+        "With Beam options (--NAME=VALUE, such as --runner=...), Beam's workers read the text.",
     )
     parser.add_argument(
-        "folders", nargs="+", metavar="FOLDER", help="what the pipeline wrote; with it, what it extends"
+        "folders",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders that the pipeline wrote: one, and the folders that it extends",
     )
     parser.add_argument(
         "--text",
         action="append",
         required=True,
         metavar="LANGUAGE=FILES",
-        help="held-out text; may be given many times",
+        help="held-out text of a language; repeat the option for more",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
+    parser.add_argument("--json", metavar="FILE", help="also write the report to this file, as JSON")
     options, beam_arguments = parser.parse_known_args(arguments)
     return exit_code_of(lambda: _run(options.folders, options.text, options.json, beam_arguments))

@@ -19,15 +19,17 @@ class Verb(NamedTuple):
 
 
 VERBS = {
-    "predict": Verb("pipeline.__main__", "stage one: the teachers' predictions as Parquet"),
-    "trim": Verb("pipeline.trim.__main__", "leave out the tokens that the corpora do not use"),
+    "predict": Verb("pipeline.__main__", "stage one: write the teachers' predictions as Parquet"),
+    "trim": Verb("pipeline.trim.__main__", "remove merged tokens that the corpora do not use"),
     "drift": Verb("pipeline.drift", "compare the default tokenizer with those of the teachers"),
-    "train": Verb("trainer.__main__", "stage two: the student"),
-    "evaluate": Verb("trainer.evaluation.__main__", "models on tasks, with a report; candidates for teachers"),
-    "export": Verb("trainer.export", "a checkpoint as a folder that transformers loads"),
-    "inspect": Verb("schemas.commands.inspect", "look into a folder of predictions"),
-    "schema": Verb("schemas.commands.json_schema", "the JSON schema of a configuration, for editors"),
-    "env": Verb("schemas.commands.env", "versions and hardware, for bug reports"),
+    "train": Verb("trainer.__main__", "stage two: train the student"),
+    "evaluate": Verb(
+        "trainer.evaluation.__main__", "score models on tasks and write a report; rank candidate teachers"
+    ),
+    "export": Verb("trainer.export", "write a checkpoint as a folder that transformers loads"),
+    "inspect": Verb("schemas.commands.inspect", "summarize a folder of predictions, or show one row"),
+    "schema": Verb("schemas.commands.json_schema", "print the JSON schema of a configuration, for editors"),
+    "env": Verb("schemas.commands.env", "print versions and hardware, for bug reports"),
 }
 
 
@@ -46,7 +48,7 @@ def main(prog: str = "mergedistill") -> NoReturn:
         epilog="verbs:\n" + "\n".join(f"  {name:9}{verb.summary}" for name, verb in VERBS.items()),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="what to do, see below; VERB --help says how")
+    parser.add_argument("verb", choices=VERBS, metavar="VERB", help="one of the verbs below; VERB --help describes it")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="the verb's arguments")
     options = parser.parse_args()
     run_command(VERBS[options.verb].module, options.arguments, f"{prog} {options.verb}")

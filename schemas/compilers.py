@@ -14,6 +14,6 @@ def check_compiler(device: str) -> None:
     variable, names = _COMPILERS["cpu" if device == "cpu" else "other"]
     if not os.environ.get(variable) and not any(map(shutil.which, names)):
         raise UserError(
-            f"torch_compile needs a compiler on {device}, and there is none of {', '.join(names)} here: install one "
-            f"(Debian's package is {names[0]}), name one in {variable}, or leave torch_compile out"
+            f"torch_compile needs a compiler on {device}, but none of {', '.join(names)} is installed; install one "
+            f"(Debian package {names[0]}), set {variable} to one, or leave torch_compile out"
         )

@@ -32,7 +32,7 @@ _FILE = _FileMark()
 OrFile = Annotated[Value, _FILE]
 
 # The `--help` text of commands that take overrides.
-OVERRIDES_HELP = "a field's value instead of the file's, as YAML: max_steps=100 optimizer.learning_rate=1e-3"
+OVERRIDES_HELP = "replaces the file's value of a field, in YAML: max_steps=100 optimizer.learning_rate=1e-3"
 
 
 class Config(BaseModel):
@@ -99,7 +99,7 @@ def _unknown_field(model: type[BaseModel], location: tuple[int | str, ...]) -> s
         known = model.model_fields.get(section) if isinstance(section, str) else None
         model = (known and nested_config(known.annotation)) or model
     if new := getattr(model, "former_names", {}).get(field):
-        return f"is called `{new}` now"
+        return f"was renamed to `{new}`"
     return "unknown field; `--help` lists the known ones"
 
 

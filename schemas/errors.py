@@ -51,8 +51,8 @@ def _memory(error: BaseException) -> str:
     if not (of_torch or isinstance(error, MemoryError) or any(word in str(error) for word in words)):
         return ""
     return (
-        f"out of memory ({said}); lower batch_tokens, in the pipeline also shard_bytes, teachers_in_memory or the number "
-        "of workers, in the trainer also sampling.shuffle_rows or reader_threads, then run the same command again to go on"
+        f"out of memory ({said}); lower batch_tokens (pipeline: also shard_bytes, teachers_in_memory or the number of "
+        "workers; trainer: also sampling.shuffle_rows or reader_threads), then run the same command again to go on"
     )
 
 
@@ -60,12 +60,12 @@ def _disk(error: BaseException) -> str:
     """A message that a disk is full or there is no temporary folder if `error` means that, else empty."""
     said = _quoted(error)
     if "No usable temporary directory" in said:
-        return f"{said}; set TMPDIR to a folder that exists, can be written and has room"
+        return f"{said}; set TMPDIR to a folder that exists, is writable and has free space"
     is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
     if not (is_full or "No space left on device" in str(error)):
         return ""
     return (
-        f"no room on a disk ({said}); make room there (TMPDIR says where temporary files go), then run the same command "
+        f"a disk is full ({said}); free space on it (TMPDIR is the folder for temporary files), then run the same command "
         "again to go on"
     )
 

@@ -190,7 +190,7 @@ class FileTable(Sequence[FileRecord]):
         for is_wrong, what in (
             (~is_path, "is not language/teacher/NUMBER.parquet"),
             (is_negative, "a count is negative"),
-            (sums_G[ends_F] - sums_G[ends_F - groups_F] != rows, "rows is not what its row groups have"),
+            (sums_G[ends_F] - sums_G[ends_F - groups_F] != rows, "rows is not the sum of its row groups"),
             ((masked > tokens) | (rows > tokens), "more rows or masked positions than tokens"),
         ):
             if is_wrong.any():
@@ -203,7 +203,7 @@ class FileTable(Sequence[FileRecord]):
         sorted_3F = np.stack(of_file)[:, order_F]
         is_twice = (sorted_3F[:, 1:] == sorted_3F[:, :-1]).all(0)
         if is_twice.any():
-            raise ValueError(f"files: {self[int(order_F[:-1][is_twice].min())].path}: is there twice")
+            raise ValueError(f"files: {self[int(order_F[:-1][is_twice].min())].path}: listed twice")
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> Any:
@@ -225,7 +225,7 @@ def _read_table(content: bytes) -> pa.Table:
         groups = [file.read_row_group(group, use_threads=False) for group in range(file.num_row_groups)]
         table = pa.concat_tables([file.schema_arrow.empty_table(), *groups])
     except (OSError, pa.ArrowException) as error:
-        raise ValueError(f"not a whole Parquet file ({first_line(error)})") from None
+        raise ValueError(f"not a complete Parquet file ({first_line(error)})") from None
     if not table.schema.equals(FILE_SCHEMA):
-        raise ValueError("its columns are not those of a list of files")
+        raise ValueError("does not have the columns of a list of files")
     return table

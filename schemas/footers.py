@@ -53,7 +53,7 @@ class Footer:
         """Masked positions of each row group. Raises ValueError or KeyError if the footer does not have them."""
         counts = json.loads(self.metadata.metadata[MASKED_KEY.encode()])
         if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-            raise ValueError(f"{MASKED_KEY} is no list of counts")
+            raise ValueError(f"{MASKED_KEY} is not a list of counts")
         return counts
 
     def values_of(self, group: int, column: str) -> set[str] | None:
@@ -67,10 +67,10 @@ def read_footer(url: str) -> Footer:
     try:
         return load_footer(url)
     except FileNotFoundError:
-        raise UserError(f"{url}: the file is not there; rerun the pipeline") from None
+        raise UserError(f"{url}: the file is missing; rerun the pipeline") from None
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(
-            f"{url}: not a whole Parquet file ({first_line(error)}); remove it and rerun the pipeline"
+            f"{url}: not a complete Parquet file ({first_line(error)}); remove it and rerun the pipeline"
         ) from None
 
 

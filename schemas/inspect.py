@@ -82,7 +82,7 @@ def summarize(predictions: Predictions, language: str | None = None) -> str:
     lines = [
         without_secrets(", ".join(predictions.folders)),
         f"{len(predictions.vocabulary):,} merged tokens, top_k {predictions.top_k}, {sampled}"
-        f"at most {predictions.max_length} tokens a row",
+        f"at most {predictions.max_length} tokens per row",
     ]
     teachers = {name: record for manifest in predictions.manifests for name, record in manifest.teachers.items()}
     for name, record in teachers.items():
@@ -227,7 +227,7 @@ def _describe(vocabulary: Vocabulary, row: dict, number: int, file: PredictionFi
     if samples := file.tail_samples:
         times = Counter(row["tail_ids"][number * samples : (number + 1) * samples])
         shown = ((_shown(vocabulary, token) if token >= 0 else _TRIMMED, count) for token, count in times.items())
-        yield f"    of the tail: {'  '.join(f'{text} x{count}' if count > 1 else text for text, count in shown)}"
+        yield f"    tail samples: {'  '.join(f'{text} x{count}' if count > 1 else text for text, count in shown)}"
 
 
 def _shown(vocabulary: Vocabulary, token: int) -> str:

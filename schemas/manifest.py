@@ -135,7 +135,7 @@ class LanguageRecord(Record):
     @model_validator(mode="after")
     def _adds_up(self):
         if self.used + sum(self.rejected.values()) != self.records:
-            raise ValueError(f"{self.language} ({self.teacher}): used and rejected records are not all of them")
+            raise ValueError(f"{self.language} ({self.teacher}): used and rejected do not add up to records")
         return self
 
 
@@ -179,10 +179,12 @@ class Manifest(Record):
             raise ValueError(f"a teacher cannot be called {min(wrong)!r}")
         rows = {(record.language, record.teacher): record.rows for record in self.languages}
         if len(rows) < len(self.languages):
-            raise ValueError("languages: a language and teacher are there twice")
+            raise ValueError("languages: a language is listed twice with the same teacher")
         for language, teacher in rows:
             if teacher not in self.teachers or language not in self.teachers[teacher].languages:
-                raise ValueError(f"languages: no teacher {teacher!r} teaches {language}")
+                raise ValueError(
+                    f"languages: {language} is listed with {teacher!r}, but no teacher of that name teaches it"
+                )
         for pair, count in self.files.rows_by_pair().items():
             if pair not in rows:
                 raise ValueError(f"files: languages has no record of {pair[0]} ({pair[1]})")
@@ -191,7 +193,7 @@ class Manifest(Record):
         if too_long_F.any():
             raise ValueError(f"{self.files[int(too_long_F.argmax())].path}: more tokens than its rows can have")
         if wrong := [f"{language} ({teacher})" for (language, teacher), left in rows.items() if left]:
-            raise ValueError(f"{wrong[0]}: rows are not those of its files")
+            raise ValueError(f"{wrong[0]}: rows is not the sum over its files")
         return self
 
     @property
@@ -219,7 +221,7 @@ def read_manifest(folder: str) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{url}: not found; the pipeline writes it last, so run (or rerun) it to the end") from None
     except IsADirectoryError:
-        raise UserError(f"{url}: is a folder, not a manifest; point at the right folder") from None
+        raise UserError(f"{url}: is a folder, not a manifest; give the right folder") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{url}: not JSON ({first_line(error)})") from None
     version = content.get("schema_version") if isinstance(content, dict) else None
@@ -243,7 +245,9 @@ def _read_files(folder: str, sha256: object) -> FileTable:
     try:
         files = FileTable.from_parquet(read_bytes(url))
     except FileNotFoundError:
-        raise UserError(f"{url}: missing; remove the manifest and rerun the pipeline, which writes both anew") from None
+        raise UserError(
+            f"{url}: missing; remove the manifest and rerun the pipeline, which writes both again"
+        ) from None
     except ValueError as error:
         raise UserError(f"{url}: {first_line(error)}; remove the manifest and rerun the pipeline") from None
     if files.sha256 != sha256:

@@ -25,7 +25,7 @@ def check_sizes(where: str, fields: dict) -> None:
             check_sizes(where, value)
         limit = _MOST_PARTS if name.endswith(("layers", "blocks", "groups")) else _LARGEST
         if name.endswith(_SIZES) and isinstance(value, int) and value > limit:
-            raise UserError(f"{where} says {name}: {value}, which no model has; correct it")
+            raise UserError(f"{where} says {name}: {value}, larger than in any real model; correct it")
 
 
 def longest_sequence(config: Any) -> int:

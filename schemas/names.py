@@ -18,8 +18,8 @@ def _checked(text: str) -> str:
     if not is_name(text):
         shown = text if len(text) <= _MOST else text[:_MOST] + "..."
         raise ValueError(
-            f"{shown!r} cannot be a name: letters A-Z, digits, `_`, `.` and `-`, a letter or digit first, "
-            f"at most {_MOST} of them"
+            f"{shown!r} cannot be a name; use at most {_MOST} letters (A-Z, a-z), digits, `_`, `.` and `-`, beginning "
+            "with a letter or digit"
         )
     return text
 

@@ -88,7 +88,7 @@ def check_output_file(file: str) -> None:
     try:
         _exists(path + "." * _TEMPORARY_CHARACTERS)
     except OSError as error:
-        raise UserError(f"{file}: cannot be made ({error.strerror}); choose another name") from None
+        raise UserError(f"{file}: cannot be created ({error.strerror}); choose another name") from None
 
 
 def _check_folder(shown: str, folder: str) -> None:
@@ -96,7 +96,7 @@ def _check_folder(shown: str, folder: str) -> None:
         while not _exists(folder):
             folder = os.path.dirname(folder)
     except OSError as error:
-        raise UserError(f"{shown}: cannot be made ({error.strerror}); choose another output") from None
+        raise UserError(f"{shown}: cannot be created ({error.strerror}); choose another output") from None
     if not os.path.isdir(folder):
         raise UserError(f"{shown}: {folder} is a file, not a folder; choose another output")
     try:
@@ -104,7 +104,7 @@ def _check_folder(shown: str, folder: str) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"{shown}: {folder} cannot be written into ({error.strerror}); choose another output") from None
+        raise UserError(f"{shown}: {folder} is not writable ({error.strerror}); choose another output") from None
 
 
 def _exists(path: str) -> bool:

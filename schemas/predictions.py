@@ -150,7 +150,7 @@ def open_predictions(*folders: str) -> Predictions:
     spellings: dict[str, str] = {}
     for folder in folders:
         if first := spellings.get(location(folder)):
-            raise UserError(f"{first} and {folder}: a folder is given twice")
+            raise UserError(f"{first} and {folder}: the same folder is given twice")
         spellings[location(folder)] = folder
     with reaching(", ".join(folders)):
         manifests = [read_manifest(folder) for folder in folders]
@@ -163,8 +163,8 @@ def open_predictions(*folders: str) -> Predictions:
     for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
         if not vocabularies[newest].extends(vocabulary):
             raise UserError(
-                f"{folder}: its vocabulary ({manifest.vocabulary.sha256}) is no part of that of {folders[newest]} "
-                f"({manifests[newest].vocabulary.sha256}); run the pipeline for the later one with "
+                f"{folder}: its vocabulary ({manifest.vocabulary.sha256}) is not contained in that of {folders[newest]} "
+                f"({manifests[newest].vocabulary.sha256}); run the pipeline for the later folder with "
                 "`extends: <the earlier folder>`"
             )
         if manifest.top_k != manifests[0].top_k:
@@ -176,7 +176,7 @@ def open_predictions(*folders: str) -> Predictions:
             known = manifests[0].teachers.get(name, teacher)
             if teacher.fingerprint != known.fingerprint:
                 raise UserError(
-                    f"{folder}: its teacher {name!r} is {teacher.fingerprint[:12]}, but in {folders[0]} it is "
+                    f"{folder}: its teacher {name!r} has fingerprint {teacher.fingerprint[:12]}, but in {folders[0]} "
                     f"{known.fingerprint[:12]}; give different teachers different names"
                 )
     return Predictions(list(folders), manifests, vocabularies[newest], folders[newest])
@@ -205,13 +205,13 @@ def _check_folder(folder: str, manifest: Manifest, vocabulary: Vocabulary) -> No
 def _fault(manifest: Manifest, vocabulary: Vocabulary) -> str | None:
     """Returns what in the manifest does not fit the vocabulary, or None."""
     if manifest.vocabulary.size != len(vocabulary):
-        return f"vocabulary.size is {manifest.vocabulary.size}, but it has {len(vocabulary)} tokens"
+        return f"vocabulary.size is {manifest.vocabulary.size}, but the vocabulary has {len(vocabulary)} tokens"
     if manifest.top_k > len(vocabulary):
         return f"top_k is {manifest.top_k}, more than the {len(vocabulary)} tokens of the vocabulary"
     for name, teacher in manifest.teachers.items():
         if name not in vocabulary.teacher_ids:
-            return f"teachers.{name}: the vocabulary does not know it"
+            return f"teachers.{name}: not in the vocabulary"
         known = int((vocabulary.teacher_ids[name] >= 0).sum())
         if known > teacher.vocabulary_size or (known < teacher.vocabulary_size and not manifest.trimmed):
-            return f"teachers.{name}: vocabulary_size is {teacher.vocabulary_size}, but the vocabulary has {known}"
+            return f"teachers.{name}: vocabulary_size is {teacher.vocabulary_size}, but the vocabulary has {known} of its tokens"
     return None

@@ -65,7 +65,7 @@ class RowGroupReader:
                         # Callers read several row groups at once, so one thread for each is enough.
                         return parquet.read_row_group(group, columns=columns, use_threads=False), footer
         except FileNotFoundError:
-            raise UserError(f"{where}: the file is not there; rerun the pipeline") from None
+            raise UserError(f"{where}: the file is missing; rerun the pipeline") from None
         except _UNREADABLE as error:
             raise UserError(
                 f"{where} cannot be read ({type(error).__name__}: {first_line(error)}); "
@@ -103,7 +103,7 @@ def _check_file(where: str, file: PredictionFile, footer: Footer, group: int) ->
             f"{record.row_groups}; this file is from another run: remove it and rerun the pipeline"
         )
     if not footer.schema.equals(row_schema(manifest.tail_samples)):
-        raise UserError(f"{where}: its columns are not those of predictions; remove the file and rerun the pipeline")
+        raise UserError(f"{where}: does not have the columns of predictions; remove the file and rerun the pipeline")
     counts = (sum(footer.tokens), sum(footer.masked_positions), len(footer.masked_positions))
     values_of = {name: footer.values_of(group, name) for name in ("language", "teacher")}
     if (

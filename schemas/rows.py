@@ -142,5 +142,5 @@ def check_footer(
         if key not in (MASKED_KEY, RECEIPT_KEY) and value != expected:
             raise UserError(
                 f"{path}: {key} is {value[:100]}, but the manifest says {expected}; "
-                "this file is from another run: remove it, or point at the right folder"
+                "this file is from another run: remove it, or give the right folder"
             )

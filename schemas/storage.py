@@ -55,8 +55,8 @@ def reaching(what: str) -> Iterator[None]:
         if not is_out_of_reach(error):
             raise
         raise UserError(
-            f"{what} is out of reach ({type(error).__name__}: {first_line(error)}); "
-            "see to the connection and the access rights, then run the same command again to go on"
+            f"{what} cannot be reached ({type(error).__name__}: {first_line(error)}); "
+            "check the connection and the access rights, then run the same command again to go on"
         ) from None
 
 
@@ -175,7 +175,7 @@ def make_folder(folder: str) -> None:
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another output") from None
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another output") from None
 
 
 @contextmanager
@@ -230,6 +230,6 @@ def _temporary(path: str, content: bytes) -> str:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
         raise ExhaustedError(
-            f"{path}: cannot be written ({error.strerror}); make room, or choose another output"
+            f"{path}: cannot be written ({error.strerror}); free disk space, or choose another output"
         ) from None
     return temporary

@@ -31,17 +31,23 @@ def read_tokenizer_files(folder: str) -> dict[str, bytes]:
                 if not fs.exists(path):
                     continue
                 if isinstance(fs, LocalFileSystem) and os.path.realpath(path) != join(os.path.realpath(root), name):
-                    raise UserError(f"{join(folder, name)}: is a link to another place; put the file itself there")
+                    raise UserError(
+                        f"{join(folder, name)}: is a link to a file elsewhere; replace the link with the file"
+                    )
                 if fs.size(path) > _MOST_BYTES:
-                    raise UserError(f"{join(folder, name)}: more than {_MOST_BYTES:,} bytes are no tokenizer")
+                    raise UserError(
+                        f"{join(folder, name)}: has more than {_MOST_BYTES:,} bytes, too many for a tokenizer"
+                    )
                 files[name] = fs.cat_file(path)
     except OSError as error:
-        raise UserError(f"{folder}: no tokenizer ({first_line(error)}); rerun the pipeline that wrote it") from None
+        raise UserError(
+            f"{folder}: the tokenizer cannot be read ({first_line(error)}); rerun the pipeline that wrote it"
+        ) from None
     if missing := [name for name in _FILES[:2] if name not in files]:
-        raise UserError(f"{folder}: no tokenizer (there is no {missing[0]}); rerun the pipeline that wrote it")
+        raise UserError(f"{folder}: no tokenizer ({missing[0]} is missing); rerun the pipeline that wrote it")
     if "auto_map" in read_settings(folder, files):
         raise UserError(
-            f"{join(folder, CONFIG_FILE)}: names Python code of its own (`auto_map`), which is never run; "
+            f"{join(folder, CONFIG_FILE)}: refers to Python code (`auto_map`), which is never run; "
             "remove that entry, or rerun the pipeline that wrote the folder"
         )
     return files
@@ -59,6 +65,6 @@ def read_settings(folder: str, files: dict[str, bytes]) -> dict:
     for name, expected in (("tokenizer_class", str), ("model_max_length", int | float)):
         if not isinstance(settings.get(name), expected | None):
             raise UserError(
-                f"{join(folder, CONFIG_FILE)}: {name} is {str(settings[name])[:50]!r}, as no tokenizer has it"
+                f"{join(folder, CONFIG_FILE)}: {name} is {str(settings[name])[:50]!r}, which no tokenizer has; correct it"
             )
     return settings

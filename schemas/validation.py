@@ -82,13 +82,13 @@ class _Lists:
             if trimmed:
                 is_bad &= self.values != -1
             if is_bad.any():
-                self.fail(is_bad, f"outside the vocabulary of {size}")
+                self.fail(is_bad, f"has an id outside the vocabulary of {size} tokens")
 
     def check_lengths(self, ends: np.ndarray, text: str) -> None:
         """Refuses rows that do not end at `ends` (int [N])."""
         is_bad = self.offsets[1:] != ends
         if is_bad.any():
-            raise _Bad(int(is_bad.argmax()), f"{self.name} has not {text}")
+            raise _Bad(int(is_bad.argmax()), f"{self.name} does not have {text}")
 
 
 def find_fault(rows: pa.Table, expected: Expected) -> Fault | None:
@@ -128,7 +128,7 @@ def _check(rows: pa.Table, expected: Expected) -> None:
             _check_positions(positions, np.diff(ids.offsets), expected)
     if labels := columns.get("labels"):
         ends = columns["masked_positions"].offsets[1:]
-        labels.check_lengths(ends, "a label for each masked position")
+        labels.check_lengths(ends, "one label for each masked position")
         labels.check_ids(expected.size)
         _check_teacher(columns, ends, expected)
 
@@ -153,11 +153,11 @@ def _check_positions(positions: _Lists, lengths: np.ndarray, expected: Expected)
     falls = values[1:] <= values[:-1]
     falls[last[:-1]] = False
     if falls.any():
-        positions.fail(np.append(False, falls), "does not ascend")
+        positions.fail(np.append(False, falls), "do not ascend")
     is_outside = (values.take(first) < 0) | (values.take(last) >= lengths[filled])
     if is_outside.any():
         row = int(np.arange(len(counts))[filled][is_outside.argmax()])
-        raise _Bad(row, f"{positions.name} lies outside the row of {lengths[row]} tokens")
+        raise _Bad(row, f"{positions.name} has a position outside the row of {lengths[row]} tokens")
     if len(values) != expected.masked_positions:
         raise _Bad(None, f"has {len(values)} masked positions, not {expected.masked_positions}")
 
@@ -165,11 +165,11 @@ def _check_positions(positions: _Lists, lengths: np.ndarray, expected: Expected)
 def _check_teacher(columns: dict[str, _Lists], ends: np.ndarray, expected: Expected) -> None:
     top_k = expected.top_k
     if label := columns.get("label_logprobs"):
-        label.check_lengths(ends if top_k else ends * 0, "a log-probability for each label of a teacher")
+        label.check_lengths(ends if top_k else ends * 0, "a log-probability for each label that a teacher predicted")
         # Written so that NaN fails: every comparison with it is false.
         values = label.values
         if len(values) and not (values.max() <= 0 and values.min() > -np.inf):
-            label.fail(~((values <= 0) & (values > -np.inf)), "is no finite log-probability")
+            label.fail(~((values <= 0) & (values > -np.inf)), "has a value that is not a finite log-probability")
     if tail := columns.get("tail_ids"):
         tail.check_lengths(ends * expected.tail_samples, f"{expected.tail_samples} samples for each masked position")
         tail.check_ids(expected.size, expected.trimmed)
@@ -212,7 +212,7 @@ def _check_predictions(ids: _Lists | None, logprobs: _Lists | None, expected: Ex
     # A positive number: no sign bit, and not zero.
     is_bad |= (bits == magnitude) & (magnitude > 0)
     if is_bad.any():
-        logprobs.fail(is_bad, "is no log-probability")
+        logprobs.fail(is_bad, "has a value that is not a log-probability")
     ordered = np.where(is_outside, np.uint16(0), magnitude).reshape(-1, expected.top_k)
     highest = ordered[:, 0].copy()
     for column in range(1, expected.top_k):

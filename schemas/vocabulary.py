@@ -122,7 +122,7 @@ def read_vocabulary(url: str) -> Vocabulary:
             io.BytesIO(read_bytes(url)), use_threads=False, pre_buffer=False, page_checksum_verification=True
         )
     except FileNotFoundError:
-        raise UserError(f"{url}: there is no merged vocabulary; run the pipeline first") from None
+        raise UserError(f"{url}: the merged vocabulary is missing; run the pipeline first") from None
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(f"{url}: not a Parquet file ({first_line(error)})") from None
     if fault := _fault(table):
@@ -145,7 +145,7 @@ def _fault(table: pa.Table) -> str | None:
         return f"no column {missing[0]}"
     teachers = [name for name in names if name not in FIXED_COLUMNS]
     if len(set(names)) < len(names) or not all(map(is_name, teachers)):
-        return "two columns of one name, or a name that no teacher can have"
+        return "two columns have the same name, or a column's name cannot be a teacher's"
     for name in names:
         expected = pa.string() if name in ("token", "role") else pa.int32()
         if table.schema.field(name).type != expected:
@@ -161,12 +161,12 @@ def _fault(table: pa.Table) -> str | None:
     if unknown := set(roles) - {*SPECIAL_ROLES, WORD, CONTINUATION, LITERAL}:
         return f"unknown role {min(unknown)[:50]!r}"
     if len(set(zip(roles, tokens, strict=True))) < len(table):
-        return "a token is there twice"
+        return "a token occurs twice"
     for role in SPECIAL_ROLES:
         if not (role in ("pad", "mask")) <= roles.count(role) <= 1:
             return f"{roles.count(role)} {role} tokens"
     for name in teachers:
         ids = table[name].drop_null().to_numpy()
         if (len(ids) and ids.min() < 0) or len(np.unique(ids)) < len(ids):
-            return f"an id of teacher {name} is negative, or there twice"
+            return f"an id of teacher {name} is negative or occurs twice"
     return None

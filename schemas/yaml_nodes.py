@@ -97,14 +97,14 @@ def _with_files(root: yaml.MappingNode, path: str, sections: Sequence[str]) -> y
         file = os.path.join(os.path.dirname(path), os.path.expanduser(value.value))
         if not os.path.isfile(file):
             raise UserError(
-                f"{place(value)}: {key.value}: there is no file {file}; give the section, or the path of a YAML file that "
-                "holds it, relative to the folder of the configuration"
+                f"{place(value)}: {key.value}: there is no file {file}; give the section itself, or the path of a YAML "
+                "file that holds it, relative to the folder of the configuration"
             )
         section = _read_mapping(file)
         names = [name for name, _ in section.value]
         if len(names) == 1 and names[0].value == key.value:
             raise UserError(
-                f"{place(names[0])}: leave out the line `{key.value}:`; the file holds what would stand below it"
+                f"{place(names[0])}: remove the line `{key.value}:`; this file holds only what would be below it"
             )
         return section
 
@@ -124,7 +124,7 @@ def _read(path: str) -> str:
             f"{path}: cannot read the configuration ({getattr(error, 'strerror', None) or first_line(error)})"
         ) from None
     if len(content) > _MOST_BYTES:
-        raise UserError(f"{path}: more than {_MOST_BYTES:,} bytes are no configuration")
+        raise UserError(f"{path}: has more than {_MOST_BYTES:,} bytes, too many for a configuration")
     return text
 
 
@@ -146,7 +146,7 @@ def _compose(text: str, source: str) -> yaml.Node | None:
 def _with_value(section: yaml.Node, parts: list[str], value: yaml.Node, mark: yaml.Mark) -> yaml.MappingNode:
     """Copies `section`, because an alias may refer to it, and sets `value` at the key path `parts` in the copy."""
     if not isinstance(section, yaml.MappingNode):
-        raise UserError(f"{mark.name}: stands in what {place(section)} says is {_kind(section)}, not a section")
+        raise UserError(f"{mark.name}: sets a field of what is {_kind(section)} at {place(section)}, not a section")
     known = {key.value: (key, inner) for key, inner in section.value if isinstance(key, yaml.ScalarNode)}
     # A teacher's or a language's name may contain dots.
     prefixes = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
@@ -174,13 +174,13 @@ def _check_nodes(root: yaml.Node) -> None:
         count += 1
         where = place(node)
         if depth > _MOST_DEPTH:
-            raise UserError(f"{where}: nested too deeply, or in itself")
+            raise UserError(f"{where}: nested too deeply, or an alias contains itself")
         if count > _MOST_NODES:
-            raise UserError(f"{where}: aliases repeat so much that there are more than {_MOST_NODES:,} values")
+            raise UserError(f"{where}: repeated aliases give more than {_MOST_NODES:,} values; use fewer")
         if node.tag not in _KINDS:
             raise UserError(f"{where}: {expected_text(node)}")
         if not isinstance(node, _NODES.get(node.tag, yaml.ScalarNode)):
-            raise UserError(f"{where}: what follows is not {_kind(node)}; leave out the tag before it")
+            raise UserError(f"{where}: the value is not {_kind(node)}, as the tag before it says; remove the tag")
         if isinstance(node, yaml.MappingNode):
             _check_keys(node)
             waiting += [(value, depth + 1) for _, value in node.value]
@@ -210,16 +210,16 @@ def _check_scalar(where: str, node: yaml.ScalarNode) -> None:
     pattern = _WRITTEN.get(kind)
     if pattern and not pattern.fullmatch(value):
         raise UserError(
-            f"{where}: {_short(value)} is {kind} to YAML, in an unusual form; write it plainly, or quote it"
+            f"{where}: {_short(value)} is {kind} to YAML, in an unusual form; write it in plain decimal form, or quote it"
         )
     if kind == "an integer" and len(value) > _MOST_DIGITS:
-        raise UserError(f"{where}: an integer of {len(value):,} digits")
+        raise UserError(f"{where}: an integer of {len(value):,} digits is too long")
     if kind in ("true or false", "nothing") and node.tag != yaml.SafeLoader("").resolve(
         yaml.ScalarNode, value, (True, False)
     ):
         raise UserError(f"{where}: {_short(value)} is not {kind}")
     if "\0" in value:
-        raise UserError(f"{where}: a NUL character")
+        raise UserError(f"{where}: contains a NUL character; remove it")
 
 
 def expected_text(node: yaml.Node) -> str:

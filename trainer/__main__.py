@@ -20,12 +20,12 @@ def main(arguments: list[str], prog: str = "python -m trainer") -> int:
     parser = command_parser(
         prog,
         "Train one student from the pipeline's Parquet, evaluate it on held-out predictions and export it. "
-        "Rerun the same command to resume from the newest checkpoint. SIGTERM saves one and exits with code 75. For "
-        "several GPUs: torchrun --nproc-per-node=8 -m trainer CONFIG.yaml",
+        "Rerun the same command to resume from the newest checkpoint. On SIGTERM it saves a checkpoint and exits with code 75. "
+        "For several GPUs: torchrun --nproc-per-node=8 -m trainer CONFIG.yaml",
         epilog="configuration fields:\n" + describe_fields(TrainerConfig),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration, fields below")
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration; its fields are listed below")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
     options = parser.parse_intermixed_args(arguments)
     return exit_code_of(lambda: _run(options.config, options.overrides))

@@ -19,18 +19,18 @@ class StudentConfig(Config):
     former_names: ClassVar = {"like": "architecture_from"}
 
     architecture_from: PathOrUrl | None = Field(
-        None, description="local folder or hub id of a model whose shape to take"
+        None, description="local folder or hub id of a model whose shape (configuration) the student takes"
     )
     start_from: PathOrUrl | None = Field(
         None,
-        description="the model whose shape and weights the student continues from: local folder or hub id of an "
-        "earlier student, whose vocabulary the predictions' vocabulary extends, or a teacher, by its name in the "
-        "predictions. Rows of tokens that this model lacks start at random, or see embeddings_from_teachers",
+        description="the model whose shape and weights the student continues from: the local folder or hub id of an "
+        "earlier student, whose vocabulary the predictions' vocabulary extends, or the name of a teacher in the "
+        "predictions. Rows of tokens that this model lacks start at random, or as `embeddings_from_teachers` says",
     )
     revision: str | None = Field(None, description="branch, tag or commit of `architecture_from` or `start_from`")
     encoder_from: Name | None = Field(
         None,
-        description="teacher, by its name in the predictions, whose layers, positions and head transform the student "
+        description="name, in the predictions, of the teacher whose layers, positions and head transform the student "
         "starts from. It must have the same family and width as the student, and be at least as deep (evenly spread "
         "layers are taken)",
     )
@@ -58,15 +58,15 @@ class StudentConfig(Config):
     def _shape(self):
         if self.token_alignment != "none" and not self.embeddings_from_teachers:
             raise ValueError(
-                "token_alignment maps token rows of teachers: set embeddings_from_teachers to true, or leave it out"
+                "token_alignment maps the teachers' token rows: set embeddings_from_teachers to true, or leave token_alignment out"
             )
         if self.start_from is not None:
             for field in ("architecture_from", "settings", "encoder_from"):
                 if getattr(self, field):
-                    raise ValueError(f"`start_from` gives the whole student, shape and weights: leave out `{field}`")
+                    raise ValueError(f"`start_from` already gives the student's shape and weights: leave out `{field}`")
         elif self.architecture_from is None and "model_type" not in self.settings:
             raise ValueError(
-                "give `architecture_from` (a model whose shape to take), `settings` with a `model_type`, or `start_from`"
+                "no shape is given: set `architecture_from` (a model whose shape to take), a `model_type` in `settings`, or `start_from`"
             )
         return self
 
@@ -81,18 +81,24 @@ class SamplingConfig(Config):
         description="languages are drawn in proportion to p^alpha, where p is their share of the masked positions: 1 "
         "keeps the shares, 0 draws evenly",
     )
-    languages: list[Name] | None = Field(None, description="only these languages; default all in the predictions")
-    shuffle_rows: int = Field(8192, ge=1, description="rows held at once to mix and to group by length")
+    languages: list[Name] | None = Field(None, description="read only these languages; default: all in the predictions")
+    shuffle_rows: int = Field(
+        8192, ge=1, description="rows that are held in memory to be shuffled and grouped by length"
+    )
 
 
 class StageConfig(Config):
     """A part of the run that reads other predictions, or draws languages in other proportions."""
 
     until: float | None = Field(
-        None, gt=0, lt=1, description="share of max_steps after which the next stage begins; the last stage has none"
+        None,
+        gt=0,
+        lt=1,
+        description="share of max_steps after which the next stage begins; leave it out of the last stage",
     )
     predictions: PathsOrUrls | None = Field(
-        None, description="read these instead of the run's; they must have the same vocabulary, teachers and languages"
+        None,
+        description="predictions to read instead of the run's; they must have the same vocabulary, teachers and languages",
     )
     alpha: float | None = Field(None, ge=0, le=1, description="replaces `sampling.alpha`")
 
@@ -103,7 +109,7 @@ class LanguageWeight(Config):
     former_names: ClassVar = {"weight": "kd_weight", "final_weight": "final_kd_weight"}
 
     kd_weight: float = Field(ge=0, le=1, description="lambda")
-    final_kd_weight: float | None = Field(None, ge=0, le=1, description="lambda at the last step; default constant")
+    final_kd_weight: float | None = Field(None, ge=0, le=1, description="lambda at the last step; default: constant")
 
 
 class DistillationConfig(Config):
@@ -113,7 +119,7 @@ class DistillationConfig(Config):
 
     kd_weight: float = Field(0.5, ge=0, le=1, description="lambda; 0 is plain masked-LM training")
     final_kd_weight: float | None = Field(
-        None, ge=0, le=1, description="lambda at the last step (1 to 0 is teacher annealing); default constant"
+        None, ge=0, le=1, description="lambda at the last step (from 1 to 0 is teacher annealing); default: constant"
     )
     schedule: Literal["linear", "cosine"] = Field(
         "linear", description="how lambda changes from `kd_weight` to `final_kd_weight`"
@@ -131,7 +137,9 @@ class DistillationConfig(Config):
         "`renormalize` (the paper's) makes the top-k a distribution, `ignore` drops it, `sampled` estimates it "
         "without bias from the predictions' tail_samples",
     )
-    temperature: float = Field(1, gt=0, description="of teacher and student in KD; KD is multiplied by its square")
+    temperature: float = Field(
+        1, gt=0, description="divides the logits of teacher and student in KD; KD is multiplied by its square"
+    )
     normalize: Literal["merged", "teacher"] = Field(
         "merged",
         description="the student's probabilities in KD are over the whole merged vocabulary (`merged`), or over the "
@@ -141,18 +149,20 @@ class DistillationConfig(Config):
     @model_validator(mode="after")
     def _confidence(self):
         if self.confidence_power and not self.distils:
-            raise ValueError("confidence_power has no lambda to multiply: give a `kd_weight` above 0 or leave it out")
+            raise ValueError(
+                "confidence_power multiplies lambda, which is 0: set `kd_weight` above 0, or leave confidence_power out"
+            )
         return self
 
     @model_validator(mode="after")
     def _temperature(self):
         if self.tail == "ignore" and self.temperature != 1:
             raise ValueError(
-                "tail `ignore` leaves no distribution to temper: set temperature to 1 or choose another tail"
+                "tail `ignore` leaves no distribution for a temperature: set temperature to 1 or choose another tail"
             )
         if self.tail == "sampled" and self.temperature != 1:
             raise ValueError(
-                "tail `sampled` has samples that were drawn at temperature 1: set temperature to 1 or choose another tail"
+                "tail `sampled` uses samples that were drawn at temperature 1: set temperature to 1 or choose another tail"
             )
         return self
 
@@ -177,14 +187,14 @@ class OptimizerConfig(Config):
 
     former_names: ClassVar = {"schedule": "lr_scheduler_type", "clip_norm": "max_grad_norm"}
 
-    learning_rate: float = Field(5e-4, gt=0, description="at the end of the warm-up")
-    warmup_steps: int = Field(0, ge=0, description="optimizer steps")
+    learning_rate: float = Field(5e-4, gt=0, description="the learning rate at the end of the warm-up")
+    warmup_steps: int = Field(0, ge=0, description="optimizer steps of linear warm-up")
     lr_scheduler_type: Literal["linear", "cosine", "constant_with_warmup"] = Field(
-        "linear", description="the decay after the warm-up"
+        "linear", description="how the learning rate decays after the warm-up"
     )
     weight_decay: float = Field(0.01, ge=0, description="not applied to biases and norms")
-    betas: tuple[Moment, Moment] = Field((0.9, 0.98), description="AdamW's moment decays")
-    max_grad_norm: float = Field(1.0, gt=0, description="largest global gradient norm")
+    betas: tuple[Moment, Moment] = Field((0.9, 0.98), description="decay rates of AdamW's two moments")
+    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to this global norm")
 
 
 class ModelCardConfig(Config):
@@ -192,9 +202,9 @@ class ModelCardConfig(Config):
 
     license: str | None = Field(
         None,
-        description="the hub's name of the student's licence; default that of the teachers, if all have the same",
+        description="the student's licence, by its name on the hub; default: the teachers' licence, if all have the same",
     )
-    datasets: list[str] = Field([], description="hub ids of the data sets that it was trained on")
+    datasets: list[str] = Field([], description="hub ids of the data sets that the student was trained on")
 
 
 class TrainerConfig(Config):
@@ -218,25 +228,25 @@ class TrainerConfig(Config):
     )
     heldout: Unrecorded[PathsOrUrls | None] = Field(
         None,
-        description="such folders to evaluate on and never train on, with the same vocabulary or one that the "
-        "predictions' vocabulary extends",
+        description="folders of predictions to evaluate on, never to train on. They have the same vocabulary as `predictions`, "
+        "or one that it extends",
     )
     student: StudentConfig
     sampling: SamplingConfig = SamplingConfig()
     stages: Unrecorded[list[StageConfig]] = Field(
         [],
         description="parts of the run, one after the other, each with its own predictions or sampling exponent: e.g. a "
-        "masking rate that falls. Default one stage, with the fields above",
+        "masking rate that falls. Default: one stage, with the fields above",
     )
     distillation: DistillationConfig = DistillationConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
-    max_steps: int = Field(ge=1, description="optimizer steps")
-    batch_tokens: int = Field(8192, ge=1, description="padded tokens in a micro-batch, at most")
+    max_steps: int = Field(ge=1, description="optimizer steps of the whole run")
+    batch_tokens: int = Field(8192, ge=1, description="most tokens, with padding, in a micro-batch")
     micro_batches: int | None = Field(
         None,
         ge=1,
         description="micro-batches per optimizer step, over all processes; a multiple of the number of processes. "
-        "Default one for each process that the run starts with. The run may resume with fewer or more processes, if "
+        "Default: one for each process that the run starts with. The run may resume with fewer or more processes, if "
         "the micro-batches divide evenly among them",
     )
     seed: int = Field(
@@ -244,18 +254,18 @@ class TrainerConfig(Config):
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="of the matrix products; auto is bfloat16 if the processor computes in it, else float32. Weights "
-        "stay float32",
+        description="precision of the matrix products; auto is bfloat16 on a GPU that supports it or a CPU with AMX or "
+        "AVX512-BF16, else float32. Weights stay float32",
     )
     fsdp: Unrecorded[bool] = Field(
         False,
-        description="weights, gradients and moments are sharded over the processes (FSDP2) instead of held by each, "
+        description="shard weights, gradients and moments over the processes (FSDP2) instead of copying them to each, "
         "for students that do not fit on one GPU",
     )
     gradient_checkpointing: Unrecorded[bool] = Field(
         False,
-        description="layers keep only their inputs and compute the rest again for the gradient: slower, but takes less "
-        "memory",
+        description="layers keep only their inputs, and compute the rest again in the backward pass: slower, but takes "
+        "less memory",
     )
     torch_compile: bool = Field(
         False,
@@ -265,10 +275,12 @@ class TrainerConfig(Config):
     max_skipped_steps: Unrecorded[int] = Field(
         10, ge=0, description="steps whose gradient is NaN or infinite are skipped; more than this many stop the run"
     )
-    reader_threads: Unrecorded[int] = Field(2, ge=1, description="threads that read and collate, in each process")
+    reader_threads: Unrecorded[int] = Field(
+        2, ge=1, description="threads of each process that read rows and make batches"
+    )
     logging_steps: Unrecorded[int] = Field(50, ge=1, description="optimizer steps between log lines")
     wandb_project: Unrecorded[str | None] = Field(
-        None, description="Weights & Biases project to log to as well; needs `pip install '.[wandb]'`"
+        None, description="Weights & Biases project that also gets the logs; needs `pip install '.[wandb]'`"
     )
     eval_steps: Unrecorded[int | None] = Field(
         None, ge=1, description="optimizer steps between evaluations; there is always one at the end"
@@ -276,17 +288,17 @@ class TrainerConfig(Config):
     early_stopping_patience: Unrecorded[int | None] = Field(
         None,
         ge=1,
-        description="stop after this many evaluations in a row that were no better than the best (mean over languages "
-        "of the held-out NLL); default never",
+        description="stop after this many evaluations in a row without a better held-out NLL (mean over languages); "
+        "default: never",
     )
     export: Unrecorded[Literal["last", "best"]] = Field(
-        "last", description="the student to export at the end: that of the last step, or that of the best evaluation"
+        "last", description="which student to export at the end: that of the last step, or that of the best evaluation"
     )
     save_steps: Unrecorded[int] = Field(
         500, ge=1, description="optimizer steps between checkpoints; there is always one at the end"
     )
     save_total_limit: Unrecorded[int] = Field(
-        2, ge=1, description="this many of the latest checkpoints are kept, and that of the best evaluation"
+        2, ge=1, description="how many of the latest checkpoints to keep, besides that of the best evaluation"
     )
     model_card: Unrecorded[ModelCardConfig] = ModelCardConfig()
 
@@ -300,26 +312,28 @@ class TrainerConfig(Config):
     def _stages(self):
         for index, stage in enumerate(self.stages):
             if (stage.until is None) != (index == len(self.stages) - 1):
-                message = "every stage but the last has an `until`, and the last has none"
+                message = "every stage but the last needs an `until`, and the last must have none"
                 raise fault_at("stages", index, "until", message=message)
         for index, (before, after) in enumerate(pairwise([0, *self.last_steps])):
             if after <= before:
-                message = f"stage {index + 1} would end at step {after}, that before it at step {before}; give more steps to it"
+                message = (
+                    f"stage {index + 1} would end at step {after}, but it begins after step {before}; raise its `until`"
+                )
                 raise fault_at("stages", index, "until", message=message)
         return self
 
     @model_validator(mode="after")
     def _evaluation(self):
         if self.early_stopping_patience and not (self.heldout and self.eval_steps):
-            raise ValueError("early_stopping_patience counts evaluations: give heldout and eval_steps")
+            raise ValueError("early_stopping_patience counts evaluations on held-out data: set heldout and eval_steps")
         if self.export == "best" and not self.heldout:
-            raise ValueError("export: best needs heldout, to know which is")
+            raise ValueError("export: best needs evaluations: set heldout")
         return self
 
     @model_validator(mode="after")
     def _warmup(self):
         if self.optimizer.warmup_steps > self.max_steps:
             raise ValueError(
-                f"optimizer.warmup_steps is {self.optimizer.warmup_steps}, more than max_steps, {self.max_steps}"
+                f"optimizer.warmup_steps ({self.optimizer.warmup_steps}) is more than max_steps ({self.max_steps})"
             )
         return self

@@ -74,7 +74,9 @@ class Runtime:
         values[self.rank] = value
         values = self.all_reduce(values)
         if (values != value).any():
-            raise UserError(f"the processes differ in their {what}: {values.tolist()}; they need a shared folder")
+            raise UserError(
+                f"the processes see different {what}: {values.tolist()}; put the output into a folder that all of them share"
+            )
         return value
 
     def barrier(self) -> None:
@@ -88,7 +90,7 @@ class Runtime:
             operation(*arguments)
         except RuntimeError as error:
             raise UserError(
-                f"process {self.rank} ends because another one did, whose message says why ({first_line(error)})"
+                f"process {self.rank} stops because another process ended; that one's message says why ({first_line(error)})"
             ) from None
 
     def parallel(self, module: nn.Module, fsdp_layers: Iterable[nn.Module] | None = None) -> nn.Module:

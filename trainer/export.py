@@ -24,13 +24,13 @@ def _step(output: str, wanted: str) -> int:
     """Returns the step that `wanted` names: last, best, or a number. Raises UserError if it has no checkpoint."""
     steps = checkpoint_steps(output)
     if not steps:
-        raise UserError(f"{output}: holds no checkpoint yet")
+        raise UserError(f"{output}: has no checkpoint yet; train first")
     best = load_state(output, steps[-1]).early_stopping.best_step
     named = {"last": steps[-1], "best": best, **{str(step): step for step in steps}}
     step = named.get(wanted)
     if step is None:
-        why = "nothing was evaluated yet" if wanted == "best" else "no such checkpoint"
-        raise UserError(f"--checkpoint {wanted}: {why}; {output} has those of steps {', '.join(map(str, steps))}")
+        why = "no evaluation yet" if wanted == "best" else "no such checkpoint"
+        raise UserError(f"--checkpoint {wanted}: {why}; {output} has checkpoints of steps {', '.join(map(str, steps))}")
     return step
 
 
@@ -45,7 +45,7 @@ def _export(options: argparse.Namespace) -> None:
     stages = open_stages(config, predictions)
     with owning(folder):
         export_checkpoint(config, predictions, stages, step, heldout_sha256, folder)
-    print(f"{folder}: the student after step {step}")
+    print(f"{folder}: wrote the student of step {step}")
 
 
 def main(arguments: list[str], prog: str = "python -m trainer.export") -> int:
@@ -57,7 +57,9 @@ def main(arguments: list[str], prog: str = "python -m trainer.export") -> int:
     )
     parser.add_argument("config", metavar="CONFIG.yaml", help="the run's configuration")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
-    parser.add_argument("--checkpoint", default="last", metavar="STEP", help="a step, `last` (default) or `best`")
-    parser.add_argument("--to", required=True, metavar="FOLDER", help="where to write the student")
+    parser.add_argument(
+        "--checkpoint", default="last", metavar="STEP", help="the step of a checkpoint, `last` (default) or `best`"
+    )
+    parser.add_argument("--to", required=True, metavar="FOLDER", help="local folder to write the student to")
     options = parser.parse_intermixed_args(arguments)
     return exit_code_of(lambda: _export(options))

@@ -28,11 +28,17 @@ GOALS = "goals: capture and training each 45% of the peak, capture else 90% of t
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--small", action="store_true", help="small models and little text, which say nothing of speed")
+    parser.add_argument(
+        "--small",
+        action="store_true",
+        help="small models and little text, to test the program; the speed means nothing",
+    )
     parser.add_argument("--teacher-vocabulary", type=int, default=119_547)
     parser.add_argument("--vocabulary", type=int, default=250_000, help="the student's merged tokens, V")
-    parser.add_argument("--tokens", type=int, default=2_000_000, help="that the teacher reads")
-    parser.add_argument("--batch-tokens", type=int, default=32_768, help="of a step of the student, padded")
+    parser.add_argument("--tokens", type=int, default=2_000_000, help="how many tokens the teacher reads")
+    parser.add_argument(
+        "--batch-tokens", type=int, default=32_768, help="tokens in a step of the student, with padding"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     shape = BASE
@@ -40,7 +46,9 @@ def main() -> None:
         shape = SMALL
         options.teacher_vocabulary, options.vocabulary, options.tokens, options.batch_tokens = 1000, 2000, 20_000, 1024
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU, which only shows that it works"
+    name = (
+        torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU (this shows only that the program works)"
+    )
     best = peak(device, 512 if options.small else 8192)
     print(f"{name}, torch {torch.__version__}: bfloat16 matrix products at {best / 1e12:.3g} TFLOP/s\n")
 

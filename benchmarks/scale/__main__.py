@@ -45,7 +45,7 @@ MEASURED = [
 def main() -> None:
     """Measures, and prints the figures and the goals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--files", type=int, default=10_000, help="text files of 100 MB")
+    parser.add_argument("--files", type=int, default=10_000, help="how many text files, of 100 MB each")
     parser.add_argument("--shards", type=int, default=250_000)
     parser.add_argument("--languages", type=int, default=200)
     parser.add_argument("--measure", nargs=2, metavar=("MODULE", "FOLDER"), help=argparse.SUPPRESS)

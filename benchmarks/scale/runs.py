@@ -32,8 +32,8 @@ _SHARD_BYTES, _SHARDS, _ROUNDS = 2**18, 40, 2
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=GOALS, help="measure this alone")
-    parser.add_argument("--megabytes", type=int, default=10_000, help="of the larger text of `memory`")
+    parser.add_argument("--only", choices=GOALS, help="measure only this")
+    parser.add_argument("--megabytes", type=int, default=10_000, help="size of the larger text of `memory`, in MB")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -51,7 +51,7 @@ def _measure_loads(root: Path, words: list[str]) -> None:
     _write_text(root / "text.txt", words, _TEXT_BYTES)
     loads, shards = _count_loads(root)
     _print(
-        f"loads: {loads:,} for {shards:,} shards, {loads / shards:.3f} a shard; the goal is {GOALS['loads']} at most"
+        f"loads: {loads:,} for {shards:,} shards, {loads / shards:.3f} per shard; the goal is at most {GOALS['loads']}"
     )
 
 
@@ -63,7 +63,7 @@ def _measure_memory(root: Path, words: list[str], megabytes: int) -> None:
             peaks.append(run.megabytes)
             _print(f"memory: {size:,} MB of text: {run.megabytes:,.0f} MB at most, {run.seconds:,.0f} s")
     ratio = peaks[1] / peaks[0]
-    _print(f"memory: ten times the text takes {ratio:.3f} of the memory; the goal is {GOALS['memory']} at most")
+    _print(f"memory: ten times the text takes {ratio:.3f} times the memory; the goal is at most {GOALS['memory']}")
 
 
 def _measure_workers(root: Path, words: list[str]) -> None:
@@ -75,7 +75,7 @@ def _measure_workers(root: Path, words: list[str]) -> None:
             with _run(root, *arguments, inference_threads=1, shard_bytes=_SHARD_BYTES) as run:
                 done = sorted(path.stat().st_mtime for path in (run.output / "en").rglob("*.parquet"))
             of_workers.append((done[-1] - done[workers - 1]) / (len(done) - workers))
-            _print(f"workers: {workers}, {of_workers[-1]:.2f} s a shard")
+            _print(f"workers: {workers}, {of_workers[-1]:.2f} s per shard")
     ratio = sum(seconds[1]) / sum(seconds[2])
     _print(f"workers: two are {ratio:.2f} times as fast as one; the goal is {GOALS['workers']}")
 

@@ -66,7 +66,7 @@ SENTENCES = {"train": ("dev", 1000), "test": ("test", 400)}
 def make_tags(root: Path) -> bool:
     """Writes `labels/<language>/tags-{train,test}.tsv`; returns whether the source files exist."""
     if not TAGS.is_dir():
-        print(f"tags: {TAGS} is not there, so no model is tagged with; claims about tagging are skipped")
+        print(f"tags: there is no folder {TAGS}, so the claims about tagging are skipped")
         return False
     for language, treebank in TREEBANKS.items():
         for split, (part, count) in SENTENCES.items():

@@ -37,7 +37,7 @@ def main() -> None:
     if SHARED.is_dir():
         tables["English, Spanish and French documentation"] = documentation()
     else:
-        print(f"methods: {SHARED} is not there, so its teachers are skipped")
+        print(f"methods: {SHARED} does not exist, so its teachers are skipped")
     for title, (runs, names) in tables.items():
         run_steps(runs.steps, runs.root, processes=2)
         parts += [f"## {title}", "", _table(runs.root, names), ""]

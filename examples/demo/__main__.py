@@ -63,7 +63,7 @@ def main() -> None:
     run_steps(steps(), ROOT, processes=2)
     write_report(ROOT)
     merge = sum(seconds_of(ROOT, name) for name in ("predictions", "student"))
-    print(f"\ndemo: {time.monotonic() - started:.0f} s in all; predictions and student took {merge:.0f} s")
+    print(f"\ndemo: {time.monotonic() - started:.0f} s in this call; predictions and student took {merge:.0f} s")
 
 
 def steps() -> list[Step]:

@@ -62,9 +62,9 @@ class ProcessWorkerHandler(WatchedHandler, SubprocessSdkWorkerHandler):
 
 def _describe(code: int) -> str:
     if code >= 0:
-        return f"UserError: a worker process ended (exit code {code}); what it printed above says why"
+        return f"UserError: a worker process ended (exit code {code}); its output above says why"
     return (
-        f"UserError: a worker process died ({signal.Signals(-code).name}), probably since memory was used up; lower "
+        f"UserError: a worker process died ({signal.Signals(-code).name}), probably because memory ran out; lower "
         "--direct_num_workers, batch_tokens, shard_bytes or teachers_in_memory, then run the same command again to go on"
     )
 

@@ -23,7 +23,7 @@ def beam_options(arguments: list[str]) -> PipelineOptions:
         part._add_argparse_args(parser)
     _, unknown = parser.parse_known_args(arguments)
     if unknown:
-        raise UserError(f"{unknown[0]}: no option of this command (see --help), nor of Beam")
+        raise UserError(f"{unknown[0]}: neither an option of this command (see --help) nor of Beam")
     return PipelineOptions(arguments)
 
 

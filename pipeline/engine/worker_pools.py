@@ -20,7 +20,7 @@ from schemas.errors import UserError
 
 # Longer than a busy worker takes to answer a request that has its own thread.
 SILENCE_SECONDS = 120.0
-_GO_ON = "what is done is kept; run the same command again to go on, with this pool or another one"
+_GO_ON = "finished work is kept; run the same command again to go on, with this pool or another one"
 
 
 @WorkerHandler.register_environment(common_urns.environments.EXTERNAL.urn, beam_runner_api_pb2.ExternalPayload)
@@ -33,7 +33,7 @@ class PoolWorkerHandler(WatchedHandler, ExternalWorkerHandler):
             super().start_worker()
         except grpc.RpcError as error:
             raise UserError(
-                f"--environment_config: no pool of workers answers at {self._url} ({error.details()}); start one there"
+                f"--environment_config: no worker pool answers at {self._url} ({error.details()}); start one there"
             ) from None
         self._ask()
         self.watch()
@@ -42,7 +42,7 @@ class PoolWorkerHandler(WatchedHandler, ExternalWorkerHandler):
         """Says whether the worker's connection has ended, or its answer is long overdue."""
         connection = self.control_conn
         if connection._state == BeamFnControlServicer.STARTED_STATE and not connection._read_thread.is_alive():
-            return f"UserError: a worker of the pool at {self._url} died, or its connection did; {_GO_ON}"
+            return f"UserError: a worker of the pool at {self._url} died or lost its connection; {_GO_ON}"
         if self._question.is_done():
             self._ask()
         if time.monotonic() - self._asked > SILENCE_SECONDS:

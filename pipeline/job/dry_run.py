@@ -51,7 +51,7 @@ def check_sample(text: TeacherText, tokenizer: TeacherTokenizer) -> None:
     if total >= _SAMPLE_RECORDS and rejected > config.max_rejected * total:
         raise UserError(
             f"text.{text.language}: {rejected:,} of a sample of {total:,} records would be rejected, more than "
-            f"max_rejected ({config.max_rejected}); mend the text, lower min_length, or raise max_rejected"
+            f"max_rejected ({config.max_rejected}); correct the text, lower min_length, or raise max_rejected"
         )
 
 
@@ -105,15 +105,15 @@ def describe(estimates: Sequence[Estimate], teraflops: float | None) -> str:
         _cells(f"{one.language} ({one.teacher})", f"{one.rejected / max(1, one.records):.1%}", [one], hours_of_one)
         for one, hours_of_one in zip(estimates, hours, strict=True)
     ]
-    rows.append(_cells("in all", "", estimates, sum(hours)))
+    rows.append(_cells("total", "", estimates, sum(hours)))
     lines = [format_table(_HEAD, rows)]
     flops, seconds = sum(one.flops for one in estimates), sum(one.seconds for one in estimates)
     if teraflops:
-        lines.append(f"hours at {teraflops:g} teraFLOP/s, as given")
+        lines.append(f"hours at the given {teraflops:g} teraFLOP/s")
     elif flops:
         lines.append(
-            f"hours on this machine alone, at {flops / seconds / 1e12:.3g} teraFLOP/s as measured; "
-            "--teraflops gives another rate"
+            f"hours on this machine alone, at the measured {flops / seconds / 1e12:.3g} teraFLOP/s; "
+            "for another rate, give --teraflops"
         )
     return "\n".join(lines)
 

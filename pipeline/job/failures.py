@@ -56,14 +56,14 @@ def settle(
     kept = {unit: of_unit.table for unit, of_unit in failed.items() if of_unit.table is not None}
     if failed and (not_done or len(errors) > max_failed or len(kept) < len(failed)):
         also = f"; {not_done:,} of {len(units):,} units of work are not done" * bool(not_done)
-        other = ", or leave out what fails with max_failed" * (len(kept) == len(failed))
-        raise UserError(f"{_named(output, errors)}{also}. What is done is kept: mend this, then {mend}{other}")
+        other = ", or raise max_failed to leave these shards out" * (len(kept) == len(failed))
+        raise UserError(f"{_named(output, errors)}{also}. Finished work is kept: correct this, then {mend}{other}")
     if not_done:
         raise UserError(
-            f"{output}: {not_done:,} of {len(units):,} units of work are not done, the first of them {missing[0].path}; {mend}"
+            f"{output}: {not_done:,} of {len(units):,} units of work are not done, first {missing[0].path}; {mend}"
         )
     if failed:
-        _log.warning("left out, as max_failed allows: %s", _named(output, errors))
+        _log.warning("left out, because max_failed allows it: %s", _named(output, errors))
     tables = finished.tables | kept
     return Finished(
         {unit: tables[unit] for unit in units}, {unit: len(of_unit.errors) for unit, of_unit in failed.items()}

@@ -172,5 +172,5 @@ def _check_rejects(record: LanguageRecord, config: PipelineConfig) -> None:
         raise UserError(
             f"text.{record.language}: {rejected:,} of {record.records:,} records were rejected ({reasons}), more than "
             f"max_rejected ({config.max_rejected}); look at {join(config.output, '_rejects', record.language)}, "
-            "then mend the text, or raise max_rejected and rerun: what is done is kept"
+            "then correct the text, or raise max_rejected and run the command again: finished work is kept"
         )

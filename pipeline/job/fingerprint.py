@@ -151,7 +151,7 @@ def check_output(output: str, run: RunSpec) -> bool:
     except FileNotFoundError:
         if MANIFEST_FILE in list_files(output):
             raise UserError(
-                f"{output}: holds predictions that another command wrote (trimmed ones?); choose another output"
+                f"{output}: holds predictions that another command wrote (perhaps `trim`); choose another output"
             ) from None
         return False
     except ValueError:

@@ -110,7 +110,7 @@ def run_part(config: PipelineConfig, number: int, count: int) -> int:
                 pass
         present = list_output(config.output)
         finished = read_finished(config.output, units, present)
-        settle(config.output, units, finished, present, config.max_failed, "call this part again")
+        settle(config.output, units, finished, present, config.max_failed, "run this part again")
     return len(units)
 
 
@@ -120,11 +120,11 @@ def finish_run(config: PipelineConfig) -> Manifest:
     with owning(config.output):
         present = list_output(config.output)
         if RUN_FILE not in present:
-            raise UserError(f"{config.output}: no part of this run has begun; call all parts, and then --finish")
+            raise UserError(f"{config.output}: no part of this run has begun; run all parts with --part, then --finish")
         plan = _start(config, in_threads, fits=False)
         finished = read_finished(config.output, plan.units, present)
         complete = settle(
-            config.output, plan.units, finished, present, config.max_failed, "call all parts, and then --finish"
+            config.output, plan.units, finished, present, config.max_failed, "run all parts with --part, then --finish"
         )
         if _LAST_TOKENIZER_FILE not in present:
             _start(config, in_threads, fits=True)
@@ -154,7 +154,7 @@ def _start_part(config: PipelineConfig) -> Plan:
         return exists(join(config.output, VOCABULARY_FILE))
 
     if not has_begun():
-        _log.info("text and teachers are checked, by this part or another, before any part works")
+        _log.info("checking text and teachers (or waiting for another part that checks them)")
         with taking_turns(config.output):
             if not has_begun():
                 return _start(config, in_threads, fits=False)
@@ -216,6 +216,6 @@ def _options(config: PipelineConfig, beam_arguments: list[str]) -> PipelineOptio
     check_output_folder(config.output)
     if is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):
         raise UserError(
-            f"output: {config.output} is on this machine, where Dataflow's workers cannot write; give a URL"
+            f"output: {config.output} is a folder on this machine, where Dataflow's workers cannot write; give a URL"
         )
     return options

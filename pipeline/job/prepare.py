@@ -93,7 +93,8 @@ def _open_extended(config: PipelineConfig) -> Predictions | None:
     (manifest,) = extended.manifests
     if manifest.token_identity != config.token_identity:
         raise UserError(
-            f"token_identity is {config.token_identity!r}, but {config.extends} was made with {manifest.token_identity!r}"
+            f"token_identity is {config.token_identity!r}, but {config.extends} was made with {manifest.token_identity!r}; "
+            "set it to that"
         )
     return extended
 
@@ -109,7 +110,7 @@ def _try_tokenizers(
     """Returns the teachers' tokenizers with merged ids, tried on a sample of each language, and each sample's words."""
     remapped, words = {}, []
     for name, tokenizer in tokenizers.items():
-        with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be made with merged ids"):
+        with tokenizer_faults(f"teacher {name!r}: its tokenizer cannot be converted to merged ids"):
             remapped[name] = remap_tokenizer(tokenizer.hf, vocabulary.to_merged(name), vocabulary.id_of("pad"))
     for language, name, of_sample, lines in sample_words(config, tokenizers, corpora, sample_bytes, run_tasks):
         to_merged = vocabulary.to_merged(name)

@@ -78,7 +78,7 @@ def run_progress(output: str, sizes: dict[Unit, int], progress: UnitProgress) ->
         try:
             bars.update(is_last)
         except Exception as error:
-            _log.debug("no progress can be shown: %s", error)
+            _log.debug("cannot update the progress bars: %s", error)
 
     def watch() -> None:
         while not stop.wait(_SECONDS):

@@ -64,7 +64,7 @@ class WordsTask:
         tokenizer = self.held.get(name) or load_tokenizer(name, self.teachers[name])
         if tokenizer.fingerprint != self.fingerprints[name]:
             raise UserError(
-                f"teacher {name!r}: its tokenizer is another on a worker than where the run began; pin `revision` to a commit"
+                f"teacher {name!r}: its tokenizer on a worker differs from the one where the run began; pin `revision` to a commit"
             )
         return tokenizer
 

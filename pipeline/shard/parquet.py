@@ -107,5 +107,5 @@ def read_receipt(url: str, metadata: pq.FileMetaData) -> Receipt:
         return Receipt.model_validate_json(metadata.metadata[RECEIPT_KEY.encode()])
     except (KeyError, TypeError, ValidationError) as error:
         raise UserError(
-            f"{url}: its footer holds no receipt ({first_line(error)}); remove it and rerun the pipeline"
+            f"{url}: its footer has no valid record of the shard ({first_line(error)}); remove it and rerun the pipeline"
         ) from None

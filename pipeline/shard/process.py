@@ -153,7 +153,7 @@ class ShardProcessor:
             row = examples.row_M[error.target]
             raise UserError(
                 f"teacher {self.teacher.tokenizer.name!r} gave a NaN or infinite log-probability in example "
-                f"{examples.ids[row]!r}; with `dtype: float32` for it, in a new output, it may not"
+                f"{examples.ids[row]!r}; try `dtype: float32` for this teacher, in a new output"
             ) from None
 
     def _encode(self, shard: Shard, examples: Examples, predictions: Predictions) -> pa.Table:

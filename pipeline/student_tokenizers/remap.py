@@ -149,4 +149,4 @@ def check_remapped(
     pairs = zip(texts, *(one(texts)["input_ids"] if texts else [] for one in (tokenizer, remapped)), strict=True)
     for text, ids, merged in pairs:
         if to_merged[ids].tolist() != merged or tokenizer.decode(ids) != remapped.decode(merged):
-            raise UserError(f"its tokenizer cannot be kept exactly with merged ids: it would differ for {text[:80]!r}")
+            raise UserError(f"with merged ids, its tokenizer segments or decodes this text differently: {text[:80]!r}")

@@ -76,7 +76,7 @@ def _try(what: str, tokenizer: PreTrainedTokenizerFast, size: int, texts: list[s
         expected = tokenizer(texts)["input_ids"] if texts else []
         for text, ids, again in zip(texts, expected, loaded(texts)["input_ids"] if texts else [], strict=True):
             if ids != again or tokenizer.decode(ids) != loaded.decode(ids):
-                raise UserError(f"{what} is another when it is saved and loaded: {text!r} gives {again}, not {ids}")
+                raise UserError(f"{what} changes when it is saved and loaded: {text!r} gives {again}, not {ids}")
 
 
 def write_tokenizers(folder: str, tokenizers: StudentTokenizers) -> None:
@@ -136,7 +136,7 @@ def read_tokenizer(folder: str, size: int) -> PreTrainedTokenizerFast:
     with tempfile.TemporaryDirectory() as scratch:
         for name, content in files.items():
             (Path(scratch) / name).write_bytes(content)
-        with tokenizer_faults(f"{folder}: no tokenizer that can be loaded; rerun the pipeline that wrote it"):
+        with tokenizer_faults(f"{folder}: the tokenizer cannot be loaded; rerun the pipeline that wrote it"):
             tokenizer = PreTrainedTokenizerFast.from_pretrained(scratch)
     if len(tokenizer) > size or max(tokenizer.all_special_ids, default=0) >= size:
         raise UserError(f"{folder}: its tokenizer has more tokens than the {size:,} merged ones; rerun the pipeline")

@@ -137,4 +137,6 @@ def read_words(url: str, size: int) -> pa.Table:
             raise ValueError(f"it has ids outside the {size:,} merged tokens")
         return words
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{url}: no table of words ({first_line(error)}); rerun the pipeline that wrote it") from None
+        raise UserError(
+            f"{url}: not a valid table of words ({first_line(error)}); rerun the pipeline that wrote it"
+        ) from None

@@ -28,7 +28,7 @@ from pipeline.teachers.tokenizer_json import ROLE_NAMES
 from schemas.errors import UserError, first_line
 
 _CONVERT = (
-    "put a tokenizer.json beside its files, from another checkpoint of the same vocabulary or made with the tokenizers "
+    "add a tokenizer.json to its files, from another checkpoint with the same vocabulary, or made with the tokenizers "
     "library (Tokenizer.save) and compared with the original"
 )
 
@@ -92,17 +92,17 @@ def _check_added(where: str, backend: Tokenizer, declared: dict[str, int]) -> No
     for content, token_id in declared.items():
         if known.get(content) != token_id:
             raise UserError(
-                f"{where}: its added token {content!r} should have the id {token_id}, but the vocabulary makes it "
+                f"{where}: its added token {content!r} should have the id {token_id}, but its vocabulary gives it "
                 f"{known.get(content)}; repair its files"
             )
     if isinstance(backend.model, models.WordPiece) and backend.model.unk_token not in known:
-        raise UserError(f"{where}: its vocabulary lacks its unknown token, {backend.model.unk_token}")
+        raise UserError(f"{where}: its vocabulary lacks its unknown token, {backend.model.unk_token}; repair its files")
     model_vocabulary = backend.get_vocab(with_added_tokens=False)
     for token in backend.get_added_tokens_decoder().values():
         if token.single_word and token.content not in model_vocabulary:
             # With merged ids it must be in the model's vocabulary, which would match it within words too.
             raise UserError(
-                f"{where}: its added token {token.content!r} is single_word, which cannot be kept; remove it"
+                f"{where}: its added token {token.content!r} has the flag single_word, which merged ids cannot keep; remove the token"
             )
 
 
@@ -119,8 +119,8 @@ def _named_tokens(where: str, config: TeacherConfig, *classes: Any) -> PreTraine
     if isinstance(errors[0], ImportError):
         # A tokenizer that needs a package to segment has no fast form, so installing the package would not help.
         raise UserError(
-            f"{where}: its tokenizer runs Python code ({first_line(errors[0]).partition('. ')[0]}), which a student's "
-            f"tokenizer could not be made from, installed or not; {_CONVERT}"
+            f"{where}: its tokenizer needs Python code ({first_line(errors[0]).partition('. ')[0]}), from which no "
+            f"tokenizer for the student can be made, even if it is installed; {_CONVERT}"
         )
     raise UserError(f"{where}: its tokenizer cannot be loaded: {loading_fault(errors[0], config)}")
 
@@ -152,19 +152,21 @@ def _from_vocabulary(where: str, tokenizer: PreTrainedTokenizerBase, declared: d
         return from_characters(tokenizer)
     if not tokenizer.is_fast:
         raise UserError(
-            f"{where}: {class_name} exists in Python code only, which a student's tokenizer could not be made from; "
+            f"{where}: {class_name} exists only as Python code, from which no tokenizer for the student can be made; "
             f"{_CONVERT}"
         )
     vocabulary = getattr(tokenizer, "vocab_file", None) or tokenizer.init_kwargs.get("vocab_file")
     if not vocabulary:
-        raise UserError(f"{where}: it has no vocabulary file that {class_name} reads, and no tokenizer.json")
+        raise UserError(
+            f"{where}: it has neither a tokenizer.json nor a vocabulary file that {class_name} reads; add one"
+        )
     if str(vocabulary).endswith(".model"):
         return from_sentencepiece(where, tokenizer, vocabulary)
     settings = tokenizer.init_kwargs
     if settings.get("do_basic_tokenize") is False or settings.get("never_split"):
         raise UserError(
-            f"{where}: its settings do_basic_tokenize and never_split have no fast equivalent; convert it to a "
-            "tokenizer.json first"
+            f"{where}: its settings do_basic_tokenize and never_split have no equivalent in fast tokenizers; convert it to "
+            "a tokenizer.json first"
         )
     state = json.loads(tokenizer.backend_tokenizer.to_str())
     # transformers' classes make up ids for special tokens that the vocabulary lacks.

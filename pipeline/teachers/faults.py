@@ -11,5 +11,5 @@ def loading_fault(error: Exception, config: TeacherConfig) -> str:
       UserError: memory is full.
     """
     if "trust_remote_code" in str(error) and not config.trust_remote_code:
-        return "it comes with Python code of its own; set `trust_remote_code: true` for it if you trust that code"
+        return "it needs its own Python code; set `trust_remote_code: true` for this teacher if you trust that code"
     return first_line(error)

@@ -93,8 +93,8 @@ class Forward:
         other = np.append(short[:1], np.resize(np.roll(tokens, len(tokens) // 3), len(short) - 1))
         if len(short) > 1 and torch.equal(alone_MV[0], self._first(where, other[None])[0]):
             raise UserError(
-                f"{where}: what it predicts does not depend on the tokens that follow, so it is no masked LM, or its "
-                f"attention does not work on a {self._device.type}"
+                f"{where}: its predictions do not depend on the tokens that follow, so it is not a masked LM, or its "
+                f"attention does not work on {self._device.type}"
             )
 
     def _reach_of_padding(
@@ -114,7 +114,7 @@ class Forward:
                 return np.inf
             if not torch.equal(logits_MV, again_MV):
                 raise UserError(
-                    f"{where}: its model gives other predictions each time that it is run; it cannot be used"
+                    f"{where}: its model gives different predictions for the same text each time; it cannot be used"
                 )
             reach = max(reach, float((logits_MV[: len(alone_MV)] - alone_MV).abs().max()))
         return reach
@@ -134,7 +134,7 @@ class Forward:
                 f"{where}: its model does not run on token ids alone ({type(error).__name__}: {first_line(error)})"
             ) from None
         if len(shape) != 3 or shape[:2] != ids_BL.shape:
-            raise UserError(f"{where}: its model gives no logits at each token (their shape is {shape})")
+            raise UserError(f"{where}: its model does not give logits for every token (their shape is {shape})")
         logits = logits.flatten(0, 1).float()
         if not torch.isfinite(logits).all():
             raise UserError(f"{where}: its model gives NaN or infinite logits; its weights are damaged")

@@ -48,8 +48,8 @@ def load_teacher(
     current = mixture_fingerprint(fingerprints, teacher.weights) if models else tokenizer.fingerprint
     if current != fingerprint:
         raise UserError(
-            f"teacher {name!r} ({without_secrets(teacher.model)}) is {current[:12]} here, but was {fingerprint[:12]} when the run began; "
-            "pin `revision` to a commit"
+            f"teacher {name!r} ({without_secrets(teacher.model)}) has fingerprint {current[:12]} here, but had "
+            f"{fingerprint[:12]} when the run began; pin `revision` to a commit"
         )
     threads = config.inference_threads or threads or os.cpu_count() or 1
     predictor = None

@@ -73,14 +73,14 @@ def check_mixture(tokenizer: TeacherTokenizer, config: TeacherConfig) -> None:
             for teacher_id in sorted(tokenizer.tokens.keys() | other.tokens.keys())
             if tokenizer.tokens.get(teacher_id) != other.tokens.get(teacher_id)
         ]
-        what = "special tokens have other roles"
+        what = "its special tokens have other roles"
         if unlike:
             ours, theirs = (tokens.get(unlike[0]) for tokens in (tokenizer.tokens, other.tokens))
             what = f"token {unlike[0]} is {theirs!r}, not {ours!r}"
         raise UserError(
             f"teacher {tokenizer.name!r}: {without_secrets(part.model)} has another vocabulary than "
-            f"{without_secrets(config.model)} ({what}), so their predictions cannot be averaged; make it a teacher by "
-            "itself, with a share of the language"
+            f"{without_secrets(config.model)} ({what}), so their predictions cannot be averaged; make it a separate "
+            "teacher with a share of the language"
         )
 
 

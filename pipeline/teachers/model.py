@@ -56,15 +56,15 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     if mismatched := sorted(report["mismatched_keys"]):
         weight, stored, declared = mismatched[0]
         raise UserError(
-            f"{where}: its weight {weight} is {list(stored)}, but by its config.json {list(declared)}; put back the "
-            "config.json that belongs to the weights"
+            f"{where}: its weight {weight} has the shape {list(stored)}, but its config.json implies {list(declared)}; "
+            "use the config.json that belongs to the weights"
         )
     if missing := sorted(report["missing_keys"]):
         mend = "use a checkpoint with a masked-LM head"
         if any(key.startswith(_REPLACED_TOKEN_HEADS) for key in report["unexpected_keys"]):
             mend = (
-                "it is a discriminator, trained to detect replaced tokens; use the generator that was trained with it "
-                "(ELECTRA's are called ...-generator, DeBERTa-v3's are generator files beside the discriminator's)"
+                "it is a discriminator, trained to detect replaced tokens; use its generator (for ELECTRA a model called "
+                "...-generator, for DeBERTa-v3 the generator's files next to the discriminator's)"
             )
         raise UserError(
             f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more), so its predictions "
@@ -77,7 +77,9 @@ def _reason(error: Exception, config: TeacherConfig) -> str:
     """Says in one line why a model cannot be loaded, with the remedy if it is known."""
     folder = Path(config.model)
     if not any(folder.glob("*.safetensors*")) and any(folder.glob("pytorch_model*.bin")):
-        return f"its weights are no safetensors, and other files may run code; convert them by {_conversion(folder)}"
+        return (
+            f"its weights are not safetensors, and other formats may run code; convert them with {_conversion(folder)}"
+        )
     return loading_fault(error, config)
 
 
@@ -107,24 +109,26 @@ def check_model(
         )
     if rows - tokenizer.size > max(_PADDING_ROWS, _PADDING_SHARE * rows):
         logging.getLogger(__name__).warning(
-            "%s: its tokenizer emits ids up to %d only, but its embedding has %d rows: the others count in the "
-            "log-probabilities, but are never among the top-k; make sure that tokenizer and model belong together",
+            "%s: its tokenizer emits ids only up to %d, but its embedding has %d rows; the other rows count in the "
+            "log-probabilities but are never among the top-k. Make sure that tokenizer and model belong together",
             where,
             tokenizer.size - 1,
             rows,
         )
     if top_k > len(tokenizer.tokens):
         raise UserError(
-            f"{where}: top_k is {top_k}, but its vocabulary has {len(tokenizer.tokens)} tokens; lower top_k"
+            f"{where}: top_k is {top_k}, but its vocabulary has only {len(tokenizer.tokens)} tokens; lower top_k"
         )
     if tail_samples and top_k == len(tokenizer.tokens):
         raise UserError(
-            f"{where}: top_k is {top_k}, all tokens of its vocabulary, so there is no tail for tail_samples; "
-            "lower top_k or leave out tail_samples"
+            f"{where}: top_k is {top_k}, the size of its vocabulary, so there is no tail for tail_samples; "
+            "lower top_k or set tail_samples to 0"
         )
     limit = min(tokenizer.hf.model_max_length, longest_exact_sequence(model.config))
     if max_length > limit:
-        raise UserError(f"{where}: max_length is {max_length}, but it reads at most {limit} tokens; lower max_length")
+        raise UserError(
+            f"{where}: max_length is {max_length}, but the teacher reads at most {limit} tokens; lower max_length"
+        )
 
 
 def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel) -> str:

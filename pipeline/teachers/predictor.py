@@ -127,11 +127,11 @@ class Predictor:
         log = logging.getLogger(__name__)
         if fault := self._forward.head_everywhere:
             log.warning(
-                "%s: its head is run at every position, which is slower, since masked positions alone %s", where, fault
+                "%s: runs its head at every position, which is slower: at masked positions only, it %s", where, fault
             )
         if moved := self._forward.padding_reaches:
             log.warning(
-                "%s: batches hold rows of one length only, which is slower, since padding moves its logits by %.3g",
+                "%s: batches have only rows of equal length, which is slower, because padding changes its logits by %.3g",
                 where,
                 moved,
             )

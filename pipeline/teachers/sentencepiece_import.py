@@ -51,7 +51,9 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
     """
     family = type(tokenizer).__name__
     if family not in _OFFSETS:
-        raise UserError(f"{where}: {family} has a SentencePiece model of an unknown layout; give it a tokenizer.json")
+        raise UserError(
+            f"{where}: {family} numbers its SentencePiece pieces in an unknown way; add a tokenizer.json to its files"
+        )
     proto = ModelProto.FromString(Path(file).read_bytes())
     if not proto.pieces:
         raise UserError(f"{where}: its SentencePiece model is empty")
@@ -59,7 +61,9 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
     if spec.model_type not in (_UNIGRAM, _BPE):
         raise UserError(f"{where}: its SentencePiece model is neither Unigram nor BPE")
     if offset == 0 and unknown != spec.unk_id:
-        raise UserError(f"{where}: its unknown token is {unknown}, but its SentencePiece model's is {spec.unk_id}")
+        raise UserError(
+            f"{where}: its unknown token has the id {unknown}, but in its SentencePiece model {spec.unk_id}"
+        )
 
     def teacher_id_of(number: int) -> int:
         piece = proto.pieces[number]
@@ -83,7 +87,9 @@ def from_sentencepiece(where: str, tokenizer: PreTrainedTokenizerBase, file: str
     for probe in _PROBES:
         expected = [teacher_ids[number] for number in original.encode(normalizers.Sequence(lead).normalize_str(probe))]
         if result.encode(probe).ids != expected:
-            raise UserError(f"{where}: no fast tokenizer gives what its SentencePiece model gives for {probe!r}")
+            raise UserError(
+                f"{where}: a fast tokenizer cannot reproduce its SentencePiece model: it differs for {probe!r}"
+            )
     result.add_tokens([token for _, token in sorted(added.items())])
     if tokenizer.cls_token and tokenizer.sep_token:
         cls, sep = tokenizer.cls_token, tokenizer.sep_token
@@ -178,7 +184,9 @@ def _lead(where: str, tokenizer: PreTrainedTokenizerBase) -> list[normalizers.No
     family = type(tokenizer).__name__
     if family == "DebertaV2Tokenizer":
         if tokenizer.split_by_punct:
-            raise UserError(f"{where}: its setting split_by_punct has no fast equivalent; give it a tokenizer.json")
+            raise UserError(
+                f"{where}: its setting split_by_punct has no equivalent in fast tokenizers; add a tokenizer.json"
+            )
         return [normalizers.Lowercase()] if tokenizer.do_lower_case else []
     if family != "AlbertTokenizer":
         return []

@@ -87,7 +87,7 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
     tokenizer = load_exact_tokenizer(where, config)
     for role in ("mask", "pad"):
         if getattr(tokenizer, f"{role}_token_id") is None:
-            raise UserError(f"{where}: its tokenizer has no {role} token; a teacher must be a masked LM that has one")
+            raise UserError(f"{where}: its tokenizer has no {role} token; use a masked LM whose tokenizer has one")
     prefix, suffix = _frame(where, tokenizer)
     return TeacherTokenizer(
         name=name,
@@ -114,7 +114,9 @@ def _roles(
     if tokenizer.mask_token_id in [
         getattr(tokenizer, f"{name}_token_id") for name, role in TRANSFORMERS_ROLES.items() if role != "mask"
     ]:
-        raise UserError(f"{where}: its mask token, {tokenizer.mask_token!r}, is another special token too")
+        raise UserError(
+            f"{where}: its mask token, {tokenizer.mask_token!r}, also has another special role; it cannot be used"
+        )
     start = _framing(prefix, tokenizer.cls_token_id, tokenizer.bos_token_id)
     end = _framing(suffix, tokenizer.sep_token_id, tokenizer.eos_token_id)
     if start == end and start in suffix and start not in prefix:
@@ -153,12 +155,16 @@ def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, .
             continue
         start = inside[0] if inside else 0
         if framed.ids[start : start + len(bare)] != bare or len(inside) != len(bare):
-            raise UserError(f"{where}: its tokenizer does not frame a sequence with fixed special tokens")
+            raise UserError(
+                f"{where}: its tokenizer does not simply put fixed special tokens around a sequence; it cannot be used"
+            )
         frames.add((tuple(framed.ids[:start]), tuple(framed.ids[start + len(bare) :])))
     if not frames:
         raise UserError(f"{where}: its tokenizer gives no tokens for plain text")
     if len(frames) != 1:
-        raise UserError(f"{where}: its tokenizer frames different texts with different special tokens")
+        raise UserError(
+            f"{where}: its tokenizer puts different special tokens around different texts; it cannot be used"
+        )
     return frames.pop()
 
 
@@ -182,8 +188,8 @@ def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
         ordinary = model["vocab"].keys() - {token.content for token in tokenizer.added_tokens_decoder.values()}
         return CHARACTERS if 2 * sum(len(token) == 1 for token in ordinary) > len(ordinary) else WORD_LEVEL
     raise UserError(
-        f"{where}: its tokenizer ({model_type or 'unknown model'}) is neither WordPiece with ## or over bytes, SentencePiece, "
-        "byte-level BPE, BPE with </w>, nor a vocabulary of words or characters"
+        f"{where}: its tokenizer ({model_type or 'unknown model'}) is of no supported kind: WordPiece with ## or over bytes, "
+        "SentencePiece, byte-level BPE, BPE with </w>, or a vocabulary of words or characters"
     )
 
 

@@ -71,14 +71,18 @@ def read_corpus(config: PipelineConfig, language: str, listed: Sequence[TextFile
         unit_bytes = int((table.schema.metadata or {}).get(_UNIT_BYTES.encode(), b"0"))
         table = table.cast(_SCHEMA)
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"{url}: no listing of text ({first_line(error)}); run the pipeline again") from None
+        raise UserError(
+            f"{url}: not a valid listing of the text ({first_line(error)}); run the pipeline again"
+        ) from None
     columns = {name: table[name].to_pylist() for name in table.column_names}
     text = config.text[language]
     if None in columns["url"]:
         listed = find_files(language, text.files, text.field) if listed is None else listed
         urls = {file.source: file.url for file in listed}
         if missing := [source for source in columns["source"] if source not in urls]:
-            raise UserError(f"text.{language}: {missing[0]} is no longer there; start again with a new output")
+            raise UserError(
+                f"text.{language}: {missing[0]} is no longer among its files; start again with a new output"
+            )
         columns["url"] = [urls[source] for source in columns["source"]]
     files = [
         TextFile(url, source, text.field, size, version)

@@ -117,5 +117,5 @@ def _surveyed(config: PipelineConfig, language: str, corpus: Corpus, surveys: di
     counts = [survey.counts for survey in in_order] if are_counted else None
     surveyed = corpus.surveyed([survey.fingerprint for survey in in_order], counts)
     if surveyed.records == 0 and config.text[language].max_records is not None:
-        raise UserError(f"text.{language}: its files hold no records")
+        raise UserError(f"text.{language}: its files have no records")
     return surveyed

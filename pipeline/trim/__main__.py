@@ -42,7 +42,7 @@ def _run(options: argparse.Namespace, beam_arguments: list[str]) -> None:
         check_output_file(options.json)
     sources = [os.path.normpath(folder) for folder in [*options.folders, options.vocabulary_from] if folder]
     if os.path.normpath(options.output) in sources:
-        raise UserError(f"--output {options.output}: is one of the folders to read; choose another")
+        raise UserError(f"--output {options.output}: is also one of the folders to read; choose another")
     run_tasks = runner_of(beam_arguments, options.output)
     with owning(options.output):
         report = trim(
@@ -61,14 +61,19 @@ def main(arguments: list[str], prog: str = "python -m pipeline.trim") -> int:
     """Trims; returns the exit code (0 done, 2 bad input)."""
     parser = command_parser(
         prog,
-        "Write predictions over a smaller merged vocabulary, without the tokens that the corpora neither "
-        "emit nor predict. Predictions outside it count as tail mass. Beam options (--NAME=VALUE, such as --runner=...) make "
-        "its workers count and write.",
+        "Write the predictions again over a smaller merged vocabulary, without the tokens that occur neither in the text nor "
+        "in the predictions. Predictions outside it count as tail mass. With Beam options (--NAME=VALUE, such as "
+        "--runner=...), Beam's workers count and write.",
     )
     parser.add_argument(
-        "folders", nargs="+", metavar="FOLDER", help="what the pipeline wrote; with it, what it extends"
+        "folders",
+        nargs="+",
+        metavar="FOLDER",
+        help="folders that the pipeline wrote: one, and the folders that it extends",
     )
-    parser.add_argument("--output", required=True, metavar="FOLDER", help="the trimmed folder; run again to resume")
+    parser.add_argument(
+        "--output", required=True, metavar="FOLDER", help="the trimmed folder to write; run again to resume"
+    )
     parser.add_argument(
         "--vocabulary-from", metavar="FOLDER", help="use this trimmed folder's vocabulary, e.g. for held-out text"
     )
@@ -77,11 +82,15 @@ def main(arguments: list[str], prog: str = "python -m pipeline.trim") -> int:
         type=_positive,
         default=1,
         metavar="N",
-        help="keep tokens that are only predicted from N times on (1)",
+        help="keep a token that never occurs in the text if it is predicted at least N times (1)",
     )
     parser.add_argument(
-        "--hidden-size", type=_positive, default=768, metavar="H", help="the student's, for the report (768)"
+        "--hidden-size",
+        type=_positive,
+        default=768,
+        metavar="H",
+        help="width of the student, for the saved parameters in the report (768)",
     )
-    parser.add_argument("--json", metavar="FILE", help="write the report there too, as JSON")
+    parser.add_argument("--json", metavar="FILE", help="also write the report to this file, as JSON")
     options, beam_arguments = parser.parse_known_args(arguments)
     return exit_code_of(lambda: _run(options, beam_arguments))

@@ -47,7 +47,7 @@ def trim(
     kept = _tokens_of(target, vocabulary) if target else None
     present = list_files(output)
     if RUN_FILE in present:
-        raise UserError(f"{output}: holds a run of the pipeline; choose another output")
+        raise UserError(f"{output}: holds a pipeline run; choose another output")
     tokenizers = read_tokenizers(predictions.newest, vocabulary)
     usage = _count(predictions, run_tasks)
     if kept is None:
@@ -132,7 +132,7 @@ def format_report(report: dict[str, Any], hidden_size: int) -> str:
         f"{report['tokens']:,} merged tokens, {report['kept']:,} kept ({by_teacher})\n"
         f"outside: {report['emitted_outside']:.3%} of the text's tokens, "
         f"{report['predicted_outside']:.3%} of the predictions\n"
-        f"saved: {saved:,} parameters of a student of width {hidden_size}, whose embedding and head share their weights"
+        f"saved: {saved:,} parameters of a student of width {hidden_size} whose embedding and head share their weights"
     )
 
 
@@ -140,5 +140,7 @@ def _tokens_of(target: Predictions, vocabulary: Vocabulary) -> np.ndarray:
     """Returns bool [V]: the tokens of `vocabulary` that are in the trimmed vocabulary of `target`."""
     kept = tokens_within(vocabulary, target.vocabulary)
     if trim_vocabulary(vocabulary, kept)[0].sha256 != target.vocabulary.sha256:
-        raise UserError(f"{target.newest}: its vocabulary is no part of this one; it was trimmed from another")
+        raise UserError(
+            f"{target.newest}: its vocabulary is not a part of the vocabulary of these folders, so it was trimmed from others"
+        )
     return kept

@@ -18,7 +18,7 @@ def join_manifests(predictions: Predictions) -> Manifest:
     try:
         files = FileTable.joined(manifest.files for manifest in predictions.manifests)
     except ValueError as error:
-        raise UserError(f"{', '.join(predictions.folders)}: {error}; trim them into folders apart") from None
+        raise UserError(f"{', '.join(predictions.folders)}: {error}; trim them into separate folders") from None
     teachers: dict[str, TeacherRecord] = {}
     for manifest in predictions.manifests:
         for name, record in manifest.teachers.items():
@@ -29,13 +29,13 @@ def join_manifests(predictions: Predictions) -> Manifest:
     for folder, manifest in zip(predictions.folders, predictions.manifests, strict=True):
         if (manifest.masking, manifest.seed) != (newest.masking, newest.seed):
             raise UserError(
-                f"{folder}: was masked otherwise than {predictions.newest}, and one manifest cannot say both; "
-                "trim them into folders apart, the second with --vocabulary-from"
+                f"{folder}: its masking or seed differs from {predictions.newest}, and a manifest records only one; "
+                "trim them into separate folders, the second with --vocabulary-from"
             )
         if manifest.tail_samples != newest.tail_samples:
             raise UserError(
                 f"{folder}: tail_samples is {manifest.tail_samples}, but in {predictions.newest} it is "
-                f"{newest.tail_samples}; trim them into folders apart, the second with --vocabulary-from"
+                f"{newest.tail_samples}; trim them into separate folders, the second with --vocabulary-from"
             )
     return newest.model_copy(
         update={

@@ -66,8 +66,8 @@ def merge(
         }
         if columns.setdefault(teacher.name, column) != column:
             raise UserError(
-                f"teacher {teacher.name!r}: the vocabulary that this run extends was made with another tokenizer of "
-                "that name, or was trimmed; give this one another name"
+                f"teacher {teacher.name!r}: the vocabulary that this run extends has a teacher of that name with another "
+                "tokenizer, or was trimmed; give this teacher another name"
             )
     # If every teacher pads with a token that has another role, there is no padding-only token yet.
     merged.setdefault(Identity("pad", SPECIAL_TOKENS["pad"].encode()), len(merged))

@@ -10,10 +10,10 @@ from schemas.process import exit_code_of
 
 _LEGEND = """\
 the summary's columns:
-  records       records read of the text; each was used or rejected, for the reasons in the last column
+  records       text records that were read; each was used, or rejected for a reason in the last column
   tokens        tokens of all rows, special tokens included
-  masked        positions with a target: masked, replaced and kept ones alike
-  bytes/masked  size of the Parquet files, a masked position
+  masked        positions with a target, whether their token was masked, replaced or kept
+  bytes/masked  bytes of the Parquet files per masked position
   top-1         share of masked positions where the teacher's first prediction is the label
   log p(label)  mean log-probability that the teacher gives the label, in nats
 """
@@ -28,11 +28,11 @@ def main(arguments: list[str], prog: str = "mergedistill inspect") -> int:
         epilog=_LEGEND,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("folder", metavar="FOLDER", help="what the pipeline wrote: a path or a URL (gs://...)")
+    parser.add_argument("folder", metavar="FOLDER", help="folder that the pipeline wrote: a path or a URL (gs://...)")
     parser.add_argument(
         "--row", type=int, metavar="N", help="show this row, counted from 0 in the order of the manifest's files"
     )
-    parser.add_argument("--language", metavar="L", help="this language only; --row then counts its rows alone")
+    parser.add_argument("--language", metavar="L", help="only this language; --row then counts only its rows")
     options = parser.parse_args(arguments)
     return exit_code_of(lambda: _run(options))
 

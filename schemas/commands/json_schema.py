@@ -40,7 +40,7 @@ def json_schema(model: type[BaseModel]) -> str:
 def main(arguments: list[str], prog: str = "mergedistill schema") -> int:
     """Prints the schema; returns the exit code (0 done, 2 bad input)."""
     parser = command_parser(prog, "Print the JSON schema of a configuration, for editors.")
-    parser.add_argument("name", choices=MODELS, help="whose configuration")
+    parser.add_argument("name", choices=MODELS, help="the configuration to describe")
     options = parser.parse_args(arguments)
     return exit_code_of(lambda: _run(options.name))
 

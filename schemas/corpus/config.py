@@ -18,12 +18,13 @@ class TextConfig(Config):
 
     files: list[PathOrUrl] = Field(
         min_length=1,
-        description="files, folders, globs or fsspec URLs; a name that exists is taken literally, whatever its characters. By the name's ending, in any case, a file is JSON lines (.jsonl, .ndjson, "
-        ".json), Parquet (.parquet), or UTF-8 text, one record a line; text and JSON lines may be .gz, .bz2 or .zst",
+        description="files, folders, globs or fsspec URLs; a name that exists is taken literally, whatever its characters. "
+        "The ending of the name, in upper or lower case, decides the format: JSON lines (.jsonl, .ndjson, .json), Parquet "
+        "(.parquet), otherwise UTF-8 text with one record per line; text and JSON lines may be .gz, .bz2 or .zst",
     )
     field: str = Field("text", description="the JSON field or Parquet column that holds the text")
     max_records: int | None = Field(
-        None, ge=1, description="read only this many records, evenly spread over the files; default all"
+        None, ge=1, description="read only this many records, spread evenly over the files; default: all"
     )
 
 

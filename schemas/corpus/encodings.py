@@ -16,12 +16,12 @@ _FORMATS = [
     (b"PK\x03\x04", "a zip archive"),
     (b"%PDF-", "a PDF"),
     (b"SQLite format 3\0", "an SQLite database"),
-    (b"\x1f\x8b", "gzip, without the ending .gz"),
-    (b"\x28\xb5\x2f\xfd", "zstd, without the ending .zst"),
-    (b"BZh", "bzip2, without the ending .bz2"),
+    (b"\x1f\x8b", "gzip without the ending .gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd without the ending .zst"),
+    (b"BZh", "bzip2 without the ending .bz2"),
     (b"\xfd7zXZ\0", "an xz archive"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"PAR1", "Parquet, without the ending .parquet"),
+    (b"PAR1", "Parquet without the ending .parquet"),
     (b"ARROW1", "an Arrow file"),
 ]
 # Text in these encodings is ASCII except after these escape sequences.
@@ -44,7 +44,7 @@ def check_text(where: str, head: bytes) -> None:
     for magic, file_format in _FORMATS:
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == b"1AY&SY"):
             raise UserError(
-                f"{where}: looks like {file_format}, not UTF-8 text; extract its text, or give the file its ending"
+                f"{where}: looks like {file_format}, not UTF-8 text; extract its text, or rename the file to the right ending"
             )
     # The head may end within a character or a line.
     lines = head.split(b"\n")[: -1 if len(head) >= HEAD_BYTES and b"\n" in head else None]
@@ -64,7 +64,7 @@ def check_text(where: str, head: bytes) -> None:
 def _encoded(where: str, encoding: str) -> UserError:
     return UserError(
         f"{where}: looks like {encoding}, not UTF-8; convert it, e.g. `iconv -f {encoding} -t UTF-8 OLD > NEW`, "
-        "and see that its letters come out right"
+        "and check that its letters are right"
     )
 
 

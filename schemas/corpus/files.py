@@ -102,7 +102,7 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
             if file.source in files:
                 raise UserError(
                     f"text.{language}: {files[file.source].shown} and {file.shown} are both called {file.source!r} "
-                    "in example ids; rename one, or put both below one pattern"
+                    "in example ids; rename one, or give one pattern for the folder that contains both"
                 )
             files[file.source] = file
     return [files[source] for source in sorted(files)]
@@ -135,7 +135,9 @@ def _facts(fs: AbstractFileSystem, path: str, info: dict[str, Any] | None = None
     # The listings of some servers lack the size.
     info = info if info and info.get("size") is not None else fs.info(path)
     if info.get("size") is None:
-        raise UserError(f"{without_secrets(fs.unstrip_protocol(path))}: its server does not say its size; download it")
+        raise UserError(
+            f"{without_secrets(fs.unstrip_protocol(path))}: its server does not report its size; download the file"
+        )
     known = [_plain(info[key]) for key in _VERSIONS if info.get(key)]
     checksums = [f"{key} {info[key]}" for key in _CHECKSUMS if info.get(key)]
     return info["size"], known[0] if known else "", checksums[0] if checksums else ""

@@ -144,7 +144,7 @@ def _checked(part: TextRange, blocks: Iterator[bytes]) -> Iterator[bytes]:
     check_text(file.shown, head)
     if file.is_json_lines and head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
         raise UserError(
-            f"{file.shown}: is one JSON array, not a JSON object a line; convert it, e.g. `jq -c '.[]' OLD > NEW`"
+            f"{file.shown}: is one JSON array, not one JSON object per line; convert it, e.g. `jq -c '.[]' OLD > NEW`"
         )
     yield from first
     yield from blocks

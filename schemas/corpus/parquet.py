@@ -43,8 +43,8 @@ def rows_of(part: TextRange) -> tuple[int, int, pq.FileMetaData]:
         unpacked, packed = chunk.total_uncompressed_size, chunk.total_compressed_size
         if unpacked > max(_MOST_UNPACKED, _MOST_RATIO * packed):
             raise UserError(
-                f"{file.shown}: row group {group} unpacks from {packed:,} to {unpacked:,} bytes, which is no text; "
-                "leave the file out, or write it with fewer rows a row group"
+                f"{file.shown}: row group {group} unpacks from {packed:,} to {unpacked:,} bytes, too many for text; "
+                "leave the file out, or write it with fewer rows per row group"
             )
     first, end = (-(-place * metadata.num_rows // file.size) for place in (part.start, part.end))
     return first, end, metadata

@@ -22,7 +22,10 @@ def _mask_less_teacher(folder: Path) -> str:
 
 CASES = {
     "missing file": (lambda s, tmp: s["text"].update(en=["no/such.txt"]), "text.en: no file matches 'no/such.txt'"),
-    "unknown language": (lambda s, tmp: s["teachers"]["hi-bpe"]["languages"].append("xx"), "unknown language 'xx'"),
+    "unknown language": (
+        lambda s, tmp: s["teachers"]["hi-bpe"]["languages"].append("xx"),
+        "`text` does not have the language 'xx'",
+    ),
     "no mask token": (
         lambda s, tmp: s["teachers"]["en-wordpiece"].update(model=_mask_less_teacher(tmp)),
         "no mask token",
@@ -30,13 +33,13 @@ CASES = {
     "k too large": (lambda s, tmp: s.update(top_k=100000), "top_k is 100000, but its vocabulary has"),
     "no tail": (
         lambda s, tmp: s.update(top_k=0, tail_samples=4),
-        "tail_samples: they are drawn from what the top_k leave",
+        "tail_samples: tail samples are drawn outside the top_k, and top_k is 0",
     ),
     "too many samples": (
         lambda s, tmp: s.update(tail_samples=1025),
         "tail_samples: Input should be less than or equal",
     ),
-    "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but it reads at most"),
+    "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but the teacher reads at most"),
     "no such teacher": (lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./nowhere"), "tokenizer cannot be loaded"),
 }
 
@@ -78,7 +81,7 @@ def test_a_list_of_languages_stands_for_all_records_of_each():
         ([{"de": 0, "fr": "all"}], "expected `all` or a number between 0 and 1, not 0"),
         ([{"de": True, "fr": "all"}], "expected `all` or a number between 0 and 1, not True"),
         ([{"de": "half", "fr": "all"}], "expected `all` or a number between 0 and 1, not 'half'"),
-        ([["de", "fr", "de"]], "names a language twice"),
+        ([["de", "fr", "de"]], "has a language twice"),
         ([[]], "at least 1"),
         ([{}], "at least 1"),
     ],
@@ -93,5 +96,5 @@ def test_the_line_of_a_fault_is_that_of_its_field(tmp_path):
     path.write_text(
         "output: o\nteachers: {t: {model: m, languages: [de]}}\ntext: {de: [x]}\ntop_k: 0\ntail_samples: 4\n"
     )
-    with pytest.raises(UserError, match="c.yaml:5: tail_samples: they are drawn"):
+    with pytest.raises(UserError, match="c.yaml:5: tail_samples: tail samples are drawn"):
         load_config(str(path), PipelineConfig)

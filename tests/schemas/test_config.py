@@ -87,11 +87,11 @@ def test_help_documents_every_field(stage, model, monkeypatch):
         ),
         (
             "output: a\nteachers: {t: {model: m, languages: [xx]}}\ntext: {en: [a.txt]}",
-            "teacher 't' names the unknown language 'xx'; `text` has: en",
+            "`text` does not have the language 'xx', only: en",
         ),
         (
             "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a], fr: [b]}",
-            "no teacher names the language 'fr'",
+            "no teacher has 'fr' in its languages",
         ),
         (
             "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}\nmasking: {mask_replace_prob: 0.9, random_replace_prob: 0.2}",
@@ -140,7 +140,7 @@ def test_a_section_may_lie_in_a_file_of_its_own(routed, tmp_path):
     [
         (
             "teachers:\n" + "".join(f"  {line}\n" for line in ROUTING.splitlines()),
-            "^sub/routing.yaml:1: leave out the line `teachers:`",
+            "^sub/routing.yaml:1: remove the line `teachers:`",
         ),
         (ROUTING.replace("model: n", "modle: n"), r"^sub/routing.yaml:5: teachers.other.modle: unknown field"),
         (ROUTING.replace("  model: m\n", ""), r"^sub/routing.yaml:2: teachers.bert.v2.model: Field required"),
@@ -151,7 +151,7 @@ def test_a_section_may_lie_in_a_file_of_its_own(routed, tmp_path):
         (ROUTING + "other: {}", r"^sub/routing.yaml:6: other: given twice"),
         (ROUTING + "x: [", r"^sub/routing.yaml:6: not valid YAML"),
         (ROUTING + "x: !!python/object/apply:os.system [ls]", r"^sub/routing.yaml:6: a python/object"),
-        (ROUTING + "x: &x {a: *x}", r"^sub/routing.yaml:6: nested too deeply, or in itself"),
+        (ROUTING + "x: &x {a: *x}", r"^sub/routing.yaml:6: nested too deeply, or an alias contains itself"),
         (
             ROUTING.replace("all", "0.3"),
             r"^sub/routing.yaml:4: teachers.bert.v2.languages.en: the teachers' shares of 'en' \(bert.v2 0.3\) sum to 0.3",
@@ -161,7 +161,7 @@ def test_a_section_may_lie_in_a_file_of_its_own(routed, tmp_path):
         ("- a", r"^sub/routing.yaml: expected `field: value` lines"),
         (
             ROUTING.replace("[fr]", "[xx]"),
-            r"^sub/routing.yaml:5: teachers.other.languages.xx: teacher 'other' names the unknown language",
+            r"^sub/routing.yaml:5: teachers.other.languages.xx: `text` does not have the language",
         ),
     ],
 )
@@ -201,7 +201,7 @@ def test_a_field_of_a_former_name_is_told_the_new_one(model, tmp_path):
             for name in reversed(path):
                 settings = {name: settings}
             (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
-            with pytest.raises(UserError, match=f"c.yaml:{len(path) + 1}: .*{old}: is called `{new}` now"):
+            with pytest.raises(UserError, match=f"c.yaml:{len(path) + 1}: .*{old}: was renamed to `{new}`"):
                 load_config(str(tmp_path / "c.yaml"), model)
             tried += 1
     assert tried >= 6

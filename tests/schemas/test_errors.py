@@ -55,7 +55,7 @@ def test_a_full_disk_says_so(error, capsys):
 
     assert exit_code_of(fail) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: no room on a disk (") and "make room" in line
+    assert line.startswith("error: a disk is full (") and "free space" in line
 
 
 def test_differences_names_both_values():

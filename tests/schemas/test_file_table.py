@@ -75,7 +75,7 @@ def test_pieces_joined_are_the_whole_with_its_bytes(given_records, cuts):
     joined = FileTable.joined(pieces)
     assert joined == whole and joined.content == whole.content
     if given_records:
-        with pytest.raises(ValueError, match=f"^files: {given_records[0].path}: is there twice$"):
+        with pytest.raises(ValueError, match=f"^files: {given_records[0].path}: listed twice$"):
             FileTable.joined([whole, whole])
 
 
@@ -106,13 +106,13 @@ GOOD = FileRecord(
         ({"path": "en/bert/1.parquet\n"}, "is not language/teacher/NUMBER.parquet"),
         ({"path": "fr/bert/000001.parquet"}, "is not language/teacher/NUMBER.parquet"),
         ({"path": "../bert/1.parquet", "language": ".."}, "'..' cannot be the name of a language"),
-        ({"rows": 4}, "rows is not what its row groups have"),
+        ({"rows": 4}, "rows is not the sum of its row groups"),
         ({"rows": -1, "row_groups": [-1]}, "a count is negative"),
         ({"rows": 5, "row_groups": [6, -1]}, "a count is negative"),
         ({"size": -1}, "a count is negative"),
         ({"tokens": 4}, "more rows or masked positions than tokens"),
         ({"masked_positions": 51}, "more rows or masked positions than tokens"),
-        ({}, "files: en/bert/000000.parquet: is there twice"),
+        ({}, "files: en/bert/000000.parquet: listed twice"),
     ],
 )
 def test_records_that_contradict_themselves_are_refused(changes, message):
@@ -130,5 +130,7 @@ def test_other_files_are_refused():
     null = io.BytesIO()
     pq.write_table(pa.Table.from_pylist([GOOD.model_dump() | {"size": None}], nullable), null)
     for content in (b"", b"PAR1", whole[:-9], whole[: len(whole) // 2], other.getvalue(), null.getvalue()):
-        with pytest.raises(ValueError, match="not a whole Parquet file|not those of a list of files"):
+        with pytest.raises(
+            ValueError, match="not a complete Parquet file|does not have the columns of a list of files"
+        ):
             FileTable.from_parquet(content)

@@ -21,7 +21,7 @@ def test_one_folder_by_two_spellings_is_refused(predictions, tmp_path, monkeypat
     again = spelling.format(predictions, predictions.name, predictions.parent.name)
     with pytest.raises(UserError) as raised:
         open_predictions(str(predictions), again)
-    assert str(raised.value) == f"{predictions} and {again}: a folder is given twice"
+    assert str(raised.value) == f"{predictions} and {again}: the same folder is given twice"
 
 
 def test_urls_of_one_place():

@@ -83,7 +83,9 @@ def test_the_example_is_named(predictions, tmp_path):
     (file,) = [other for other in opened.files if other.record.path == file.record.path]
     example = rows["example_id"][row].as_py()
     size = len(opened.vocabulary)
-    said = f"{file.url}: row group 1: example {example}: labels outside the vocabulary of {size}: 1000000"
+    said = (
+        f"{file.url}: row group 1: example {example}: labels has an id outside the vocabulary of {size} tokens: 1000000"
+    )
     assert refusal(lambda: read_columns(file, 1, 8)).startswith(said)
     # The error is the same if the teacher's columns are not read.
     assert refusal(lambda: read_columns(file, 1, 0)).startswith(said)
@@ -140,7 +142,7 @@ def test_predictions_marked_as_trimmed_need_a_trimmed_folder(predictions, tmp_pa
     assert "topk_logprobs do not descend" in refusal(lambda: read_all(copy))
     logprobs = rows["topk_logprobs"].to_pylist()
     rewrite(copy, record.path, topk_ids=ids, topk_logprobs=logprobs)
-    assert "topk_logprobs is no log-probability" in refusal(lambda: read_all(copy))
+    assert "topk_logprobs has a value that is not a log-probability" in refusal(lambda: read_all(copy))
 
 
 def test_text_that_is_not_utf8(predictions, tmp_path):

@@ -45,7 +45,7 @@ def test_a_tokenizer_with_code_of_its_own(tokenizer, tmp_path):
     assert read_tokenizer(str(tokenizer), 10**6).mask_token == "[MASK]"
     edit(tokenizer / "tokenizer_config.json", auto_map={"AutoTokenizer": ["evil.Slow", "evil.Fast"]})
     for look in (lambda: read_tokenizer(str(tokenizer), 10**6), lambda: _copy(str(tokenizer), tmp_path / "out", 9)):
-        with pytest.raises(UserError, match="tokenizer_config.json: names Python code of its own .*never run"):
+        with pytest.raises(UserError, match="tokenizer_config.json: refers to Python code .*never run"):
             look()
 
 
@@ -57,7 +57,7 @@ def test_only_tokenizer_files_are_copied(tokenizer, tmp_path):
     secret = tmp_path / "secret"
     (tokenizer / "tokenizer.json").rename(secret)
     (tokenizer / "tokenizer.json").symlink_to(secret)
-    with pytest.raises(UserError, match="tokenizer.json: is a link to another place"):
+    with pytest.raises(UserError, match="tokenizer.json: is a link to a file elsewhere"):
         _copy(str(tokenizer), tmp_path / "other", 9)
     # A link to a folder is fine.
     (tokenizer / "tokenizer.json").unlink()
@@ -92,7 +92,7 @@ def test_a_shape_with_code_of_its_own(predictions, tmp_path):
     assert config.hidden_size == 32 and "auto_map" not in config.to_dict()
     edit(shape / "config.json", model_type="evil")
     with pytest.raises(
-        UserError, match="student.architecture_from: .*needs Python code of its own, which is never run"
+        UserError, match="student.architecture_from: .*needs its own Python code, which is never run"
     ) as raised:
         student_config(StudentConfig(architecture_from=str(shape)), vocabulary, world.MAX_LENGTH)
     assert "\n" not in str(raised.value)

@@ -107,8 +107,8 @@ def test_parts_that_start_at_once_check_once(where, predictions, pipeline_settin
         (["--part", "4/3"], "--part 4/3: expected I/N"),
         (["--part", "x"], "--part x: expected I/N"),
         (["--finish"], "no part of this run has begun"),
-        (["--part", "1/3", "--finish"], "three different calls"),
-        (["--part", "1/3", "--direct_num_workers=2"], "--direct_num_workers=2: no option of a run in parts"),
+        (["--part", "1/3", "--finish"], "exclude each other"),
+        (["--part", "1/3", "--direct_num_workers=2"], "--direct_num_workers=2: not an option of --part"),
     ],
 )
 def test_wrong_parts_are_refused(arguments, message, pipeline_settings, tmp_path):
@@ -279,7 +279,7 @@ def test_of_beams_workers_elsewhere_one_is_frozen_and_one_killed(machines, of_on
         wait_until(lambda: units_done() > before, second)
         for worker in workers_in(machines[2]):
             os.kill(worker, signal.SIGKILL)
-        for launcher, fault in ((first, "has not answered for 5 s"), (second, "died, or its connection did")):
+        for launcher, fault in ((first, "has not answered for 5 s"), (second, "died or lost its connection")):
             errors = launcher.communicate(timeout=60)[1]
             assert launcher.returncode == 2 and "Traceback" not in errors, errors
             assert errors.count("error: a worker of the pool at 127.0.0.1:") == 1 and fault in errors, errors

@@ -47,7 +47,7 @@ def test_a_worker_process_that_dies_ends_the_run_and_a_rerun_goes_on(
     os.kill(workers_of(tmp_path / "t")[0], signal.SIGKILL)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 2 and "Traceback" not in errors, errors
-    assert errors.count("error: a worker process died (SIGKILL), probably since memory was used up") == 1
+    assert errors.count("error: a worker process died (SIGKILL), probably because memory ran out") == 1
     assert not workers_of(tmp_path / "t")
     assert files(run_pipeline(tmp_path / "p")) == files(predictions)
 

@@ -206,7 +206,7 @@ def test_a_broken_or_foreign_file_is_named_with_the_row_group(server, prediction
 
 def test_a_file_that_is_gone_is_named(server):
     file = replace(open_predictions(PREDICTIONS).files[0], url=f"gs://{gcs.BUCKET}/gone.parquet")
-    with pytest.raises(UserError, match=f"{file.url}: row group 0: the file is not there; rerun the pipeline"):
+    with pytest.raises(UserError, match=f"{file.url}: row group 0: the file is missing; rerun the pipeline"):
         read_columns(file, 0, 8)
 
 
@@ -230,7 +230,10 @@ def test_half_an_answer_is_no_data(server, down, monkeypatch, cached):
 def test_a_connection_that_stays_down_ends_in_one_error(server, down, monkeypatch, fault):
     monkeypatch.setattr(gcs, "FAULTS", (fault,))
     file = open_predictions(PREDICTIONS).files[0]
-    with server.trouble(1.0), pytest.raises(UserError, match=f"{file.url}: row group 0 is out of reach .*run the same"):
+    with (
+        server.trouble(1.0),
+        pytest.raises(UserError, match=f"{file.url}: row group 0 cannot be reached .*run the same"),
+    ):
         read_columns(file, 0, 8)
     assert server.faults["GET", fault] < 20
 
@@ -238,7 +241,7 @@ def test_a_connection_that_stays_down_ends_in_one_error(server, down, monkeypatc
 def test_row_groups_that_are_planned_are_not_all_tried_in_vain(server, down, monkeypatch):
     monkeypatch.setattr(gcs, "FAULTS", ("refuse",))
     with reading(threads=2) as source, server.trouble(1.0):
-        with pytest.raises(UserError, match="row group .* is out of reach"):
+        with pytest.raises(UserError, match="row group .* cannot be reached"):
             next(iter(source))
         source.close()
         # gcsfs makes six attempts.
@@ -290,7 +293,7 @@ def test_a_run_whose_bucket_goes_away_says_so_and_goes_on_when_it_is_back(server
     with server.trouble(1.0):
         assert run("remote", PREDICTIONS, None, **steps)[0] == 2
     error = capfd.readouterr().err
-    assert error.startswith(f"error: {PREDICTIONS} is out of reach") and error.count("\n") == 1
+    assert error.startswith(f"error: {PREDICTIONS} cannot be reached") and error.count("\n") == 1
 
     assert run("remote", PREDICTIONS, None, **steps)[0] == 0
     assert_same_weights(local, output)

@@ -87,7 +87,7 @@ def test_sharded_steps_whose_gradient_is_not_finite_are_left_out(predictions, tm
     assert launch(alone, "-m", "tests.support.unchecked_trainer").returncode == 0
     done = launch(both, *TWO[:-1], "tests.support.unchecked_trainer")
     assert done.returncode == 0, done.stderr
-    assert "warning: the gradient was not finite at step" in done.stderr + done.stdout
+    assert "warning: skipped, because the gradient was NaN or infinite: step" in done.stderr + done.stdout
     assert_close_weights(tmp_path / "one" / "student", tmp_path / "two" / "student")
 
 

@@ -41,7 +41,7 @@ def test_a_configuration_is_part_of_a_step(tmp_path):
 def test_a_failure_is_one_line_and_what_was_done_is_kept(tmp_path, capsys):
     log = tmp_path / "log"
     bad = Step("b", ("-c", "import sys; print('some', 'output'); sys.exit('the reason')"), ("a",))
-    with pytest.raises(SystemExit, match="b: exit code 1: the reason .all of it: .*logs/b.log."):
+    with pytest.raises(SystemExit, match="b: exit code 1: the reason .full log: .*logs/b.log."):
         run_steps([appending("a", log), bad, appending("c", log, "b")], tmp_path, processes=1)
     assert log.read_text().split() == ["a"]
     run_steps([appending("a", log), appending("c", log, "a")], tmp_path, processes=1)

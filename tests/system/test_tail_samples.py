@@ -104,7 +104,7 @@ def test_they_are_shown(sampled):
     opened = open_predictions(str(sampled))
     assert f"top_k 8, tail_samples {S}, at most" in summarize(opened)
     (row,) = next(read_row_groups(opened.files[0])).slice(0, 1).to_pylist()
-    shown = [line for line in inspect_row(opened, 0).splitlines() if line.startswith("    of the tail: ")]
+    shown = [line for line in inspect_row(opened, 0).splitlines() if line.startswith("    tail samples: ")]
     assert len(shown) == len(row["labels"])
     for token in row["tail_ids"][:S]:
         assert opened.vocabulary.tokens[token] in shown[0]
@@ -129,9 +129,9 @@ def test_wrong_samples_are_refused(sampled, predictions, tmp_path):
         return str(raised.value)
 
     for wrong, said in (
-        (lambda ids: ids[:-1], f"has not {S} samples for each masked position"),
-        (lambda ids: [-1, *ids[1:]], "tail_ids outside the vocabulary of"),
-        (lambda ids: [*ids[:-1], 10**6], "tail_ids outside the vocabulary of"),
+        (lambda ids: ids[:-1], f"does not have {S} samples for each masked position"),
+        (lambda ids: [-1, *ids[1:]], "tail_ids has an id outside the vocabulary of"),
+        (lambda ids: [*ids[:-1], 10**6], "tail_ids has an id outside the vocabulary of"),
     ):
         table = pd.read_parquet(folder / file.path)
         changed = [wrong(lists[0]), *(x.tolist() for x in table.tail_ids[1:])]
@@ -216,9 +216,9 @@ def test_misuse_is_one_line(sampled, predictions, run_pipeline, pipeline_setting
     )
     done = train(write_config(tmp_path / "c", [sampled, more], None, distillation=SAMPLED))
     assert done.returncode == 2
-    assert f"{more}: tail_samples is 2, but in {sampled} it is {S}; distillation.tail sampled needs" in done.stderr
+    assert f"{more}: tail_samples is 2, but in {sampled} it is {S}; with distillation.tail: sampled, all" in done.stderr
     # Another tail does not read the samples.
     assert train(write_config(tmp_path / "d", [sampled, more], None, max_steps=5)).returncode == 0
-    with pytest.raises(UserError, match=f"tail_samples is {S}, but in .*more it is 2; trim them into folders apart"):
+    with pytest.raises(UserError, match=f"tail_samples is {S}, but in .*more it is 2; trim them into separate folders"):
         trim(open_predictions(str(sampled), str(more)), str(tmp_path / "t"))
     assert MANIFEST_FILE not in [path.name for path in tmp_path.glob("t/*")]

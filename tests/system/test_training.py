@@ -102,7 +102,7 @@ def test_torchrun_starts_again_after_a_process_was_killed(predictions, tmp_path,
 def test_processes_share_a_step_evenly(predictions, tmp_path):
     config = write_config(tmp_path, predictions, None, micro_batches=3)
     done = launch_two(config)
-    assert done.returncode and "micro_batches is 3, which 2 processes cannot share evenly" in done.stderr
+    assert done.returncode and "micro_batches (3) cannot be divided evenly among 2 processes" in done.stderr
 
 
 def test_two_processes_give_the_gradients_of_one(predictions, tmp_path):

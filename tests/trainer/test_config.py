@@ -16,12 +16,12 @@ from trainer.config import TrainerConfig
             {"student": {"settings": {"model_type": "bert", "width": 3}}},
             "student.settings.width: a bert configuration has no such field",
         ),
-        ({"student": {"settings": {"model_type": "bert", "max_position_embeddings": 8}}}, "give it at least"),
+        ({"student": {"settings": {"model_type": "bert", "max_position_embeddings": 8}}}, "set it to at least"),
         (
             {"student": {"settings": {"model_type": "bert"}, "token_alignment": "omp"}},
-            "student: token_alignment maps token rows of teachers: set embeddings_from_teachers",
+            "student: token_alignment maps the teachers' token rows: set embeddings_from_teachers",
         ),
-        ({"student": {}}, "give `architecture_from`"),
+        ({"student": {}}, "set `architecture_from`"),
     ],
 )
 def test_bad_trainers_stop_at_once(changes, message, predictions, tmp_path):

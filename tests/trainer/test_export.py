@@ -28,7 +28,7 @@ def test_export_by_command(stopped, predictions, tmp_path):
     assert_same_weights(output, tmp_path / "best")
     assert (tmp_path / "best" / "evaluation.json").read_text() == (output / "evaluation.json").read_text()
     refused = call("trainer.export", stopped, "--checkpoint", "7", "--to", tmp_path / "none")
-    assert refused.returncode == 2 and f"has those of steps {best}, {last}" in refused.stderr
+    assert refused.returncode == 2 and f"has checkpoints of steps {best}, {last}" in refused.stderr
     assert not (tmp_path / "none").exists()
 
 

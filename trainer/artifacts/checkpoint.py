@@ -77,8 +77,8 @@ class CheckpointWriter:
                 self._writing.result()
             except (OSError, SafetensorError) as error:
                 raise UserError(
-                    f"{self._output}: no checkpoint written ({first_line(error)}); make room, then run the same command "
-                    "again to go on from the one before"
+                    f"{self._output}: the checkpoint could not be written ({first_line(error)}); free disk space, then run the "
+                    "same command again to go on from the previous one"
                 ) from None
             self._writing = None
 
@@ -199,14 +199,14 @@ def _open_tensors(path: Path, shapes: dict[str, torch.Size]) -> Iterator[Any]:
         names = set(file.keys())
         for name, shape in shapes.items():
             if name not in names:
-                raise _unusable(path, f"lacks the tensor {name}")
+                raise _unusable(path, f"the tensor {name} is missing")
             if (there := file.get_slice(name).get_shape()) != list(shape):
-                raise _unusable(path, f"its tensor {name} is {there}, not {list(shape)}")
+                raise _unusable(path, f"its tensor {name} has the shape {there}, not {list(shape)}")
         yield file
 
 
 def _unusable(path: Path, why: str) -> UserError:
-    return UserError(f"{path}: {why}; remove the folder {path.parent} to go on from the checkpoint before")
+    return UserError(f"{path}: {why}; remove the folder {path.parent} to go on from the previous checkpoint")
 
 
 def _folder(output: str, step: int) -> Path:

@@ -48,9 +48,9 @@ class CheckpointState:
             version = fields.pop("version", None)
             if version != VERSION:
                 raise UserError(
-                    f"the checkpoint's state has version {version}, this program's {VERSION}; finish the run with the "
-                    "program that began it"
+                    f"the checkpoint's state has version {version}, but this program reads {VERSION}; finish the run with the "
+                    "version that began it"
                 )
             return cls(**fields | {"early_stopping": EarlyStopping(**fields["early_stopping"])})
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"not the fields of a checkpoint's state: {error}") from None
+            raise ValueError(f"its fields are not those of a checkpoint's state: {error}") from None

@@ -61,7 +61,10 @@ def export_checkpoint(
     state = load_state(config.output, step)
     ours = {"vocabulary_sha256": predictions.vocabulary.sha256, "student": config.student.model_dump(mode="json")}
     if changed := differences({key: state.run_spec[key] for key in ours}, ours):
-        raise UserError(f"{config.output}: the checkpoint of step {step} is of another run ({changed})")
+        raise UserError(
+            f"{config.output}: the checkpoint of step {step} is from another run ({changed}); give the configuration "
+            "and predictions of that run"
+        )
     model = build_student(config_from_json(state.configuration), config.seed)
     load_weights(config.output, step, model)
     add_older_names(model.config)

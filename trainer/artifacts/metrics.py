@@ -188,7 +188,9 @@ def _start_wandb(config: TrainerConfig) -> Any:
     try:
         import wandb
     except ImportError:
-        raise UserError("wandb_project: needs the package wandb; pip install '.[wandb]', or leave it out") from None
+        raise UserError(
+            "wandb_project: the package wandb is not installed; run `pip install '.[wandb]'`, or leave it out"
+        ) from None
     # The id is in the output folder, so that a new output folder is a new run.
     path = Path(config.output) / "logs" / "wandb_run"
     if not path.exists():
@@ -204,7 +206,7 @@ def _start_wandb(config: TrainerConfig) -> Any:
         )
     except wandb.Error as error:
         raise UserError(
-            f"wandb_project: wandb does not start ({first_line(error)}); log in, or set WANDB_MODE=offline"
+            f"wandb_project: wandb cannot start ({first_line(error)}); log in, or set WANDB_MODE=offline"
         ) from None
 
 

@@ -50,8 +50,8 @@ def model_card(
         f"One student of {parameters:,} parameters over a merged vocabulary of {len(predictions.vocabulary):,} tokens, "
         "distilled from the teachers below by MergeDistill (Khanuja, Johnson and Talukdar, 2021, "
         "https://arxiv.org/abs/2106.02834).",
-        '`AutoTokenizer` reads text of any of its languages; with `subfolder="tokenizers/<language>"` it segments a '
-        "language exactly as its (first) teacher does.",
+        '`AutoTokenizer` loads a tokenizer for text in any of its languages; with `subfolder="tokenizers/<language>"`, it '
+        "loads one that segments the language exactly as its (first) teacher does.",
         "## To be written by you\n\nIntended uses, limitations, where the training text comes from, and what its licence "
         "allows.",
         "## Licence",
@@ -61,14 +61,14 @@ def model_card(
         "## Training data",
         _data(stages[0].predictions) if len(stages) == 1 else _data_of_stages(stages, step),
         "## Training",
-        f"The weights are those after step {step:,} of {config.max_steps:,}. Settings that differ from the defaults:",
+        f"The weights are from step {step:,} of {config.max_steps:,}. Settings that differ from the defaults:",
         f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```",
     ]
     if scores:
         parts += [
             "## Held-out masked tokens",
-            "Accuracy of the first guess and mean negative log-likelihood in nats, the student's over the merged "
-            "vocabulary, the teacher's over its own.",
+            "Accuracy of the most probable token, and mean negative log-likelihood (NLL) in nats. The student predicts over "
+            "the merged vocabulary, the teacher over its own.",
             _results(scores),
         ]
     return "\n\n".join(parts) + "\n"
@@ -90,7 +90,7 @@ def _metadata(
         for language, of_language in scores.items()
         for key, name in (
             ("accuracy", "masked-token accuracy"),
-            ("nll", "negative log-likelihood, nats a masked token"),
+            ("nll", "negative log-likelihood, nats per masked token"),
         )
     ]
     return ModelCardData(
@@ -111,7 +111,9 @@ def _metadata(
 def _licence(config: TrainerConfig, licences: dict[str, str | None]) -> str:
     of_teachers = ", ".join(f"{name}: {_text(licence or 'not known')}" for name, licence in licences.items())
     given = config.model_card.license
-    return (f"{_text(given)}, as its makers say. " if given else "") + f"The teachers' licences are: {of_teachers}."
+    return (
+        f"{_text(given)}, according to its makers. " if given else ""
+    ) + f"The teachers' licences are: {of_teachers}."
 
 
 def _teachers(predictions: Predictions) -> str:
@@ -154,7 +156,8 @@ def _data_of_stages(stages: list[Stage], step: int) -> str:
         rates = sorted({manifest.masking.mlm_probability for manifest in stage.predictions.manifests})
         parts.append(
             f"Stage {number}, steps {first:,} to {min(stage.last_step, step):,}: {' and '.join(f'{rate:g}' for rate in rates)} of the "
-            f"tokens masked, languages drawn by p^{stage.sampling.alpha:g} of their masked positions."
+            f"tokens masked; languages drawn in proportion to p^{stage.sampling.alpha:g}, where p is their share of the masked "
+            "positions."
         )
         parts.append(_data(stage.predictions))
         first = stage.last_step + 1

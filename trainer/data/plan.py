@@ -156,7 +156,7 @@ def choose_languages(predictions: Predictions, wanted: list[str] | None) -> list
     """Returns the languages to read, sorted. Raises UserError for one that the predictions lack."""
     known = predictions.language_names
     if not known:
-        raise UserError("the predictions hold no rows at all; look at their _rejects folder")
+        raise UserError("the predictions have no rows; their _rejects folder says why the records were rejected")
     for language in wanted or []:
         if language not in known:
             raise UserError(

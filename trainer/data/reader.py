@@ -90,8 +90,8 @@ class Reader:
         """Goes to the point where `state`, of all lanes, was taken; call it before iterating."""
         if state["version"] != STATE_VERSION:
             raise UserError(
-                f"the checkpoint's reader state has version {state['version']}, this program's {STATE_VERSION}; "
-                "finish the run with the program that began it"
+                f"the checkpoint's reader state has version {state['version']}, but this program reads {STATE_VERSION}; "
+                "finish the run with the version that began it"
             )
         for lane, buffer in self._buffers.items():
             buffer.load_state(state["lanes"][str(lane)])

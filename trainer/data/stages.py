@@ -48,8 +48,8 @@ def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
     """Raises UserError if indices of tokens, languages or teachers would differ in meaning."""
     if ours.vocabulary.sha256 != base.vocabulary.sha256:
         raise UserError(
-            f"{where} is over the vocabulary {ours.vocabulary.sha256}, {base.newest} over {base.vocabulary.sha256}; run the "
-            "pipeline with the same teachers for all stages, and trim one of them, the others with --vocabulary-from"
+            f"{where} has the vocabulary {ours.vocabulary.sha256}, but {base.newest} has {base.vocabulary.sha256}; run the "
+            "pipeline with the same teachers for all stages; if you trim, trim the others with --vocabulary-from the first trimmed folder"
         )
     for what, mine, theirs in (
         ("languages", ours.language_names, base.language_names),
@@ -57,7 +57,7 @@ def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
     ):
         if mine != theirs:
             raise UserError(
-                f"{where} has the {what} {', '.join(mine)}, {base.newest} has {', '.join(theirs)}; stages need the same"
+                f"{where} has the {what} {', '.join(mine)}, but {base.newest} has {', '.join(theirs)}; all stages need the same"
             )
     if not (ours.top_k and base.top_k):
         # If only a tokenizer ran, the fingerprint covers nothing else of the teacher.
@@ -66,8 +66,8 @@ def _check_fit(where: str, ours: Predictions, base: Predictions) -> None:
         its, known = (of.teachers[name].fingerprint[:12] for of in (ours, base))
         if its != known:
             raise UserError(
-                f"{where}: its teacher {name!r} is {its}, that of {base.newest} is {known}; run the pipeline with the same "
-                "teachers for all stages"
+                f"{where}: its teacher {name!r} has fingerprint {its}, but in {base.newest} {known}; run the pipeline with "
+                "the same teachers for all stages"
             )
 
 

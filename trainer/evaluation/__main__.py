@@ -22,7 +22,7 @@ def main(arguments: list[str], prog: str = "python -m trainer.evaluation") -> in
         epilog="configuration fields:\n" + describe_fields(EvaluationConfig),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration, fields below")
+    parser.add_argument("config", metavar="CONFIG.yaml", help="the configuration; its fields are listed below")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=OVERRIDES_HELP)
     options = parser.parse_intermixed_args(arguments)
     return exit_code_of(lambda: _run(options.config, options.overrides))

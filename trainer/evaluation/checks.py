@@ -35,7 +35,7 @@ def _check_tokenizer(model: Model, task: Task, language: str) -> None:
     if lacking:
         raise UserError(
             f"models.{model.name}: its tokenizer has no {lacking[0]} token, which {task.title} needs; give a masked language "
-            "model, or leave it out"
+            "model, or leave this one out"
         )
     if task.cuts_text:
         special_frame(tokenizer)
@@ -43,6 +43,6 @@ def _check_tokenizer(model: Model, task: Task, language: str) -> None:
     needed = max(task.shortest, tokenizer.num_special_tokens_to_add() + 1)
     if limit < needed:
         raise UserError(
-            f"models.{model.name}: reads {limit} tokens at a time, and {task.title} needs {needed} at least; correct "
-            "model_max_length in its tokenizer_config.json, or leave it out"
+            f"models.{model.name}: reads only {limit} tokens at a time, but {task.title} needs at least {needed}; if the limit "
+            "is wrong, correct model_max_length in its tokenizer_config.json, else leave the model out"
         )

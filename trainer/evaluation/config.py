@@ -20,17 +20,15 @@ class ModelConfig(Config):
     languages: list[Name] | None = Field(
         None,
         min_length=1,
-        description="the languages that it was made for: it is scored on their text and fine-tuned on their labels, "
-        "but tested on all labels. Default all languages",
+        description="the languages that the model was made for: it is scored on their text and fine-tuned on their labels, "
+        "but tested on the labels of all languages. Default: all languages",
     )
     tokenizer: Literal["language", "default"] = Field(
         "language",
-        description="for a student of this trainer: the tokenizer of each language, which segments as the language's "
-        "teacher does, or the default tokenizer for all languages. Other models have only one",
+        description="for a student of this trainer: `language` uses the tokenizer of each language, which segments as its "
+        "teacher does; `default` uses the default tokenizer for all languages. Other models have only one tokenizer",
     )
-    teachers: dict[Name, Name] = Field(
-        {}, description="by language, the model of this configuration that it is compared with"
-    )
+    teachers: dict[Name, Name] = Field({}, description="by language, the model in `models` to compare this one with")
 
     def is_for(self, language: str) -> bool:
         """Whether the model was made for a language."""
@@ -41,7 +39,7 @@ class LabelledConfig(Config):
     """The labelled files of one language."""
 
     train: PathsOrUrls | None = Field(
-        None, description="files to fine-tune models on; without them, the language is tested only"
+        None, description="files to fine-tune models on; without them, the language is only tested"
     )
     test: PathsOrUrls | None = Field(None, description="files to test models on")
 
@@ -59,22 +57,24 @@ class ParallelConfig(Config):
     files: tuple[PathOrUrl, PathOrUrl] = Field(description="the two files, one sentence per line")
     validation: tuple[PathOrUrl, PathOrUrl] | None = Field(
         None,
-        description="two more such files, on which the layer is chosen; without them, it is chosen on every fifth pair "
-        "of `files`, which is then not scored",
+        description="two more such files, on which the best layer is chosen; without them, it is chosen on every fifth "
+        "pair of `files`, and these pairs are not scored",
     )
 
 
 class FineTuningConfig(Config):
     """How models are fine-tuned, the same for all."""
 
-    learning_rate: float = Field(5e-5, gt=0, description="at the end of the warm-up")
+    learning_rate: float = Field(5e-5, gt=0, description="the learning rate at the end of the warm-up")
     epochs: float = Field(3, gt=0, description="passes over the training examples")
     batch_size: int = Field(32, ge=1, description="examples per step")
     max_length: int = Field(
-        128, ge=8, description="tokens per example; longer ones are cut, and what is cut off counts as wrong"
+        128,
+        ge=8,
+        description="most tokens of an example; longer ones are cut, and words that are cut off count as wrong",
     )
     max_train_examples: int | None = Field(
-        None, ge=1, description="use only this many examples, from the beginning; default all"
+        None, ge=1, description="use only this many examples, from the beginning of the files; default: all"
     )
 
 
@@ -82,15 +82,15 @@ class ComparisonConfig(Config):
     """Candidates for teachers, ranked for each language of `text`."""
 
     routing: Unrecorded[PathOrUrl] = Field(
-        description="the file to write: the best teacher of each language, as the pipeline's `teachers` section"
+        description="file to write: the best teacher of each language, as a `teachers` section for the pipeline"
     )
     candidates: list[Name] | None = Field(
-        None, min_length=2, description="models to rank. Default all of `models`, in their order"
+        None, min_length=2, description="models to rank; default: all of `models`, in their order"
     )
     corpora: dict[Name, Text] = Field(
         {},
-        description="by language, the text that its teacher will read, to estimate the hours that a candidate would "
-        "take. Its bytes are estimated from the sizes of plain text files and from samples of other files",
+        description="by language, the text that its teacher will read, to estimate the hours that each candidate would "
+        "take. The bytes of this text are estimated from the sizes of plain text files and from samples of other files",
     )
 
 
@@ -117,22 +117,27 @@ class EvaluationConfig(Config):
         {}, description="by language, TSV files of one or two sentences and a label"
     )
     question_answering: dict[Name, LabelledConfig] = Field({}, description="by language, files in SQuAD's JSON format")
-    retrieval: dict[Name, ParallelConfig] = Field({}, description="by a name of your choice, two parallel files")
-    comparison: ComparisonConfig | None = Field(None, description="ranks models as teachers")
+    retrieval: dict[Name, ParallelConfig] = Field(
+        {}, description="pairs of parallel files, each under a name of your choice"
+    )
+    comparison: ComparisonConfig | None = Field(None, description="rank models as teachers")
     fine_tuning: FineTuningConfig = FineTuningConfig()
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
-        [0], min_length=1, description="fine-tuned tasks are repeated with each seed, and averaged"
+        [0], min_length=1, description="each fine-tuned task is run once with each seed, and the scores are averaged"
     )
-    bootstrap_samples: int = Field(1000, ge=100, description="bootstrap resamplings for an interval")
+    bootstrap_samples: int = Field(1000, ge=100, description="number of bootstrap samples for each interval")
     max_length: int = Field(
-        128, ge=8, description="tokens of a piece of text, special tokens included; longer records are cut into pieces"
+        128,
+        ge=8,
+        description="most tokens of a piece of text, special tokens included; longer records are cut into pieces",
     )
     top_k: int = Field(
         8,
         ge=1,
-        description="most probable predictions of a masked token; the tail mass is the probability outside them",
+        description="how many of the most probable tokens at a masked position are its top predictions; the tail mass is the "
+        "probability outside them",
     )
-    batch_tokens: Unrecorded[int] = Field(4096, ge=1, description="padded tokens per batch")
+    batch_tokens: Unrecorded[int] = Field(4096, ge=1, description="most tokens, with padding, in a batch")
     update_model_cards: Unrecorded[bool] = Field(
         False, description="write the results into the metadata of the README.md of students of this trainer"
     )
@@ -158,7 +163,7 @@ class EvaluationConfig(Config):
                 # If there is no section at all, `tasks_of` reports that instead.
                 if stray := [language for language in given if known and language not in known]:
                     raise ValueError(
-                        f"models.{name}.{field}: nothing is evaluated in the language {stray[0]!r}, only in "
+                        f"models.{name}.{field}: no task has the language {stray[0]!r}; the tasks have: "
                         f"{', '.join(sorted(known))}"
                     )
         return self
@@ -167,7 +172,7 @@ class EvaluationConfig(Config):
     @classmethod
     def _different(cls, value: list[int]) -> list[int]:
         if len(set(value)) < len(value):
-            raise ValueError("has a seed twice; the same seed gives the same scores")
+            raise ValueError("has a seed twice, which would give the same scores twice; remove one")
         return value
 
     @model_validator(mode="after")
@@ -175,13 +180,17 @@ class EvaluationConfig(Config):
         if not self.comparison:
             return self
         if not self.text:
-            raise ValueError("comparison: candidates are ranked on `text`; give it for each language")
+            raise ValueError(
+                "comparison: candidates are ranked by their predictions of `text`; give `text` for each language"
+            )
         for name in self.comparison.candidates or []:
             if name not in self.models:
                 raise ValueError(f"comparison.candidates: there is no model {name!r} in `models`")
         for name in self.candidates:
             if name in FIXED_COLUMNS:
-                raise ValueError(f"models.{name}: the pipeline knows no teacher of that name; call it differently")
+                raise ValueError(
+                    f"models.{name}: a teacher cannot be called {name!r}, which is a column of the vocabulary table; rename it"
+                )
         if stray := [language for language in self.comparison.corpora if language not in self.text]:
             raise ValueError(f"comparison.corpora.{stray[0]}: `text` does not have the language {stray[0]!r}")
         return self

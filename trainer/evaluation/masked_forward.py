@@ -99,7 +99,7 @@ class MaskedForward:
         both_BL, whole_BL = np.stack([ids[:size], ids[-size:]]), np.ones((2, size), bool)
         expected_BLV = self._run(both_BL, None).float()
         if expected_BLV.shape[:2] != both_BL.shape or not torch.isfinite(expected_BLV).all():
-            raise UserError(f"{where}: its model does not give finite logits at each token; it cannot be evaluated")
+            raise UserError(f"{where}: its model does not give finite logits for every token; it cannot be evaluated")
         tolerance = TOLERANCE * float(expected_BLV.abs().max())
         expected_MV = expected_BLV.flatten(0, 1)
         self.padding_matters, self.head_everywhere = True, False

@@ -106,8 +106,8 @@ class Model:
         tokenizer = self._load(AutoTokenizer, source, revision=revision)
         if not tokenizer.is_fast:
             raise UserError(
-                f"{self._where}: its tokenizer runs in Python alone, and does not say which characters a token stands for; "
-                "give a model with a tokenizer.json"
+                f"{self._where}: its tokenizer exists only as Python code, which does not say which characters a token stands "
+                "for; give a model with a tokenizer.json"
             )
         # Positions count from the left and truncation removes the end, whatever sides were saved with the tokenizer.
         tokenizer.padding_side = tokenizer.truncation_side = "right"
@@ -142,7 +142,7 @@ class Model:
             )
         finally:
             transformers_logging.set_verbosity(before)
-        sizes = {key: f" of the size {tuple(size)}" for key, _, size in report["mismatched_keys"]}
+        sizes = {key: f" with the shape {tuple(size)}" for key, _, size in report["mismatched_keys"]}
         missing = sorted(report["missing_keys"] | sizes.keys())
         if not is_masked_lm:
             missing = [

@@ -117,8 +117,8 @@ def special_frame(tokenizer: PreTrainedTokenizerFast) -> tuple[np.ndarray, np.nd
     start = framed["special_tokens_mask"].index(0) if 0 in framed["special_tokens_mask"] else 0
     if not bare or framed["input_ids"][start : start + len(bare)] != bare:
         raise UserError(
-            f"{tokenizer.name_or_path}: its tokenizer does not frame a sequence with fixed special tokens; it cannot be "
-            "evaluated"
+            f"{tokenizer.name_or_path}: its tokenizer does not simply put fixed special tokens around a sequence; it cannot "
+            "be evaluated"
         )
     return (
         np.array(framed["input_ids"][:start], np.int64),

@@ -69,8 +69,8 @@ def score_texts(texts: Iterable[str], model: Model, language: str, max_length: i
                 nats_S = -log_probabilities(forward, pieces, tokenizer.mask_token_id, batch_tokens)
                 if not np.isfinite(nats_S).all():
                     raise UserError(
-                        f"models.{model.name}: gives NaN or infinite probabilities to text of {language}; its weights are "
-                        "damaged"
+                        f"models.{model.name}: gives NaN or infinite probabilities for text of {language}; its weights "
+                        "are damaged"
                     )
                 text_S = np.repeat(pieces.text_P, pieces.lengths_P)[pieces.word_ends_T > 0]
                 bits_N = bits_N + np.bincount(text_S, nats_S, len(window)) / math.log(2)

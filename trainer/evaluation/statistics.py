@@ -108,7 +108,7 @@ def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Difference:
 
 def _check_units(ratios: Sequence[Ratio]) -> None:
     if len(counts := {len(ratio.numerators_U) for ratio in ratios}) != 1:
-        raise ValueError(f"these ratios are not of the same units: there are {sorted(counts)} of them")
+        raise ValueError(f"the ratios have different numbers of units: {sorted(counts)}")
 
 
 def _resampled(parts_KU: Sequence[np.ndarray], samples: int, seed: int) -> np.ndarray:

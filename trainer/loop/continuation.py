@@ -19,19 +19,19 @@ def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dic
     if changed and not differences(theirs | {"max_steps": 0}, ours | {"max_steps": 0}):
         if by := _planned_by_steps(config):
             raise UserError(
-                f"{config.output}: {changed}, but {by} goes by the number of steps from the first one on, so this "
-                "would be another run; put max_steps back, or begin another run from what this one exported, in another "
-                f"output, with student: {{start_from: {config.output}}}"
+                f"{config.output}: {changed}, but {by} depends on max_steps at every step, so this would be another run; "
+                "set max_steps back, or start a new run from this one's exported student, in another output, with "
+                f"student: {{start_from: {config.output}}}"
             )
         if step > config.max_steps:
             raise UserError(
-                f"{config.output}: max_steps is {config.max_steps}, but it is at step {step} already; give it more, or export "
-                "an earlier checkpoint by `python -m trainer.export`"
+                f"{config.output}: max_steps is {config.max_steps}, but the run is already at step {step}; raise max_steps, or "
+                "export an earlier checkpoint with `python -m trainer.export`"
             )
     elif changed:
         raise UserError(
-            f"{config.output}: its checkpoint of step {step} is of another run ({changed}); choose another output, or "
-            "remove this one"
+            f"{config.output}: its checkpoint of step {step} is from another run ({changed}); choose another output, or "
+            "remove this folder"
         )
 
 

@@ -23,7 +23,7 @@ def open_heldout(folders: list[str], training: Predictions) -> Predictions:
     heldout = open_predictions(*folders)
     if not training.vocabulary.extends(heldout.vocabulary):
         raise UserError(
-            f"heldout: {heldout.newest} is over the vocabulary {heldout.vocabulary.sha256}, the predictions over "
+            f"heldout: {heldout.newest} has the vocabulary {heldout.vocabulary.sha256}, but the predictions have "
             f"{training.vocabulary.sha256}; run the pipeline on the held-out text with the same teachers"
         )
     return heldout

@@ -159,7 +159,7 @@ def _check_distillation(config: TrainerConfig, predictions: Predictions) -> None
     if distillation.distils and not predictions.top_k:
         raise UserError(
             f"distillation.kd_weight is {distillation.kd_weight}, but {predictions.newest} was made with top_k: 0 "
-            "and holds no teacher predictions; set it to 0 or rerun the pipeline with a top_k"
+            "and has no teacher predictions; set kd_weight to 0, or rerun the pipeline with a top_k above 0"
         )
     if distillation.reads_samples:
         _check_samples(predictions)
@@ -177,12 +177,12 @@ def _check_samples(predictions: Predictions) -> None:
         if not manifest.tail_samples:
             raise UserError(
                 f"distillation.tail is sampled, but {folder} was made with tail_samples: 0; rerun the pipeline with "
-                "tail_samples or choose another tail"
+                "tail_samples above 0, or choose another tail"
             )
         if manifest.tail_samples != first:
             raise UserError(
                 f"{folder}: tail_samples is {manifest.tail_samples}, but in {predictions.folders[0]} it is {first}; "
-                "distillation.tail sampled needs the same in all folders"
+                "with distillation.tail: sampled, all folders need the same"
             )
 
 
@@ -190,7 +190,7 @@ def _check_sharing(micro_batches: int, runtime: Runtime, is_new: bool) -> None:
     """Raises UserError if the processes cannot share the micro-batches of a step evenly."""
     if micro_batches % runtime.world_size:
         raise UserError(
-            f"micro_batches is {micro_batches}, which {runtime.world_size} processes cannot share evenly; "
+            f"micro_batches ({micro_batches}) cannot be divided evenly among {runtime.world_size} processes; "
             + (f"make it a multiple of {runtime.world_size}, or " if is_new else "")
-            + "start another number of processes"
+            + "start a different number of processes"
         )

@@ -43,10 +43,10 @@ class SkippedSteps:
             self.count += len(bad)
             at_fault = [name for names in self._runtime.gather(self._examples(bad[-1])) for name in names]
             named = ", ".join(at_fault[:_NAMED]) + (f" and {len(at_fault) - _NAMED} more" * (len(at_fault) > _NAMED))
-            message = f"the gradient was not finite at step {', '.join(map(str, bad))}; rows of the last: {named}"
+            message = f"skipped, because the gradient was NaN or infinite: step {', '.join(map(str, bad))}; rows of the last: {named}"
             if self.count > self._limit:
                 raise UserError(
-                    f"{message}. {self.count} steps were left out, more than max_skipped_steps ({self._limit}); "
+                    f"{message}. {self.count} steps were skipped, more than max_skipped_steps ({self._limit}); "
                     "look at these rows, lower the learning rate, or set precision: float32"
                 )
             if self._runtime.is_main:

@@ -76,7 +76,7 @@ def _claim_output(state: TrainState) -> None:
         try:
             earlier = json.loads(read_bytes(path))
         except ValueError:
-            raise UserError(f"{path}: is damaged; remove it, or choose another output") from None
+            raise UserError(f"{path}: is not JSON; remove it, or choose another output") from None
         if changed := differences(earlier, claim):
             raise UserError(
                 f"{state.config.output}: holds another run ({changed}); remove the folder or choose another output"
@@ -184,4 +184,4 @@ def _export(state: TrainState) -> None:
     )
     if exported.languages:
         logger.info(format_scores(exported.languages))
-    logger.info("%s: the student after step %d", output, step)
+    logger.info("%s: wrote the student of step %d", output, step)

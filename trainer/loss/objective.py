@@ -56,9 +56,9 @@ class Objective:
         if self.tail not in TAILS:
             raise ValueError(f"tail is {self.tail!r}, not one of {TAILS}")
         if self.tail == "ignore" and self.temperature != 1:
-            raise ValueError("tail `ignore` leaves no distribution, so it has no temperature")
+            raise ValueError("tail `ignore` leaves no distribution, so its temperature must be 1")
         if self.tail == "sampled" and self.temperature != 1:
-            raise ValueError("tail `sampled` has samples at temperature 1 only")
+            raise ValueError("tail `sampled` uses samples drawn at temperature 1, so its temperature must be 1")
 
     @property
     def student_temperature(self) -> float:
@@ -97,7 +97,7 @@ def sparse_losses(
     kd_M = (teacher_MK.exp() * (teacher_MK - student_MK).masked_fill(outside_MK, 0)).sum(-1)
     if objective.tail == "sampled":
         if student_MS is None or not student_MS.shape[1]:
-            raise ValueError("tail `sampled` needs samples of the tail")
+            raise ValueError("tail `sampled` needs tail samples, but there are none")
         log_rest_M1 = _log_rest(teacher_MK)
         kd_M = kd_M + (log_rest_M1.exp() * (log_rest_M1 - student_MS).masked_fill(student_MS.isneginf(), 0)).mean(-1)
     return mlm_M, temperature**2 * kd_M

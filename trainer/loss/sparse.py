@@ -196,7 +196,7 @@ class _ChunkedLoss(torch.autograd.Function):
     @torch.autograd.function.once_differentiable
     def backward(ctx, grad_total, *_):
         if ctx.gradients is None:
-            raise RuntimeError("distillation_loss: a second backward pass; its gradients are made once")
+            raise RuntimeError("distillation_loss: a second backward pass, but its gradients can be used only once")
         gradients, ctx.gradients = ctx.gradients, None
         return (*(gradient.mul_(grad_total) for gradient in gradients), *[None] * 5)
 

@@ -41,21 +41,23 @@ def copy_encoder(student: PreTrainedModel, teacher: PreTrainedModel, name: str) 
         if source not in theirs or target[:rows].shape != theirs[source][:rows].shape:
             shape = list(theirs[source].shape) if source in theirs else "missing"
             raise UserError(
-                f"student.encoder_from: the student's {key} is {list(target.shape)}, in teacher {name!r} it is "
-                f"{shape}; give the student that teacher's shape (student.architecture_from)"
+                f"student.encoder_from: the student's {key} has the shape {list(target.shape)}, but in teacher {name!r} it "
+                f"is {shape}; give the student that teacher's shape (student.architecture_from)"
             )
         target[:rows].copy_(theirs[source][:rows])
-    return f"encoder of {name}: layers {', '.join(map(str, layers))} of its {their_depth}"
+    return f"encoder of {name}: took layers {', '.join(map(str, layers))} of {their_depth}"
 
 
 def _check(student: PreTrainedModel, teacher: PreTrainedModel, name: str, depth: int, their_depth: int) -> None:
     refusal = f"student.encoder_from: the student cannot take the encoder of teacher {name!r}"
     mine, wanted = student.config.model_type, teacher.config.model_type
     if _SAME.get(mine, mine) != _SAME.get(wanted, wanted):
-        raise UserError(f"{refusal}: it is a {mine}, the teacher a {wanted}; set student.settings.model_type: {wanted}")
+        raise UserError(
+            f"{refusal}: its model_type is {mine}, the teacher's {wanted}; set student.settings.model_type: {wanted}"
+        )
     if depth > their_depth:
         raise UserError(
-            f"{refusal}: it has {depth} layers, the teacher {their_depth}; give it at most so many in student.settings"
+            f"{refusal}: it has {depth} layers, but the teacher has {their_depth}; lower its number in student.settings"
         )
     for setting in _DECISIVE:
         ours, theirs = (getattr(model.config, setting, None) for model in (student, teacher))

@@ -31,8 +31,8 @@ def check_initialization(config: StudentConfig, predictions: Predictions, start:
         model = teachers[name].model
         if model.startswith(("/", "./", "../", "~")) and not Path(model).is_dir():
             raise UserError(
-                f"teacher {name!r}: there is no folder {model} on this machine, where the predictions' manifest says "
-                "that it lies; put it there, or leave out what takes weights of it (student.encoder_from, "
+                f"teacher {name!r}: the predictions' manifest says that it is in the folder {model}, which does not exist "
+                "on this machine; put it there, or leave out the fields that need its weights (student.encoder_from, "
                 "student.embeddings_from_teachers, student.start_from)"
             )
 
@@ -111,11 +111,13 @@ def _load_model(where: str, model: str, revision: str | None, tokens: int) -> Pr
     except Exception as error:  # A library may raise anything for a folder.
         raise UserError(f"{where}: its model cannot be loaded: {first_line(error)}") from None
     if missing := sorted(report["missing_keys"]):
-        raise UserError(f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more)")
+        raise UserError(
+            f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more); use a complete checkpoint"
+        )
     rows = loaded.get_input_embeddings().num_embeddings
     if rows < tokens:
         raise UserError(
-            f"{where}: its embedding has {rows} rows, but its vocabulary has {tokens} tokens; put back the model that "
-            "belongs to it"
+            f"{where}: its embedding has {rows} rows, but its vocabulary has {tokens} tokens; restore the model "
+            "that made the predictions"
         )
     return loaded

@@ -79,7 +79,7 @@ def check_length(config: PreTrainedConfig, max_length: int) -> None:
         positions = config.max_position_embeddings + max_length - longest_sequence(config)
         raise UserError(
             f"student.settings.max_position_embeddings is {config.max_position_embeddings}, but the predictions' "
-            f"sequences have up to {max_length} tokens: give it at least {positions}"
+            f"sequences have up to {max_length} tokens; set it to at least {positions}"
         )
 
 
@@ -132,8 +132,8 @@ def _shape_of(field: str, model: str, revision: str | None) -> PreTrainedConfig:
         if "trust_remote_code" not in str(error):
             raise
         raise UserError(
-            f"student.{field}: {model} is of a kind that needs Python code of its own, which is never run here; "
-            "choose a model of a kind that transformers has"
+            f"student.{field}: {model} needs its own Python code, which is never run here; "
+            "choose a model whose model_type transformers has"
         ) from None
 
 
@@ -182,7 +182,7 @@ class DistilledStudent(nn.Module):
         model.base_model.register_forward_hook(self._keep_rows)
         projection = model.get_output_embeddings()
         if not isinstance(projection, nn.Linear):
-            raise _unfit(model, "it has no plain vocabulary projection")
+            raise _unfit(model, "its vocabulary projection is not a linear layer")
         # Makes the head return the input of its projection. A wrapper module would rename the weights.
         projection.forward = lambda hidden: hidden  # type: ignore[method-assign, assignment]
         self._masks_always = not use_masks_as_given(model)
@@ -200,7 +200,7 @@ class DistilledStudent(nn.Module):
         except Exception as error:
             raise _unfit(self.model, first_line(error)) from None
         if hidden.shape != (1, (width := self.model.get_output_embeddings().in_features)):
-            raise _unfit(self.model, f"its vocabulary projection is not applied to {width} numbers a position")
+            raise _unfit(self.model, f"its vocabulary projection does not get {width} numbers per position")
         return _leaves(hidden)
 
     def layers(self) -> list[nn.Module]:
@@ -212,7 +212,7 @@ class DistilledStudent(nn.Module):
     def checkpoint_gradients(self) -> None:
         """Makes layers keep only their inputs for the backward pass. Raises UserError if the architecture cannot."""
         if not self.model.supports_gradient_checkpointing:
-            raise UserError(f"gradient_checkpointing: {type(self.model).__name__} has none; leave it out")
+            raise UserError(f"gradient_checkpointing: {type(self.model).__name__} does not support it; leave it out")
         self.model.activation_checkpointing_enable({"use_reentrant": False})
 
     def compile_kernels(self) -> None:

@@ -45,9 +45,9 @@ def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
     earlier = _vocabulary_of(name, config.revision, sorted(predictions.teachers))
     if not vocabulary.extends(earlier):
         raise UserError(
-            f"student.start_from: the vocabulary of {name} ({len(earlier):,} tokens, {earlier.sha256}) is no part of "
-            f"that of {predictions.newest} ({len(vocabulary):,} tokens, {vocabulary.sha256}); run the pipeline for the "
-            "latter with `extends: <the folder that the student was trained on>`"
+            f"student.start_from: the vocabulary of {name} ({len(earlier):,} tokens, {earlier.sha256}) is not "
+            f"contained in that of {predictions.newest} ({len(vocabulary):,} tokens, {vocabulary.sha256}); run the "
+            "pipeline for that folder with `extends: <the folder that the student was trained on>`"
         )
     rows_V = np.full(len(vocabulary), -1, np.int32)
     rows_V[: len(earlier)] = np.arange(len(earlier))
@@ -64,7 +64,7 @@ def _vocabulary_of(student: str, revision: str | None, teachers: list[str]) -> V
         raise UserError(f"{where}: cannot be read ({first_line(error)}); {mend}") from None
     if file is None:
         raise UserError(
-            f"{where}: has no {VOCABULARY_FILE}, so which tokens its rows stand for is unknown; {mend} "
-            "(`python -m trainer.export` exports a run that is not finished, too)"
+            f"{where}: has no {VOCABULARY_FILE}, which says what tokens its rows stand for; {mend} "
+            "(`python -m trainer.export` also exports an unfinished run)"
         )
     return read_vocabulary(file)

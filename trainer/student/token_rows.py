@@ -36,7 +36,7 @@ class TokenRows:
         self._mapped: list[str] = []
 
     @torch.no_grad()
-    def settle(self, name: str, start: PreTrainedModel, rows_V: torch.Tensor, origin: str = "as they were") -> None:
+    def settle(self, name: str, start: PreTrainedModel, rows_V: torch.Tensor, origin: str = "unchanged") -> None:
         """Copies rows of `start`, called `name`: the model the student continues from, or the anchor of an alignment.
 
         Args:
@@ -60,9 +60,9 @@ class TokenRows:
         sources = _rows_of(teacher, self._untied)
         if not self._fits(sources):
             raise UserError(
-                f"student.token_alignment: teacher {name!r}, into whose space the other teachers' rows would be mapped, has rows "
-                f"{_widths(sources)} wide, the student {_widths(self._targets)}; give the student that width in "
-                "student.settings, or name a teacher of the student's width in student.encoder_from"
+                f"student.token_alignment: the rows of teacher {name!r}, into whose space the other teachers' rows are mapped, "
+                f"are {_widths(sources)} wide, but the student's are {_widths(self._targets)}; give the student that width "
+                "in student.settings, or name a teacher of the student's width in student.encoder_from"
             )
         self.settle(name, teacher, self._teacher_ids(name, sources), f"from {name}")
 
@@ -102,8 +102,8 @@ class TokenRows:
         if self._other_widths and not self._gave and self._alignment == "none":
             widths = ", ".join(f"{name}: {width}" for name, width in self._other_widths.items())
             raise UserError(
-                f"student.embeddings_from_teachers: the student's rows are {_widths(self._targets)} wide, the "
-                f"teachers' are not ({widths}); give the student such a width in student.settings, or leave it out"
+                f"student.embeddings_from_teachers: the student's rows are {_widths(self._targets)} wide, but no teacher's "
+                f"are ({widths}); give the student a teacher's width in student.settings, or leave this field out"
             )
         shared = (self._owners_V > 1).nonzero()[:, 0]
         owners = self._owners_V[shared].float()
@@ -118,7 +118,10 @@ class TokenRows:
         return [
             f"token rows: {', '.join(counts)}, {len(shared):,} averaged over several teachers, {random:,} random",
             *self._mapped,
-            *(f"token rows: none from {name}, {width} wide" for name, width in self._other_widths.items()),
+            *(
+                f"token rows: none from {name}, whose rows are {width} wide"
+                for name, width in self._other_widths.items()
+            ),
         ]
 
     def _align(
@@ -135,8 +138,8 @@ class TokenRows:
         rows, theirs = ([source[teacher_ids_V[tokens]] for source in sources] for tokens in (owned, shared))
         mapped = align_tables(self._alignment, rows, theirs, [target[shared] for target in self._targets])
         self._mapped.append(
-            f"token rows: those of {name} mapped into the space of {self._anchor} ({self._alignment}) by {len(shared):,} "
-            "tokens that both have"
+            f"token rows: those of {name} mapped into the space of {self._anchor} ({self._alignment}), fitted to {len(shared):,} "
+            "shared tokens"
         )
         return mapped
 
@@ -159,7 +162,7 @@ class TokenRows:
         if teacher_ids_V.max() >= len(sources[0]):
             raise UserError(
                 f"teacher {name!r}: the merged vocabulary has its ids up to {teacher_ids_V.max()}, but its model has only "
-                f"{len(sources[0])} rows; put back the teacher that made the predictions"
+                f"{len(sources[0])} rows; restore the teacher that made the predictions"
             )
         return teacher_ids_V
 

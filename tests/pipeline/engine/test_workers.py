@@ -112,5 +112,5 @@ def test_a_pool_that_is_not_there_is_one_line(tmp_path):
         port = free.getsockname()[1]
     options = ["--runner=PortableRunner", "--job_endpoint=embed", "--environment_type=EXTERNAL"]
     options.append(f"--environment_config=127.0.0.1:{port}")
-    with pytest.raises(UserError, match=f"^--environment_config: no pool of workers answers at 127.0.0.1:{port} "):
+    with pytest.raises(UserError, match=f"^--environment_config: no worker pool answers at 127.0.0.1:{port} "):
         list(_on_workers([partial(square, 1)], PipelineOptions(options), str(tmp_path / "out")))

@@ -78,7 +78,9 @@ def test_another_tokenizer_on_a_worker_is_refused(config):
     def changed(tasks):
         return elsewhere([replace(task, fingerprints=dict.fromkeys(task.fingerprints, "0")) for task in tasks])
 
-    with pytest.raises(UserError, match="teacher 'en-wordpiece': its tokenizer is another on a worker"):
+    with pytest.raises(
+        UserError, match="teacher 'en-wordpiece': its tokenizer on a worker differs from the one where the run began"
+    ):
         sampled(config, changed)
 
 

@@ -44,7 +44,7 @@ def test_what_failed_is_tried_again_and_the_rest_is_kept(predictions, pipeline_s
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
     with monkeypatch.context() as patch:
         tried = failing(patch, lambda shard: shard.path == BAD)
-        with pytest.raises(UserError, match=f"^1 shard failed: {BAD}: no such luck. What is done is kept"):
+        with pytest.raises(UserError, match=f"^1 shard failed: {BAD}: no such luck. Finished work is kept"):
             run_pipeline(config, [])
     failed = next((tmp_path / "p" / "_failed").rglob("*.json"))
     assert json.loads(failed.read_text()) == {BAD: "no such luck"}

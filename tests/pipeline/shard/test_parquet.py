@@ -49,7 +49,7 @@ def test_rows_and_receipt_come_back(row_group_rows, groups):
 @pytest.mark.parametrize("receipt", ["", "{}", "null"])
 def test_a_file_without_a_receipt_is_named(receipt):
     content = encode_rows(make_rows(1), 2, "vocabulary", "run", receipt, 5)
-    with pytest.raises(UserError, match="^x.parquet: its footer holds no receipt"):
+    with pytest.raises(UserError, match="^x.parquet: its footer has no valid record of the shard"):
         read_receipt("x.parquet", pq.read_metadata(io.BytesIO(content)))
 
 

@@ -110,14 +110,18 @@ def test_a_precision_that_it_does_not_run_in():
 
 def test_padding_that_reaches_tokens_is_told(caplog):
     Predictor(tiny("fnet"), Tokenizer, FLOAT32, TOP_K)
-    assert "batches hold rows of one length only, which is slower, since padding moves its logits" in caplog.text
+    assert "batches have only rows of equal length, which is slower, because padding changes its logits" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("model_type", "settings", "message"),
     [
-        ("bert", {"is_decoder": True}, "does not depend on the tokens that follow, so it is no masked LM"),
-        ("reformer", {"lsh_attn_chunk_length": 4, "local_attn_chunk_length": 32}, "other predictions each time"),
+        ("bert", {"is_decoder": True}, "do not depend on the tokens that follow, so it is not a masked LM"),
+        (
+            "reformer",
+            {"lsh_attn_chunk_length": 4, "local_attn_chunk_length": 32},
+            "different predictions for the same text each time",
+        ),
         ("xmod", {"default_language": None}, "does not run on token ids alone .ValueError: Input language unknown"),
     ],
 )

@@ -59,7 +59,7 @@ def test_its_predictions_are_exact(folder, tmp_path, text, caplog, workers):
     }
     run_pipeline(PipelineConfig.model_validate(settings), workers)
     if not workers:
-        assert "its head is run at every position, which is slower" in caplog.text
+        assert "runs its head at every position, which is slower" in caplog.text
     model = AutoModelForMaskedLM.from_pretrained(folder, trust_remote_code=True).eval()
     rows = pd.read_parquet(tmp_path / "out" / "en")
     to_teacher = pd.read_parquet(tmp_path / "out" / VOCABULARY_FILE).set_index("id")["t"]
@@ -84,7 +84,9 @@ def test_no_code_runs_unless_asked_for(folder, tmp_path, nobody_answers, name):
         (tmp_path / "tokenizer.json").unlink()
     config = TeacherConfig(model=str(tmp_path), languages=["en"])
     load = load_model if name == "config.json" else load_tokenizer
-    with pytest.raises(UserError, match="set `trust_remote_code: true` for it if you trust that code") as refusal:
+    with pytest.raises(
+        UserError, match="set `trust_remote_code: true` for this teacher if you trust that code"
+    ) as refusal:
         load("t", config)
     assert "\n" not in str(refusal.value)
 

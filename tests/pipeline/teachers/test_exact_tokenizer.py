@@ -120,7 +120,7 @@ def test_a_python_tokenizer_is_called_so(files, kind, tmp_path):
     vocabulary |= {"vocab.txt": "a 1\n", "bpe.codes": "a b\n"}
     settings = {"tokenizer_class": kind, "mask_token": "[MASK]", "pad_token": "[PAD]", "unk_token": "[UNK]"}
     write(tmp_path, vocabulary | {"config.json": {"model_type": "bert"}, "tokenizer_config.json": settings})
-    with pytest.raises(UserError, match="Python code.*put a tokenizer.json beside its files"):
+    with pytest.raises(UserError, match="Python code.*add a tokenizer.json to its files"):
         load(tmp_path)
     write(tmp_path, {"tokenizer.json": files["wordpiece"]["tokenizer.json"]})
     assert load(tmp_path).roles["mask"] == 4

@@ -101,6 +101,6 @@ def test_marks_of_an_unknown_kind_are_refused(tmp_path):
     backend = herbert()
     state = json.loads(backend.to_str())
     state["model"]["end_of_word_suffix"] = "@"
-    with pytest.raises(UserError, match="is neither WordPiece") as refusal:
+    with pytest.raises(UserError, match="is of no supported kind: WordPiece") as refusal:
         make_teacher(tmp_path, "odd", Tokenizer.from_str(json.dumps(state)))
     assert "\n" not in str(refusal.value)

@@ -62,7 +62,7 @@ def test_pickled_weights_are_converted_by_the_command_that_is_printed(folder, fi
     for number in range(files):
         name = "pytorch_model.bin" if files == 1 else f"pytorch_model-{number + 1:05}-of-{files:05}.bin"
         torch.save(dict(weights[number::files]), folder / name)
-    command = re.search("convert them by (python -c .*)", refusal(folder))[1]
+    command = re.search("convert them with (python -c .*)", refusal(folder))[1]
     subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True, timeout=SECONDS)
     assert use(folder)[1].state_dict().keys() == dict(weights).keys()
     assert all(torch.equal(tensor, dict(weights)[name]) for name, tensor in use(folder)[1].state_dict().items())
@@ -72,13 +72,14 @@ def test_a_discriminator_names_its_generator(folder):
     vocabulary = len(load_tokenizer("t", TeacherConfig(model=str(folder), languages=["x"])).tokens)
     shape = {"hidden_size": 16, "embedding_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     ElectraForPreTraining(ElectraConfig(vocab_size=vocabulary, intermediate_size=16, **shape)).save_pretrained(folder)
-    assert re.search("lack .*discriminator, trained to detect replaced tokens; use the generator", refusal(folder))
+    assert re.search("lack .*discriminator, trained to detect replaced tokens; use its generator", refusal(folder))
 
 
 def test_weights_of_another_shape_are_named(folder):
     change_config(folder, intermediate_size=48)
-    assert "its weight bert.encoder.layer.0.intermediate.dense.bias is [32], but by its config.json [48]" in refusal(
-        folder
+    assert (
+        "its weight bert.encoder.layer.0.intermediate.dense.bias has the shape [32], but its config.json implies [48]"
+        in refusal(folder)
     )
 
 
@@ -87,14 +88,14 @@ def test_weights_of_another_shape_are_named(folder):
     [
         ({"hidden_size": None}, "expected int, got NoneType"),
         ({"vocab_size": -1}, "negative dimension"),
-        ({"vocab_size": 60}, "its weight .* but by its config.json|its embedding has 60 rows"),
+        ({"vocab_size": 60}, "its weight .* but its config.json implies|its embedding has 60 rows"),
         ({"num_attention_heads": 3}, "not a multiple of the number of attention heads"),
         ({"hidden_act": "x"}, "KeyError: 'x'"),
         ({"model_type": "unheard-of"}, "does not recognize this architecture"),
         ({"model_type": "ibert"}, "its weights lack"),
         ({"model_type": "flaubert"}, "its weights lack"),
         ({"model_type": "gpt2"}, "Unrecognized configuration class|cannot be loaded"),
-        ({"is_decoder": True}, "so it is no masked LM"),
+        ({"is_decoder": True}, "so it is not a masked LM"),
     ],
 )
 def test_configurations(folder, changes, message):
@@ -167,7 +168,7 @@ def test_an_embedding_of_another_size(tmp_path, caplog):
     teacher = write_bert(tmp_path / "few", tokens[:7], 8)
     few = AutoModelForMaskedLM.from_pretrained(tmp_path / "few")
     with pytest.raises(
-        UserError, match="all tokens of its vocabulary, so there is no tail for tail_samples; lower top_k"
+        UserError, match="the size of its vocabulary, so there is no tail for tail_samples; lower top_k"
     ):
         check_model(teacher, few, 7, 16, tail_samples=1)
     check_model(teacher, few, 6, 16, tail_samples=1)
@@ -176,4 +177,4 @@ def test_an_embedding_of_another_size(tmp_path, caplog):
     for rows, warned in ((256, False), (400, True)):
         teacher = write_bert(tmp_path / str(rows), tokens, rows)
         check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / str(rows)), 8, 16)
-        assert ("199 only, but its embedding has 400 rows" in caplog.text) == warned
+        assert ("only up to 199, but its embedding has 400 rows" in caplog.text) == warned

@@ -186,7 +186,7 @@ def test_where_masked_positions_alone_would_be_wrong_the_full_forward_is_run(par
     rows = torch.from_numpy(ids.astype(np.int64)).split(lengths.tolist())
     expected = torch.cat([model(input_ids=row[None]).logits[0] for row in rows])
     predictor = Predictor(model, Tokenizer, FLOAT32, TOP_K)
-    assert "run at every position" in caplog.text
+    assert "runs its head at every position" in caplog.text
     # One row at a time, because padding would affect a head that mixes positions.
     actual = predictor.predict(ids, lengths, targets, labels, batch_tokens=1)
     by_label = expected.log_softmax(-1)[targets][range(len(labels)), labels]

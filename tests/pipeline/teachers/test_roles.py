@@ -67,5 +67,5 @@ def test_a_mask_that_is_another_token_is_refused(tmp_path):
     tokenizer = world.make_tokenizer("bpe", world.sentences("en", 100))
     tokenizer.mask_token = "<unk>"
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="its mask token, '<unk>', is another special token too"):
+    with pytest.raises(UserError, match="its mask token, '<unk>', also has another special role"):
         load(tmp_path)

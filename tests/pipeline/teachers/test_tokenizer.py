@@ -122,23 +122,26 @@ def test_added_tokens_with_spaces_and_repeats(tmp_path, family):
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"config.json": {"model_type": "bert"}}, "no vocabulary file that BertTokenizer reads"),
+        (
+            {"config.json": {"model_type": "bert"}},
+            "neither a tokenizer.json nor a vocabulary file that BertTokenizer reads",
+        ),
         ({"vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n"}, "no mask token"),
         ({"vocab.txt": "[PAD]\n[CLS]\n[SEP]\n[MASK]\na\n"}, r"lacks its unknown token|cannot be loaded"),
         ({"tokenizer_config.json": {"do_basic_tokenize": False}}, "do_basic_tokenize and never_split"),
-        ({"added_tokens.json": {"<far>": 50}}, "'<far>' should have the id 50, but the vocabulary makes it"),
+        ({"added_tokens.json": {"<far>": 50}}, "'<far>' should have the id 50, but its vocabulary gives it"),
         ({"tokenizer.json": "{}"}, "its tokenizer.json cannot be loaded"),
         ({"added_tokens.json": "[1]"}, "its added_tokens.json cannot be read"),
         ({"tokenizer_config.json": "{"}, "its tokenizer_config.json cannot be read"),
         ({"config.json": {"model_type": "xlm-roberta"}, "sentencepiece.bpe.model": ""}, "empty|cannot be loaded"),
-        ({"config.json": {"model_type": "phobert"}, "bpe.codes": "a b 1\n"}, "Python code only|cannot be loaded"),
+        ({"config.json": {"model_type": "phobert"}, "bpe.codes": "a b 1\n"}, "only as Python code|cannot be loaded"),
         (
             {
                 "tokenizer_config.json": {"tokenizer_class": "BertweetTokenizer"},
                 "vocab.txt": "a 1\nb 1\n",
                 "bpe.codes": "a b 1\n",
             },
-            "BertweetTokenizer exists in Python code only",
+            "BertweetTokenizer exists only as Python code",
         ),
     ],
 )
@@ -157,7 +160,7 @@ def test_an_added_token_for_whole_words_only_is_refused(tmp_path):
     tokenizer = world.make_tokenizer("wordpiece", CORPUS)
     tokenizer.add_tokens([AddedToken("qu", single_word=True)])
     tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="its added token 'qu' is single_word"):
+    with pytest.raises(UserError, match="its added token 'qu' has the flag single_word"):
         load(tmp_path)
 
 

@@ -231,16 +231,16 @@ def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_pat
     like = tmp_path / "like"
     shutil.copytree(trimmed[0], like)
     for arguments, message in [
-        ((predictions, "--output", f"{predictions}/"), "is one of the folders to read"),
-        ((strings, "--output", trimmed[0], "--vocabulary-from", trimmed[0]), "is one of the folders to read"),
+        ((predictions, "--output", f"{predictions}/"), "is also one of the folders to read"),
+        ((strings, "--output", trimmed[0], "--vocabulary-from", trimmed[0]), "is also one of the folders to read"),
         ((predictions, "--output", tmp_path / "x", "--json", tmp_path), "is a folder, not a file"),
-        ((predictions, "--output", strings), "holds a run of the pipeline"),
+        ((predictions, "--output", strings), "holds a pipeline run"),
         (
             (predictions, "--output", tmp_path / "x", "--vocabulary-from", strings),
-            "its vocabulary is no part of this one",
+            "its vocabulary is not a part of the vocabulary of these folders",
         ),
-        ((predictions, predictions, "--output", tmp_path / "x"), "a folder is given twice"),
-        ((predictions, heldout, "--output", tmp_path / "x"), "is there twice; trim them into folders apart"),
+        ((predictions, predictions, "--output", tmp_path / "x"), "the same folder is given twice"),
+        ((predictions, heldout, "--output", tmp_path / "x"), "listed twice; trim them into separate folders"),
         ((heldout, "--output", trimmed[0], "--vocabulary-from", like), "mergedistill.run is"),
         (
             (predictions, "--output", trimmed[0], "--min-predicted", "1000000"),
@@ -263,4 +263,4 @@ def test_the_workers_of_a_runner_write_the_same(predictions, trimmed, tmp_path):
 
 def test_an_unknown_option_is_no_option_of_beam(predictions, tmp_path):
     done = run_trim(predictions, "--output", tmp_path / "t", "--min-predcted=3")
-    assert done.returncode == 2 and "--min-predcted=3: no option of this command" in done.stderr
+    assert done.returncode == 2 and "--min-predcted=3: neither an option of this command" in done.stderr

@@ -76,12 +76,12 @@ def test_a_tensor_that_is_missing_or_of_another_shape(file, name, replacement, s
     shape = list(tensors[name].shape)
     if replacement is None:
         del tensors[name]
-        fault = f"lacks the tensor {name}"
+        fault = f"the tensor {name} is missing"
     else:
         tensors[name] = replacement
-        fault = f"its tensor {name} is [7], not {shape}"
+        fault = f"its tensor {name} has the shape [7], not {shape}"
     save_file(tensors, path)
-    mend = f"{path}: {fault}; remove the folder {path.parent} to go on from the checkpoint before"
+    mend = f"{path}: {fault}; remove the folder {path.parent} to go on from the previous checkpoint"
     with pytest.raises(UserError, match=f"^{re.escape(mend)}$"):
         load_checkpoint(str(folder), 3, *model_and_optimizer(1))
 
@@ -96,7 +96,7 @@ def test_a_checkpoint_that_cannot_be_read_is_named(student, predictions, heldout
     refused = train(config)
     assert refused.returncode == 2 and "Traceback" not in refused.stderr
     assert f"{last}/optimizer.safetensors: cannot be read" in refused.stderr
-    assert f"remove the folder {last} to go on from the checkpoint before" in refused.stderr
+    assert f"remove the folder {last} to go on from the previous checkpoint" in refused.stderr
     shutil.rmtree(last)
     assert train(config).returncode == 0
     assert_same_weights(student, tmp_path / "student")
@@ -110,4 +110,6 @@ def test_a_full_disk_is_one_line(predictions, tmp_path):
     limited += "from trainer.__main__ import main; sys.exit(main(sys.argv[1:]))"
     done = launch(write_config(tmp_path, predictions, None), "-c", limited)
     assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert "no checkpoint written (" in done.stderr and latest_checkpoint(str(tmp_path / "student")) is None
+    assert (
+        "the checkpoint could not be written (" in done.stderr and latest_checkpoint(str(tmp_path / "student")) is None
+    )

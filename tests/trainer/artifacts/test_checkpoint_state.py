@@ -32,7 +32,9 @@ def test_an_evaluation_that_is_no_number_comes_back():
 
 @pytest.mark.parametrize("version", [None, 0, 2])
 def test_another_version_is_refused(version):
-    with pytest.raises(UserError, match=rf"has version {version}, this program's 1; finish the run with the program"):
+    with pytest.raises(
+        UserError, match=rf"has version {version}, but this program reads 1; finish the run with the version"
+    ):
         CheckpointState.from_json(STATE.to_json() | {"version": version})
 
 
@@ -40,11 +42,11 @@ def test_another_version_is_refused(version):
 def test_a_field_is_missing(field):
     fields = STATE.to_json()
     del fields[field]
-    with pytest.raises(ValueError, match="not the fields of a checkpoint's state"):
+    with pytest.raises(ValueError, match="not those of a checkpoint's state"):
         CheckpointState.from_json(fields)
 
 
 @pytest.mark.parametrize("content", [[], None, {"version": 1, "early_stopping": 3}])
 def test_something_else(content):
-    with pytest.raises(ValueError, match="not the fields of a checkpoint's state"):
+    with pytest.raises(ValueError, match="not those of a checkpoint's state"):
         CheckpointState.from_json(content)

@@ -127,7 +127,7 @@ def test_the_best_is_the_first_of_the_lowest(measured, best, stops):
     ("changes", "message"),
     [
         ({"early_stopping_patience": 2}, "early_stopping_patience counts evaluations"),
-        ({"heldout": None, "export": "best"}, "export: best needs heldout"),
+        ({"heldout": None, "export": "best"}, "export: best needs evaluations: set heldout"),
     ],
 )
 def test_what_needs_evaluations_says_so(changes, message, predictions, heldout, tmp_path):

@@ -60,7 +60,7 @@ def test_metadata_of_hub_teachers(predictions, stopped):
     settings["model_card"] = {"license": "mit", "datasets": ["org/data"]}
     card = card_of(settings, from_hub)
     assert (card.data.license, card.data.datasets) == ("mit", ["org/data"])
-    assert "mit, as its makers say" in card.text and "model_card" not in card.text
+    assert "mit, according to its makers" in card.text and "model_card" not in card.text
 
 
 def test_the_licence_that_all_teachers_have(predictions, stopped, tmp_path):

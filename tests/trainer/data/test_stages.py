@@ -136,7 +136,7 @@ def test_another_teacher_of_the_same_name_is_refused(predictions):
     # If no model was run, only the teacher's tokenizer is known.
     _check_fit("stages: x", other(0), base)
     with pytest.raises(
-        UserError, match="^stages: x: its teacher 'hi-bpe' is ffffffffffff, that of .* run the pipeline"
+        UserError, match="^stages: x: its teacher 'hi-bpe' has fingerprint ffffffffffff, but in .* run the pipeline"
     ):
         _check_fit("stages: x", other(8), base)
 
@@ -158,7 +158,7 @@ def test_a_run_in_stages_goes_on_to_the_same_weights(rates, tmp_path):
     lines = [json.loads(line) for line in (whole / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["alpha"]) for line in lines] == [(1, 0.7)] * 4 + [(2, 0)] * 3 + [(3, 1)] * 5
     card = (whole / "README.md").read_text()
-    assert "Stage 2, steps 5 to 7: 0.15 of the tokens masked, languages drawn by p^0 of" in card
+    assert "Stage 2, steps 5 to 7: 0.15 of the tokens masked; languages drawn in proportion to p^0, where" in card
     assert str(rates["30"]) not in card and "- until: 0.34" in card
     # With other stages it is another run.
     spec = json.loads((whole / "run.json").read_text())["stages"]
@@ -171,7 +171,7 @@ def test_a_run_in_stages_goes_on_to_the_same_weights(rates, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             train_student(tmp_path / "whole", rates["15"], **changes | {"stages": stages})
-    with pytest.raises(UserError, match=r"max_steps was 12, now 14, but the stage \(stages\) goes by"):
+    with pytest.raises(UserError, match=r"max_steps was 12, now 14, but the stage \(stages\) depends on max_steps"):
         train_student(tmp_path / "whole", rates["15"], **changes | {"max_steps": 14})
 
 
@@ -193,7 +193,7 @@ def test_two_processes_go_on_from_a_border(rates, tmp_path):
     [
         (
             {"token_identity": "string"},
-            r"stages: .*stage is over the vocabulary \w+, .*predictions over \w+; run the pipe.* --vocabulary-from",
+            r"stages: .*stage has the vocabulary \w+, but .*predictions has \w+; run the pipe.* --vocabulary-from",
         ),
         ({"top_k": 0}, "kd_weight is 0.5, but .*stage was made with top_k: 0"),
         ({"text": ["en", "ru"]}, "stage has the languages en, ru, .*predictions has en, hi, ru; stages need the same"),
@@ -216,11 +216,11 @@ def test_stages_that_do_not_fit_are_refused(of_stage, message, run_pipeline, pip
 @pytest.mark.parametrize(
     ("stages", "message"),
     [
-        ([{"until": 0.5}, {"until": 0.9}], "every stage but the last has an `until`, and the last has none"),
-        ([{}, {}], "every stage but the last has an `until`"),
-        ([{"until": 0.5}, {"until": 0.5}, {}], "stage 2 would end at step 20, that before it at step 20"),
+        ([{"until": 0.5}, {"until": 0.9}], "every stage but the last needs an `until`, and the last must have none"),
+        ([{}, {}], "every stage but the last needs an `until`"),
+        ([{"until": 0.5}, {"until": 0.5}, {}], "stage 2 would end at step 20, but it begins after step 20"),
         ([{"until": 0.01}, {}], "stage 1 would end at step 0"),
-        ([{"until": 0.999}, {}], "stage 2 would end at step 40, that before it at step 40"),
+        ([{"until": 0.999}, {}], "stage 2 would end at step 40, but it begins after step 40"),
         ([{"until": 1.0}, {}], "stages.0.until: "),
         ([{"until": 0.5, "alpha": 2}, {}], "stages.0.alpha: "),
         ([{"until": 0.5, "rate": 0.3}, {}], "stages.0.rate: unknown field"),

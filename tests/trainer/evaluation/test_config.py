@@ -17,9 +17,12 @@ SETTINGS = {"output": "out", "models": {"m": {"model": "x"}, "t": {"model": "y"}
         ({"seeds": [1, 2, 1]}, "has a seed twice"),
         (
             {"models": {"m": {"model": "x", "languages": ["english"]}}},
-            r"models\.m\.languages: .* 'english', only in en",
+            r"models\.m\.languages: .* 'english'; the tasks have: en",
         ),
-        ({"models": {"m": {"model": "x", "teachers": {"eng": "m"}}}}, r"models\.m\.teachers: .* 'eng', only in en"),
+        (
+            {"models": {"m": {"model": "x", "teachers": {"eng": "m"}}}},
+            r"models\.m\.teachers: .* 'eng'; the tasks have: en",
+        ),
         ({"models": {"m": {"model": "x", "teachers": {"en": "gone"}}}}, "there is no model 'gone'"),
     ],
 )

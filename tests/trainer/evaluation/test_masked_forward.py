@@ -60,5 +60,5 @@ def test_the_model_is_left_as_it_was():
 
 
 def test_a_model_without_logits_at_each_token_is_refused():
-    with pytest.raises(UserError, match="models.m: its model does not give finite logits at each token"):
+    with pytest.raises(UserError, match="models.m: its model does not give finite logits for every token"):
         MaskedForward(tiny("perceiver"), IDS, pad_id=1, where="models.m")

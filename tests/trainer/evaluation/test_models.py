@@ -135,7 +135,7 @@ def test_an_encoder_of_another_size_than_its_configuration_is_refused(copy):
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     size = rf"\({len(rows)}, {rows.shape[1]}\)"
     with pytest.raises(
-        UserError, match=rf"its weights lack bert\.embeddings\.word_embeddings\.weight of the size {size}"
+        UserError, match=rf"its weights lack bert\.embeddings\.word_embeddings\.weight with the shape {size}"
     ):
         model(copy).check_weights(AutoModelForTokenClassification)
 

@@ -121,7 +121,7 @@ def test_a_model_that_padding_reaches_is_scored_as_alone(teachers, tmp_path):
 
 def test_damaged_weights_are_one_line(teachers, tmp_path):
     broken_teacher(teachers, tmp_path)
-    with pytest.raises(UserError, match=r"models.m: gives NaN or infinite probabilities to text of en"):
+    with pytest.raises(UserError, match=r"models.m: gives NaN or infinite probabilities for text of en"):
         score_texts(["the sea", "a teacher"], load(tmp_path), "en", 128, 64)
 
 

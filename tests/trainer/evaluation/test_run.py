@@ -139,7 +139,10 @@ def test_one_model_is_in_memory_at_a_time(settings, monkeypatch):
     [
         (lambda folder: (folder / "model.safetensors").unlink(), r"models\.b .*cannot be loaded"),
         (lambda folder: (folder / "config.json").unlink(), r"models\.b .*cannot be loaded"),
-        (lambda folder: change_json(folder / "tokenizer_config.json", model_max_length=2), "models.b: reads 2 tokens"),
+        (
+            lambda folder: change_json(folder / "tokenizer_config.json", model_max_length=2),
+            "models.b: reads only 2 tokens",
+        ),
         (
             lambda folder: change_json(folder / "tokenizer_config.json", mask_token=None),
             "models.b: its tokenizer has no mask",

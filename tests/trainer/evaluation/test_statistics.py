@@ -101,9 +101,9 @@ def test_other_units_are_refused():
     generator = np.random.default_rng(0)
     first, second = ratio(generator, 5), ratio(generator, 6)
     for compare in (lambda: paired(first, second, 100, 0), lambda: mean_over_seeds([first, second])):
-        with pytest.raises(ValueError, match=r"same units: there are \[5, 6\]"):
+        with pytest.raises(ValueError, match=r"different numbers of units: \[5, 6\]"):
             compare()
-    with pytest.raises(ValueError, match="there are \\[\\]"):
+    with pytest.raises(ValueError, match="different numbers of units: \\[\\]"):
         mean_over_seeds([])
 
 

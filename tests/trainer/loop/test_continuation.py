@@ -63,7 +63,9 @@ def finished(predictions, tmp_path_factory) -> dict[str, Path]:
 def test_what_is_planned_over_all_steps_gets_no_more(finished, predictions, name, by):
     folder, changes = finished[name]
     before = (folder / "student" / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match=rf"steps was 6, now 8, but {by} goes by .*start_from: {folder}") as refusal:
+    with pytest.raises(
+        UserError, match=rf"steps was 6, now 8, but {by} depends on max_steps .*start_from: {folder}"
+    ) as refusal:
         train_student(folder, predictions, max_steps=8, save_steps=6, **changes)
     assert "\n" not in str(refusal.value) and (folder / "student" / "model.safetensors").read_bytes() == before
     train_student(folder, predictions, max_steps=6, save_steps=6, **changes)
@@ -71,7 +73,7 @@ def test_what_is_planned_over_all_steps_gets_no_more(finished, predictions, name
 
 def test_fewer_steps_than_there_are_is_refused(finished, predictions):
     folder, changes = finished["constant"]
-    with pytest.raises(UserError, match="steps is 5, but it is at step 6 already"):
+    with pytest.raises(UserError, match="steps is 5, but the run is already at step 6"):
         train_student(folder, predictions, max_steps=5, **changes)
 
 
@@ -79,6 +81,6 @@ def test_another_run_is_still_another_run(finished, predictions, tmp_path):
     """A change of something else is still noticed."""
     folder, changes = finished["constant"]
     shutil.copytree(folder / "student", tmp_path / "student")
-    with pytest.raises(UserError, match="of step 6 is of another run .*max_steps was 6, now 8; seed was 0, now 4"):
+    with pytest.raises(UserError, match="of step 6 is from another run .*max_steps was 6, now 8; seed was 0, now 4"):
         train_student(tmp_path, predictions, max_steps=8, seed=4, **changes)
     assert checkpoint_steps(str(tmp_path / "student")) == [6]

@@ -54,4 +54,4 @@ def test_heldout_sequences_must_fit_the_student(run_pipeline, heldout, tmp_path)
     short = run_pipeline(tmp_path / "short", max_length=16)
     settings = {"model_type": "bert", "hidden_size": 32, "num_attention_heads": 2, "max_position_embeddings": 16}
     done = train(write_config(tmp_path, short, heldout, student={"settings": settings}))
-    assert done.returncode == 2 and f"give it at least {world.MAX_LENGTH}" in done.stderr
+    assert done.returncode == 2 and f"set it to at least {world.MAX_LENGTH}" in done.stderr

@@ -187,5 +187,5 @@ def test_in_lower_precision_it_is_nearly_that_of_float64(dtype, rounding):
 def test_without_samples_it_is_refused():
     logprobs, topk = teacher(2)
     kept = logprobs.gather(1, topk)
-    with pytest.raises(ValueError, match="needs samples"):
+    with pytest.raises(ValueError, match="needs tail samples"):
         sparse_losses(kept[:, 0], kept, kept, SAMPLED, kept[:, :0])

@@ -101,7 +101,7 @@ def test_temperature_and_the_teachers_own_part(tail, temperature, own_part):
 
 
 def test_a_temperature_needs_a_distribution():
-    with pytest.raises(ValueError, match="no temperature"):
+    with pytest.raises(ValueError, match="its temperature must be 1"):
         Objective("ignore", 2.0)
     with pytest.raises(ValueError, match="at temperature 1"):
         Objective("sampled", 2.0)

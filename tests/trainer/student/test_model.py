@@ -82,7 +82,7 @@ def test_students_of_other_architectures(model_type, predictions):
 
 
 @pytest.mark.parametrize(
-    ("model_type", "why"), [("mobilebert", "not applied to 16 numbers"), ("xmod", "language unknown")]
+    ("model_type", "why"), [("mobilebert", "does not get 16 numbers"), ("xmod", "language unknown")]
 )
 def test_an_architecture_that_cannot_be_trained_is_refused(model_type, why, predictions):
     with pytest.raises(UserError, match=f"student: a .*ForMaskedLM cannot be trained here .*{why}"):

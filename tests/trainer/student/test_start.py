@@ -85,7 +85,7 @@ def test_old_rows_stay_and_new_ones_are_their_teachers_mean(folders, student, te
             mean = sum(theirs[name][number][int(table[name][token.id])].double() for name in owners) / len(owners)
             torch.testing.assert_close(rows[token.id].double(), mean, rtol=1e-6, atol=1e-6)
             several += len(owners) > 1
-    assert several and lines[-1].startswith(f"token rows: {old:,} as they were, ") and lines[-1].endswith(" 0 random")
+    assert several and lines[-1].startswith(f"token rows: {old:,} unchanged, ") and lines[-1].endswith(" 0 random")
 
 
 def test_without_teachers_new_rows_are_those_of_a_new_student(folders, student):
@@ -112,7 +112,7 @@ def test_a_student_that_starts_as_a_teacher_computes_what_it_does(folders, teach
     ids = original(line, **options)["input_ids"]
     actual = model.eval()(input_ids=merged(line, **options)["input_ids"]).logits
     torch.testing.assert_close(actual[..., to_merged], teacher(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
-    assert lines[0] == f"encoder of {name}: layers 0, 1 of its 2"
+    assert lines[0] == f"encoder of {name}: took layers 0, 1 of 2"
 
 
 def test_a_run_that_goes_on_needs_its_start_no_more(folders, student, tmp_path):
@@ -145,7 +145,9 @@ def test_an_exported_student_says_which_vocabulary_it_has(folders, student):
 
 def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_path):
     larger = train_student(tmp_path / "larger", folders, student={"settings": SETTINGS}, max_steps=5)
-    with pytest.raises(UserError, match=r"start_from: the vocabulary of .*larger/student .* is no part of .*earlier"):
+    with pytest.raises(
+        UserError, match=r"start_from: the vocabulary of .*larger/student .* is not contained in that of .*earlier"
+    ):
         begin(folders[:1], start_from=str(larger))
     # The number of tokens is the same, but one token differs.
     table = pq.read_table(student / VOCABULARY_FILE)
@@ -154,7 +156,7 @@ def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_pa
     tokens[7] += "x"
     table = table.set_column(table.column_names.index("token"), "token", pa.array(tokens))
     pq.write_table(table, tmp_path / "other" / VOCABULARY_FILE)
-    with pytest.raises(UserError, match="is no part of .*extends:"):
+    with pytest.raises(UserError, match="is not contained in that of .*extends:"):
         begin(folders, start_from=str(tmp_path / "other"))
 
 
@@ -163,14 +165,17 @@ def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_pa
     [
         ({"start_from": "gone/student"}, "start_from: gone/student: .*or one of the teachers: en-wordpiece, hi-"),
         ({"start_from": "/gone/student"}, "start_from: /gone/student: .*or one of the teachers"),
-        ({"start_from": "TEACHERS/en-wordpiece"}, "has no _vocabulary.parquet, so which tokens its rows stand for is"),
+        (
+            {"start_from": "TEACHERS/en-wordpiece"},
+            "has no _vocabulary.parquet, which says what tokens its rows stand for",
+        ),
         (
             {"start_from": "STUDENT", "architecture_from": "x"},
-            "`start_from` gives the whole student, .*: leave out `architecture_from`",
+            "`start_from` already gives the student's .*: leave out `architecture_from`",
         ),
         ({"start_from": "STUDENT", "settings": {"hidden_size": 8}}, "leave out `settings`"),
         ({"start_from": "STUDENT", "encoder_from": "hi-bpe"}, "leave out `encoder_from`"),
-        ({}, "give `architecture_from` .*, `settings` with a `model_type`, or `start_from`"),
+        ({}, "set `architecture_from` .*, a `model_type` in `settings`, or `start_from`"),
     ],
 )
 def test_bad_starts_are_refused_at_once(student, message, folders, teachers, request, tmp_path):
@@ -208,5 +213,5 @@ def test_a_teacher_that_gives_new_rows_must_be_there(folders, student, tmp_path)
 def test_from_the_command_line(folders, student, tmp_path):
     config = write_config(tmp_path, folders, None, student={"start_from": str(student)}, max_steps=5)
     done = launch(config)
-    assert done.returncode == 0 and "as they were" in done.stdout, done.stderr
+    assert done.returncode == 0 and "unchanged" in done.stdout, done.stderr
     assert f"start_from: {student}" in (tmp_path / "student" / "README.md").read_text()

@@ -44,10 +44,10 @@ def test_teachers_of_another_width_give_no_rows():
     student, wide = make_model("bert", 3, 0), make_model("bert", 3, 2, hidden_size=32)
     token_rows = TokenRows(student, vocabulary)
     token_rows.add("wide", wide)
-    with pytest.raises(UserError, match=r"rows are 16 wide, the teachers' are not \(wide: 32\)"):
+    with pytest.raises(UserError, match=r"rows are 16 wide, but no teacher's are \(wide: 32\)"):
         token_rows.finish()
     token_rows.add("a", make_model("bert", 3, 1))
-    assert token_rows.finish()[1] == "token rows: none from wide, 32 wide"
+    assert token_rows.finish()[1] == "token rows: none from wide, whose rows are 32 wide"
 
 
 def test_a_teacher_with_fewer_rows_than_ids_is_refused():
@@ -66,7 +66,7 @@ def test_rows_that_are_given_take_no_part_in_means(tied):
     token_rows.add("a", a)
     token_rows.add("b", b)
     assert token_rows.finish() == [
-        "token rows: 3 as they were, 1 from a alone, 1 from b alone, 1 averaged over several teachers, 1 random"
+        "token rows: 3 unchanged, 1 from a alone, 1 from b alone, 1 averaged over several teachers, 1 random"
     ]
     own_a, own_b = (vocabulary.teacher_ids[name] for name in "ab")
     for actual, old, of_a, of_b, was in zip(*map(tables, (student, start, a, b)), before, strict=True):
@@ -114,7 +114,7 @@ def test_rows_of_a_turned_space_come_back(alignment, tied):
     token_rows.add("b", b)
     assert token_rows.finish() == [
         "token rows: 30 from a, 30 from b alone, 0 averaged over several teachers, 0 random",
-        f"token rows: those of b mapped into the space of a ({alignment}) by 20 tokens that both have",
+        f"token rows: those of b mapped into the space of a ({alignment}), fitted to 20 shared tokens",
     ]
     for actual, expected in zip(tables(student), tables(whole), strict=True):
         assert actual[:30].equal(expected[:30])
@@ -148,7 +148,7 @@ def test_a_teacher_of_another_width_gives_rows_where_they_can_be_mapped(alignmen
     token_rows.add("wide", wide)
     _, line = token_rows.finish()
     if alignment == "orthogonal":
-        assert line == "token rows: none from wide, 32 wide"
+        assert line == "token rows: none from wide, whose rows are 32 wide"
     else:
         assert line.startswith("token rows: those of wide mapped into the space of a")
         ids = torch.from_numpy(vocabulary.teacher_ids["wide"]).long()
@@ -179,11 +179,11 @@ def test_literal_tokens_are_anchors_only_where_all_are():
         token_rows = TokenRows(make_model("bert", 60, 8), replace(vocabulary, roles=given), "least_squares")
         token_rows.settle_teacher("a", a)
         token_rows.add("b", b)
-        assert f"by {shared} tokens that both have" in token_rows.finish()[1]
+        assert f"fitted to {shared} shared tokens" in token_rows.finish()[1]
 
 
 def test_an_anchor_of_another_width_is_refused():
     vocabulary = make_vocabulary({"wide": [0, 1], "b": [1, 2]}, 3)
     token_rows = TokenRows(make_model("bert", 3, 0), vocabulary, "omp")
-    with pytest.raises(UserError, match=r"teacher 'wide', into whose space .* 32 wide, the student 16; give"):
+    with pytest.raises(UserError, match=r"teacher 'wide', into whose space .* 32 wide, but the student's are 16; give"):
         token_rows.settle_teacher("wide", make_model("bert", 3, 1, hidden_size=32))

@@ -7,13 +7,13 @@ from trainer.evaluation.statistics import Difference
 TITLES = {
     "bits_per_character": ("bits per character", 3),
     "minimal_pairs": ("minimal pairs", 3),
-    "tokens_per_word": ("tokens a word", 2),
+    "tokens_per_word": ("tokens per word", 2),
     "whole_words": ("words kept whole", 3),
     "unknown_rate": ("unknown characters", 3),
     "tail_mass": ("tail mass", 3),
     "tokens_per_second": ("tokens/s", 0),
-    "operations_per_byte": ("operations a byte", 0),
-    "hours": ("hours, estimated", 1),
+    "operations_per_byte": ("operations per byte", 0),
+    "hours": ("estimated hours", 1),
 }
 
 
@@ -34,7 +34,7 @@ def reasons(candidate: Candidate, ranking: Ranking) -> list[str]:
         said.append(f"{unknown:.1%} of the characters are in unknown tokens, which it neither predicts nor teaches")
     if (changed := candidate.figures["changed_characters"]) >= MANY:
         said.append(
-            f"{changed:.1%} of the characters are read as others (lower case, no accents), which makes its text easier to predict"
+            f"its tokenizer changes {changed:.1%} of the characters (lower case, no accents), which makes its text easier to predict"
         )
     return said or ["the only candidate"]
 
@@ -44,9 +44,9 @@ def _prediction(candidate: Candidate, other: Candidate, ranking: Ranking) -> str
     if _is_decided(candidate, other):
         return f"{_amount(difference)} than {other.name}"
     interval = f"[{difference.low:+.3f}, {difference.high:+.3f}]"
-    said = f"no clear difference to {other.name}: {difference.value:+.3f} {interval} bits per character, p = {difference.p:.2g}"
+    said = f"no clear difference from {other.name}: {difference.value:+.3f} {interval} bits per character, p = {difference.p:.2g}"
     if difference.is_clear:
-        said = f"no verdict beside {other.name}: {_amount(difference)}, but {_easier(candidate, other)}"
+        said = f"no verdict against {other.name}: {_amount(difference)}, but {_easier(candidate, other)}"
     if candidate.worse_than:
         return f"{said}, but clearly worse than {', '.join(candidate.worse_than)}"
     if other.worse_than:
@@ -61,7 +61,7 @@ def _prediction(candidate: Candidate, other: Candidate, ranking: Ranking) -> str
         why = "taken because it comes first" if is_taken else "not taken because it comes later"
         return f"{said}, at equal cost; {why} in the configuration"
     why = "taken because it costs less" if is_taken else "not taken because it costs more"
-    return f"{said}; {why}, {cost:.2f} times the operations a byte"
+    return f"{said}; {why}: {cost:.2f} times the operations per byte"
 
 
 def _others(candidate: Candidate, other: Candidate) -> list[str]:
@@ -70,7 +70,7 @@ def _others(candidate: Candidate, other: Candidate) -> list[str]:
     if _is_decided(candidate, other):
         keys = [key for key in keys if key == "minimal_pairs"]
     return [
-        f"{TITLES[key][0]}: {candidate.figures[key]:.3f} against {other.figures[key]:.3f} of {other.name}"
+        f"{TITLES[key][0]}: {candidate.figures[key]:.3f}, {other.name} {other.figures[key]:.3f}"
         for key in keys
         if candidate.differences[key].is_clear
     ]
@@ -85,7 +85,7 @@ def _easier(candidate: Candidate, other: Candidate) -> str:
     shares = [f"{one.figures['changed_characters']:.1%}" for one in (candidate, other)]
     if is_easier(candidate.figures, other.figures):
         return f"its tokenizer changes {shares[0]} of the characters, which {other.name} ({shares[1]}) has to predict"
-    return f"the tokenizer of {other.name} changes {shares[1]} of the characters, which this one ({shares[0]}) has to predict"
+    return f"the tokenizer of {other.name} changes {shares[1]} of the characters, which this candidate ({shares[0]}) has to predict"
 
 
 def _amount(difference: Difference) -> str:

@@ -16,8 +16,8 @@ _WIDTH = 110
 # By which a file that may be replaced is recognised.
 _SIGNATURE = "# Written by `mergedistill evaluate`"
 _HEAD = (
-    "Written by `mergedistill evaluate`: the `teachers` section of the pipeline's configuration (`teachers: FILE`). For "
-    "each language, the candidate with the fewest bits per character; where there is no clear difference, the cheapest of "
+    "Written by `mergedistill evaluate`: the `teachers` section of the pipeline's configuration (`teachers: FILE`). Each "
+    "language has the candidate with the fewest bits per character or, if there is no clear difference, the cheapest of "
     "the best."
 )
 

@@ -61,12 +61,12 @@ def check_labels(file: str, rows: Sequence[tuple[int, Sequence[str]]]) -> None:
         len(field.split()) <= 2 for field in first
     ):
         raise UserError(
-            f"{file}:{number}: no other line has the label {label!r}, so this looks like a header; call its last column `label`, "
-            "or move the line down if it is none"
+            f"{file}:{number}: no other line has the label {label!r}, so this looks like a header; if it is one, call its last column "
+            "`label`, else move the line down"
         )
     firsts = len({fields[0] for _, fields in rows})
     if firsts <= len(rows) / 2 < len(labels):
         raise UserError(
-            f"{file}: has {len(labels)} different values in the last column and {firsts} in the first; the label is expected "
-            "last, so exchange the columns"
+            f"{file}: has {len(labels)} different values in the last column and {firsts} in the first; the label must be "
+            "last, so swap the columns"
         )

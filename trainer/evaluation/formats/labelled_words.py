@@ -70,7 +70,7 @@ def _read_conllu(file: str) -> list[Sentence]:
             try:
                 (token,) = parse_token_and_metadata(line)
             except (ParseException, ValueError) as error:
-                raise UserError(f"{shown}:{number}: is no line of CoNLL-U ({error}); correct it") from None
+                raise UserError(f"{shown}:{number}: is not a valid line of CoNLL-U ({error}); correct it") from None
             if not isinstance(token["id"], int):
                 continue
             if "upos" not in token:
@@ -106,7 +106,7 @@ def _read_tsv(file: str) -> list[Sentence]:
                 given = "one column" if not any(columns) else f"{len(columns) + 1} columns"
                 raise UserError(
                     f"{shown}:{number}: has {given}; write a token, a tab and a label on each line, and a blank line after "
-                    "each sentence (CoNLL-U ends in .conllu)"
+                    "each sentence (the name of a CoNLL-U file must end in .conllu)"
                 )
             words.append(word)
             labels.append(columns[0] if columns[0] != _NO_VALUE else None)
@@ -114,7 +114,7 @@ def _read_tsv(file: str) -> list[Sentence]:
             rows.append((number, [word, columns[0]]))
         sentences.append(Sentence(words, labels, shown, lines))
     if not sentences:
-        raise UserError(f"{shown}: has a header only; give a file with labelled tokens")
+        raise UserError(f"{shown}: has only a header; give a file with labelled tokens")
     check_labels(shown, rows)
     return _without_language(sentences)
 
@@ -134,7 +134,7 @@ def _without_language(sentences: list[Sentence]) -> list[Sentence]:
         sentence, word = lacking[0]
         raise UserError(
             f"{sentence.where(word)}: {sentence.words[word]!r} does not begin with a language and a colon, as {count - len(lacking)} "
-            f"of {count} tokens of the file do; write it before all tokens, or before none"
+            f"of {count} tokens of the file do; write the language before all tokens, or before none"
         )
     return [
         replace(sentence, words=[_LANGUAGE.sub("", word, count=1) for word in sentence.words]) for sentence in sentences

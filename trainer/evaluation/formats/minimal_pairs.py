@@ -37,11 +37,13 @@ def _read(file: str) -> list[MinimalPair]:
                 f"`{RIGHT}` and `{WRONG}`"
             )
     if not lines:
-        raise UserError(f"{shown}: has a header and no pairs; give a file with pairs, or leave it out")
+        raise UserError(f"{shown}: has only a header; give a file with pairs, or leave it out")
     pairs = []
     for number, fields in enumerate(lines, 2):
         if len(fields) != len(header):
-            raise UserError(f"{shown}:{number}: has {len(fields)} columns, the header {len(header)}; correct the line")
+            raise UserError(
+                f"{shown}:{number}: has {len(fields)} columns, but the header has {len(header)}; correct the line"
+            )
         pair = MinimalPair(fields[header.index(RIGHT)], fields[header.index(WRONG)])
         for column, sentence in zip((RIGHT, WRONG), pair, strict=True):
             if not sentence.strip():

@@ -15,11 +15,11 @@ def read_parallel(files: tuple[str, str]) -> list[tuple[str, str]]:
     shown = [without_secrets(file) for file in files]
     if len(first) != len(second):
         raise UserError(
-            f"{shown[1]}: has {len(second)} lines, and {shown[0]} has {len(first)}; line by line, they are translations of "
-            "one another"
+            f"{shown[1]}: has {len(second)} lines, but {shown[0]} has {len(first)}; each line must be the translation of the "
+            "same line of the other file"
         )
     for name, lines in zip(shown, (first, second), strict=True):
         for number, line in enumerate(lines, 1):
             if not line.strip():
-                raise UserError(f"{name}:{number}: is blank; take the line out of both files, or fill it in")
+                raise UserError(f"{name}:{number}: is blank; remove the line from both files, or fill it in")
     return list(zip(first, second, strict=True))

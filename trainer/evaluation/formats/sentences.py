@@ -42,13 +42,13 @@ def read_labelled_texts(files: Sequence[str]) -> list[LabelledText]:
             where = f"{shown}:{number}"
             if number == 1 and is_label_first(columns):
                 raise UserError(
-                    f"{where}: {columns[0]!r} is the first column; the label is expected last, so exchange them"
+                    f"{where}: {columns[0]!r} is the first column, but the label must be last; swap the columns"
                 )
             _check(where, columns, examples)
             rows.append((number, columns))
             examples.append(LabelledText(tuple(columns[:-1]), columns[-1], where))
         if not rows:
-            raise UserError(f"{shown}: has a header only; give a file with examples")
+            raise UserError(f"{shown}: has only a header; give a file with examples")
         check_labels(shown, rows)
     return examples
 
@@ -56,10 +56,10 @@ def read_labelled_texts(files: Sequence[str]) -> list[LabelledText]:
 def _check(where: str, columns: list[str], examples: list[LabelledText]) -> None:
     if len(columns) not in (2, 3):
         given = "one column" if len(columns) == 1 else f"{len(columns)} columns"
-        raise UserError(f"{where}: has {given}; write a sentence or two and a label, with a tab after each sentence")
+        raise UserError(f"{where}: has {given}; write one or two sentences and a label, separated by tabs")
     if examples and len(columns) != len(examples[0].texts) + 1:
         raise UserError(
-            f"{where}: has {len(columns)} columns, and {examples[0].where} has {len(examples[0].texts) + 1}; give all lines "
+            f"{where}: has {len(columns)} columns, but {examples[0].where} has {len(examples[0].texts) + 1}; give all lines "
             "the same number"
         )
     if empty := [number for number, column in enumerate(columns, 1) if not column]:

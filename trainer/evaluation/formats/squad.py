@@ -73,7 +73,7 @@ def _read(file: str, leave_out: bool) -> list[Question]:
     except ValidationError as error:
         fault = error.errors()[0]
         field = ".".join(str(part) for part in fault["loc"])
-        raise UserError(f"{shown}: {field or 'the file'}: {fault['msg']}; it should be as in SQuAD's JSON") from None
+        raise UserError(f"{shown}: {field or 'the file'}: {fault['msg']}; give a file in SQuAD's layout") from None
     except (ValueError, RecursionError) as error:
         raise UserError(f"{shown}: is not JSON ({first_line(error)}); give a file in SQuAD's layout") from None
     questions, faults = [], []
@@ -90,17 +90,15 @@ def _read(file: str, leave_out: bool) -> list[Question]:
                     right.append((start, text))
                 else:
                     faults.append(
-                        f"{where}: the answer {text[:50]!r} is not in its context at answer_start {start}, where "
-                        f"{there[:50]!r} stands; count answer_start in characters from 0"
+                        f"{where}: the context has {there[:50]!r} at answer_start {start}, not the answer {text[:50]!r}; "
+                        "count answer_start in characters from 0"
                     )
             if right or not answers:
                 questions.append(Question(asked.question, paragraph.context, right))
     if faults and not (leave_out and questions):
         raise UserError(f"{shown}: {faults[0]}")
     if faults:
-        logger.warning(
-            printable(f"{shown}: {len(faults)} answers are left out of the training; the first: {faults[0]}")
-        )
+        logger.warning(printable(f"{shown}: {len(faults)} answers are left out of the training; first: {faults[0]}"))
     if not questions:
-        raise UserError(f"{shown}: has no questions; give a file with some")
+        raise UserError(f"{shown}: has no questions; give a file that has some")
     return questions

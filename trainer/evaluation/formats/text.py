@@ -59,5 +59,5 @@ def open_text(language: str, config: TextConfig) -> LanguageText:
     content = [*(survey.fingerprint for survey in surveys), config.field, str(records)]
     text = LanguageText(files, records, total, hashlib.sha256("\n".join(content).encode()).hexdigest())
     if next(iter(text), None) is None:
-        raise UserError(f"text.{language}: its files hold no text to read; give files with a line of text at least")
+        raise UserError(f"text.{language}: its files have no text to read; give files with at least one line of text")
     return text

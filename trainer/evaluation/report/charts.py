@@ -53,7 +53,7 @@ def curve_chart(key: str, curves: Sequence[Curve], models: Sequence[str]) -> str
                 curve.steps, curve.losses, label=curve.model, markevery=max(1, len(curve.steps) // 8), **_line(number)
             )
         axes.set_xlabel("training step")
-        axes.set_ylabel("nats a masked token")
+        axes.set_ylabel("nats per masked token")
         return _svg(key, figure, len(curves))
 
 

@@ -155,7 +155,7 @@ def _incomparable(first: Average, second: Average) -> str:
     if len(first.ratio.numerators_U) != len(second.ratio.numerators_U):
         return "not compared: the models were scored on different pieces of the text"
     if not len(first.ratio.numerators_U):
-        return "not compared: there is nothing that was scored"
+        return "not compared: nothing was scored"
     if first.questions != second.questions:
         return "not compared: the models cut the text into different tokens"
     return ""

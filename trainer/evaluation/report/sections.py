@@ -31,9 +31,9 @@ def sections_of(content: Content) -> list[Section]:
             "transfer",
             "Transfer between languages",
             [
-                "Each model is trained on the labels of the language of the row, and tested on those of the column. The "
-                "diagonal is training and test in the same language; higher is better. Matrices of the same task have the same "
-                "scale of colours."
+                "Each model is trained on the labels of the row's language, and tested on those of the column's. On the "
+                "diagonal, both are the same language. Higher is better. Matrices of the same task have the same scale of "
+                "colours."
             ],
             content.transfer,
         ),
@@ -41,9 +41,9 @@ def sections_of(content: Content) -> list[Section]:
             "overlap",
             "Vocabulary overlap",
             [
-                "The share of the tokens of the row's model that the column's model has too. In the first matrix tokens are "
-                "compared as the tokenizers write them, so that families of tokenizers, which mark the beginnings of words "
-                "in different ways, share little. In a merged vocabulary they are compared by meaning."
+                "The share of the tokens of the row's model that the column's model also has. The first matrix compares tokens "
+                "as the tokenizers write them. Different families of tokenizers mark the beginnings of words differently, so "
+                "they share little there. In a merged vocabulary, tokens are compared by what they stand for."
             ],
             content.overlap,
         ),
@@ -70,14 +70,14 @@ def _results(content: Content) -> Section | None:
     shown = [(title, [r for r in rows if r.trained_on in (None, r.language)]) for title, rows in by_metric]
     groups = [Group(title, _by_language(rows, models)) for title, rows in shown if rows]
     paragraphs = [
-        "Below each value stands its 95 % interval, by bootstrap over sentences, pairs or questions. The best value of a row "
-        "is marked with a star, where it is significantly better than all others of the row (paired tests, p < 0.05).",
+        "Below each value is its 95 % interval, by bootstrap over sentences, pairs or questions. A star marks the best value "
+        "of a row if it is significantly better than all others in the row (paired tests, p < 0.05).",
     ]
     if any(result.trained_on for result in content.results):
         seeds = max(result.seeds for result in content.results)
         paragraphs.append(
-            "Where models are trained for a task, it is on labels of the language that is tested"
-            + (f", and values are averages of {seeds} runs with different seeds." if seeds > 1 else ".")
+            "Models that are trained for a task are trained on labels of the language that is tested"
+            + (f"; their values are averages of {seeds} runs with different seeds." if seeds > 1 else ".")
         )
     return Section(
         "results", "Results", paragraphs, [Table("Results by task and language", ["language", *models], groups)]
@@ -105,7 +105,7 @@ def _against_teachers(content: Content) -> Section | None:
     }
     tally = [Row(student, _tally(c for c in content.comparisons if c.student == student)) for student in students]
     header = ["student", "better than its teacher", "no clear difference", "worse", "not compared"]
-    tables = [Table("In how many of the comparisons below", header, [Group("", tally)])]
+    tables = [Table("Number of comparisons below, by verdict", header, [Group("", tally)])]
     for student in students:
         of_student = [c for c in content.comparisons if c.student == student]
         groups = [
@@ -115,12 +115,12 @@ def _against_teachers(content: Content) -> Section | None:
         header = ["language", "teacher", "difference", "p", "verdict"]
         tables.append(Table(f"{student} against its teachers", header, [group for group in groups if group.rows]))
     paragraphs = [
-        "The student's value minus its teacher's on the same test data, with a 95 % interval (paired bootstrap); p is that "
-        "of a paired randomization test. A difference is clear where the interval leaves out 0 and p < 0.05. An arrow leads "
-        "from the language of training to that of the test.",
-        "Figures of masked tokens are compared only where student and teacher are asked for the same tokens; the one with the "
-        "larger vocabulary has more to choose from. Figures that only describe, and retrieval, which is between two "
-        "languages, are not compared.",
+        "The student's value minus its teacher's on the same test data, with a 95 % interval (paired bootstrap); p is from a "
+        "paired randomization test. A difference is clear if the interval does not contain 0 and p < 0.05. An arrow points "
+        "from the language of the training data to that of the test data.",
+        "Figures of masked tokens are compared only if student and teacher predict the same tokens; the model with the "
+        "larger vocabulary has more tokens to choose from. Purely descriptive figures are not compared, and neither is "
+        "retrieval, because it is between two languages.",
     ]
     return Section("teachers", "Students against their teachers", paragraphs, tables)
 
@@ -166,9 +166,9 @@ def _calibration(content: Content) -> Section | None:
     errors = {(c.model, c.language): c.ece for c in content.calibration}
     rows = [Row(language, [number(errors.get((model, language))) for model in models]) for language in languages]
     paragraphs = [
-        "Whether a model is right as often as it is sure: of tokens that it predicts with a confidence of 0.7, seven of ten "
-        "should be right. The expected calibration error is the mean distance from that (lower is better). In the diagrams, "
-        "a line below the diagonal means that a model is too sure of itself."
+        "Whether a model's confidence matches its accuracy: seven of ten tokens that it predicts with a confidence of 0.7 "
+        "should be right. The expected calibration error is the mean difference between the two (lower is better). In the "
+        "diagrams, a line below the diagonal means that a model is overconfident."
     ]
     charts = []
     for place, model in enumerate(models):
@@ -215,8 +215,8 @@ def _costs(content: Content) -> Section | None:
     columns = [column for column in columns if any(column[2](cost) is not None for cost in content.costs)]
     rows = [Row(cost.model, [number(value(cost), form) for _, form, value in columns]) for cost in content.costs]
     paragraphs = [
-        "Tokens a second and memory are those of forward passes on the machine of the evaluation; the evaluation's seconds "
-        "are those of all its tasks; steps and speed of training are those of the machine that trained."
+        "Tokens per second and memory were measured in forward passes on the machine of the evaluation. The seconds of the "
+        "evaluation are for all its tasks. The steps and speed of training are from the training run on its own machine."
     ]
     header = ["model", *(title for title, _, _ in columns)]
     return Section("cost", "What it cost", paragraphs, [Table("Size, speed and time", header, [Group("", rows)])])

@@ -49,7 +49,9 @@ def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
             lines[model] = [Line.model_validate(line) for line in read_metrics(path)]
         except (OSError, ValueError) as error:  # pydantic's errors are ValueErrors too.
             logger.warning(
-                printable(f"{path}: not metrics of this trainer, so left out of the report ({first_line(error)})")
+                printable(
+                    f"{path}: left out of the report, because it does not hold metrics of this trainer ({first_line(error)})"
+                )
             )
     return {model: of_model for model, of_model in lines.items() if of_model}
 

@@ -10,8 +10,8 @@ def curves_section(content: Content) -> Section | None:
     if not content.curves:
         return None
     paragraphs = [
-        "The loss of students over the steps of their training (lower is better), in nats a masked token: on held-out data "
-        "where they were evaluated on any, otherwise the MLM loss on training data."
+        "The students' loss over their training steps, in nats per masked token (lower is better): on held-out data if a "
+        "student was evaluated on any, otherwise the MLM loss on training data."
     ]
     models = [model.name for model in content.models]
     charts = []
@@ -38,8 +38,8 @@ def reaches_section(content: Content) -> Section | None:
         groups.append(Group(f"The final loss of {model}", rows))
     header = ["language", "final loss", "its steps", *models]
     paragraphs = [
-        "For each model, after how many steps the others first had a held-out loss as low as its last, as far as they were "
-        "evaluated; below, the share of its steps that they needed."
+        "For each model, the number of steps after which the other models first reached its final held-out loss, as far as "
+        "their evaluations show. Below it is that number as a share of the model's own steps."
     ]
     return Section(
         "steps", "Steps to a given quality", paragraphs, [Table("Steps to reach a final loss", header, groups)]

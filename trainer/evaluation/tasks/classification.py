@@ -40,8 +40,8 @@ class Classification(LabelledTask[LabelledText, str]):
         for example in everything:
             if len(example.texts) != len(everything[0].texts):
                 raise UserError(
-                    f"{example.where}: has {len(example.texts) + 1} columns, and {everything[0].where} has "
-                    f"{len(everything[0].texts) + 1}; all files of the task are of one kind"
+                    f"{example.where}: has {len(example.texts) + 1} columns, but {everything[0].where} has "
+                    f"{len(everything[0].texts) + 1}; all files of the task need the same number"
                 )
 
     @classmethod

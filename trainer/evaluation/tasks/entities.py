@@ -54,8 +54,8 @@ def _check_iob2(sentences: list[Sentence]) -> None:
         for word, label in enumerate(sentence.labels):
             if label is None or not _LABEL.fullmatch(label):
                 raise UserError(
-                    f"{sentence.where(word)}: the label {label or '_'!r} is not IOB2; labels are O, B-TYPE for the first word "
-                    "of an entity, and I-TYPE for its further words"
+                    f"{sentence.where(word)}: the label {label or '_'!r} is not IOB2; use O, B-TYPE for the first word of an "
+                    "entity, and I-TYPE for its other words"
                 )
             beginnings += label.startswith("B-")
             if label.startswith("I-") and before not in (label, f"B-{label[2:]}"):
@@ -64,6 +64,6 @@ def _check_iob2(sentences: list[Sentence]) -> None:
     if len(strays) > beginnings:
         where, label = strays[0]
         raise UserError(
-            f"{where}: {label} begins an entity, as in IOB1, and {len(strays)} labels do; convert the file to IOB2, where "
+            f"{where}: {label} begins an entity, as in IOB1, as do {len(strays)} labels in all; convert the file to IOB2, where "
             "each entity begins with B-"
         )

@@ -56,7 +56,7 @@ class LabelledTask(Task, Generic[Example, Prediction]):
         test = {language: cls.read(given.test) for language, given in languages.items() if given.test}
         for use, by_language in (("train", train), ("test", test)):
             if not by_language:
-                raise UserError(f"{cls.section}: no language has `{use}` files; give them for one language at least")
+                raise UserError(f"{cls.section}: no language has `{use}` files; give them for at least one language")
         return cls(config, train, test)
 
     @classmethod
@@ -139,14 +139,14 @@ def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterabl
         if len(of_language) < 2:
             raise UserError(
                 f"{section}.{language}.train: has only the label {', '.join(map(repr, of_language)) or '_'}; at least 2 "
-                "different ones are needed among the examples that are used (`fine_tuning.max_train_examples`)"
+                "are needed in the examples that are used (`fine_tuning.max_train_examples` limits them)"
             )
         known |= of_language
     labels = sorted(known)
     for where, label in test:
         if label not in known:
             raise UserError(
-                f"{where}: the label {label!r} is never seen in the training files, which have "
-                f"{', '.join(labels[:20])}; correct it, or add training examples that have it"
+                f"{where}: the label {label!r} does not occur in the training files, which have "
+                f"{', '.join(labels[:20])}; correct it, or add training examples with this label"
             )
     return labels

@@ -29,7 +29,7 @@ class Masked(PlainTextTask):
     key, title = "masked", "masked tokens"
     metrics: ClassVar = (
         Metric("accuracy", "accuracy"),
-        Metric("nll", "nats a masked token", higher_is_better=False),
+        Metric("nll", "nats per masked token", higher_is_better=False),
         Metric("tail_mass", "tail mass", higher_is_better=False, ranks=False),
     )
     needs_mask_token = True

@@ -51,8 +51,8 @@ class QuestionAnswering(LabelledTask[Question, str]):
         certain = [language for language, questions in self.train.items() if all(one.answers for one in questions)]
         if without and certain:
             logger.warning(
-                "question_answering: %d test questions have no answer, and all training questions in %s have one, so models "
-                "that are trained on those always give one",
+                "question_answering: %d test questions have no answer, but all training questions in %s have one, so models "
+                "trained on them always give an answer",
                 without,
                 ", ".join(certain),
             )
@@ -63,7 +63,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
         if config.question_answering and config.fine_tuning.max_length < _SHORTEST:
             raise UserError(
                 f"fine_tuning.max_length: {config.fine_tuning.max_length} tokens are too few for a question and a piece of "
-                f"its context; raise it to {_SHORTEST} at least, or leave question_answering out"
+                f"its context; raise it to at least {_SHORTEST}, or leave question_answering out"
             )
         return super().from_config(config)
 

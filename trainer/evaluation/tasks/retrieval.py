@@ -51,7 +51,7 @@ class Retrieval(Task):
             all_pairs = read_parallel(given.files)
             if len(all_pairs) < _HELD_OUT:
                 raise UserError(
-                    f"{without_secrets(given.files[0])}: has {len(all_pairs)} sentences; {_HELD_OUT} are needed at least"
+                    f"{without_secrets(given.files[0])}: has {len(all_pairs)} sentences; at least {_HELD_OUT} are needed"
                 )
             if given.validation:
                 pairs[name] = _Pairs(given.languages, all_pairs, read_parallel(given.validation))

@@ -23,7 +23,7 @@ class Tokenization(PlainTextTask):
 
     key, title = "tokenization", "tokenization"
     metrics: ClassVar = (
-        Metric("tokens_per_word", "tokens a word", higher_is_better=False, ranks=False),
+        Metric("tokens_per_word", "tokens per word", higher_is_better=False, ranks=False),
         Metric("whole_words", "words kept whole", ranks=False),
         Metric("unknown_rate", "unknown characters", higher_is_better=False, ranks=False),
     )

@@ -101,7 +101,7 @@ def test_the_order_is_that_of_the_noise(settings, tmp_path, capsys):
     ]
     assert [one["rank"] for one in english["candidates"]] == [1, 1, 3, 4, 5, 6]
     assert (english["chosen"], english["tied"]) == ("quiet", ["copy"])
-    assert "no clear difference to quiet" in english["candidates"][1]["reasons"][0]
+    assert "no clear difference from quiet" in english["candidates"][1]["reasons"][0]
     assert english["candidates"][2]["differences"]["bits_per_character"]["low"] > 0
 
     pairs = json.loads((tmp_path / "out" / "scores" / "minimal_pairs" / "noisy" / "en.json").read_text())
@@ -124,7 +124,7 @@ def test_the_order_is_that_of_the_noise(settings, tmp_path, capsys):
         "quiet": {"model": settings["models"]["quiet"]["model"], "languages": ["en"]},
         "russian": {"model": settings["models"]["russian"]["model"], "languages": ["ru"]},
     }
-    assert "no clear difference to copy" in routing
+    assert "no clear difference from copy" in routing
     markdown = (tmp_path / "out" / "comparison.md").read_text()
     assert markdown in capsys.readouterr().out
 

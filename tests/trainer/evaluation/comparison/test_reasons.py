@@ -19,12 +19,12 @@ def test_a_clear_difference_is_told_from_both_sides():
 
 def test_equal_ones_say_what_decides():
     text = said(measured("a"), measured("b"))
-    beginning = "no clear difference to {}: +0.000 [+0.000, +0.000] bits per character, p = 1, at equal cost; "
+    beginning = "no clear difference from {}: +0.000 [+0.000, +0.000] bits per character, p = 1, at equal cost; "
     assert text["a"] == [beginning.format("b") + "taken because it comes first in the configuration"]
     assert text["b"] == [beginning.format("a") + "not taken because it comes later in the configuration"]
     text = said(measured("a"), measured("b", operations=80))
-    assert text["b"][0].endswith("taken because it costs less, 0.80 times the operations a byte")
-    assert text["a"][0].endswith("not taken because it costs more, 1.25 times the operations a byte")
+    assert text["b"][0].endswith("taken because it costs less: 0.80 times the operations per byte")
+    assert text["a"][0].endswith("not taken because it costs more: 1.25 times the operations per byte")
 
 
 def test_too_few_records_are_named():
@@ -35,13 +35,13 @@ def test_too_few_records_are_named():
 
 def test_equal_ones_say_what_else_differs():
     text = said(measured("a", pairs=0.8), measured("b", pairs=0.9))
-    assert text["a"][1] == "minimal pairs: 0.800 against 0.900 of b"
-    assert text["b"][1] == "minimal pairs: 0.900 against 0.800 of a"
+    assert text["a"][1] == "minimal pairs: 0.800, b 0.900"
+    assert text["b"][1] == "minimal pairs: 0.900, a 0.800"
 
 
 def test_minimal_pairs_that_say_the_opposite_are_named():
     text = said(measured("a", pairs=0.6), measured("b", 0.2, pairs=0.9))
-    assert text["a"][1:] == ["minimal pairs: 0.600 against 0.900 of b"]
+    assert text["a"][1:] == ["minimal pairs: 0.600, b 0.900"]
 
 
 def test_unknown_characters_are_named():
@@ -52,22 +52,22 @@ def test_unknown_characters_are_named():
 
 def test_a_tokenizer_that_changes_the_text_is_named():
     text = said(measured("a", changed=0.04), measured("b", 0.5, changed=0.001))
-    assert text["a"][-1].startswith("4.0% of the characters are read as others")
-    assert not any("read as others" in reason for reason in text["b"])
+    assert text["a"][-1].startswith("its tokenizer changes 4.0% of the characters")
+    assert not any("lower case, no accents" in reason for reason in text["b"])
 
 
 def test_no_verdict_where_one_has_less_to_predict():
     text = said(measured("uncased", changed=0.04), measured("cased", 0.5, operations=50, changed=0.001))
-    beginning = "no verdict beside {}: 0.5"
+    beginning = "no verdict against {}: 0.5"
     assert text["cased"][0].startswith(beginning.format("uncased"))
     assert text["cased"][0].endswith(
-        "bits per character worse, but the tokenizer of uncased changes 4.0% of the characters, which this one (0.1%) has to "
-        "predict; taken because it costs less, 0.50 times the operations a byte"
+        "bits per character worse, but the tokenizer of uncased changes 4.0% of the characters, which this candidate (0.1%) has to "
+        "predict; taken because it costs less: 0.50 times the operations per byte"
     )
     assert text["uncased"][0].startswith(beginning.format("cased"))
     assert text["uncased"][0].endswith(
         "bits per character better, but its tokenizer changes 4.0% of the characters, which cased (0.1%) has to predict; not "
-        "taken because it costs more, 2.00 times the operations a byte"
+        "taken because it costs more: 2.00 times the operations per byte"
     )
 
 
@@ -85,5 +85,5 @@ def test_worse_than_another_of_the_best_is_said():
         "de", [Measured("a", by_chance, measured("a", operations=1).figures), measured("b"), measured("c", 0.02)], 200
     )
     assert (ranking.chosen, ranking.tied, ranking.candidates[2].worse_than) == ("a", ["b"], ["b"])
-    assert reasons(ranking.candidates[2], ranking)[0].startswith("no clear difference to a")
+    assert reasons(ranking.candidates[2], ranking)[0].startswith("no clear difference from a")
     assert reasons(ranking.candidates[2], ranking)[0].endswith("but clearly worse than b")

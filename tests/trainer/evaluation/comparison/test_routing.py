@@ -34,7 +34,7 @@ def test_comments_say_why_and_where_nothing_is_clear():
     ]
     text = routing(rankings, MODELS)
     comments = " ".join(line.removeprefix("#").strip() for line in text.splitlines() if line.startswith("#"))
-    assert "de: no clear difference to gbert: +0.000" in comments
+    assert "de: no clear difference from gbert: +0.000" in comments
     assert "taken because it comes first in the configuration." in comments
     assert "bits per character better than mbert." in comments
 

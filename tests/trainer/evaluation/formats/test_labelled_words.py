@@ -109,10 +109,10 @@ def test_a_word_with_a_colon_is_no_language(tmp_path):
         ("a.tsv", "the DET\n", "a.tsv:1: has one column"),
         ("a.tsv", "the\t \n", "a.tsv:1: has one column"),
         ("a.tsv", "the\tDET\n\nsea\tNOUN\tO\n", "a.tsv:3: has 3 columns"),
-        ("a.tsv", "token\tlabel\n", "a.tsv: has a header only"),
+        ("a.tsv", "token\tlabel\n", "a.tsv: has only a header"),
         ("a.conllu", "1\tthe\tthe\n", "a.conllu:1: has 3 columns instead of 10"),
-        ("a.conllu", "# text\n\nthe\n", "a.conllu:3: is no line of CoNLL-U"),
-        ("a.conllu", "x\tthe\t_\tDET\n", "a.conllu:1: is no line of CoNLL-U"),
+        ("a.conllu", "# text\n\nthe\n", "a.conllu:3: is not a valid line of CoNLL-U"),
+        ("a.conllu", "x\tthe\t_\tDET\n", "a.conllu:1: is not a valid line of CoNLL-U"),
         ("a.conllu", "# text = the\n", "a.conllu: has no words"),
     ],
 )

@@ -19,7 +19,7 @@ def test_lines_are_paired(tmp_path):
 @pytest.mark.parametrize(
     ("first", "second", "message"),
     [
-        ("sea\nriver\n", "mar\n", r"a.es: has 1 lines, and .*a.en has 2"),
+        ("sea\nriver\n", "mar\n", r"a.es: has 1 lines, but .*a.en has 2"),
         ("sea\n\nriver\n", "mar\nmar\nmar\n", "a.en:2: is blank"),
         ("sea", "", "a.es: is empty"),
     ],

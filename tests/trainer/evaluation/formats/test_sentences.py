@@ -53,11 +53,9 @@ def test_a_first_line_with_a_rare_label_is_an_example(tmp_path):
 
 def test_labels_in_the_first_column_are_refused(tmp_path):
     turned = "".join("\t".join(line.split("\t")[::-1]) + "\n" for line in examples().splitlines())
-    with pytest.raises(UserError, match="0.tsv:1: 'label' is the first column; the label is expected last"):
+    with pytest.raises(UserError, match="0.tsv:1: 'label' is the first column, but the label must be last"):
         read(tmp_path, f"label\ttext\n{turned}")
-    with pytest.raises(
-        UserError, match="60 different values in the last column and 2 in the first; the label is expected"
-    ):
+    with pytest.raises(UserError, match="60 different values in the last column and 2 in the first; the label must be"):
         read(tmp_path, turned)
 
 
@@ -73,10 +71,10 @@ def test_a_file_of_pandas_is_read(tmp_path):
     [
         ("good\t1\nbad\n", "0.tsv:2: has one column"),
         ("1\ta\tb\tc\n", "0.tsv:1: has 4 columns"),
-        ("good\t1\nbad\tbad\t0\n", r"0.tsv:2: has 3 columns, and .*0.tsv:1 has 2"),
+        ("good\t1\nbad\tbad\t0\n", r"0.tsv:2: has 3 columns, but .*0.tsv:1 has 2"),
         ("good\t1\n \t0\n", "0.tsv:2: column 1 is empty"),
         ("good\t\n", "0.tsv:1: column 2 is empty"),
-        ("sentence\tlabel\n", "0.tsv: has a header only"),
+        ("sentence\tlabel\n", "0.tsv: has only a header"),
     ],
 )
 def test_a_fault_is_named_with_its_line(tmp_path, content, message):

@@ -49,8 +49,8 @@ def test_text_is_known_by_what_is_read(folder):
     ("content", "message"),
     [
         (None, "text.x: no file matches"),
-        ("", "text.x: its files hold no text"),
-        ("\n \n", "text.x: its files hold no text"),
+        ("", "text.x: its files have no text"),
+        ("\n \n", "text.x: its files have no text"),
     ],
 )
 def test_no_text_is_one_line(tmp_path, content, message):

@@ -31,7 +31,7 @@ def test_names_are_text():
     texts = [
         element.text for element in ET.fromstring(curve_chart("one", CURVES, [HOSTILE, "b"])).iter() if element.text
     ]
-    assert HOSTILE in texts and "b" in texts and "training step" in texts and "nats a masked token" in texts
+    assert HOSTILE in texts and "b" in texts and "training step" in texts and "nats per masked token" in texts
 
 
 def test_a_model_has_one_colour_in_all_charts():

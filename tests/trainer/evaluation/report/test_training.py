@@ -69,4 +69,4 @@ def test_metrics_of_something_else_are_left_out(tmp_path, caplog, content):
     (tmp_path / "b" / "metrics.jsonl").write_text(heldout(1, de=1).model_dump_json())
     assert training_lines({name: str(tmp_path / name) for name in ("a", "b")}) == {"b": [heldout(1, de=1)]}
     (line,) = caplog.messages
-    assert "metrics.jsonl: not metrics of this trainer" in line
+    assert "metrics.jsonl: left out of the report" in line

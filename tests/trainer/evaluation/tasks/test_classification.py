@@ -79,8 +79,8 @@ def test_a_checkpoint_of_a_regression_is_trained_to_classify(tmp_path, teachers)
 @pytest.mark.parametrize(
     ("test", "message"),
     [
-        ("good\tnever\n", r"test\.tsv:1: the label 'never' is never seen in the training files, which have no, yes"),
-        ("good\tgood\tyes\n", r"test\.tsv:1: has 3 columns, and .*train\.tsv:1 has 2; all files of the task"),
+        ("good\tnever\n", r"test\.tsv:1: the label 'never' does not occur in the training files, which have no, yes"),
+        ("good\tgood\tyes\n", r"test\.tsv:1: has 3 columns, but .*train\.tsv:1 has 2; all files of the task"),
     ],
 )
 def test_test_files_must_fit_the_training_files(tmp_path, test, message):

@@ -76,7 +76,7 @@ def test_a_few_entities_without_a_beginning_are_let_pass(tmp_path):
         ("O B-PER E-PER", "a.tsv:3: the label 'E-PER' is not IOB2"),
         ("O _", "a.tsv:2: the label '_' is not IOB2"),
         ("O NOUN", "a.tsv:2: the label 'NOUN' is not IOB2"),
-        ("O I-PER I-PER O I-LOC B-LOC", "a.tsv:2: I-PER begins an entity, as in IOB1, and 2 labels do"),
+        ("O I-PER I-PER O I-LOC B-LOC", "a.tsv:2: I-PER begins an entity, as in IOB1, as do 2 labels in all"),
     ],
 )
 def test_other_schemes_are_refused(tmp_path, labels, message):

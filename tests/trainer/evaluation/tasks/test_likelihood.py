@@ -60,7 +60,7 @@ def test_a_model_without_a_mask_token_is_refused_before_any_runs(teachers, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(None, "text.fi: no file matches"), ("\n\n", "text.fi: its files hold no text")]
+    ("content", "message"), [(None, "text.fi: no file matches"), ("\n\n", "text.fi: its files have no text")]
 )
 def test_no_text_is_refused(teachers, tmp_path, content, message):
     if content is not None:

@@ -60,7 +60,7 @@ def test_test_questions_that_no_model_can_refuse_are_said(tmp_path, caplog):
     assert not caplog.messages
     make(0)
     (line,) = caplog.messages
-    assert "test questions have no answer, and all training questions in en have one" in line
+    assert "test questions have no answer, but all training questions in en have one" in line
 
 
 def test_misplaced_answers_are_refused_in_tests_alone(tmp_path, caplog):
@@ -76,7 +76,7 @@ def test_misplaced_answers_are_refused_in_tests_alone(tmp_path, caplog):
         )
 
     assert len(make("bad", "good").train["en"]) == 4
-    with pytest.raises(UserError, match="question 0: the answer .* is not in its context"):
+    with pytest.raises(UserError, match="question 0: the context has .*, not the answer"):
         make("good", "bad")
 
 

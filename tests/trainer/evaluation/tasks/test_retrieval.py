@@ -74,7 +74,7 @@ def test_accuracy_is_that_of_a_plain_loop(tmp_path, teachers, validation):
 def test_too_few_sentences_are_refused(tmp_path):
     given = {"languages": ["en", "ru"], "files": write(tmp_path, "test", ["sea"] * 4, ["море"] * 4)}
     config = evaluation(tmp_path, models={"m": {"model": "x"}}, retrieval={"p": given})
-    with pytest.raises(UserError, match=r"test\.en: has 4 sentences; 5 are needed"):
+    with pytest.raises(UserError, match=r"test\.en: has 4 sentences; at least 5 are needed"):
         Retrieval.from_config(config)
 
 

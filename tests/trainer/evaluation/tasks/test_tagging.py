@@ -231,7 +231,7 @@ def test_a_label_that_no_training_file_has_is_named(config, tmp_path):
     test = write_tsv(tmp_path / "a.tsv", [[("sea", "NOUN")], [("sea", "NOUN"), ("red", "ADJ")]])
     strange = {"ru": config.tagging["ru"], "en": config.tagging["en"].model_copy(update={"test": [test]})}
     with pytest.raises(
-        UserError, match=r"a\.tsv:4: the label 'ADJ' is never seen in the training files, which have NOUN"
+        UserError, match=r"a\.tsv:4: the label 'ADJ' does not occur in the training files, which have NOUN"
     ):
         Tagging.from_config(config.model_copy(update={"tagging": strange}))
 
