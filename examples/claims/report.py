@@ -50,7 +50,7 @@ def write_claims(root: Path, has_tags: bool) -> None:
     # By number; sorting is stable.
     claims.sort(key=lambda claim: claim.text[0])
     rows = [[claim.text, claim.asked, claim.measured, claim.verdict] for claim in claims]
-    table = format_table(["claim", "asked for", "measured", "shown"], rows, is_markdown=True)
+    table = format_table(["claim", "asked for", "measured", "shown"], rows, "llll", is_markdown=True)
     seconds = sum(seconds_of(root, step.name) for step in plan(root, has_tags))
     parts[1:1] = ["", table, "", f"All steps together took {seconds / 60:.0f} minutes of one core.", ""]
     text = "\n".join(parts) + "\n"
@@ -92,7 +92,7 @@ def _quality(evaluated: Evaluated, group: str) -> list[Claim]:
             Claim(
                 f"1, {group}: the {student} student's masked accuracy beside its teachers'",
                 f"mean at least {least_mean:.2f}, each {least:.2f}",
-                f"mean {mean(ratios):.3f} ({_with_p(compared, ratios)})",
+                f"mean {mean(ratios):.3f}: {_with_p(compared, ratios)}",
                 mean(ratios) >= least_mean and min(ratios) >= least,
                 _unclear(compared),
             )
@@ -134,7 +134,7 @@ def _tagging(root: Path, group: str, has_tags: bool) -> Claim:
     evaluated = Evaluated(root, f"{group}-tagging")
     compared = _to_teachers(evaluated, "tagging", "accuracy", "start", tagged, is_trained=True)
     differences = [difference.value for difference in compared.values()]
-    measured = f"mean {mean(differences):+.4f} ({_with_p(compared, differences, '+.4f')})"
+    measured = f"mean {mean(differences):+.4f}: {_with_p(compared, differences, '+.4f')}"
     return Claim(text, asked, measured, mean(differences) >= 0, _unclear(compared))
 
 
@@ -223,7 +223,7 @@ def _several(root: Path, parts: list[str]) -> list[Claim]:
                 student < mean(values) and compared.is_clear and compared.value < 0,
             )
         )
-    parts.append(format_table(["language", "student", "teachers"], rows, is_markdown=True))
+    parts.append(format_table(["language", "student", "teachers"], rows, "lrl", is_markdown=True))
     return claims
 
 
@@ -243,7 +243,7 @@ def _teacher_choice(root: Path, parts: list[str]) -> list[Claim]:
             bits = f"{candidate['figures']['bits_per_character']:.3f} [{candidate['low']:.3f}, {candidate['high']:.3f}]"
             rows.append([language, name, candidate["rank"] or "-", bits, _with_interval(student)])
     heads = ["language", "teacher", "rank", "teacher's bits per character", "student's"]
-    parts.append(format_table(heads, rows, is_markdown=True))
+    parts.append(format_table(heads, rows, "llrrr", is_markdown=True))
 
     def bits(language: str, teacher: str) -> float:
         return students.value("likelihood", "bits_per_character", f"student-{pair(language, teacher)}", language)

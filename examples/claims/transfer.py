@@ -67,8 +67,8 @@ def transfer_table(root: Path) -> list[str]:
         "",
         "*several teachers*: the student of overlapping teachers. *teacher*: of the language of the tags. *lookup*: no model; "
         "a word has the tag that it most often has where it was trained, another word the commonest tag there. The students "
-        "read both languages with their default tokenizer. With each language's own tokenizer, words that two languages share "
-        "are different tokens:",
+        "read both languages with their default tokenizer. With the tokenizer of each language's teacher, words that two "
+        "languages share often become different tokens:",
         "",
         format_table(["tags", *heads[: len(STUDENTS)]], separate, is_markdown=True),
     ]
