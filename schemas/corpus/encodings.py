@@ -29,6 +29,10 @@ _ESCAPES = [(b"\x1b$)C", "ISO-2022-KR"), (b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@",
 # UTF-7 writes non-ASCII letters in base64, between + and -. This does not match a number (+49-...).
 _BASE64_LETTERS = re.compile(rb"\+[A-Za-z/+][A-Za-z0-9/+]+(?:[-\s.,;:!?)'\"]|$)")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
+# Line ends, spaces and punctuation of text in any script.
+_COMMON = frozenset(" \t\r\n,.0123456789\u3000。，、")
+# Alphabets come before it in Unicode.
+_FIRST_SYMBOL = "\u2000"
 # A file is refused if most of its lines, or many of them, are not UTF-8; otherwise only such lines are rejected.
 _MANY_LINES, _MANY_SHARE = 20, 0.2
 
@@ -88,18 +92,26 @@ def _is_utf7(line: bytes) -> bool:
 
 
 def _wide(head: bytes) -> str | None:
-    """Detects UTF-16 or UTF-32 without a byte order mark, by the code units of line ends, spaces and ASCII."""
+    """Detects UTF-16 or UTF-32 without a byte order mark, by code units of line ends, spaces and letters of alphabets.
+
+    These have a byte that is a control character in ASCII. Without one, the bytes of a legacy encoding could be read as
+    Chinese.
+    """
+    if head == head.translate(None, _CONTROL):
+        return None
+    likely = []
     for encoding, width in (("UTF-32LE", 4), ("UTF-32BE", 4), ("UTF-16LE", 2), ("UTF-16BE", 2)):
         whole = head[: len(head) // width * width]
         try:
             text = whole.decode(encoding, "strict" if width == 4 else "ignore")
         except UnicodeDecodeError:
             continue
-        plain = sum(character.isprintable() or character in "\t\r\n" for character in text)
-        common = sum(character in " \n,.。，、" or character.isdigit() for character in text)
-        if text and plain > 0.95 * len(text) and (common or (len(set(text)) > 1 and len(head) < 64)):
-            return encoding
-    return None
+        plain = sum(character.isprintable() or character in _COMMON for character in text)
+        common = sum(character in _COMMON for character in text)
+        is_alphabetic = len(set(text)) > 1 and max(text) < _FIRST_SYMBOL
+        if plain > 0.95 * len(text) and (common or is_alphabetic):
+            likely.append((common, plain, encoding))
+    return max(likely)[-1] if likely else None
 
 
 def _legacy(head: bytes) -> str:
