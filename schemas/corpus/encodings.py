@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Collection
 
 from schemas.errors import UserError
 
@@ -12,17 +13,18 @@ _MARKS = [
     (codecs.BOM_UTF16_LE, "UTF-16LE"),
     (codecs.BOM_UTF16_BE, "UTF-16BE"),
 ]
+# The first bytes of a format, its name, and the ending by which it is recognised, if any.
 _FORMATS = [
-    (b"PK\x03\x04", "a zip archive"),
-    (b"%PDF-", "a PDF"),
-    (b"SQLite format 3\0", "an SQLite database"),
-    (b"\x1f\x8b", "gzip, without the ending .gz"),
-    (b"\x28\xb5\x2f\xfd", "zstd, without the ending .zst"),
-    (b"BZh", "bzip2, without the ending .bz2"),
-    (b"\xfd7zXZ\0", "an xz archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"PAR1", "Parquet, without the ending .parquet"),
-    (b"ARROW1", "an Arrow file"),
+    (b"PK\x03\x04", "a zip archive", ""),
+    (b"%PDF-", "a PDF", ""),
+    (b"SQLite format 3\0", "an SQLite database", ""),
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+    (b"BZh", "bzip2", ".bz2"),
+    (b"\xfd7zXZ\0", "an xz archive", ""),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", ""),
+    (b"PAR1", "Parquet", ".parquet"),
+    (b"ARROW1", "an Arrow file", ""),
 ]
 # Text in these encodings is ASCII except after these escape sequences.
 _ESCAPES = [(b"\x1b$)C", "ISO-2022-KR"), (b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP")]
@@ -37,19 +39,22 @@ _FIRST_SYMBOL = "\u2000"
 _MANY_LINES, _MANY_SHARE = 20, 0.2
 
 
-def check_text(where: str, head: bytes) -> None:
-    """Raises UserError if a file's first bytes are not UTF-8 text, naming the likely encoding or format."""
+def check_text(where: str, head: bytes, endings: Collection[str]) -> None:
+    """Raises UserError if a file's first bytes are not UTF-8 text, naming the likely encoding or format.
+
+    Args:
+      endings: those by which the caller recognises other formats.
+    """
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             raise _encoded(where, encoding)
     for escape, encoding in _ESCAPES:
         if escape in head:
             raise _encoded(where, encoding)
-    for magic, file_format in _FORMATS:
+    for magic, file_format, ending in _FORMATS:
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == b"1AY&SY"):
-            raise UserError(
-                f"{where}: looks like {file_format}, not UTF-8 text; extract its text, or give the file its ending"
-            )
+            mend = f", or give its name the ending {ending}" if ending in endings else ""
+            raise UserError(f"{where}: looks like {file_format}, not UTF-8 text; extract its text{mend}")
     # The head may end within a character or a line.
     lines = head.split(b"\n")[: -1 if len(head) >= HEAD_BYTES and b"\n" in head else None]
     lines = [line for line in lines if line.strip()]

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import lzma
 import sqlite3
 import zipfile
 
@@ -71,7 +72,7 @@ def test_short_files_are_named_too(tmp_path, text, encoding, named):
 @given(st.text(st.sampled_from(" \t\n.," + "".join(map(chr, [*range(0x30, 0x7F), *range(0xA0, 0xFE)]))), min_size=4))
 def test_latin1_is_never_taken_for_utf16(text):
     try:
-        check_text("a.txt", text.encode("latin-1"))
+        check_text("a.txt", text.encode("latin-1"), ())
     except UserError as error:
         assert "UTF-16" not in str(error) and "UTF-32" not in str(error)
 
@@ -88,6 +89,8 @@ def _binary(kind: str, folder) -> bytes:
         return (folder / "a.db").read_bytes()
     elif kind == "gzip":
         return gzip.compress(b"the river")
+    elif kind == "xz":
+        return lzma.compress(b"the river")
     elif kind == "Parquet":
         pq.write_table(pa.table({"text": ["the river"]}), buffer)
     elif kind == "PDF":
@@ -112,10 +115,17 @@ def test_pluses_in_ascii_are_not_taken_for_utf7(tmp_path, line):
     assert [record.text for record in records(tmp_path / "a.txt", 100)] == [line] * 40
 
 
-@pytest.mark.parametrize("kind", ["zip", "SQLite", "gzip", "Parquet", "PDF", "binary"])
-def test_files_that_are_no_text_are_named(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "mend"),
+    [
+        *((kind, "extract its text$") for kind in ("zip", "SQLite", "PDF", "xz", "binary")),
+        ("gzip", "give its name the ending .gz$"),
+        ("Parquet", "give its name the ending .parquet$"),
+    ],
+)
+def test_files_that_are_no_text_are_named(tmp_path, kind, mend):
     (tmp_path / "a.txt").write_bytes(_binary(kind, tmp_path))
-    with pytest.raises(UserError, match=f"a.txt: looks like .*{kind}"):
+    with pytest.raises(UserError, match=f"a.txt: looks like .*{kind}.*{mend}"):
         check_beginning(text_file(tmp_path / "a.txt"))
 
 

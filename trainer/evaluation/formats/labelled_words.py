@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from conllu.exceptions import ParseException
 from conllu.parser import parse_token_and_metadata
 
+from schemas.corpus.files import TextFile
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
 from trainer.evaluation.formats.columns import check_labels, fields_of, is_header
@@ -42,7 +43,7 @@ class Sentence:
 def read_sentences(files: Sequence[str]) -> list[Sentence]:
     """Returns the sentences of some files, in their order.
 
-    A file whose name ends in `.conllu` is CoNLL-U: its words are the lines whose id is an integer (not the ranges of
+    A file whose name ends in `.conllu`, compressed or not, is CoNLL-U: its words are the lines whose id is an integer (not the ranges of
     multiword tokens, nor empty nodes), and their labels are the UPOS column. Any other file is TSV (`fields_of`): token, tab,
     label; a blank line ends a sentence. A first line whose label is a name such as `label` or `tag` is a header. If every
     token of a TSV file begins with a language such as `en:`, as in XTREME's WikiANN, that prefix is removed; one file may
@@ -55,7 +56,7 @@ def read_sentences(files: Sequence[str]) -> list[Sentence]:
     return [
         sentence
         for file in files
-        for sentence in (_read_conllu if file.lower().endswith(".conllu") else _read_tsv)(file)
+        for sentence in (_read_conllu if TextFile(file, file).content_name.endswith(".conllu") else _read_tsv)(file)
     ]
 
 

@@ -1,5 +1,6 @@
 """Words with labels: CoNLL-U and token TSV."""
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -41,9 +42,10 @@ def test_words_of_conllu_are_the_lines_with_an_integer_id(tmp_path):
     assert second.where(0) == f"{tmp_path}/a.conllu:10"
 
 
-def test_conllu_with_windows_line_ends_reads_alike(tmp_path):
+def test_conllu_compressed_or_with_windows_line_ends_reads_alike(tmp_path):
     windows = ("\ufeff" + CONLLU.replace("\n", "\r\n")).encode()
     assert read(tmp_path, windows, "b.CONLLU") == read(tmp_path, CONLLU, "a.conllu")
+    assert read(tmp_path, gzip.compress(windows), "c.conllu.gz") == read(tmp_path, CONLLU, "a.conllu")
 
 
 def test_token_tsv_of_any_make_is_read(tmp_path):
