@@ -4,15 +4,15 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from conllu.exceptions import ParseException
-from conllu.parser import parse_token_and_metadata
-
 from schemas.corpus.files import TextFile
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
 from trainer.evaluation.formats.columns import check_labels, fields_of, is_header
 from trainer.evaluation.formats.lines import read_lines
 
+# The id of a word, of a multiword token (`1-2`) or of an empty node (`3.1`).
+_CONLLU_ID = re.compile(r"[0-9]+([-.][0-9]+)?")
+_CONLLU_COLUMNS = 10
 # Universal Dependencies write this for a missing value.
 _NO_VALUE = "_"
 # The prefix of each token in XTREME's WikiANN: `en:London`.
@@ -68,19 +68,26 @@ def _read_conllu(file: str) -> list[Sentence]:
         for number, line in enumerate(block, start):
             if line.startswith("#"):
                 continue
-            try:
-                (token,) = parse_token_and_metadata(line)
-            except (ParseException, ValueError) as error:
-                raise UserError(f"{shown}:{number}: is no line of CoNLL-U ({error}); correct it") from None
-            if not isinstance(token["id"], int):
-                continue
-            if "upos" not in token:
+            columns = line.split("\t")
+            if not _CONLLU_ID.fullmatch(columns[0]):
                 raise UserError(
-                    f"{shown}:{number}: has {len(token)} columns instead of 10; separate them by tabs, with _ where there is "
-                    "no value"
+                    f"{shown}:{number}: is no line of CoNLL-U, because its first column is {columns[0][:50]!r}; begin it with "
+                    f"the word's number, and separate its {_CONLLU_COLUMNS} columns by tabs"
                 )
-            words.append(token["form"])
-            labels.append(token["upos"] if token["upos"] != _NO_VALUE else None)
+            if not columns[0].isdecimal():
+                continue
+            if len(columns) != _CONLLU_COLUMNS:
+                raise UserError(
+                    f"{shown}:{number}: has {len(columns)} columns instead of {_CONLLU_COLUMNS}; separate them by tabs, with _ "
+                    "where there is no value"
+                )
+            upos = columns[3].strip()
+            if not upos:
+                raise UserError(
+                    f"{shown}:{number}: column 4, UPOS, is empty; write the part of speech, or _ without one"
+                )
+            words.append(columns[1])
+            labels.append(upos if upos != _NO_VALUE else None)
             lines.append(number)
         if words:
             sentences.append(Sentence(words, labels, shown, lines))

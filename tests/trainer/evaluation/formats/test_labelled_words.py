@@ -42,6 +42,12 @@ def test_words_of_conllu_are_the_lines_with_an_integer_id(tmp_path):
     assert second.where(0) == f"{tmp_path}/a.conllu:10"
 
 
+def test_columns_of_conllu_are_separated_by_tabs_alone(tmp_path):
+    """What stands in the columns that are not used does not matter."""
+    line = "1\ta  b\tab  PROPN\tNOUN\tx  y\tx\tzero\t\t \t=|\n"
+    assert read(tmp_path, line, "a.conllu") == [(["a  b"], ["NOUN"])]
+
+
 def test_conllu_compressed_or_with_windows_line_ends_reads_alike(tmp_path):
     windows = ("\ufeff" + CONLLU.replace("\n", "\r\n")).encode()
     assert read(tmp_path, windows, "b.CONLLU") == read(tmp_path, CONLLU, "a.conllu")
@@ -115,6 +121,13 @@ def test_a_word_with_a_colon_is_no_language(tmp_path):
         ("a.conllu", "1\tthe\tthe\n", "a.conllu:1: has 3 columns instead of 10"),
         ("a.conllu", "# text\n\nthe\n", "a.conllu:3: is no line of CoNLL-U"),
         ("a.conllu", "x\tthe\t_\tDET\n", "a.conllu:1: is no line of CoNLL-U"),
+        (
+            "a.conllu",
+            CONLLU.replace("\t", "  "),
+            "a.conllu:3: is no line of CoNLL-U, because its first column is '1-2  Du",
+        ),
+        ("a.conllu", CONLLU.replace("de\tde", "de\tde\tde"), "a.conllu:4: has 11 columns instead of 10"),
+        ("a.conllu", CONLLU.replace("ADP", ""), "a.conllu:4: column 4, UPOS, is empty"),
         ("a.conllu", "# text = the\n", "a.conllu: has no words"),
     ],
 )
