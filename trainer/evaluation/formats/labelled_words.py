@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from schemas.corpus.files import TextFile
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
-from trainer.evaluation.formats.columns import check_labels, fields_of, is_header
+from trainer.evaluation.formats.columns import Row, check_label_column, fields_of
+from trainer.evaluation.formats.headers import is_header
 from trainer.evaluation.formats.lines import read_lines
 
 # The id of a word, of a multiword token (`1-2`) or of an empty node (`3.1`).
@@ -39,6 +40,12 @@ class Sentence:
         """Returns a word's `file:line`, for messages."""
         return f"{self.file}:{self.lines[word]}"
 
+    def rows(self) -> Iterator[Row]:
+        """Yields its lines of a TSV file; none of CoNLL-U, which has no header."""
+        if not _is_conllu(self.file):
+            for word, label, line in zip(self.words, self.labels, self.lines, strict=True):
+                yield Row(self.file, line, (word, label or _NO_VALUE))
+
 
 def read_sentences(files: Sequence[str]) -> list[Sentence]:
     """Returns the sentences of some files, in their order.
@@ -53,11 +60,11 @@ def read_sentences(files: Sequence[str]) -> list[Sentence]:
       UserError: a file is missing, empty, not UTF-8, or has a line of another form; or most but not all tokens begin with a
         language.
     """
-    return [
-        sentence
-        for file in files
-        for sentence in (_read_conllu if TextFile(file, file).content_name.endswith(".conllu") else _read_tsv)(file)
-    ]
+    return [sentence for file in files for sentence in (_read_conllu if _is_conllu(file) else _read_tsv)(file)]
+
+
+def _is_conllu(file: str) -> bool:
+    return TextFile(file, file).content_name.endswith(".conllu")
 
 
 def _read_conllu(file: str) -> list[Sentence]:
@@ -119,11 +126,11 @@ def _read_tsv(file: str) -> list[Sentence]:
             words.append(word)
             labels.append(columns[0] if columns[0] != _NO_VALUE else None)
             lines.append(number)
-            rows.append((number, [word, columns[0]]))
+            rows.append((word, columns[0]))
         sentences.append(Sentence(words, labels, shown, lines))
     if not sentences:
         raise UserError(f"{shown}: has a header only; give a file with labelled tokens")
-    check_labels(shown, rows)
+    check_label_column(shown, rows)
     return _without_language(sentences)
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
-from trainer.evaluation.formats.columns import check_labels, fields_of, is_header, is_label_first
+from trainer.evaluation.formats.columns import check_label_column, fields_of
+from trainer.evaluation.formats.headers import is_header, is_label_first
 from trainer.evaluation.formats.lines import read_lines
 
 
@@ -14,12 +15,18 @@ class LabelledText:
     """One sentence or a pair, and its label.
 
     Attributes:
-      where: `file:line`.
+      file, line: where it comes from.
     """
 
     texts: tuple[str, ...]
     label: str
-    where: str
+    file: str
+    line: int
+
+    @property
+    def where(self) -> str:
+        """Its `file:line`, for messages."""
+        return f"{self.file}:{self.line}"
 
 
 def read_labelled_texts(files: Sequence[str]) -> list[LabelledText]:
@@ -45,11 +52,11 @@ def read_labelled_texts(files: Sequence[str]) -> list[LabelledText]:
                     f"{where}: {columns[0]!r} is the first column; the label is expected last, so exchange them"
                 )
             _check(where, columns, examples)
-            rows.append((number, columns))
-            examples.append(LabelledText(tuple(columns[:-1]), columns[-1], where))
+            rows.append(columns)
+            examples.append(LabelledText(tuple(columns[:-1]), columns[-1], shown, number))
         if not rows:
             raise UserError(f"{shown}: has a header only; give a file with examples")
-        check_labels(shown, rows)
+        check_label_column(shown, rows)
     return examples
 
 

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from schemas.errors import UserError
 from trainer.evaluation.config import EvaluationConfig, FineTuningConfig, LabelledConfig, ModelConfig
+from trainer.evaluation.formats.columns import Row
+from trainer.evaluation.formats.headers import check_first_lines
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.task import Job, Ratio, Scores, Task, sha256_of
 
@@ -57,6 +59,8 @@ class LabelledTask(Task, Generic[Example, Prediction]):
         for use, by_language in (("train", train), ("test", test)):
             if not by_language:
                 raise UserError(f"{cls.section}: no language has `{use}` files; give them for one language at least")
+        examples = (example for examples in [*train.values(), *test.values()] for example in examples)
+        check_first_lines(row for example in examples for row in cls.rows(example))
         return cls(config, train, test)
 
     @classmethod
@@ -68,6 +72,11 @@ class LabelledTask(Task, Generic[Example, Prediction]):
     def read_train(cls, files: Sequence[str]) -> list[Example]:
         """Returns the examples of training files, which may be read more leniently."""
         return cls.read(files)
+
+    @staticmethod
+    def rows(example: Example) -> Iterable[Row]:
+        """Returns the example's lines of a TSV file; none in other formats."""
+        return ()
 
     @staticmethod
     @abstractmethod

@@ -95,13 +95,6 @@ def test_a_header_is_no_word(tmp_path, header):
     assert read(tmp_path, f"{header}\nthe\tDET\n") == [(["the"], ["DET"])]
 
 
-def test_what_looks_like_a_header_is_refused(tmp_path):
-    words = "the\tDET\nsea\tNOUN\n\n" * 30
-    with pytest.raises(UserError, match="a.tsv:1: no other line has the label 'Klasse', so this looks like a header"):
-        read(tmp_path, "Wort\tKlasse\n" + words)
-    assert read(tmp_path, "oh\tINTJ\n" + words + "!\tPUNCT\n")[0] == (["oh", "the", "sea"], ["INTJ", "DET", "NOUN"])
-
-
 def test_quotes_of_pandas_are_taken_off(tmp_path):
     assert read(tmp_path, '""""\tPUNCT\n"\tPUNCT\n"x"\tX\n') == [(['"', '"', '"x"'], ["PUNCT", "PUNCT", "X"])]
 

@@ -33,24 +33,6 @@ def examples(count: int = 60) -> str:
     return "".join(f"{('good', 'bad')[number % 2]} thing {number}\t{number % 2}\n" for number in range(count))
 
 
-@pytest.mark.parametrize("header", ["text\tsentiment", "Sentence\tGold class"])
-def test_what_looks_like_a_header_is_refused(tmp_path, header):
-    label = header.split("\t")[1]
-    with pytest.raises(UserError, match=f"0.tsv:1: no other line has the label '{label}', so this looks like a header"):
-        read(tmp_path, f"{header}\n{examples()}")
-
-
-def test_a_first_line_with_a_rare_label_is_an_example(tmp_path):
-    """This holds in a small file, among other rare labels, and with a sentence as the text."""
-    for content in (
-        f"fine\t2\n{examples(40)}",
-        f"fine\t2\n{examples()}so so\t3\n",
-        f"what a thing\t2\n{examples()}",
-        "good\tyes\nbad\tno\nworse\tno\n",
-    ):
-        assert len(read(tmp_path, content)) == content.count("\n")
-
-
 def test_labels_in_the_first_column_are_refused(tmp_path):
     turned = "".join("\t".join(line.split("\t")[::-1]) + "\n" for line in examples().splitlines())
     with pytest.raises(UserError, match="0.tsv:1: 'label' is the first column; the label is expected last"):

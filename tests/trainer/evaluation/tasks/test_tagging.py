@@ -236,6 +236,24 @@ def test_a_label_that_no_training_file_has_is_named(config, tmp_path):
         Tagging.from_config(config.model_copy(update={"tagging": strange}))
 
 
+def test_a_header_with_an_unknown_name_is_refused_unless_its_label_is_elsewhere(config, tmp_path):
+    """The first word's label is on no other line of its file."""
+    sentences = [[("yes", "Klasse")], *[[("sea", "NOUN"), ("sings", "VERB")]] * 30]
+    files = {"train": write_tsv(tmp_path / "train.tsv", sentences), "test": write_tsv(tmp_path / "test.tsv", sentences)}
+
+    def read():
+        return Tagging.from_config(
+            evaluation(tmp_path, models={"m": {"model": "x"}}, tagging={"en": files, "de": {"test": files["test"]}})
+        )
+
+    with pytest.raises(
+        UserError, match=r"train\.tsv:1: no other line has the label 'Klasse', so this looks like a header"
+    ):
+        read()
+    write_tsv(tmp_path / "test.tsv", [*sentences, sentences[0]])
+    assert read().labels == ["Klasse", "NOUN", "VERB"]
+
+
 @pytest.mark.parametrize("use", ["train", "test"])
 def test_files_to_train_on_and_to_test_on_are_needed(config, use):
     tagging = {"en": config.tagging["en"].model_copy(update={use: None})}
