@@ -40,6 +40,16 @@ def fields_of(line: str) -> list[str]:
     return [quoted[1].replace('""', '"') if (quoted := _QUOTED.fullmatch(field)) else field for field in fields]
 
 
+def check_quotes(file: str, first_line: str) -> None:
+    """Raises UserError if all columns of a file's first line are in quotes: those of labels and names are never text."""
+    fields = first_line.split("\t")
+    if len(fields) > 1 and all(len(field) > 1 and field[0] == field[-1] == '"' for field in fields):
+        raise UserError(
+            f"{file}:1: all columns are in quotes, which count as text; write the file without them, e.g. with `quote=FALSE` "
+            "in R, or `quoting=csv.QUOTE_MINIMAL` in Python"
+        )
+
+
 def check_label_column(file: str, rows: Sequence[Sequence[str]]) -> None:
     """Raises UserError if the labels of a file are likely not in the last column. Short files are not checked.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from schemas.corpus.files import TextFile
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
-from trainer.evaluation.formats.columns import Row, check_label_column, fields_of
+from trainer.evaluation.formats.columns import Row, check_label_column, check_quotes, fields_of
 from trainer.evaluation.formats.headers import is_header
 from trainer.evaluation.formats.lines import read_lines
 
@@ -106,6 +106,7 @@ def _read_conllu(file: str) -> list[Sentence]:
 def _read_tsv(file: str) -> list[Sentence]:
     shown = without_secrets(file)
     content = read_lines(file)
+    check_quotes(shown, content[0])
     if is_header(fields_of(content[0])):
         content[0] = ""
     sentences, rows = [], []

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
-from trainer.evaluation.formats.columns import check_label_column, fields_of
+from trainer.evaluation.formats.columns import check_label_column, check_quotes, fields_of
 from trainer.evaluation.formats.headers import check_header, is_header
 from trainer.evaluation.formats.lines import read_lines
 
@@ -51,6 +51,7 @@ def read_labelled_texts(files: Sequence[str]) -> list[LabelledText]:
             where = f"{shown}:{number}"
             first = first or (where, len(columns))
             if number == 1:
+                check_quotes(shown, line)
                 check_header(shown, columns)
                 if is_header(columns):
                     continue
