@@ -18,6 +18,8 @@ _CONLLU_COLUMNS = 10
 _NO_VALUE = "_"
 # The prefix of each token in XTREME's WikiANN: `en:London`.
 _LANGUAGE = re.compile(r"[a-z][a-z-]*:")
+# CoNLL-2003 begins each document with such a line.
+_DOCUMENT = re.compile(r"-DOCSTART-(\s|$)")
 _BLANKS = " \t"
 
 
@@ -52,7 +54,7 @@ def read_sentences(files: Sequence[str]) -> list[Sentence]:
 
     A file whose name ends in `.conllu`, compressed or not, is CoNLL-U: its words are the lines whose id is an integer (not the ranges of
     multiword tokens, nor empty nodes), and their labels are the UPOS column. Any other file is TSV (`fields_of`): token, tab,
-    label; a blank line ends a sentence. A first line whose label is a name such as `label` or `tag` is a header. If every
+    label; a blank line ends a sentence, and so does `-DOCSTART-`. A first line whose label is a name such as `label` or `tag` is a header. If every
     token of a TSV file begins with a language such as `en:`, as in XTREME's WikiANN, that prefix is removed; one file may
     have several languages.
 
@@ -105,7 +107,7 @@ def _read_conllu(file: str) -> list[Sentence]:
 
 def _read_tsv(file: str) -> list[Sentence]:
     shown = without_secrets(file)
-    content = read_lines(file)
+    content = ["" if _DOCUMENT.match(line) else line for line in read_lines(file)]
     check_quotes(shown, content[0])
     if is_header(fields_of(content[0])):
         content[0] = ""
@@ -119,20 +121,30 @@ def _read_tsv(file: str) -> list[Sentence]:
             while len(columns) > 1 and not columns[-1]:
                 columns.pop()
             if len(columns) != 1 or not columns[0]:
-                given = "one column" if not any(columns) else f"{len(columns) + 1} columns"
-                raise UserError(
-                    f"{shown}:{number}: has {given}; write a token, a tab and a label on each line, and a blank line after "
-                    "each sentence (CoNLL-U ends in .conllu)"
-                )
+                raise UserError(f"{shown}:{number}: {_fault(word, columns)}")
             words.append(word)
             labels.append(columns[0] if columns[0] != _NO_VALUE else None)
             lines.append(number)
             rows.append((word, columns[0]))
         sentences.append(Sentence(words, labels, shown, lines))
     if not sentences:
-        raise UserError(f"{shown}: has a header only; give a file with labelled tokens")
+        raise UserError(f"{shown}: has no tokens; give a file with labelled ones")
     check_label_column(shown, rows)
     return _without_language(sentences)
+
+
+def _fault(word: str, columns: list[str]) -> str:
+    """What is wrong with a line whose columns are not a word and a label, and the mend."""
+    if not columns and " " in word.strip():
+        return (
+            "has one column, because spaces separate none; write tabs, e.g. "
+            "`awk 'NF {$0 = $1 \"\\t\" $NF} 1' OLD > NEW` for the first column and the last"
+        )
+    given = "one column" if not any(columns) else f"{len(columns) + 1} columns"
+    return (
+        f"has {given}; write a token, a tab and a label on each line, and a blank line after each sentence (CoNLL-U ends in "
+        ".conllu)"
+    )
 
 
 def _without_language(sentences: list[Sentence]) -> list[Sentence]:

@@ -63,6 +63,14 @@ def test_token_tsv_of_any_make_is_read(tmp_path):
     assert read(tmp_path, "\ufeff\n \n" + plain.replace("\n", " \t\n") + "\n\n") == expected
 
 
+@pytest.mark.parametrize("rest", ["\tO\n\n", "\tO\n", " -X- -X- O\n\n", "\n"])
+def test_the_line_that_begins_a_document_is_no_word(tmp_path, rest):
+    assert read(tmp_path, f"-DOCSTART-{rest}EU\tB-ORG\n-DOCSTART-{rest}UN\tB-ORG\n") == [
+        (["EU"], ["B-ORG"]),
+        (["UN"], ["B-ORG"]),
+    ]
+
+
 def test_tokens_may_be_empty_or_white_space(tmp_path):
     assert read(tmp_path, "\tX\n\u00a0\tPUNCT\n \tX\n6\u00a0000\tNUM\n\u2028\tX\nde\t_\n") == [
         (["", "\u00a0", " ", "6\u00a0000", "\u2028", "de"], ["X", "PUNCT", "X", "NUM", "X", None])
@@ -108,9 +116,14 @@ def test_a_word_with_a_colon_is_no_language(tmp_path):
     [
         ("a.tsv", "the\tDET\nsea\n", "a.tsv:2: has one column"),
         ("a.tsv", "the DET\n", "a.tsv:1: has one column"),
+        (
+            "a.tsv",
+            "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\n",
+            r"a.tsv:3: has one column, because spaces .* `awk 'NF .*`",
+        ),
         ("a.tsv", "the\t \n", "a.tsv:1: has one column"),
         ("a.tsv", "the\tDET\n\nsea\tNOUN\tO\n", "a.tsv:3: has 3 columns"),
-        ("a.tsv", "token\tlabel\n", "a.tsv: has a header only"),
+        ("a.tsv", "token\tlabel\n", "a.tsv: has no tokens"),
         ("a.conllu", "1\tthe\tthe\n", "a.conllu:1: has 3 columns instead of 10"),
         ("a.conllu", "# text\n\nthe\n", "a.conllu:3: is no line of CoNLL-U"),
         ("a.conllu", "x\tthe\t_\tDET\n", "a.conllu:1: is no line of CoNLL-U"),
