@@ -35,7 +35,7 @@ class Classification(LabelledTask[LabelledText, str]):
         self.labels = known_labels(
             self.section,
             {language: (example.label for example in examples) for language, examples in self.train.items()},
-            ((example.where, example.label) for examples in test.values() for example in examples),
+            {language: ((example.where, example.label) for example in examples) for language, examples in test.items()},
         )
         everything = [example for files in (train, test) for examples in files.values() for example in examples]
         for example in everything:

@@ -132,15 +132,18 @@ class LabelledTask(Task, Generic[Example, Prediction]):
         return [self._sha256["train"][job.language], self._sha256["test"], self.labels, settings]
 
 
-def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterable[tuple[str, str]]) -> list[str]:
+def known_labels(
+    section: str, train: Mapping[str, Iterable[str]], test: Mapping[str, Iterable[tuple[str, str]]]
+) -> list[str]:
     """Returns the labels of the training files, sorted.
 
     Args:
       train: by language, the labels of the training examples that are used.
-      test: the labels of all test examples, each with its place in a file.
+      test: by language, the labels of all test examples, each with its place in a file.
 
     Raises:
-      UserError: the training files of a language have only one label, or a test file has a label that they lack.
+      UserError: the training files of a language have only one label, its test files have none, or a test file has a label
+        that no training file has.
     """
     known: set[str] = set()
     for language, given in train.items():
@@ -152,10 +155,17 @@ def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterabl
             )
         known |= of_language
     labels = sorted(known)
-    for where, label in test:
-        if label not in known:
+    for language, places in test.items():
+        has_labels = False
+        for where, label in places:
+            has_labels = True
+            if label not in known:
+                raise UserError(
+                    f"{where}: the label {label!r} is never seen in the training files, which have "
+                    f"{', '.join(labels[:20])}; correct it, or add training examples that have it"
+                )
+        if not has_labels:
             raise UserError(
-                f"{where}: the label {label!r} is never seen in the training files, which have "
-                f"{', '.join(labels[:20])}; correct it, or add training examples that have it"
+                f"{section}.{language}.test: has only the label _, so no word can be scored; give labels, or leave `test` out"
             )
     return labels

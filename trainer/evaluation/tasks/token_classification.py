@@ -42,13 +42,15 @@ class WordLabels(LabelledTask[Sentence, Labels]):
                 language: (label for sentence in sentences for label in sentence.labels if label is not None)
                 for language, sentences in self.train.items()
             },
-            (
-                (sentence.where(word), label)
-                for sentences in test.values()
-                for sentence in sentences
-                for word, label in enumerate(sentence.labels)
-                if label is not None
-            ),
+            {
+                language: (
+                    (sentence.where(word), label)
+                    for sentence in sentences
+                    for word, label in enumerate(sentence.labels)
+                    if label is not None
+                )
+                for language, sentences in test.items()
+            },
         )
 
     @classmethod

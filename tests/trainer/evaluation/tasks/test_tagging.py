@@ -268,5 +268,14 @@ def test_one_label_is_nothing_to_learn(config, tmp_path):
         Tagging.from_config(config.model_copy(update={"tagging": tagging}))
 
 
+@pytest.mark.parametrize("suffix", [".tsv", ".conllu"])
+def test_test_files_without_a_label_are_refused(config, tmp_path, suffix):
+    test = tmp_path / f"a{suffix}"
+    test.write_text("1\tsea" + 8 * "\t_" + "\n" if suffix == ".conllu" else "sea\t_\n")
+    tagging = config.tagging | {"ru": config.tagging["ru"].model_copy(update={"test": [str(test)]})}
+    with pytest.raises(UserError, match=r"^tagging\.ru\.test: has only the label _, so no word can be scored"):
+        Tagging.from_config(config.model_copy(update={"tagging": tagging}))
+
+
 def test_a_task_that_is_not_asked_for_is_none(tmp_path):
     assert Tagging.from_config(evaluation(tmp_path, models={"m": {"model": "x"}})) is None
