@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections.abc import Collection
 
 from schemas.errors import UserError
 
@@ -12,40 +13,48 @@ _MARKS = [
     (codecs.BOM_UTF16_LE, "UTF-16LE"),
     (codecs.BOM_UTF16_BE, "UTF-16BE"),
 ]
+# The first bytes of a format, its name, and the ending by which it is recognised, if any.
 _FORMATS = [
-    (b"PK\x03\x04", "a zip archive"),
-    (b"%PDF-", "a PDF"),
-    (b"SQLite format 3\0", "an SQLite database"),
-    (b"\x1f\x8b", "gzip without the ending .gz"),
-    (b"\x28\xb5\x2f\xfd", "zstd without the ending .zst"),
-    (b"BZh", "bzip2 without the ending .bz2"),
-    (b"\xfd7zXZ\0", "an xz archive"),
-    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
-    (b"PAR1", "Parquet without the ending .parquet"),
-    (b"ARROW1", "an Arrow file"),
+    (b"PK\x03\x04", "a zip archive", ""),
+    (b"%PDF-", "a PDF", ""),
+    (b"SQLite format 3\0", "an SQLite database", ""),
+    (b"\x1f\x8b", "gzip", ".gz"),
+    (b"\x28\xb5\x2f\xfd", "zstd", ".zst"),
+    (b"BZh", "bzip2", ".bz2"),
+    (b"\xfd7zXZ\0", "an xz archive", ""),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", ""),
+    (b"PAR1", "Parquet", ".parquet"),
+    (b"ARROW1", "an Arrow file", ""),
 ]
 # Text in these encodings is ASCII except after these escape sequences.
 _ESCAPES = [(b"\x1b$)C", "ISO-2022-KR"), (b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP")]
 # UTF-7 writes non-ASCII letters in base64, between + and -. This does not match a number (+49-...).
 _BASE64_LETTERS = re.compile(rb"\+[A-Za-z/+][A-Za-z0-9/+]+(?:[-\s.,;:!?)'\"]|$)")
 _CONTROL = bytes(set(range(32)) - set(b"\t\n\r\f\x1b"))
+# Line ends, spaces and punctuation of text in any script.
+_COMMON = frozenset(" \t\r\n,.0123456789\u3000。，、")
+# Alphabets come before it in Unicode.
+_FIRST_SYMBOL = "\u2000"
 # A file is refused if most of its lines, or many of them, are not UTF-8; otherwise only such lines are rejected.
 _MANY_LINES, _MANY_SHARE = 20, 0.2
 
 
-def check_text(where: str, head: bytes) -> None:
-    """Raises UserError if a file's first bytes are not UTF-8 text, naming the likely encoding or format."""
+def check_text(where: str, head: bytes, endings: Collection[str]) -> None:
+    """Raises UserError if a file's first bytes are not UTF-8 text, naming the likely encoding or format.
+
+    Args:
+      endings: those by which the caller recognises other formats.
+    """
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             raise _encoded(where, encoding)
     for escape, encoding in _ESCAPES:
         if escape in head:
             raise _encoded(where, encoding)
-    for magic, file_format in _FORMATS:
+    for magic, file_format, ending in _FORMATS:
         if head.startswith(magic) and (magic != b"BZh" or head[4:10] == b"1AY&SY"):
-            raise UserError(
-                f"{where}: looks like {file_format}, not UTF-8 text; extract its text, or rename the file to the right ending"
-            )
+            mend = f", or rename it to end in {ending}" if ending in endings else ""
+            raise UserError(f"{where}: looks like {file_format}, not UTF-8 text; extract its text{mend}")
     # The head may end within a character or a line.
     lines = head.split(b"\n")[: -1 if len(head) >= HEAD_BYTES and b"\n" in head else None]
     lines = [line for line in lines if line.strip()]
@@ -88,18 +97,26 @@ def _is_utf7(line: bytes) -> bool:
 
 
 def _wide(head: bytes) -> str | None:
-    """Detects UTF-16 or UTF-32 without a byte order mark, by the code units of line ends, spaces and ASCII."""
+    """Detects UTF-16 or UTF-32 without a byte order mark, by code units of line ends, spaces and letters of alphabets.
+
+    These have a byte that is a control character in ASCII. Without one, the bytes of a legacy encoding could be read as
+    Chinese.
+    """
+    if head == head.translate(None, _CONTROL):
+        return None
+    likely = []
     for encoding, width in (("UTF-32LE", 4), ("UTF-32BE", 4), ("UTF-16LE", 2), ("UTF-16BE", 2)):
         whole = head[: len(head) // width * width]
         try:
             text = whole.decode(encoding, "strict" if width == 4 else "ignore")
         except UnicodeDecodeError:
             continue
-        plain = sum(character.isprintable() or character in "\t\r\n" for character in text)
-        common = sum(character in " \n,.。，、" or character.isdigit() for character in text)
-        if text and plain > 0.95 * len(text) and (common or (len(set(text)) > 1 and len(head) < 64)):
-            return encoding
-    return None
+        plain = sum(character.isprintable() or character in _COMMON for character in text)
+        common = sum(character in _COMMON for character in text)
+        is_alphabetic = len(set(text)) > 1 and max(text) < _FIRST_SYMBOL
+        if plain > 0.95 * len(text) and (common or is_alphabetic):
+            likely.append((common, plain, encoding))
+    return max(likely)[-1] if likely else None
 
 
 def _legacy(head: bytes) -> str:

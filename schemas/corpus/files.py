@@ -58,7 +58,12 @@ class TextFile:
     @property
     def is_json_lines(self) -> bool:
         """Whether its lines are JSON objects, compressed or not."""
-        return self._name.removesuffix(posixpath.splitext(self._name)[1] if self.codec else "").endswith(_JSON_LINES)
+        return self.content_name.endswith(_JSON_LINES)
+
+    @property
+    def content_name(self) -> str:
+        """Its name in lower case, without the ending of a compressed file: its own ending says what the content is."""
+        return posixpath.splitext(self._name)[0] if self.codec else self._name
 
     @property
     def shown(self) -> str:

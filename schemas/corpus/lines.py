@@ -11,7 +11,7 @@ from typing import BinaryIO
 import pyarrow as pa
 
 from schemas.corpus.encodings import HEAD_BYTES, check_text
-from schemas.corpus.files import TextFile
+from schemas.corpus.files import CODECS, TextFile
 from schemas.corpus.ranges import BLOCK, EMPTY, INVALID_JSON, INVALID_UTF8, TextRange, readable
 from schemas.errors import UserError
 from schemas.storage import filesystem
@@ -141,7 +141,7 @@ def _checked(part: TextRange, blocks: Iterator[bytes]) -> Iterator[bytes]:
         if sum(map(len, first)) >= HEAD_BYTES:
             break
     head = b"".join(first)[:HEAD_BYTES]
-    check_text(file.shown, head)
+    check_text(file.shown, head, (*CODECS, ".parquet"))
     if file.is_json_lines and head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
         raise UserError(
             f"{file.shown}: is one JSON array, not one JSON object per line; convert it, e.g. `jq -c '.[]' OLD > NEW`"

@@ -2,13 +2,17 @@
 
 import gzip
 import io
+import lzma
 import sqlite3
 import zipfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
+from schemas.corpus.encodings import check_text
 from schemas.corpus.records import check_beginning
 from schemas.errors import UserError
 from tests.support.text_files import COMPRESS, records, text_file
@@ -49,6 +53,30 @@ def test_other_encodings_are_named(tmp_path, text, encoding, named, suffix):
         check_beginning(text_file(path))
 
 
+@pytest.mark.parametrize(
+    ("text", "encoding", "named"),
+    [
+        *((text, "latin-1", "WINDOWS-1252")
+          for text in ("Schöne Grüße\t1\n", "x é y\tpos\n", "Le café est bon\tpos\n" * 3, "voilà \0 le café. là\n")),
+        *((text, f"utf-16-{end}", f"UTF-16{end.upper()}")
+          for text in ("sea", "река", "一一开\tN\n", "中文。天气", "海\u3000山、川\n") for end in ("le", "be")),
+    ],
+)  # fmt: skip
+def test_short_files_are_named_too(tmp_path, text, encoding, named):
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    with pytest.raises(UserError, match=f"looks like {named}, not UTF-8"):
+        check_beginning(text_file(tmp_path / "a.txt"))
+
+
+@example("é\nà\n")
+@given(st.text(st.sampled_from(" \t\n.," + "".join(map(chr, [*range(0x30, 0x7F), *range(0xA0, 0xFE)]))), min_size=4))
+def test_latin1_is_never_taken_for_utf16(text):
+    try:
+        check_text("a.txt", text.encode("latin-1"), ())
+    except UserError as error:
+        assert "UTF-16" not in str(error) and "UTF-32" not in str(error)
+
+
 def _binary(kind: str, folder) -> bytes:
     buffer = io.BytesIO()
     if kind == "zip":
@@ -61,6 +89,8 @@ def _binary(kind: str, folder) -> bytes:
         return (folder / "a.db").read_bytes()
     elif kind == "gzip":
         return gzip.compress(b"the river")
+    elif kind == "xz":
+        return lzma.compress(b"the river")
     elif kind == "Parquet":
         pq.write_table(pa.table({"text": ["the river"]}), buffer)
     elif kind == "PDF":
@@ -85,10 +115,17 @@ def test_pluses_in_ascii_are_not_taken_for_utf7(tmp_path, line):
     assert [record.text for record in records(tmp_path / "a.txt", 100)] == [line] * 40
 
 
-@pytest.mark.parametrize("kind", ["zip", "SQLite", "gzip", "Parquet", "PDF", "binary"])
-def test_files_that_are_no_text_are_named(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "mend"),
+    [
+        *((kind, "extract its text$") for kind in ("zip", "SQLite", "PDF", "xz", "binary")),
+        ("gzip", "rename it to end in .gz$"),
+        ("Parquet", "rename it to end in .parquet$"),
+    ],
+)
+def test_files_that_are_no_text_are_named(tmp_path, kind, mend):
     (tmp_path / "a.txt").write_bytes(_binary(kind, tmp_path))
-    with pytest.raises(UserError, match=f"a.txt: looks like .*{kind}"):
+    with pytest.raises(UserError, match=f"a.txt: looks like .*{kind}.*{mend}"):
         check_beginning(text_file(tmp_path / "a.txt"))
 
 

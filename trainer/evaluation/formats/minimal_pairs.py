@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from schemas.errors import UserError
 from schemas.secrets import without_secrets
-from trainer.evaluation.formats.columns import fields_of
+from trainer.evaluation.formats.columns import check_quotes, fields_of
 from trainer.evaluation.formats.lines import read_lines
 
 RIGHT, WRONG = "sen", "wrong_sen"
@@ -29,7 +29,9 @@ def read_minimal_pairs(files: Sequence[str]) -> list[MinimalPair]:
 
 def _read(file: str) -> list[MinimalPair]:
     shown = without_secrets(file)
-    header, *lines = [fields_of(line) for line in read_lines(file)]
+    content = read_lines(file)
+    check_quotes(shown, content[0])
+    header, *lines = map(fields_of, content)
     for column in (RIGHT, WRONG):
         if header.count(column) != 1:
             raise UserError(

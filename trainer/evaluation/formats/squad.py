@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from schemas.secrets import without_secrets
 from trainer.evaluation.formats.lines import read_text
 
 logger = logging.getLogger(__name__)
+
+# JSON may escape half of a surrogate pair, which no tokenizer reads. Python joins the halves of a whole pair.
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,8 @@ def read_questions(files: Sequence[str], *, leave_out: bool = False) -> list[Que
         answers, as is acceptable for training files. The number dropped is logged.
 
     Raises:
-      UserError: a file is missing, empty, not UTF-8, not such JSON, has no questions, or an answer is not at its given place
-        in the context.
+      UserError: a file is missing, empty, not UTF-8, not such JSON, has no questions, or has half of a surrogate pair, or an
+        answer is not at its given place in the context.
     """
     return [question for file in files for question in _read(file, leave_out)]
 
@@ -80,6 +84,12 @@ def _read(file: str, leave_out: bool) -> list[Question]:
     for paragraph in (paragraph for article in content.data for paragraph in article.paragraphs):
         for asked in paragraph.qas:
             where = f"question {asked.id}"
+            for field, text in (("question", asked.question), ("context", paragraph.context)):
+                if lone := _SURROGATE.search(text):
+                    raise UserError(
+                        f"{shown}: {where}: its {field} has half a character, {lone[0]!a}, at character {lone.start()}; "
+                        "write the whole character, or take it out"
+                    )
             answers = [] if asked.is_impossible else [(answer.answer_start, answer.text) for answer in asked.answers]
             if not answers and not asked.is_impossible:
                 raise UserError(f"{shown}: {where}: has no answers; give one, or set is_impossible to true")

@@ -1,6 +1,6 @@
 """Classification of sentences and sentence pairs by a fine-tuned model."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 import numpy as np
@@ -8,6 +8,7 @@ from transformers import AutoModelForSequenceClassification, DataCollatorWithPad
 
 from schemas.errors import UserError
 from trainer.evaluation.config import EvaluationConfig
+from trainer.evaluation.formats.columns import Row
 from trainer.evaluation.formats.sentences import LabelledText, read_labelled_texts
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.fine_tuning import fine_tune
@@ -34,7 +35,7 @@ class Classification(LabelledTask[LabelledText, str]):
         self.labels = known_labels(
             self.section,
             {language: (example.label for example in examples) for language, examples in self.train.items()},
-            ((example.where, example.label) for examples in test.values() for example in examples),
+            {language: ((example.where, example.label) for example in examples) for language, examples in test.items()},
         )
         everything = [example for files in (train, test) for examples in files.values() for example in examples]
         for example in everything:
@@ -53,6 +54,11 @@ class Classification(LabelledTask[LabelledText, str]):
     def head(self) -> dict[str, Any]:
         """A logit for each label; overrides the problem type, since a checkpoint's config.json may name another one."""
         return {"num_labels": len(self.labels), "problem_type": "single_label_classification"}
+
+    @staticmethod
+    def rows(example: LabelledText) -> Iterable[Row]:
+        """Its sentences and label."""
+        return [Row(example.file, example.line, (*example.texts, example.label))]
 
     @staticmethod
     def example_content(example: LabelledText) -> Any:

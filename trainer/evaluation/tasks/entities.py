@@ -1,13 +1,14 @@
 """Named entities: F1 of whole entities, by the default of seqeval, which XTREME uses too."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
 from seqeval.metrics.sequence_labeling import get_entities
 
 from schemas.errors import UserError
+from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.formats.labelled_words import Sentence
 from trainer.evaluation.tasks.task import Metric, Ratio
 from trainer.evaluation.tasks.token_classification import Labels, WordLabels
@@ -24,6 +25,17 @@ class EntityRecognition(WordLabels):
     section: ClassVar = "entities"
     version: ClassVar = 3
     metrics: ClassVar = (Metric("f1", "F1"),)
+
+    def __init__(
+        self, config: EvaluationConfig, train: Mapping[str, list[Sentence]], test: Mapping[str, list[Sentence]]
+    ):
+        super().__init__(config, train, test)
+        for language, sentences in test.items():
+            if all(label == _OUTSIDE for sentence in sentences for label in sentence.labels):
+                raise UserError(
+                    f"{self.section}.{language}.test: has only the label O, so there is no entity to find and no F1; give files "
+                    "with entities, or leave `test` out"
+                )
 
     @classmethod
     def read(cls, files: Sequence[str]) -> list[Sentence]:

@@ -10,6 +10,8 @@ from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from schemas.errors import UserError
 from trainer.evaluation.config import EvaluationConfig, FineTuningConfig, LabelledConfig, ModelConfig
+from trainer.evaluation.formats.columns import Row
+from trainer.evaluation.formats.headers import check_first_lines
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.task import Job, Ratio, Scores, Task, sha256_of
 
@@ -57,6 +59,8 @@ class LabelledTask(Task, Generic[Example, Prediction]):
         for use, by_language in (("train", train), ("test", test)):
             if not by_language:
                 raise UserError(f"{cls.section}: no language has `{use}` files; give them for at least one language")
+        examples = (example for examples in [*train.values(), *test.values()] for example in examples)
+        check_first_lines(row for example in examples for row in cls.rows(example))
         return cls(config, train, test)
 
     @classmethod
@@ -68,6 +72,11 @@ class LabelledTask(Task, Generic[Example, Prediction]):
     def read_train(cls, files: Sequence[str]) -> list[Example]:
         """Returns the examples of training files, which may be read more leniently."""
         return cls.read(files)
+
+    @staticmethod
+    def rows(example: Example) -> Iterable[Row]:
+        """Returns the example's lines of a TSV file; none in other formats."""
+        return ()
 
     @staticmethod
     @abstractmethod
@@ -123,15 +132,18 @@ class LabelledTask(Task, Generic[Example, Prediction]):
         return [self._sha256["train"][job.language], self._sha256["test"], self.labels, settings]
 
 
-def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterable[tuple[str, str]]) -> list[str]:
+def known_labels(
+    section: str, train: Mapping[str, Iterable[str]], test: Mapping[str, Iterable[tuple[str, str]]]
+) -> list[str]:
     """Returns the labels of the training files, sorted.
 
     Args:
       train: by language, the labels of the training examples that are used.
-      test: the labels of all test examples, each with its place in a file.
+      test: by language, the labels of all test examples, each with its place in a file.
 
     Raises:
-      UserError: the training files of a language have only one label, or a test file has a label that they lack.
+      UserError: the training files of a language have only one label, its test files have none, or a test file has a label
+        that no training file has.
     """
     known: set[str] = set()
     for language, given in train.items():
@@ -143,10 +155,17 @@ def known_labels(section: str, train: Mapping[str, Iterable[str]], test: Iterabl
             )
         known |= of_language
     labels = sorted(known)
-    for where, label in test:
-        if label not in known:
+    for language, places in test.items():
+        has_labels = False
+        for where, label in places:
+            has_labels = True
+            if label not in known:
+                raise UserError(
+                    f"{where}: the label {label!r} does not occur in the training files, which have "
+                    f"{', '.join(labels[:20])}; correct it, or add training examples with this label"
+                )
+        if not has_labels:
             raise UserError(
-                f"{where}: the label {label!r} does not occur in the training files, which have "
-                f"{', '.join(labels[:20])}; correct it, or add training examples with this label"
+                f"{section}.{language}.test: has only the label _, so no word can be scored; give labels, or leave `test` out"
             )
     return labels

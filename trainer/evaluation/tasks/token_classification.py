@@ -3,12 +3,13 @@
 A word's label is learned and predicted at its first token, as is usual.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, cast
 
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
 from trainer.evaluation.config import EvaluationConfig
+from trainer.evaluation.formats.columns import Row
 from trainer.evaluation.formats.labelled_words import Sentence, read_sentences
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.fine_tuning import fine_tune
@@ -41,13 +42,15 @@ class WordLabels(LabelledTask[Sentence, Labels]):
                 language: (label for sentence in sentences for label in sentence.labels if label is not None)
                 for language, sentences in self.train.items()
             },
-            (
-                (sentence.where(word), label)
-                for sentences in test.values()
-                for sentence in sentences
-                for word, label in enumerate(sentence.labels)
-                if label is not None
-            ),
+            {
+                language: (
+                    (sentence.where(word), label)
+                    for sentence in sentences
+                    for word, label in enumerate(sentence.labels)
+                    if label is not None
+                )
+                for language, sentences in test.items()
+            },
         )
 
     @classmethod
@@ -59,6 +62,11 @@ class WordLabels(LabelledTask[Sentence, Labels]):
     def head(self) -> dict[str, Any]:
         """A logit for each label."""
         return {"num_labels": len(self.labels)}
+
+    @staticmethod
+    def rows(example: Sentence) -> Iterable[Row]:
+        """Its words and labels."""
+        return example.rows()
 
     @staticmethod
     def example_content(example: Sentence) -> Any:

@@ -1,8 +1,12 @@
 """Lines of UTF-8 files."""
 
+import gzip
+import lzma
+
 import pytest
 
 from schemas.errors import UserError
+from tests.support.text_files import COMPRESS
 from trainer.evaluation.formats.lines import read_lines
 
 
@@ -19,9 +23,26 @@ def test_a_file_at_a_url_is_read():
     assert read_lines("memory://labelled/a.txt") == ["one", "two"]
 
 
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_compressed_file_is_unpacked(tmp_path, suffix):
+    packed = COMPRESS[suffix](b"one\r\ntwo\n")
+    (tmp_path / f"a.TSV{suffix.upper()}").write_bytes(packed)
+    assert read_lines(str(tmp_path / f"a.TSV{suffix.upper()}")) == ["one", "two"]
+    for content in (packed[:-3], b"one"):
+        (tmp_path / f"b{suffix}").write_bytes(content)
+        with pytest.raises(UserError, match=f"b{suffix}: cannot be read"):
+            read_lines(str(tmp_path / f"b{suffix}"))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
+        (
+            gzip.compress(b"one"),
+            "a.txt: looks like gzip, not UTF-8 text; extract its text, or rename it to end in .gz$",
+        ),
+        (lzma.compress(b"one"), "a.txt: looks like an xz archive, not UTF-8 text; extract its text$"),
+        (b"PAR1", "a.txt: looks like Parquet, not UTF-8 text; extract its text$"),
         (b"", "a.txt: is empty"),
         (b" \n\n", "a.txt: is empty"),
         ("the sea sings".encode("utf-16"), "a.txt: looks like UTF-16LE"),

@@ -1,6 +1,7 @@
 """SQuAD's JSON."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -59,6 +60,18 @@ def test_misplaced_answers_for_training_are_left_out(tmp_path, caplog):
     assert "a.json: 2 answers are left out of the training; first: question q1: the context has" in line
     with pytest.raises(UserError, match="question q1: the context has"):
         read_questions([write(tmp_path, one)], leave_out=True)
+
+
+@pytest.mark.parametrize("leave_out", [False, True])
+@pytest.mark.parametrize("field", ["question", "context"])
+def test_half_a_character_is_refused(tmp_path, field, leave_out):
+    file = Path(write(tmp_path, asked(0, "The", question="What? 😀")))
+    whole = file.read_text()
+    assert len(read_questions([str(file)])) == 1
+    file.write_text(whole.replace(f'"{field}": "', f'"{field}": "\\ude00 '))
+    message = rf"a\.json: question q1: its {field} has half a character, '\\ude00', at character 0; write"
+    with pytest.raises(UserError, match=message):
+        read_questions([str(file)], leave_out=leave_out)
 
 
 @pytest.mark.parametrize(

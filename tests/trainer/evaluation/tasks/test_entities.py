@@ -82,3 +82,12 @@ def test_a_few_entities_without_a_beginning_are_let_pass(tmp_path):
 def test_other_schemes_are_refused(tmp_path, labels, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, labels)
+
+
+def test_test_files_without_an_entity_are_refused(tmp_path):
+    files = {
+        "train": write_tsv(tmp_path / "train.tsv", [[("sea", "B-X"), ("sings", "O")]]),
+        "test": write_tsv(tmp_path / "test.tsv", [[("sings", "O")]]),
+    }
+    with pytest.raises(UserError, match=r"^entities\.en\.test: has only the label O, so there is no entity to find"):
+        EntityRecognition.from_config(evaluation(tmp_path, models={"m": {"model": "x"}}, entities={"en": files}))

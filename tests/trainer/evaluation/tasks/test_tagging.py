@@ -236,6 +236,24 @@ def test_a_label_that_no_training_file_has_is_named(config, tmp_path):
         Tagging.from_config(config.model_copy(update={"tagging": strange}))
 
 
+def test_a_header_with_an_unknown_name_is_refused_unless_its_label_is_elsewhere(config, tmp_path):
+    """The first word's label is on no other line of its file."""
+    sentences = [[("yes", "Klasse")], *[[("sea", "NOUN"), ("sings", "VERB")]] * 30]
+    files = {"train": write_tsv(tmp_path / "train.tsv", sentences), "test": write_tsv(tmp_path / "test.tsv", sentences)}
+
+    def read():
+        return Tagging.from_config(
+            evaluation(tmp_path, models={"m": {"model": "x"}}, tagging={"en": files, "de": {"test": files["test"]}})
+        )
+
+    with pytest.raises(
+        UserError, match=r"train\.tsv:1: no other line has the label 'Klasse', so this looks like a header"
+    ):
+        read()
+    write_tsv(tmp_path / "test.tsv", [*sentences, sentences[0]])
+    assert read().labels == ["Klasse", "NOUN", "VERB"]
+
+
 @pytest.mark.parametrize("use", ["train", "test"])
 def test_files_to_train_on_and_to_test_on_are_needed(config, use):
     tagging = {"en": config.tagging["en"].model_copy(update={use: None})}
@@ -247,6 +265,15 @@ def test_one_label_is_nothing_to_learn(config, tmp_path):
     train = write_tsv(tmp_path / "a.tsv", [[("sea", "NOUN")]])
     tagging = {"en": config.tagging["en"].model_copy(update={"train": [train]})}
     with pytest.raises(UserError, match=r"tagging\.en\.train: has only the label 'NOUN'"):
+        Tagging.from_config(config.model_copy(update={"tagging": tagging}))
+
+
+@pytest.mark.parametrize("suffix", [".tsv", ".conllu"])
+def test_test_files_without_a_label_are_refused(config, tmp_path, suffix):
+    test = tmp_path / f"a{suffix}"
+    test.write_text("1\tsea" + 8 * "\t_" + "\n" if suffix == ".conllu" else "sea\t_\n")
+    tagging = config.tagging | {"ru": config.tagging["ru"].model_copy(update={"test": [str(test)]})}
+    with pytest.raises(UserError, match=r"^tagging\.ru\.test: has only the label _, so no word can be scored"):
         Tagging.from_config(config.model_copy(update={"tagging": tagging}))
 
 
