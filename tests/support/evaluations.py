@@ -77,6 +77,7 @@ def make_evaluation(folder: Path, **settings) -> Evaluation:
                 "student": {"model": str(folder / "student"), "teachers": teachers},
                 "mlm-only": {"model": str(folder / "mlm-only"), "teachers": teachers},
             },
+            "text": {language: [f"heldout/{language}.txt"] for language in LANGUAGES},
             "bootstrap_samples": 200,
             "seeds": [0, 1],
         }

@@ -148,11 +148,7 @@ class EvaluationConfig(Config):
 
     @model_validator(mode="after")
     def _languages(self):
-        sections = (
-            self.text, self.minimal_pairs, self.tagging, self.entities, self.classification, self.question_answering,
-            *(pair.languages for pair in self.retrieval.values()),
-        )  # fmt: skip
-        known = {language for section in sections for language in section}
+        known = self.languages
         for name, model in self.models.items():
             for field, given in (("languages", model.languages or ()), ("teachers", model.teachers)):
                 # If there is no section at all, `tasks_of` reports that instead.
@@ -185,6 +181,15 @@ class EvaluationConfig(Config):
         if stray := [language for language in self.comparison.corpora if language not in self.text]:
             raise ValueError(f"comparison.corpora.{stray[0]}: `text` does not have the language {stray[0]!r}")
         return self
+
+    @property
+    def languages(self) -> list[str]:
+        """All languages that something is evaluated in, in the order of the configuration."""
+        sections = (
+            self.text, self.minimal_pairs, self.tagging, self.entities, self.classification, self.question_answering,
+            *(pair.languages for pair in self.retrieval.values()),
+        )  # fmt: skip
+        return list(dict.fromkeys(language for section in sections for language in section))
 
     @property
     def candidates(self) -> list[str]:

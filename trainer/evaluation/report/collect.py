@@ -31,9 +31,10 @@ def content_of(evaluation: Evaluation) -> Content:
     averages = Averages(evaluation)
     reached = results(averages, config.bootstrap_samples)
     lines = training_lines(_folders(config))
-    all_curves = curves(lines)
+    all_curves = curves(lines, config.languages)
     return Content(
         title=printable(Path(config.output).resolve().name),
+        languages=config.languages,
         models=[
             ModelRecord(
                 name,

@@ -122,12 +122,14 @@ class Reach:
 
     Attributes:
       model: the model whose final loss is the target.
+      heldout_sha256: the held-out data of the losses.
       loss, steps: its final loss and the step of that loss.
       reached: by other model, the step of its first evaluation at or below this loss; None if there is none.
     """
 
     model: str
     language: str
+    heldout_sha256: str
     loss: float
     steps: int
     reached: dict[str, int | None]
@@ -191,9 +193,14 @@ class Cost:
 
 @dataclass(frozen=True)
 class Content:
-    """The content of a report."""
+    """The content of a report.
+
+    Attributes:
+      languages: all that something is evaluated in, in the order of the configuration.
+    """
 
     title: str
+    languages: list[str]
     models: list[ModelRecord]
     tasks: list[TaskRecord]
     results: list[Result]

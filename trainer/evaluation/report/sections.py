@@ -162,8 +162,8 @@ def _calibration(content: Content) -> Section | None:
     if not content.calibration:
         return None
     models = list(dict.fromkeys(c.model for c in content.calibration))
-    languages = list(dict.fromkeys(c.language for c in content.calibration))
     errors = {(c.model, c.language): c.ece for c in content.calibration}
+    languages = [language for language in content.languages if any((model, language) in errors for model in models)]
     rows = [Row(language, [number(errors.get((model, language))) for model in models]) for language in languages]
     paragraphs = [
         "Whether a model is right as often as it is sure: of tokens that it predicts with a confidence of 0.7, seven of ten "

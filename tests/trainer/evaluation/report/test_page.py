@@ -163,6 +163,7 @@ def test_names_are_only_text(chromium, content, tmp_path):
     hostile = replace(
         content,
         title=HOSTILE,
+        languages=[HOSTILE],
         models=[model],
         tasks=[replace(task, title=HOSTILE) for task in content.tasks],
         results=[replace(result, language=HOSTILE, model=HOSTILE, trained_on=None) for result in content.results[:1]],

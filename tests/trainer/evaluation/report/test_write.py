@@ -13,6 +13,7 @@ def test_files_and_summary(tmp_path):
     content = json.loads((folder / "report.json").read_text())
     assert {key: len(value) for key, value in content.items()} == {
         "title": 7,
+        "languages": 3,
         "models": 4,
         "tasks": 4,
         "results": 48,
