@@ -1,5 +1,6 @@
 """The evaluation's configuration."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -98,6 +99,9 @@ class EvaluationConfig(Config):
     """Which models are evaluated, and on which tasks."""
 
     output: Unrecorded[LocalFolder] = Field(description="local folder for scores and report")
+    title: Unrecorded[str | None] = Field(
+        None, min_length=1, description="title of the report. Default the name of the output folder"
+    )
     models: dict[Name, ModelConfig] = Field(min_length=1, description="the models by name")
     text: dict[Name, Text] = Field(
         {},
@@ -185,7 +189,7 @@ class EvaluationConfig(Config):
     @property
     def languages(self) -> list[str]:
         """All languages that something is evaluated in, in the order of the configuration."""
-        sections = (
+        sections: tuple[Iterable[str], ...] = (
             self.text, self.minimal_pairs, self.tagging, self.entities, self.classification, self.question_answering,
             *(pair.languages for pair in self.retrieval.values()),
         )  # fmt: skip

@@ -79,7 +79,7 @@ def _reaches_table(sha256: str, reaches: list[Reach]) -> Table:
         rows = [_reach_row(reach, models) for reach in reaches if reach.model == model]
         groups.append(Group(f"The final loss of {model}", rows))
     header = ["language", "final loss", "its steps", *models]
-    return Table(f"Steps to reach a final loss on held-out data {sha256[:_SHORT]}", header, groups)
+    return Table(f"Steps to reach a final loss on held-out data {sha256[:_SHORT]}", header, groups, repeats_header=True)
 
 
 def _reach_row(reach: Reach, models: list[str]) -> Row:
@@ -88,4 +88,4 @@ def _reach_row(reach: Reach, models: list[str]) -> Row:
 
 
 def _steps(steps: int | None, of: int) -> Cell:
-    return Cell("not reached") if steps is None else number(steps, "{:,}", detail=f"{steps / of:.2f} of its steps")
+    return Cell("not reached") if steps is None else number(steps, "{:,}", details=[f"{steps / of:.2f} of its steps"])
