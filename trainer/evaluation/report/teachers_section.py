@@ -27,7 +27,7 @@ def _tally_table(content: Content) -> Table:
         Row(student, [number(count, "{:,}") for count in tally])
         for student, tally in tally_by_student(content.comparisons).items()
     ]
-    header = ["student", "better than its teacher", "no clear difference", "worse", "not compared"]
+    header = ["student", "better", "no clear difference", "worse", "not compared"]
     return Table("In how many of the comparisons below", header, [Group("", rows)])
 
 
