@@ -50,7 +50,10 @@ def _settings_table(measurement: Measurement) -> Table:
         "Intervals": f"{measurement.confidence_level:.0%}, bootstrap with {samples} resamplings".replace("%", " %"),
         "Clear differences": f"p < {measurement.significance:g} in a randomization test with {samples} exchanges, and an "
         "interval without 0",
-        "Tail mass": f"the probability outside a model's {measurement.top_k:,} best guesses",
+    }
+    if any(record.section == "text" for record in measurement.data):
+        settings["Tail mass"] = f"the probability outside a model's {measurement.top_k:,} best guesses"
+    settings |= {
         "Versions": ", ".join(f"{name} {version}" for name, version in measurement.versions.items()),
         "Device": measurement.device,
     }

@@ -67,8 +67,8 @@ def _results(content: Content) -> Section | None:
         paragraphs.append(
             "Where models are trained for a task, it is on labels of the language that is tested"
             + (
-                f", and values are averages of {seeds} runs with different seeds. The last line is from the lowest to the "
-                "highest value of these runs."
+                f". A value with a line of seeds below it is the average of {seeds} runs with different seeds; the line is "
+                "from the lowest to the highest of their values."
                 if seeds > 1
                 else "."
             )

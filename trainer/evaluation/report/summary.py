@@ -7,9 +7,8 @@ from trainer.evaluation.report.tally import Tally, tally_by_student
 
 def summary_of(content: Content) -> list[str]:
     """Returns a sentence about what was evaluated, and one for each student about how it compares with its teachers."""
-    languages = list(dict.fromkeys(result.language for result in content.results))
-    shown = [counted(len(content.models), "model"), counted(len(content.tasks), "task")]
-    about = f"{', '.join(shown)}, {counted(len(languages), 'language')} of test data."
+    counts = [(len(content.models), "model"), (len(content.tasks), "task"), (len(content.languages), "language")]
+    about = ", ".join(counted(count, noun) for count, noun in counts) + "."
     teachers = {
         student: {c.teacher for c in content.comparisons if c.student == student} for student in _students(content)
     }

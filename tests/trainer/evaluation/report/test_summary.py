@@ -32,7 +32,7 @@ def test_one_sentence_for_each_student(content):
     ]
     assert tally_by_student(made)["a"] == (3, 1, 1, 1)
     about, *sentences = summary_of(replace(content, comparisons=made))
-    assert about == "4 models, 4 tasks, 3 languages of test data."
+    assert about == "4 models, 4 tasks, 3 languages."
     assert sentences == [
         "a is clearly better than its teachers in 3 of 5 comparisons, and clearly worse in 1; there is no clear difference "
         "in 1. 1 more cannot be compared.",
