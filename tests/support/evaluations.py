@@ -12,17 +12,26 @@ from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, write_vocabulary
 from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.models import Model
 from trainer.evaluation.run import Evaluation
-from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task
+from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task, TaskFiles
 
 LANGUAGES = ("de", "fi", "tr")
 UNITS = 120
 
 
 class MadeUpTask(Task):
-    """A task that only has a name."""
+    """A task that only has names: of itself, and of files."""
 
     def __init__(self, key: str, title: str, *metrics: Metric):
         self.key, self.title, self.metrics = key, title, metrics
+        self.section, self.unit = ("tagging", "sentence") if key == "tagging" else ("text", "record")
+
+    def files(self):
+        if self.section == "text":
+            return [TaskFiles(language, {"test": [f"heldout/{language}.txt"]}) for language in LANGUAGES]
+        return [
+            TaskFiles(language, {"test": [f"{language}-test.tsv"], "train": [f"{language}-train.tsv"]}, {"train": 900})
+            for language in LANGUAGES
+        ]
 
     @classmethod
     def from_config(cls, config):
@@ -77,6 +86,7 @@ def make_evaluation(folder: Path, **settings) -> Evaluation:
                 "student": {"model": str(folder / "student"), "teachers": teachers},
                 "mlm-only": {"model": str(folder / "mlm-only"), "teachers": teachers},
             },
+            "text": {language: [f"heldout/{language}.txt"] for language in LANGUAGES},
             "bootstrap_samples": 200,
             "seeds": [0, 1],
         }

@@ -1,5 +1,6 @@
 """The evaluation's configuration."""
 
+from collections.abc import Iterable
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -98,6 +99,9 @@ class EvaluationConfig(Config):
     """Which models are evaluated, and on which tasks."""
 
     output: Unrecorded[LocalFolder] = Field(description="local folder for scores and report")
+    title: Unrecorded[str | None] = Field(
+        None, min_length=1, description="title of the report. Default the name of the output folder"
+    )
     models: dict[Name, ModelConfig] = Field(min_length=1, description="the models by name")
     text: dict[Name, Text] = Field(
         {},
@@ -153,11 +157,7 @@ class EvaluationConfig(Config):
 
     @model_validator(mode="after")
     def _languages(self):
-        sections = (
-            self.text, self.minimal_pairs, self.tagging, self.entities, self.classification, self.question_answering,
-            *(pair.languages for pair in self.retrieval.values()),
-        )  # fmt: skip
-        known = {language for section in sections for language in section}
+        known = self.languages
         for name, model in self.models.items():
             for field, given in (("languages", model.languages or ()), ("teachers", model.teachers)):
                 # If there is no section at all, `tasks_of` reports that instead.
@@ -194,6 +194,15 @@ class EvaluationConfig(Config):
         if stray := [language for language in self.comparison.corpora if language not in self.text]:
             raise ValueError(f"comparison.corpora.{stray[0]}: `text` does not have the language {stray[0]!r}")
         return self
+
+    @property
+    def languages(self) -> list[str]:
+        """All languages that something is evaluated in, in the order of the configuration."""
+        sections: tuple[Iterable[str], ...] = (
+            self.text, self.minimal_pairs, self.tagging, self.entities, self.classification, self.question_answering,
+            *(pair.languages for pair in self.retrieval.values()),
+        )  # fmt: skip
+        return list(dict.fromkeys(language for section in sections for language in section))
 
     @property
     def candidates(self) -> list[str]:

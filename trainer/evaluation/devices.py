@@ -17,3 +17,8 @@ def device_of(name: str) -> torch.device:
             f"device: {name!r} cannot be used ({first_line(error)}); give auto, cpu, or another device of torch"
         ) from None
     return device
+
+
+def device_title(device: torch.device) -> str:
+    """Returns the name of a device for readers; for a GPU also its product name."""
+    return f"{device} ({torch.cuda.get_device_name(device)})" if device.type == "cuda" else str(device)

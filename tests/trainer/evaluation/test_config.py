@@ -37,4 +37,7 @@ def test_languages_of_any_section_are_known():
         "tagging": {"fi": {"test": "fi.tsv"}},
         "retrieval": {"pair": {"languages": ["de", "tr"], "files": ["de.txt", "tr.txt"]}},
     }
-    assert EvaluationConfig.model_validate(SETTINGS | changes).models["m"].is_for("tr")
+    config = EvaluationConfig.model_validate(SETTINGS | changes)
+    assert config.models["m"].is_for("tr")
+    # In the order of the sections.
+    assert config.languages == ["en", "fi", "de", "tr"]

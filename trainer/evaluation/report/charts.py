@@ -43,18 +43,16 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
-def curve_chart(key: str, curves: Sequence[Curve], models: Sequence[str]) -> str:
-    """Returns loss over steps: one line for each model, in the colour of its place in `models`."""
-    with matplotlib.rc_context(_SETTINGS):
-        figure, axes = _axes()
-        for curve in curves:
-            number = models.index(curve.model)
-            axes.plot(
-                curve.steps, curve.losses, label=curve.model, markevery=max(1, len(curve.steps) // 8), **_line(number)
-            )
-        axes.set_xlabel("training step")
-        axes.set_ylabel("nats per masked token")
-        return _svg(key, figure, len(curves))
+def heldout_chart(key: str, curves: Sequence[Curve], models: Sequence[str]) -> str:
+    """Returns held-out loss over steps: one line for each model, in the colour of its place in `models`."""
+    lines = [(curve.model, models.index(curve.model), curve) for curve in curves]
+    return _loss_chart(key, lines, "held-out loss, nats per masked token")
+
+
+def training_chart(key: str, curves: Sequence[Curve], languages: Sequence[str]) -> str:
+    """Returns one model's training loss over steps: one line for each language, in the colour of its place in `languages`."""
+    lines = [(curve.language, languages.index(curve.language), curve) for curve in curves]
+    return _loss_chart(key, lines, "training loss, nats per masked token")
 
 
 def reliability_chart(key: str, calibrations: Sequence[Calibration], languages: Sequence[str]) -> str:
@@ -72,6 +70,22 @@ def reliability_chart(key: str, calibrations: Sequence[Calibration], languages: 
             axes.plot(*zip(*points, strict=True) if points else ([], []), label=calibration.language, **line)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
         return _svg(key, figure, len(calibrations) + 1)
+
+
+def _loss_chart(key: str, lines: Sequence[tuple[str, int, Curve]], axis: str) -> str:
+    """Returns losses over steps.
+
+    Args:
+      lines: the name of each line in the legend, the number of its colour, and its points.
+      axis: the title of the vertical axis.
+    """
+    with matplotlib.rc_context(_SETTINGS):
+        figure, axes = _axes()
+        for name, number, curve in lines:
+            axes.plot(curve.steps, curve.losses, label=name, markevery=max(1, len(curve.steps) // 8), **_line(number))
+        axes.set_xlabel("training step")
+        axes.set_ylabel(axis)
+        return _svg(key, figure, len(lines))
 
 
 def _axes() -> tuple[Figure, Axes]:

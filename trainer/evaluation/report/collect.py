@@ -10,7 +10,8 @@ from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.report.content import Content, HeatMap, MetricRecord, ModelRecord, TaskRecord
 from trainer.evaluation.report.figures import calibrations, costs, figures
-from trainer.evaluation.report.heat_maps import merged_overlap, overlap, transfer
+from trainer.evaluation.report.heat_maps import merged_overlaps, overlap, transfer
+from trainer.evaluation.report.measurement import measurement
 from trainer.evaluation.report.results import Averages, comparisons, results
 from trainer.evaluation.report.training import curves, reaches, training_lines
 from trainer.evaluation.run import Evaluation
@@ -24,6 +25,7 @@ def content_of(evaluation: Evaluation) -> Content:
             task.key,
             task.title[:1].upper() + task.title[1:],
             task.hub_task,
+            task.unit,
             [MetricRecord(m.key, m.title, m.higher_is_better, m.ranks) for m in task.metrics],
         )
         for task in evaluation.tasks.values()
@@ -31,9 +33,11 @@ def content_of(evaluation: Evaluation) -> Content:
     averages = Averages(evaluation)
     reached = results(averages, config.bootstrap_samples)
     lines = training_lines(_folders(config))
-    all_curves = curves(lines)
+    all_curves = curves(lines, config.languages)
     return Content(
-        title=printable(Path(config.output).resolve().name),
+        title=printable(config.title or Path(config.output).resolve().name),
+        languages=config.languages,
+        measurement=measurement(evaluation, tasks, reached),
         models=[
             ModelRecord(
                 name,
@@ -71,11 +75,10 @@ def _overlap(evaluation: Evaluation) -> list[HeatMap]:
     if len(evaluation.models) > 1:
         tokens = {name: model.tokenizer(None).get_vocab().keys() for name, model in evaluation.models.items()}
         maps.append(overlap(tokens))
-    for name, folder in _folders(evaluation.config).items():
-        vocabulary = _vocabulary(folder)
-        if vocabulary and len(vocabulary.teacher_ids) > 1:
-            maps.append(merged_overlap(name, vocabulary))
-    return maps
+    vocabularies = {name: _vocabulary(folder) for name, folder in _folders(evaluation.config).items()}
+    return maps + merged_overlaps(
+        {name: known for name, known in vocabularies.items() if known and len(known.teacher_ids) > 1}
+    )
 
 
 def _vocabulary(folder: str) -> Vocabulary | None:

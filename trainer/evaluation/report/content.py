@@ -5,6 +5,9 @@ from typing import Any
 
 from trainer.evaluation.json_values import finite
 
+# Verdicts of a `Comparison`; others say why two models cannot be compared.
+STUDENT_BETTER, TEACHER_BETTER, UNCLEAR = "student is better", "teacher is better", "no clear difference"
+
 
 @dataclass(frozen=True)
 class ModelRecord:
@@ -27,14 +30,26 @@ class MetricRecord:
     higher_is_better: bool
     ranks: bool
 
+    @property
+    def title_with_direction(self) -> str:
+        """Its title, and which direction is better if the metric ranks."""
+        direction = " (higher is better)" if self.higher_is_better else " (lower is better)"
+        return self.title + direction * self.ranks
+
 
 @dataclass(frozen=True)
 class TaskRecord:
-    """A task; summaries show the first of its metrics, `hub_task` is its name on a hub."""
+    """A task; summaries show the first of its metrics.
+
+    Attributes:
+      hub_task: its name on a hub.
+      unit: what its metrics are summed over, in the singular.
+    """
 
     key: str
     title: str
     hub_task: str
+    unit: str
     metrics: list[MetricRecord]
 
 
@@ -48,6 +63,7 @@ class Result:
       low, high: the ends of the 95 % interval.
       units: the number of sentences, pairs or questions behind it.
       seeds: runs that were averaged.
+      seed_values: the value of each run, in the order of the seeds.
       is_best: significantly better than all other models that were trained on the same language.
     """
 
@@ -61,6 +77,7 @@ class Result:
     high: float
     units: int
     seeds: int
+    seed_values: list[float]
     is_best: bool
 
 
@@ -122,12 +139,14 @@ class Reach:
 
     Attributes:
       model: the model whose final loss is the target.
+      heldout_sha256: the held-out data of the losses.
       loss, steps: its final loss and the step of that loss.
       reached: by other model, the step of its first evaluation at or below this loss; None if there is none.
     """
 
     model: str
     language: str
+    heldout_sha256: str
     loss: float
     steps: int
     reached: dict[str, int | None]
@@ -190,10 +209,66 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class DataRecord:
+    """The files behind the figures of some tasks in one language.
+
+    Attributes:
+      section: the section of the configuration that names the files.
+      tasks: the titles of the tasks that read them.
+      name: the language; in retrieval, the name of the pair of files.
+      unit: what is counted, in the singular.
+      files: by use (`test`, `train` or `validation`).
+      units: how many were tested on, trained on, or used to choose the layer, by use; `test` is missing if no model was
+        tested.
+    """
+
+    section: str
+    tasks: list[str]
+    name: str
+    unit: str
+    files: dict[str, list[str]]
+    units: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured, and how.
+
+    Attributes:
+      max_length: tokens of a piece of text.
+      top_k: the guesses that the tail mass leaves out.
+      fine_tuning: its settings; None if no model was trained.
+      seeds: of the fine-tuning; empty if nothing was repeated.
+      bootstrap_samples: resamplings behind an interval, and exchanges behind a p-value.
+      confidence_level: of intervals.
+      significance: a difference is clear only if its p-value is below this.
+      versions: of packages.
+      device: that the models ran on.
+    """
+
+    data: list[DataRecord]
+    max_length: int
+    top_k: int
+    fine_tuning: dict[str, float | int | None] | None
+    seeds: list[int]
+    bootstrap_samples: int
+    confidence_level: float
+    significance: float
+    versions: dict[str, str]
+    device: str
+
+
+@dataclass(frozen=True)
 class Content:
-    """The content of a report."""
+    """The content of a report.
+
+    Attributes:
+      languages: all that something is evaluated in, in the order of the configuration.
+    """
 
     title: str
+    languages: list[str]
+    measurement: Measurement
     models: list[ModelRecord]
     tasks: list[TaskRecord]
     results: list[Result]

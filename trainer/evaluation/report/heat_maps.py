@@ -2,28 +2,31 @@
 
 import math
 from collections.abc import Mapping, Sequence, Set
+from dataclasses import replace
 
 from schemas.vocabulary import Vocabulary
 from trainer.evaluation.report.content import HeatMap, Result, TaskRecord
 
 
 def transfer(tasks: Sequence[TaskRecord], models: Sequence[str], results: Sequence[Result]) -> list[HeatMap]:
-    """Returns each trained task's first metric by training and test language, for each model.
+    """Returns each trained task's first metric: rows are models and the languages they are trained on, columns are tested.
 
-    Models that were trained and tested on only one language have none.
+    Models that were trained and tested on only one language have no row.
     """
     maps = []
     for task in tasks:
         trained = [r for r in results if r.task == task.key and r.trained_on and r.metric == task.metrics[0].key]
         columns = list(dict.fromkeys(result.language for result in trained))
         known = [result.value for result in trained if math.isfinite(result.value)]
+        rows, cells = [], []
         for model in models:
             values = {(r.trained_on or "", r.language): r.value for r in trained if r.model == model}
-            rows = list(dict.fromkeys(row for row, _ in values))
-            if len(values) > 1 and known:
-                cells = [[values.get((row, column)) for column in columns] for row in rows]
-                title = f"{task.title}, {task.metrics[0].title}: {model}"
-                maps.append(HeatMap(title, "trained on", "tested on", rows, columns, cells, min(known), max(known)))
+            for language in dict.fromkeys(language for language, _ in values) if len(values) > 1 else ():
+                rows.append(f"{model}, {language}")
+                cells.append([values.get((language, column)) for column in columns])
+        if rows and known:
+            title = f"{task.title}, {task.metrics[0].title}"
+            maps.append(HeatMap(title, "model, trained on", "tested on", rows, columns, cells, min(known), max(known)))
     return maps
 
 
@@ -32,10 +35,27 @@ def overlap(tokens: Mapping[str, Set]) -> HeatMap:
     return _shares("Tokens as they are written", tokens)
 
 
-def merged_overlap(model: str, vocabulary: Vocabulary) -> HeatMap:
-    """Returns the share of each teacher's tokens that another has too, by the merged ids of a student."""
-    tokens = {name: frozenset((ids >= 0).nonzero()[0].tolist()) for name, ids in vocabulary.teacher_ids.items()}
-    return _shares(f"Teachers in the merged vocabulary of {model}", tokens)
+def merged_overlaps(vocabularies: Mapping[str, Vocabulary]) -> list[HeatMap]:
+    """Returns the share of each teacher's tokens that another has too, by the merged ids of students.
+
+    Students whose teachers share the same have one matrix.
+
+    Args:
+      vocabularies: by student.
+    """
+    maps: list[tuple[HeatMap, list[str]]] = []
+    for student, vocabulary in vocabularies.items():
+        tokens = {name: frozenset((ids >= 0).nonzero()[0].tolist()) for name, ids in vocabulary.teacher_ids.items()}
+        heat_map = _shares("", tokens)
+        students = next((students for known, students in maps if known == heat_map), None)
+        if students is None:
+            maps.append((heat_map, [student]))
+        else:
+            students.append(student)
+    return [
+        replace(heat_map, title=f"Teachers in the merged vocabulary of {', '.join(students)}")
+        for heat_map, students in maps
+    ]
 
 
 def _shares(title: str, tokens: Mapping[str, Set]) -> HeatMap:

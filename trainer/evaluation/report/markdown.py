@@ -1,15 +1,22 @@
 """The report as Markdown."""
 
 import re
+from collections.abc import Iterable
 
 from schemas.errors import printable
 from schemas.tables import format_table
 from trainer.evaluation.report.tables import Cell, Section, Table
 
 
-def to_markdown(title: str, summary: str, sections: list[Section]) -> str:
-    """Returns all sections; only the HTML page has charts."""
-    parts = [f"# Evaluation: {escaped(title)}", escaped(summary)]
+def to_markdown(title: str, summary: list[str], sections: list[Section]) -> str:
+    """Returns all sections; only the HTML page has charts.
+
+    Args:
+      summary: a sentence, then items of a list.
+    """
+    parts = [f"# Evaluation: {escaped(title)}", escaped(summary[0])]
+    if summary[1:]:
+        parts.append("\n".join(f"- {escaped(sentence)}" for sentence in summary[1:]))
     for section in sections:
         parts += [f"## {escaped(section.title)}", *map(escaped, section.paragraphs)]
         if section.charts:
@@ -28,11 +35,16 @@ def _table(table: Table) -> str:
     for group in table.groups:
         if group.heading:
             rows.append([f"**{escaped(group.heading)}**", *[""] * (len(table.header) - 1)])
-        rows += [[escaped(row.heading), *map(_cell, row.cells)] for row in group.rows]
+        rows += [[_with_details(escaped(row.heading), [row.detail]), *map(_cell, row.cells)] for row in group.rows]
     align = "l" + "".join("l" if is_text else "r" for is_text in table.is_text)
     return format_table(list(map(escaped, table.header)), rows, align, is_markdown=True)
 
 
 def _cell(cell: Cell) -> str:
     value = f"**{escaped(cell.text)}** ★" if cell.is_best else escaped(cell.text)
-    return f"{value} ({escaped(cell.detail)})" if cell.detail else value
+    return _with_details(value, cell.details)
+
+
+def _with_details(value: str, details: Iterable[str]) -> str:
+    shown = "; ".join(escaped(detail) for detail in details if detail)
+    return f"{value} ({shown})" if shown else value

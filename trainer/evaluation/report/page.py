@@ -7,8 +7,12 @@ from trainer.evaluation.report.tables import Section
 _TEMPLATE = "page.html.jinja"
 
 
-def to_html(title: str, summary: str, sections: list[Section]) -> str:
-    """Returns the page. The template escapes all values except the charts, whose text matplotlib has escaped."""
+def to_html(title: str, summary: list[str], sections: list[Section]) -> str:
+    """Returns the page. The template escapes all values except the charts, whose text matplotlib has escaped.
+
+    Args:
+      summary: a sentence, then items of a list.
+    """
     environment = Environment(
         loader=PackageLoader(__package__, "."),
         autoescape=True,

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trainer.evaluation.report.content import Comparison, Result
+from trainer.evaluation.report.content import STUDENT_BETTER, TEACHER_BETTER, UNCLEAR, Comparison, Result
 from trainer.evaluation.run import Evaluation
 from trainer.evaluation.statistics import interval, mean_over_seeds, paired
 from trainer.evaluation.tasks.task import Metric, Ratio, Scores
@@ -27,12 +27,12 @@ class Average(NamedTuple):
     """A model's ratio, averaged over seeds.
 
     Attributes:
-      seeds: how many runs were averaged.
+      seed_values: the value of each run.
       questions: as in `Scores`.
     """
 
     ratio: Ratio
-    seeds: int
+    seed_values: list[float]
     questions: str | None
 
 
@@ -74,7 +74,7 @@ def results(averages: Averages, samples: int) -> list[Result]:
     rows = []
     for data, metric, by_model in averages:
         best = _best(metric, by_model, samples)
-        for model, (ratio, seeds, _) in by_model.items():
+        for model, (ratio, seed_values, _) in by_model.items():
             units = len(ratio.numerators_U)
             low, high = interval(ratio, samples, _SEED) if units else (float("nan"), float("nan"))
             rows.append(
@@ -88,7 +88,8 @@ def results(averages: Averages, samples: int) -> list[Result]:
                     low,
                     high,
                     units,
-                    seeds,
+                    len(seed_values),
+                    seed_values,
                     is_best=model == best,
                 )
             )
@@ -117,7 +118,8 @@ def comparisons(averages: Averages, teachers: Mapping[str, Mapping[str, str]], s
 
 def _average(key: str, scored: list[Scores]) -> Average:
     # All runs of a model on the same data have the same questions.
-    return Average(mean_over_seeds([scores.ratios[key] for scores in scored]), len(scored), scored[0].questions)
+    ratios = [scores.ratios[key] for scores in scored]
+    return Average(mean_over_seeds(ratios), [ratio.value for ratio in ratios], scored[0].questions)
 
 
 def _difference(
@@ -127,9 +129,9 @@ def _difference(
     if reason := _incomparable(student, teacher):
         return None, None, None, None, reason
     difference = paired(student.ratio, teacher.ratio, samples, _SEED)
-    verdict = "no clear difference"
+    verdict = UNCLEAR
     if difference.is_clear:
-        verdict = "student is better" if (difference.value > 0) == metric.higher_is_better else "teacher is better"
+        verdict = STUDENT_BETTER if (difference.value > 0) == metric.higher_is_better else TEACHER_BETTER
     return difference.value, difference.low, difference.high, difference.p, verdict
 
 

@@ -1,39 +1,29 @@
 """A report as sections of text, tables and charts, for both Markdown and HTML."""
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from trainer.evaluation.report.charts import reliability_chart
-from trainer.evaluation.report.content import Comparison, Content, HeatMap, MetricRecord, Result
-from trainer.evaluation.report.tables import NOTHING, Cell, Group, Row, Section, Table, formatted, number, text
+from trainer.evaluation.report.content import Content, HeatMap, Result
+from trainer.evaluation.report.measurement_section import measurement_section
+from trainer.evaluation.report.tables import NOTHING, Cell, Group, Row, Section, Table, counted, interval, number, text
+from trainer.evaluation.report.teachers_section import teachers_section
 from trainer.evaluation.report.training_sections import curves_section, reaches_section
-
-_BETTER, _WORSE, _UNCLEAR = "student is better", "teacher is better", "no clear difference"
-
-
-def summary_of(content: Content) -> str:
-    """Returns a sentence about what was evaluated."""
-    languages = list(dict.fromkeys(result.language for result in content.results))
-    counts = [(len(content.models), "model"), (len(content.tasks), "task"), (len(languages), "language")]
-    shown = [f"{count} {noun}{'s' * (count != 1)}" for count, noun in counts]
-    return f"{shown[0]}, {shown[1]}, {shown[2]} of test data."
 
 
 def sections_of(content: Content) -> list[Section]:
     """The sections that have something to show."""
     made = [
         _results(content),
-        _against_teachers(content),
+        teachers_section(content),
         curves_section(content),
         reaches_section(content),
         _heat_maps(
             "transfer",
             "Transfer between languages",
             [
-                "Each model is trained on the labels of the row's language, and tested on those of the column's. On the "
-                "diagonal, both are the same language. Higher is better. Matrices of the same task have the same scale of "
-                "colours."
+                "Each row is a model and the language of the labels that it is trained on; it is tested on those of the "
+                "column. Higher is better. If both languages are the same, nothing is transferred."
             ],
             content.transfer,
         ),
@@ -50,6 +40,7 @@ def sections_of(content: Content) -> list[Section]:
         _calibration(content),
         _figures(content),
         _costs(content),
+        measurement_section(content),
         _models(content),
     ]
     return [section for section in made if section]
@@ -59,16 +50,14 @@ def _results(content: Content) -> Section | None:
     if not content.results:
         return None
     models = [model.name for model in content.models]
-    by_metric = [
-        (
-            f"{task.title}: {_titled(metric)}",
-            _of(content.results, task.key, metric.key),
+    groups = [
+        Group(
+            f"{task.title}: {metric.title_with_direction}",
+            _by_language(_shown(content, task.key, metric.key), models, task.unit),
         )
         for task in content.tasks
         for metric in task.metrics
     ]
-    shown = [(title, [r for r in rows if r.trained_on in (None, r.language)]) for title, rows in by_metric]
-    groups = [Group(title, _by_language(rows, models)) for title, rows in shown if rows]
     paragraphs = [
         "Below each value is its 95 % interval, by bootstrap over sentences, pairs or questions. A star marks the best value "
         "of a row if it is significantly better than all others in the row (paired tests, p < 0.05).",
@@ -77,66 +66,45 @@ def _results(content: Content) -> Section | None:
         seeds = max(result.seeds for result in content.results)
         paragraphs.append(
             "Models that are trained for a task are trained on labels of the language that is tested"
-            + (f"; their values are averages of {seeds} runs with different seeds." if seeds > 1 else ".")
+            + (
+                f". A value with a line of seeds below it is the average of {seeds} runs with different seeds; the line is "
+                "from the lowest to the highest of their values."
+                if seeds > 1
+                else "."
+            )
         )
-    return Section(
-        "results", "Results", paragraphs, [Table("Results by task and language", ["language", *models], groups)]
-    )
+    groups = [group for group in groups if group.rows]
+    table = Table("Results by task and language", ["language", *models], groups, repeats_header=True)
+    return Section("results", "Results", paragraphs, [table])
 
 
-def _by_language(results: list[Result], models: list[str]) -> list[Row]:
+def _shown(content: Content, task: str, metric: str) -> list[Result]:
+    """Returns the results of a metric, without those of models that were trained on another language."""
+    of_metric = [result for result in content.results if (result.task, result.metric) == (task, metric)]
+    return [result for result in of_metric if result.trained_on in (None, result.language)]
+
+
+def _by_language(results: list[Result], models: list[str], unit: str) -> list[Row]:
     rows = []
     for language in dict.fromkeys(result.language for result in results):
         of_language = {result.model: result for result in results if result.language == language}
-        rows.append(Row(language, [_result(of_language[m]) if m in of_language else NOTHING for m in models]))
+        cells = [_result(of_language[model]) if model in of_language else NOTHING for model in models]
+        # One number, unless models were scored on different units.
+        units = {result.units for result in of_language.values()}
+        rows.append(Row(language, cells, counted(units.pop(), unit) if len(units) == 1 else ""))
     return rows
 
 
 def _result(result: Result) -> Cell:
-    return number(result.value, detail=_interval(result.low, result.high), is_best=result.is_best)
+    details = [interval(result.low, result.high), _spread(result.seed_values)]
+    return number(result.value, details=details, is_best=result.is_best)
 
 
-def _against_teachers(content: Content) -> Section | None:
-    if not content.comparisons:
-        return None
-    students = list(dict.fromkeys(comparison.student for comparison in content.comparisons))
-    titles = {
-        (task.key, metric.key): f"{task.title}, {_titled(metric)}" for task in content.tasks for metric in task.metrics
-    }
-    tally = [Row(student, _tally(c for c in content.comparisons if c.student == student)) for student in students]
-    header = ["student", "better than its teacher", "no clear difference", "worse", "not compared"]
-    tables = [Table("Number of comparisons below, by verdict", header, [Group("", tally)])]
-    for student in students:
-        of_student = [c for c in content.comparisons if c.student == student]
-        groups = [
-            Group(title, [_comparison(c) for c in of_student if (c.task, c.metric) == key])
-            for key, title in titles.items()
-        ]
-        header = ["language", "teacher", "difference", "p", "verdict"]
-        tables.append(Table(f"{student} against its teachers", header, [group for group in groups if group.rows]))
-    paragraphs = [
-        "The student's value minus its teacher's on the same test data, with a 95 % interval (paired bootstrap); p is from a "
-        "paired randomization test. A difference is clear if the interval does not contain 0 and p < 0.05. An arrow points "
-        "from the language of the training data to that of the test data.",
-        "Figures of masked tokens are compared only if student and teacher predict the same tokens; the model with the "
-        "larger vocabulary has more tokens to choose from. Purely descriptive figures are not compared, and neither is "
-        "retrieval, because it is between two languages.",
-    ]
-    return Section("teachers", "Students against their teachers", paragraphs, tables)
-
-
-def _tally(comparisons: Iterable[Comparison]) -> list[Cell]:
-    counts = Counter(comparison.verdict for comparison in comparisons)
-    known = [counts[verdict] for verdict in (_BETTER, _UNCLEAR, _WORSE)]
-    return [number(count, "{:,}") for count in (*known, counts.total() - sum(known))]
-
-
-def _comparison(comparison: Comparison) -> Row:
-    c = comparison
-    trained = c.trained_on not in (None, c.language)
-    heading = f"{c.trained_on} → {c.language}" if trained else c.language
-    difference = number(c.difference, "{:+.3f}", detail=_interval(c.low, c.high, "{:+.3f}"))
-    return Row(heading, [text(c.teacher), difference, number(c.p), text(c.verdict)])
+def _spread(seed_values: list[float]) -> str:
+    """Returns the lowest and the highest value of several runs, as text; empty if there is only one, or one without a value."""
+    if len(seed_values) < 2 or not all(map(math.isfinite, seed_values)):
+        return ""
+    return f"seeds {interval(min(seed_values), max(seed_values))}"
 
 
 def _heat_maps(key: str, title: str, paragraphs: list[str], maps: list[HeatMap]) -> Section | None:
@@ -162,8 +130,8 @@ def _calibration(content: Content) -> Section | None:
     if not content.calibration:
         return None
     models = list(dict.fromkeys(c.model for c in content.calibration))
-    languages = list(dict.fromkeys(c.language for c in content.calibration))
     errors = {(c.model, c.language): c.ece for c in content.calibration}
+    languages = [language for language in content.languages if any((model, language) in errors for model in models)]
     rows = [Row(language, [number(errors.get((model, language))) for model in models]) for language in languages]
     paragraphs = [
         "Whether a model's confidence matches its accuracy: seven of ten tokens that it predicts with a confidence of 0.7 "
@@ -197,7 +165,7 @@ def _figures(content: Content) -> Section | None:
             values = {figure.model: figure.value for figure in of_key if figure.language == language}
             rows.append(Row(language, [number(values.get(model)) for model in models]))
         groups.append(Group(f"{titles[task]}: {key.replace('_', ' ')}", rows))
-    tables = [Table("Further figures by task and language", ["language", *models], groups)]
+    tables = [Table("Further figures by task and language", ["language", *models], groups, repeats_header=True)]
     return Section("figures", "Further figures", ["Figures that help to understand the results."], tables)
 
 
@@ -238,19 +206,3 @@ def _models(content: Content) -> Section:
     ]
     header = ["model", "loaded from", "revision", "tokens", "languages", "compared with"]
     return Section("models", "Models", [], [Table("The models", header, [Group("", rows)])])
-
-
-def _of(results: list[Result], task: str, metric: str) -> list[Result]:
-    return [result for result in results if (result.task, result.metric) == (task, metric)]
-
-
-def _interval(low: float | None, high: float | None, form: str = "{:.3f}") -> str:
-    if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        return ""
-    return f"{formatted(low, form)} to {formatted(high, form)}"
-
-
-def _titled(metric: MetricRecord) -> str:
-    """Returns its title, and which direction is better if the metric ranks."""
-    direction = " (higher is better)" if metric.higher_is_better else " (lower is better)"
-    return metric.title + direction * metric.ranks

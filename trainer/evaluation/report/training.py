@@ -3,7 +3,7 @@
 import logging
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -56,11 +56,15 @@ def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
     return {model: of_model for model, of_model in lines.items() if of_model}
 
 
-def curves(lines_by_model: Mapping[str, list[Line]]) -> list[Curve]:
+def curves(lines_by_model: Mapping[str, list[Line]], languages: Sequence[str] = ()) -> list[Curve]:
     """Returns held-out NLL by language; for models that were never evaluated, the MLM loss on training data.
 
     If a model was evaluated on several held-out sets in turn, the points are those of the last set.
+
+    Args:
+      languages: the order of a model's curves; other languages follow in the order of their names.
     """
+    places = {language: place for place, language in enumerate(languages)}
     made = []
     for model, lines in lines_by_model.items():
         evaluated = [line for line in lines if line.heldout]
@@ -75,7 +79,7 @@ def curves(lines_by_model: Mapping[str, list[Line]]) -> list[Curve]:
                     points[language][line.step] = losses.mlm
         made += [
             Curve(model, language, sha256, list(points[language]), list(points[language].values()))
-            for language in sorted(points)
+            for language in sorted(points, key=lambda language: (places.get(language, len(places)), language))
         ]
     return made
 
@@ -93,12 +97,12 @@ def reaches(all_curves: list[Curve]) -> list[Reach]:
             # Only means over the same languages can be compared.
             points[sha256, MEAN, frozenset(curve.language for curve in of_model)][model] = _mean(of_model)
     made = []
-    for (_, language, _), losses in points.items():
+    for (sha256, language, _), losses in points.items():
         for model, losses_of_model in losses.items() if len(losses) > 1 else ():
             final = max(losses_of_model)
             loss = losses_of_model[final]
             reached = {other: _first_step(losses[other], loss) for other in losses if other != model}
-            made.append(Reach(model, language, loss, final, reached))
+            made.append(Reach(model, language, sha256, loss, final, reached))
     return made
 
 

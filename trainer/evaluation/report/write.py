@@ -10,7 +10,8 @@ from trainer.evaluation.report.collect import content_of
 from trainer.evaluation.report.content import Content
 from trainer.evaluation.report.markdown import to_markdown
 from trainer.evaluation.report.page import to_html
-from trainer.evaluation.report.sections import sections_of, summary_of
+from trainer.evaluation.report.sections import sections_of
+from trainer.evaluation.report.summary import summary_of
 from trainer.evaluation.run import Evaluation
 
 

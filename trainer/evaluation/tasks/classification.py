@@ -26,6 +26,7 @@ class Classification(LabelledTask[LabelledText, str]):
     auto_class: ClassVar = AutoModelForSequenceClassification
     version: ClassVar = 2
     section: ClassVar = "classification"
+    unit: ClassVar = "example"
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
 
     def __init__(

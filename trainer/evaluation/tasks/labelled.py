@@ -13,7 +13,7 @@ from trainer.evaluation.config import EvaluationConfig, FineTuningConfig, Labell
 from trainer.evaluation.formats.columns import Row
 from trainer.evaluation.formats.headers import check_first_lines
 from trainer.evaluation.models import Model
-from trainer.evaluation.tasks.task import Job, Ratio, Scores, Task, sha256_of
+from trainer.evaluation.tasks.task import Job, Ratio, Scores, Task, TaskFiles, sha256_of
 
 Example = TypeVar("Example")
 Prediction = TypeVar("Prediction")
@@ -23,14 +23,12 @@ class LabelledTask(Task, Generic[Example, Prediction]):
     """A task on labelled files.
 
     Attributes:
-      section: the section of the configuration that gives the files.
       repeats: whether a model is trained once with each seed.
       used_settings: the fields of `fine_tuning` that decide its scores, besides `max_train_examples`.
       train, test: the examples by language; `train` has only as many as are used.
       labels: those of `train`, sorted; empty if labels do not come from a fixed set.
     """
 
-    section: ClassVar[str]
     repeats: ClassVar[bool] = True
     used_settings: ClassVar[tuple[str, ...]] = ("learning_rate", "epochs", "batch_size", "max_length")
     needs_pad_token: ClassVar[bool] = True
@@ -111,6 +109,18 @@ class LabelledTask(Task, Generic[Example, Prediction]):
             for language in self.train
             if model.is_for(language)
             for seed in (self.config.seeds if self.repeats else [None])
+        ]
+
+    def files(self) -> list[TaskFiles]:
+        """The labelled files of each language, and how many training examples are used."""
+        languages: dict[str, LabelledConfig] = getattr(self.config, self.section)
+        return [
+            TaskFiles(
+                language,
+                {use: files for use, files in (("test", given.test), ("train", given.train)) if files},
+                {"train": len(self.train[language])} if given.train else {},
+            )
+            for language, given in languages.items()
         ]
 
     def trained_on(self, job: Job) -> str:

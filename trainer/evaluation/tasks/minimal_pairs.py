@@ -8,7 +8,7 @@ from trainer.evaluation.config import EvaluationConfig, ModelConfig
 from trainer.evaluation.formats.minimal_pairs import read_minimal_pairs
 from trainer.evaluation.models import Model
 from trainer.evaluation.pseudo_likelihood import score_texts
-from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task
+from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task, TaskFiles
 
 
 class MinimalPairs(Task):
@@ -21,6 +21,7 @@ class MinimalPairs(Task):
 
     key, title = "minimal_pairs", "minimal pairs"
     metrics = (Metric("accuracy", "accuracy"),)
+    section, unit = "minimal_pairs", "pair"
     needs_mask_token = True
     cuts_text = True
 
@@ -36,6 +37,10 @@ class MinimalPairs(Task):
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """Returns one job for each language that the model was made for."""
         return [Job(self.key, name, language) for language in self._pairs if model.is_for(language)]
+
+    def files(self) -> list[TaskFiles]:
+        """The pairs of each language."""
+        return [TaskFiles(language, {"test": files}) for language, files in self.config.minimal_pairs.items()]
 
     def content(self, job: Job) -> Any:
         """The language's pairs."""

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Self
 
 from trainer.evaluation.config import EvaluationConfig, ModelConfig
 from trainer.evaluation.formats.text import LanguageText, open_text
-from trainer.evaluation.tasks.task import Job, Task
+from trainer.evaluation.tasks.task import Job, Task, TaskFiles
 
 
 class PlainTextTask(Task):
@@ -16,6 +16,8 @@ class PlainTextTask(Task):
       texts: by language.
     """
 
+    section: ClassVar = "text"
+    unit: ClassVar = "record"
     settings: ClassVar[tuple[str, ...]]
     cuts_text: ClassVar = True
 
@@ -31,6 +33,10 @@ class PlainTextTask(Task):
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """Returns one job for each language of the text that the model was made for."""
         return [Job(self.key, name, language) for language in self.texts if model.is_for(language)]
+
+    def files(self) -> list[TaskFiles]:
+        """The text of each language."""
+        return [TaskFiles(language, {"test": text.files}) for language, text in self.config.text.items()]
 
     def content(self, job: Job) -> Any:
         """The language's text, and the settings."""

@@ -41,6 +41,7 @@ class QuestionAnswering(LabelledTask[Question, str]):
     shortest: ClassVar = _SHORTEST
     version: ClassVar = 2
     section: ClassVar = "question_answering"
+    unit: ClassVar = "question"
     metrics: ClassVar = (Metric("f1", "F1"), Metric("exact_match", "exact match"))
 
     def __init__(

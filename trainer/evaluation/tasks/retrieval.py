@@ -13,7 +13,7 @@ from trainer.evaluation.config import EvaluationConfig, ModelConfig
 from trainer.evaluation.formats.parallel import read_parallel
 from trainer.evaluation.models import Model
 from trainer.evaluation.tasks.forward import encode, forward_by_length, rows_of
-from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task
+from trainer.evaluation.tasks.task import Job, Metric, Ratio, Scores, Task, TaskFiles
 
 # Without separate validation files, every fifth pair is held out to choose the layer.
 _HELD_OUT = 5
@@ -38,6 +38,7 @@ class Retrieval(Task):
     title: ClassVar = "retrieval"
     hub_task: ClassVar = "sentence-similarity"
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
+    section: ClassVar = "retrieval"
 
     def __init__(self, config: EvaluationConfig, pairs: Mapping[str, _Pairs]):
         super().__init__(config)
@@ -63,6 +64,17 @@ class Retrieval(Task):
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """Returns one job for each pair of files."""
         return [Job(self.key, name, pair) for pair in self._pairs]
+
+    def files(self) -> list[TaskFiles]:
+        """The two files of each pair; without others, they are also those that the layer is chosen on."""
+        return [
+            TaskFiles(
+                name,
+                {"test": list(given.files), "validation": list(given.validation or given.files)},
+                {"validation": len(self._pairs[name].validation)},
+            )
+            for name, given in self.config.retrieval.items()
+        ]
 
     def languages(self, job: Job) -> tuple[str, str]:
         """The languages of the pair."""

@@ -74,6 +74,21 @@ class Scores:
 
 
 @dataclass(frozen=True)
+class TaskFiles:
+    """The files of a task in one language.
+
+    Attributes:
+      name: the language; in retrieval, the name of the pair of files.
+      files: by use (`test`, `train` or `validation`), as the configuration names them.
+      units: how many units of the `train` and `validation` files are used. Scores say how many were tested.
+    """
+
+    name: str
+    files: dict[str, list[str]]
+    units: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Job:
     """One piece of work whose scores are stored.
 
@@ -95,6 +110,8 @@ class Task(ABC):
       config: the evaluation's.
       key, title: its name in files and in reports.
       metrics: summaries show the first.
+      section: the section of the configuration that names its files.
+      unit: what metrics are summed over, in the singular.
       hub_task: the name of the task on a hub, in model cards.
       version: raised with every change of code that changes the scores of the same data and settings.
       auto_class: the transformers class that loads models for it; None if it needs no weights.
@@ -106,6 +123,8 @@ class Task(ABC):
     key: ClassVar[str]
     title: ClassVar[str]
     metrics: ClassVar[Sequence[Metric]]
+    section: ClassVar[str]
+    unit: ClassVar[str] = "sentence"
     hub_task: ClassVar[str] = "fill-mask"
     version: ClassVar[int] = 1
     auto_class: ClassVar[Any] = AutoModelForMaskedLM
@@ -129,6 +148,10 @@ class Task(ABC):
     @abstractmethod
     def jobs(self, name: str, model: ModelConfig) -> list[Job]:
         """Returns the jobs of one model."""
+
+    @abstractmethod
+    def files(self) -> list[TaskFiles]:
+        """Returns the files that the task reads, in the order of the configuration."""
 
     def languages(self, job: Job) -> Sequence[str]:
         """The languages whose text a job reads."""

@@ -12,7 +12,8 @@ from tests.support.evaluations import make_evaluation
 from trainer.evaluation.report.collect import content_of
 from trainer.evaluation.report.content import ModelRecord
 from trainer.evaluation.report.page import to_html
-from trainer.evaluation.report.sections import sections_of, summary_of
+from trainer.evaluation.report.sections import sections_of
+from trainer.evaluation.report.summary import summary_of
 
 pytestmark = pytest.mark.heavy
 
@@ -96,6 +97,11 @@ def luminance(rgb) -> float:
     return float(linear @ [0.2126, 0.7152, 0.0722])
 
 
+def paper_of(page) -> np.ndarray:
+    """The colour of the page, as drawn: float32 [3] from 0 to 1."""
+    return imread(io.BytesIO(page.screenshot(clip={"x": 0, "y": 0, "width": 2, "height": 2})))[0, 0, :3]
+
+
 def contrast(first, second) -> float:
     low, high = sorted([luminance(first), luminance(second)])
     return (high + 0.05) / (low + 0.05)
@@ -146,10 +152,15 @@ def test_its_tables_and_charts_hold_what_is_known(chromium, content, tmp_path):
             value is not None for m in content.transfer + content.overlap for row in m.values for value in row
         )
         assert page.locator("figure svg").count() == 3 + 4
+        # The names of models stand above each group of rows.
+        names = table.locator("tr.names").first.locator("td").all_inner_texts()
+        assert names == [model.name for model in content.models]
+        assert table.locator("tr.names").count() == table.locator("th.group").count() - 1
+        assert page.locator("header ul li").count() == 2
         assert page.locator("#curves svg").first.locator("text", has_text="mlm-only").count() == 1
         # Every entry of the contents has a target, and no id occurs twice.
         targets = page.locator("nav a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
-        assert len(targets) == 10 and all(page.locator(target).count() == 1 for target in targets)
+        assert len(targets) == 11 and all(page.locator(target).count() == 1 for target in targets)
         ids = page.evaluate("[...document.querySelectorAll('[id]')].map(element => element.id)")
         assert len(ids) == len(set(ids))
         # Numbers are aligned.
@@ -158,11 +169,38 @@ def test_its_tables_and_charts_hold_what_is_known(chromium, content, tmp_path):
         assert "tabular-nums" in number.evaluate("cell => getComputedStyle(cell).fontVariantNumeric")
 
 
+def test_a_shade_tells_that_a_table_scrolls(chromium, content, tmp_path):
+    with Opened(chromium, html_of(content), tmp_path / "report.html", width=360) as opened:
+        scroll = opened.page.locator("#results .scroll")
+        paper = paper_of(opened.page)
+
+        def edge() -> float:
+            """How far the right edge of the caption's line is from the colour of the page."""
+            pixels = imread(io.BytesIO(scroll.screenshot()))[..., :3]
+            return float(np.abs(pixels[4:12, -3:] - paper).max())
+
+        assert scroll.evaluate("element => element.scrollWidth > element.clientWidth")
+        assert edge() > 0.1
+        scroll.evaluate("element => element.scrollLeft = element.scrollWidth")
+        assert edge() < 0.02
+    with Opened(chromium, html_of(content), tmp_path / "report.html") as opened:
+        # A table that does not scroll has no shade.
+        scroll, paper = opened.page.locator("#cost .scroll"), paper_of(opened.page)
+        assert scroll.evaluate("element => element.scrollWidth == element.clientWidth") and edge() < 0.02
+
+
+def test_verdicts_are_visible_on_a_phone(chromium, content, tmp_path):
+    with Opened(chromium, html_of(content), tmp_path / "report.html", width=360) as opened:
+        tables = opened.page.locator("#teachers .scroll").all()[1:]
+        assert all(table.evaluate("element => element.scrollWidth == element.clientWidth") for table in tables)
+
+
 def test_names_are_only_text(chromium, content, tmp_path):
     model = ModelRecord(HOSTILE, HOSTILE, HOSTILE, 100, [HOSTILE], {HOSTILE: HOSTILE})
     hostile = replace(
         content,
         title=HOSTILE,
+        languages=[HOSTILE],
         models=[model],
         tasks=[replace(task, title=HOSTILE) for task in content.tasks],
         results=[replace(result, language=HOSTILE, model=HOSTILE, trained_on=None) for result in content.results[:1]],

@@ -49,6 +49,8 @@ def test_seeds_are_averaged(tmp_path):
         if scores.language == "fi"
     ]
     assert row.value == pytest.approx(np.mean(runs)) and row.seeds == 2 and row.units == 120
+    assert row.seed_values == runs
+    assert all(r.seed_values == [pytest.approx(r.value)] for r in rows if r.task != "tagging")
     assert row.low < row.value < row.high
     # No other task trains a model.
     assert {r.task for r in rows if r.trained_on} == {"tagging"}

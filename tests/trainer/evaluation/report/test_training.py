@@ -19,6 +19,11 @@ def test_curves_are_of_the_last_held_out_data():
     assert (curve.language, curve.heldout_sha256, curve.steps, curve.losses) == ("de", "1f", [1, 2], [8, 7])
 
 
+def test_languages_are_in_the_order_of_the_configuration():
+    made = curves({"a": [heldout(1, de=1, fi=1, tr=1, en=1)]}, ["tr", "fi"])
+    assert [curve.language for curve in made] == ["tr", "fi", "de", "en"]
+
+
 def test_curves_of_training_where_nothing_was_held_out():
     lines = [training(step, 9 - step) for step in (1, 2, 6)]
     (curve,) = curves({"a": lines})
@@ -42,6 +47,10 @@ def test_steps_to_the_final_loss_of_another():
 def test_other_held_out_data_or_languages_are_not_compared():
     first, second = [heldout(1, "1f", de=1)], [heldout(1, "2e", de=1)]
     assert reaches(curves({"a": first, "b": second})) == []
+    made = reaches(curves({"a": first, "b": second, "c": first, "d": second}))
+    assert [(r.heldout_sha256, r.model, r.reached) for r in made] == [
+        ("1f", "a", {"c": 1}), ("1f", "c", {"a": 1}), ("2e", "b", {"d": 1}), ("2e", "d", {"b": 1})
+    ]  # fmt: skip
     two = [heldout(1, de=1, fi=1)]
     assert {r.language for r in reaches(curves({"a": two, "b": [heldout(1, de=1, fi=1, tr=1)]}))} == {"de", "fi"}
 

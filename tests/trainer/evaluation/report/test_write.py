@@ -13,6 +13,8 @@ def test_files_and_summary(tmp_path):
     content = json.loads((folder / "report.json").read_text())
     assert {key: len(value) for key, value in content.items()} == {
         "title": 7,
+        "languages": 3,
+        "measurement": 10,
         "models": 4,
         "tasks": 4,
         "results": 48,
@@ -20,7 +22,7 @@ def test_files_and_summary(tmp_path):
         "comparisons": 24,
         "curves": 6,
         "reaches": 8,
-        "transfer": 4,
+        "transfer": 1,
         "overlap": 2,
         "calibration": 8,
         "costs": 4,
@@ -43,6 +45,14 @@ def test_files_and_summary(tmp_path):
     first = [(folder / name).read_bytes() for name in files]
     write_report(evaluation)
     assert [(folder / name).read_bytes() for name in files] == first
+
+
+def test_the_title_of_the_configuration(tmp_path):
+    write_report(make_evaluation(tmp_path, title="German & Finnish"))
+    folder = tmp_path / "made-up"
+    assert "<title>Evaluation: German &amp; Finnish</title>" in (folder / "report.html").read_text()
+    assert (folder / "report.md").read_text().startswith("# Evaluation: German &#38; Finnish\n")
+    assert json.loads((folder / "report.json").read_text())["title"] == "German & Finnish"
 
 
 def test_a_report_of_one_model_on_one_language(tmp_path):

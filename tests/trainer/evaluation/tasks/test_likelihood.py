@@ -11,7 +11,7 @@ from tests.support import world
 from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.models import Model
 from trainer.evaluation.run import run_evaluation
-from trainer.evaluation.tasks.task import Job
+from trainer.evaluation.tasks.task import Job, TaskFiles
 
 
 def config(tmp_path, teachers, **changes):
@@ -34,6 +34,8 @@ def test_bits_per_character_of_each_model_and_language(teachers, tmp_path):
     assert {(job.model, job.language) for job in evaluation.scores} == {
         ("english", "en"), ("hindi", "en"), ("hindi", "ru")
     }  # fmt: skip
+    files = [TaskFiles(language, {"test": [str(tmp_path / f"{language}.txt")]}) for language in ("en", "ru")]
+    assert evaluation.tasks["likelihood"].files() == files
     (scores,) = evaluation.scores[Job("likelihood", "hindi", "ru")]
     ratio = scores.ratios["bits_per_character"]
     lines = world.sentences("ru", 6)

@@ -54,6 +54,12 @@ def test_accuracy_is_that_of_a_plain_loop(tmp_path, teachers, validation):
         batch_tokens=256,
     )  # fmt: skip
     task = Retrieval.from_config(config)
+    (files,) = task.files()
+    assert files.name == "p" and files.files == {
+        "test": given["files"],
+        "validation": given.get("validation", given["files"]),
+    }
+    assert files.units == {"validation": len(chosen)}
     (job,) = task.jobs("s", config.models["s"])
     assert (job.language, job.seed) == ("p", None)
     forth, back = task.run(job, load_model(config, "s"))

@@ -15,7 +15,7 @@ from transformers import (
 from schemas.errors import UserError
 from tests.support import world
 from tests.support.labelled import evaluation, load_model, make_learner, make_student, run_task, tagged, write_tsv
-from trainer.evaluation.config import ModelConfig
+from trainer.evaluation.config import LabelledConfig, ModelConfig
 from trainer.evaluation.tasks.fine_tuning import fine_tune
 from trainer.evaluation.tasks.tagging import Tagging, TaggingProbe
 from trainer.evaluation.tasks.task import Job
@@ -211,6 +211,16 @@ def test_the_version_of_a_task_is_in_the_fingerprint(config, monkeypatch):
     before = Tagging.from_config(config).fingerprint(job)
     monkeypatch.setattr(Tagging, "version", Tagging.version + 1)
     assert Tagging.from_config(config).fingerprint(job) != before
+
+
+def test_its_files_and_the_examples_that_it_trains_on(config, files):
+    fine_tuning = config.fine_tuning.model_copy(update={"max_train_examples": 60})
+    tagging = config.tagging | {"ru": LabelledConfig(test=files["ru"]["test"])}
+    task = Tagging.from_config(config.model_copy(update={"tagging": tagging, "fine_tuning": fine_tuning}))
+    assert [(given.name, given.files, given.units) for given in task.files()] == [
+        ("en", {"test": [files["en"]["test"]], "train": [files["en"]["train"]]}, {"train": 60}),
+        ("ru", {"test": [files["ru"]["test"]]}, {}),
+    ]
 
 
 def test_labels_are_those_of_the_examples_that_are_used(config, tmp_path):
