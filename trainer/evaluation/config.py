@@ -120,7 +120,7 @@ class EvaluationConfig(Config):
     retrieval: dict[Name, ParallelConfig] = Field({}, description="by a name of your choice, two parallel files")
     comparison: ComparisonConfig | None = Field(None, description="ranks models as teachers")
     fine_tuning: FineTuningConfig = FineTuningConfig()
-    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
+    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]] = Field(
         [0], min_length=1, description="fine-tuned tasks are repeated with each seed, and averaged"
     )
     bootstrap_samples: int = Field(1000, ge=100, description="bootstrap resamplings for an interval")
