@@ -94,8 +94,18 @@ def test_weights_are_checked_without_being_read(copy):
     with pytest.raises(UserError, match=r"models\.m .*its weights lack cls\..*masked-LM head"):
         model(copy).check_weights(AutoModelForMaskedLM)
     model(copy).check_weights(AutoModelForTokenClassification)
+    del headless["bert.encoder.layer.1.output.dense.bias"]
+    save_file(headless, copy / "model.safetensors", {"format": "pt"})
+    for auto_class in (AutoModelForMaskedLM, AutoModelForTokenClassification):
+        with pytest.raises(UserError, match=r"lack bert\.encoder\.layer\.1\.output.* use a complete checkpoint"):
+            model(copy).check_weights(auto_class)
     (copy / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"models\.m .*cannot be loaded: .*model\.safetensors"):
+        model(copy).check_weights(AutoModelForTokenClassification)
+    torch.save(weights, copy / "pytorch_model.bin")
+    with pytest.raises(
+        UserError, match=r"models\.m .*no safetensors.*; convert them by python -c .*model\.safetensors"
+    ):
         model(copy).check_weights(AutoModelForTokenClassification)
 
 
@@ -128,16 +138,25 @@ def test_a_head_is_new_whatever_the_checkpoint_has(copy, tmp_path, auto_class, t
             assert not torch.equal(value, other[key])
 
 
-def test_an_encoder_of_another_size_than_its_configuration_is_refused(copy):
+@pytest.mark.parametrize("auto_class", [AutoModelForMaskedLM, AutoModelForTokenClassification])
+def test_an_encoder_of_another_size_than_its_configuration_is_refused(copy, auto_class):
     weights = load_file(copy / "model.safetensors")
     rows = weights["bert.embeddings.word_embeddings.weight"]
     weights["bert.embeddings.word_embeddings.weight"] = rows[:-1].clone()
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
-    size = rf"\({len(rows)}, {rows.shape[1]}\)"
-    with pytest.raises(
-        UserError, match=rf"its weights lack bert\.embeddings\.word_embeddings\.weight of the size {size}"
-    ):
-        model(copy).check_weights(AutoModelForTokenClassification)
+    sizes = rf"\[{len(rows) - 1}, {rows.shape[1]}\], but by its config.json \[{len(rows)}, {rows.shape[1]}\]"
+    with pytest.raises(UserError, match=rf"its weight bert\.embeddings\.word_embeddings\.weight is {sizes}"):
+        model(copy).check_weights(auto_class)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_damaged_weights_are_named(copy, value):
+    weights = load_file(copy / "model.safetensors")
+    weights["bert.embeddings.position_embeddings.weight"][3] = value
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    for load in (lambda: model(copy).masked_lm, lambda: model(copy).with_head(AutoModelForTokenClassification)):
+        with pytest.raises(UserError, match=r"models\.m .*bert\.embeddings\.position_embeddings\.weight has NaN"):
+            load()
 
 
 def test_a_model_that_is_unloaded_is_gone_and_comes_again(copy):
