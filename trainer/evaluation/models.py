@@ -112,6 +112,13 @@ class Model:
                 f"{self._where}: its tokenizer runs in Python alone, and does not say which characters a token stands for; "
                 "give a model with a tokenizer.json"
             )
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        # If the files of the tokenizer are missing, transformers makes one of the special tokens of the model's type.
+        if not tokenizer.get_vocab().keys() - special - {*tokenizer.all_special_tokens}:
+            raise UserError(
+                f"{self._where}: has no tokenizer, or one of special tokens only; copy the tokenizer's files there, such as "
+                "tokenizer.json and tokenizer_config.json"
+            )
         # Positions count from the left and truncation removes the end, whatever sides were saved with the tokenizer.
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         return tokenizer

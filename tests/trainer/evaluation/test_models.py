@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from schemas.errors import UserError
+from tests.support import world
 from tests.support.labelled import make_student
 from trainer.evaluation.config import ModelConfig
 from trainer.evaluation.models import Model
@@ -157,6 +158,16 @@ def test_damaged_weights_are_named(copy, value):
     for load in (lambda: model(copy).masked_lm, lambda: model(copy).with_head(AutoModelForTokenClassification)):
         with pytest.raises(UserError, match=r"models\.m .*bert\.embeddings\.position_embeddings\.weight has NaN"):
             load()
+
+
+@pytest.mark.parametrize("name", list(world.TEACHERS))
+def test_a_tokenizer_without_files_is_not_made_up(teachers, tmp_path, name):
+    """transformers would make one of special tokens, for which all text is unknown."""
+    shutil.copytree(teachers / name, tmp_path, dirs_exist_ok=True)
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"models\.m .*has no tokenizer, .* copy the tokenizer's files there"):
+        model(tmp_path).tokenizer("en")
 
 
 def test_a_model_that_is_unloaded_is_gone_and_comes_again(copy):
