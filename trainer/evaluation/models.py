@@ -70,7 +70,7 @@ class Model:
         """
         return self._on_device(auto_class, **settings)
 
-    def check_weights(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
+    def without_values(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
         """Returns the model with such a head on the device `meta`, where tensors have shapes only.
 
         Reads only the headers of its weights. Raises the errors of loading the model, except those about values.

@@ -87,27 +87,27 @@ def test_padding_and_cuts_are_on_the_right(copy):
 
 
 def test_weights_are_checked_without_being_read(copy):
-    model(copy).check_weights(AutoModelForMaskedLM)
-    model(copy).check_weights(AutoModelForTokenClassification)
+    model(copy).without_values(AutoModelForMaskedLM)
+    model(copy).without_values(AutoModelForTokenClassification)
     weights = load_file(copy / "model.safetensors")
     headless = {name: value for name, value in weights.items() if not name.startswith("cls.")}
     save_file(headless, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"models\.m .*its weights lack cls\..*masked-LM head"):
-        model(copy).check_weights(AutoModelForMaskedLM)
-    model(copy).check_weights(AutoModelForTokenClassification)
+        model(copy).without_values(AutoModelForMaskedLM)
+    model(copy).without_values(AutoModelForTokenClassification)
     del headless["bert.encoder.layer.1.output.dense.bias"]
     save_file(headless, copy / "model.safetensors", {"format": "pt"})
     for auto_class in (AutoModelForMaskedLM, AutoModelForTokenClassification):
         with pytest.raises(UserError, match=r"lack bert\.encoder\.layer\.1\.output.* use a complete checkpoint"):
-            model(copy).check_weights(auto_class)
+            model(copy).without_values(auto_class)
     (copy / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"models\.m .*cannot be loaded: .*model\.safetensors"):
-        model(copy).check_weights(AutoModelForTokenClassification)
+        model(copy).without_values(AutoModelForTokenClassification)
     torch.save(weights, copy / "pytorch_model.bin")
     with pytest.raises(
         UserError, match=r"models\.m .*no safetensors.*; convert them by python -c .*model\.safetensors"
     ):
-        model(copy).check_weights(AutoModelForTokenClassification)
+        model(copy).without_values(AutoModelForTokenClassification)
 
 
 @pytest.mark.parametrize("labels", [7, 9])
@@ -123,7 +123,7 @@ def test_a_head_is_new_whatever_the_checkpoint_has(copy, tmp_path, auto_class, t
         folder.save_pretrained(tmp_path / name)
 
     def start(name: str, seed: int) -> dict:
-        model(tmp_path / name).check_weights(auto_class)
+        model(tmp_path / name).without_values(auto_class)
         torch.manual_seed(seed)
         return model(tmp_path / name).with_head(auto_class, num_labels=7).state_dict()
 
@@ -147,7 +147,7 @@ def test_an_encoder_of_another_size_than_its_configuration_is_refused(copy, auto
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
     sizes = rf"\[{len(rows) - 1}, {rows.shape[1]}\], but by its config.json \[{len(rows)}, {rows.shape[1]}\]"
     with pytest.raises(UserError, match=rf"its weight bert\.embeddings\.word_embeddings\.weight is {sizes}"):
-        model(copy).check_weights(auto_class)
+        model(copy).without_values(auto_class)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

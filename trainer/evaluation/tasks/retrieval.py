@@ -38,6 +38,7 @@ class Retrieval(Task):
     title: ClassVar = "retrieval"
     hub_task: ClassVar = "sentence-similarity"
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
+    needs_hidden_states: ClassVar = True
 
     def __init__(self, config: EvaluationConfig, pairs: Mapping[str, _Pairs]):
         super().__init__(config)
