@@ -72,7 +72,7 @@ def forward_by_length(
 
 def gives_hidden_states(output: Any, batch_size: int, length: int) -> bool:
     """Returns whether a model's output has a hidden state for each token in all layers."""
-    states = getattr(output, "hidden_states", None)
+    states: Any = getattr(output, "hidden_states", None)
     return bool(states) and all(state.shape == (batch_size, length, states[0].shape[-1]) for state in states)
 
 
