@@ -182,7 +182,7 @@ class PipelineConfig(Config):
         "the order of the teachers decides the order of the merged ids",
     )
     text: Unrecorded[dict[Name, Text]] = Field(
-        min_length=1, description="the text of each language; a bare list means `files`"
+        min_length=1, description="the text of each language; a bare path or list means `files`"
     )
     top_k: int = Field(
         8,

@@ -86,6 +86,8 @@ def load_config(path: str, model: type[Model], overrides: Sequence[str] = ()) ->
         where, node = find(root, fault["loc"])
         if fault["type"] == "extra_forbidden":
             message = _unknown_field(model, fault["loc"])
+        elif fault["type"] == "model_type":
+            message = f"expected a section with fields of {', '.join(_section(model, fault['loc']).model_fields)}"
         elif fault["type"] == "string_type" and isinstance(node, yaml.ScalarNode):
             message = expected_text(node)
         names_field = not field or where.startswith(f"{field}=")
@@ -95,12 +97,17 @@ def load_config(path: str, model: type[Model], overrides: Sequence[str] = ()) ->
 def _unknown_field(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
     """The message about a field that its section does not have."""
     *sections, field = location
-    for section in sections:
-        known = model.model_fields.get(section) if isinstance(section, str) else None
-        model = (known and nested_config(known.annotation)) or model
-    if new := getattr(model, "former_names", {}).get(field):
+    if new := getattr(_section(model, sections), "former_names", {}).get(field):
         return f"was renamed to `{new}`"
     return "unknown field; `--help` lists the known ones"
+
+
+def _section(model: type[BaseModel], location: Sequence[int | str]) -> type[BaseModel]:
+    """The innermost section that a location in `model` leads to."""
+    for part in location:
+        known = model.model_fields.get(part) if isinstance(part, str) else None
+        model = (known and nested_config(known.annotation)) or model
+    return model
 
 
 def describe_fields(model: type[BaseModel], indent: str = "  ") -> str:

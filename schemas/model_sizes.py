@@ -1,4 +1,4 @@
-"""The sizes in a transformers configuration, read without importing transformers."""
+"""The sizes of a transformers model and its configuration, read without importing transformers."""
 
 from typing import Any
 
@@ -36,3 +36,11 @@ def longest_sequence(config: Any) -> int:
     if not (counts_from_padding and has_table) or config.pad_token_id is None:
         return positions
     return positions - (config.pad_token_id + 1)
+
+
+def embedding_rows(model: Any) -> int:
+    """Returns the number of rows of a model's embedding. A model's own code may not say which module that is."""
+    try:
+        return model.get_input_embeddings().num_embeddings
+    except (NotImplementedError, AttributeError):
+        return model.config.vocab_size

@@ -53,11 +53,11 @@ LocalFolder = Annotated[PathOrUrl, AfterValidator(_local)]
 # The type of a field with one or several such paths; a single one becomes a list of one.
 PathsOrUrls = Annotated[
     list[PathOrUrl],
+    Field(min_length=1),
     BeforeValidator(
         lambda value: [value] if isinstance(value, str) else value,
-        json_schema_input_type=PathOrUrl | list[PathOrUrl],
+        json_schema_input_type=PathOrUrl | Annotated[list[PathOrUrl], Field(min_length=1)],
     ),
-    Field(min_length=1),
 ]
 
 

@@ -4,9 +4,7 @@ import hashlib
 import inspect
 import json
 import logging
-import shlex
 from pathlib import Path
-from typing import Any
 
 import torch
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
@@ -16,8 +14,8 @@ from pipeline.config import TeacherConfig
 from pipeline.teachers.faults import loading_fault
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from schemas.errors import UserError
-from schemas.loading import weights_arguments
-from schemas.model_sizes import check_sizes, longest_sequence
+from schemas.loading import lacking, pickled_weights, weights_arguments, wrong_size
+from schemas.model_sizes import check_sizes, embedding_rows, longest_sequence
 from schemas.secrets import without_secrets
 
 # Names in ELECTRA and DeBERTa-v3 of the head that detects replaced tokens.
@@ -52,48 +50,20 @@ def load_model(name: str, config: TeacherConfig) -> PreTrainedModel:
     except UserError:
         raise
     except Exception as error:  # A library, or the model's own code, may raise anything.
-        raise UserError(f"{where}: its model cannot be loaded: {_reason(error, config)}") from None
-    if mismatched := sorted(report["mismatched_keys"]):
-        weight, stored, declared = mismatched[0]
-        raise UserError(
-            f"{where}: its weight {weight} has the shape {list(stored)}, but its config.json implies {list(declared)}; "
-            "use the config.json that belongs to the weights"
-        )
+        reason = pickled_weights(config.model) or loading_fault(error, config)
+        raise UserError(f"{where}: its model cannot be loaded: {reason}") from None
+    if fault := wrong_size(report):
+        raise UserError(f"{where}: {fault}")
     if missing := sorted(report["missing_keys"]):
-        mend = "use a checkpoint with a masked-LM head"
+        in_encoder = any(key.startswith(f"{model.base_model_prefix}.") for key in missing)
+        mend = "use a complete checkpoint" if in_encoder else "use a checkpoint with a masked-LM head"
         if any(key.startswith(_REPLACED_TOKEN_HEADS) for key in report["unexpected_keys"]):
             mend = (
                 "it is a discriminator, trained to detect replaced tokens; use its generator (for ELECTRA a model called "
                 "...-generator, for DeBERTa-v3 the generator's files next to the discriminator's)"
             )
-        raise UserError(
-            f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more), so its predictions "
-            f"would be random; {mend}"
-        )
+        raise UserError(f"{where}: {lacking(missing)}, so its predictions would be random; {mend}")
     return model.eval()
-
-
-def _reason(error: Exception, config: TeacherConfig) -> str:
-    """Says in one line why a model cannot be loaded, with the remedy if it is known."""
-    folder = Path(config.model)
-    if not any(folder.glob("*.safetensors*")) and any(folder.glob("pytorch_model*.bin")):
-        return (
-            f"its weights are not safetensors, and other formats may run code; convert them with {_conversion(folder)}"
-        )
-    return loading_fault(error, config)
-
-
-def _conversion(folder: Path) -> str:
-    """Returns the command that converts a folder's pickled weights to safetensors without running code in them."""
-    whole = folder / "pytorch_model.bin"
-    files = [whole] if whole.exists() else sorted(folder.glob("pytorch_model-*.bin"))
-    code = (
-        "import torch, safetensors.torch as s; "
-        f"s.save_file({{k: t.contiguous().clone() for f in {[str(file) for file in files]!r} "
-        "for k, t in torch.load(f, map_location='cpu', weights_only=True).items() if torch.is_tensor(t)}, "
-        f"{str(folder / 'model.safetensors')!r}, {{'format': 'pt'}})"
-    )
-    return f"python -c {shlex.quote(code)}"
 
 
 def check_model(
@@ -101,7 +71,7 @@ def check_model(
 ) -> None:
     """Raises UserError (which names both values) if a model does not fit this configuration."""
     where = f"teacher {tokenizer.name!r}"
-    rows = _rows(model)
+    rows = embedding_rows(model)
     if tokenizer.size > rows:
         raise UserError(
             f"{where}: its tokenizer emits ids up to {tokenizer.size - 1}, but its embedding has {rows} rows; "
@@ -155,15 +125,6 @@ def _code(model: PreTrainedModel) -> list[str]:
 
 
 _INCIDENTAL = {"_name_or_path", "transformers_version", "dtype", "torch_dtype", "_commit_hash"}
-
-
-def _rows(model: PreTrainedModel) -> int:
-    """Returns the number of rows of a model's embedding. A model's own code may not say which module that is."""
-    try:
-        embeddings: Any = model.get_input_embeddings()
-        return embeddings.num_embeddings
-    except (NotImplementedError, AttributeError):
-        return model.config.vocab_size
 
 
 def longest_exact_sequence(config: PreTrainedConfig) -> int:

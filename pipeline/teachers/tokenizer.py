@@ -89,6 +89,8 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
         if getattr(tokenizer, f"{role}_token_id") is None:
             raise UserError(f"{where}: its tokenizer has no {role} token; use a masked LM whose tokenizer has one")
     prefix, suffix = _frame(where, tokenizer)
+    if not tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens}:
+        raise UserError(f"{where}: its tokenizer has special tokens only; copy the tokenizer's files there")
     return TeacherTokenizer(
         name=name,
         hf=tokenizer,

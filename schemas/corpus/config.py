@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field
 
 from schemas.config import Config
-from schemas.paths import PathOrUrl
+from schemas.paths import PathOrUrl, PathsOrUrls
 
 # The default size of a shard in the pipeline: a whole book, and no more than a process holds anyway.
 MAX_RECORD_BYTES = 4 * 2**20
@@ -16,8 +16,7 @@ class TextConfig(Config):
 
     former_names: ClassVar = {"limit": "max_records"}
 
-    files: list[PathOrUrl] = Field(
-        min_length=1,
+    files: PathsOrUrls = Field(
         description="files, folders, globs or fsspec URLs; a name that exists is taken literally, whatever its characters. "
         "The ending of the name, in upper or lower case, decides the format: JSON lines (.jsonl, .ndjson, .json), Parquet "
         "(.parquet), otherwise UTF-8 text with one record per line; text and JSON lines may be .gz, .bz2 or .zst",
@@ -29,8 +28,10 @@ class TextConfig(Config):
 
 
 def _as_files(value: Any) -> Any:
-    """A bare list of files stands for a whole section."""
-    return {"files": value} if isinstance(value, list) else value
+    """A bare path or list of files stands for a whole section."""
+    return {"files": value} if isinstance(value, str | list) else value
 
 
-Text = Annotated[TextConfig, BeforeValidator(_as_files, json_schema_input_type=TextConfig | list[PathOrUrl])]
+Text = Annotated[
+    TextConfig, BeforeValidator(_as_files, json_schema_input_type=TextConfig | PathOrUrl | list[PathOrUrl])
+]

@@ -80,6 +80,14 @@ def test_help_documents_every_field(stage, model, monkeypatch):
             ":3: text.en.files: List should have at least 1",
         ),
         ("output: a\nspeed: 9", ":2: speed: unknown field"),
+        (
+            "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}\nmasking:",
+            ":4: masking: expected a section with fields of mlm_probability, mask_replace_prob, random_replace_prob, copies",
+        ),
+        (
+            "output: a\nteachers: {t: }\ntext: {en: [a]}",
+            ":2: teachers.t: expected a section with fields of model, languages",
+        ),
         ("output: a\nteachers:\n  t:\n    model: m", ":3: teachers.t.languages: Field required"),
         (
             "output: a\ntop_k: many\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}",

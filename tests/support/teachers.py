@@ -16,13 +16,16 @@ from pipeline.vocabulary.merge import merge
 from tests.support import world
 
 
-def broken_teacher(teachers, folder):
-    """Returns a copy of the English teacher that predicts NaN for text with one word, which its trial run does not contain."""
+def broken_teacher(teachers, folder, value=torch.nan):
+    """Returns a copy of the English teacher that predicts NaN for text with one word, which its trial run does not contain.
+
+    `value` is that of the word's embedding; large numbers overflow to NaN too.
+    """
     tokenizer = AutoTokenizer.from_pretrained(teachers / "en-wordpiece")
     # Untied output embeddings: otherwise that word's logit would be NaN everywhere.
     model = AutoModelForMaskedLM.from_pretrained(teachers / "en-wordpiece", tie_word_embeddings=False)
     with torch.no_grad():
-        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("teacher")] = torch.nan
+        model.get_input_embeddings().weight[tokenizer.convert_tokens_to_ids("teacher")] = value
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

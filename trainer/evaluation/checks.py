@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 
+import torch
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
 from schemas.errors import UserError
+from schemas.model_sizes import embedding_rows
 from trainer.evaluation.models import Model
 from trainer.evaluation.pieces import special_frame
+from trainer.evaluation.tasks.forward import encode, gives_hidden_states
 from trainer.evaluation.tasks.task import Job, Task
 
 
@@ -12,14 +17,20 @@ def check_model(model: Model, jobs: Sequence[tuple[Job, Task]]) -> None:
     """Loads a model's configuration and tokenizers, and reads the headers of its weights.
 
     Raises:
-      UserError: one of them cannot be loaded, weights are missing, or a tokenizer lacks what a task needs.
+      UserError: one of them cannot be loaded, weights are missing, or the model or a tokenizer lacks what a task needs.
     """
     model.transformers_config  # noqa: B018, raises if it cannot be loaded
-    for auto_class, head in dict.fromkeys((task.auto_class, tuple(task.head.items())) for _, task in jobs):
-        if auto_class:
-            model.check_weights(auto_class, **dict(head))
+    heads = dict.fromkeys((task.auto_class, tuple(task.head.items())) for _, task in jobs if task.auto_class)
+    without_values = {auto_class: model.without_values(auto_class, **dict(head)) for auto_class, head in heads}
     for needing, language in dict.fromkeys((task, language) for job, task in jobs for language in task.languages(job)):
         _check_tokenizer(model, needing, language)
+        if needing.needs_hidden_states:
+            _check_hidden_states(model, needing, language, without_values[needing.auto_class])
+        if needing.auto_class is AutoModelForSequenceClassification:
+            _check_end_token(model, needing, language)
+    rows = [embedding_rows(part) for part in without_values.values()]
+    for language in dict.fromkeys(language for job, task in jobs for language in task.languages(job) if rows):
+        _check_ids(model, language, min(rows))
 
 
 def _check_tokenizer(model: Model, task: Task, language: str) -> None:
@@ -45,4 +56,55 @@ def _check_tokenizer(model: Model, task: Task, language: str) -> None:
         raise UserError(
             f"models.{model.name}: reads only {limit} tokens at a time, but {task.title} needs at least {needed}; if the limit "
             "is wrong, correct model_max_length in its tokenizer_config.json, else leave the model out"
+        )
+
+
+def _check_ids(model: Model, language: str, rows: int) -> None:
+    """Raises UserError if the tokenizer can give an id for which the embedding has no row."""
+    tokenizer = model.tokenizer(language)
+    tokens = {token_id: token for token, token_id in tokenizer.get_vocab().items()}
+    beyond = sorted(token_id for token_id in {*tokens, *tokenizer("a")["input_ids"]} if token_id >= rows)
+    if not beyond:
+        return
+    added = tokenizer.added_tokens_decoder
+    is_added = all(token_id in added and not added[token_id].special for token_id in beyond)
+    raise UserError(
+        f"models.{model.name}: its tokenizer gives the id {beyond[0]} for {tokens.get(beyond[0], 'a special token')!r}, but "
+        f"its embedding has {rows} rows; "
+        + ("remove this added token from the tokenizer" if is_added else "give the model's own tokenizer")
+    )
+
+
+def _check_hidden_states(model: Model, task: Task, language: str, without_values: PreTrainedModel) -> None:
+    """Raises UserError if the encoder does not give a hidden state for each token, as far as shapes tell.
+
+    Many architectures read values, so they cannot run on shapes alone; then `forward_by_length` finds out.
+    """
+    shape = (2, 8)
+    names = encode(model, model.tokenizer(language), "a", truncation=False)
+    batch = {name: torch.zeros(shape, dtype=torch.int64, device="meta") for name in names}
+    gives = not model.transformers_config.is_encoder_decoder
+    if gives:
+        try:
+            with torch.inference_mode():
+                output = without_values.base_model(**batch, output_hidden_states=True)
+            gives = gives_hidden_states(output, *shape)
+        except RuntimeError:
+            pass
+        except Exception:  # The encoder needs other inputs.
+            gives = False
+    if not gives:
+        raise UserError(
+            f"models.{model.name}: a model of the type {model.transformers_config.model_type} does not give one hidden state "
+            f"for each token, which {task.title} needs; leave it out"
+        )
+
+
+def _check_end_token(model: Model, task: Task, language: str) -> None:
+    """Raises UserError if an encoder-decoder, which classifies at its end token, would not be given one."""
+    config = model.transformers_config
+    if config.is_encoder_decoder and config.eos_token_id not in special_frame(model.tokenizer(language))[1]:
+        raise UserError(
+            f"models.{model.name}: {task.title} reads the token {config.eos_token_id} (eos_token_id of its config.json), which "
+            "its tokenizer does not put after text; correct config.json"
         )

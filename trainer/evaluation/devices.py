@@ -11,7 +11,8 @@ def device_of(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        # Read back, because the device `meta` has no values.
+        torch.zeros(1, device=device).item()
     except Exception as error:  # A driver may raise anything.
         raise UserError(
             f"device: {name!r} cannot be used ({first_line(error)}); give auto, cpu, or another device of torch"

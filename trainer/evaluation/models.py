@@ -12,7 +12,7 @@ from transformers.utils import cached_file, extract_commit_hash
 from transformers.utils import logging as transformers_logging
 
 from schemas.errors import UserError, first_line
-from schemas.loading import weights_arguments
+from schemas.loading import lacking, pickled_weights, weights_arguments, wrong_size
 from schemas.model_sizes import check_sizes, longest_sequence
 from schemas.secrets import without_secrets
 from schemas.tokenizer_files import CONFIG_FILE, TOKENIZER_FILE
@@ -51,8 +51,8 @@ class Model:
 
     @cached_property
     def masked_lm(self) -> PreTrainedModel:
-        """The masked LM in float32, in evaluation mode. Raises UserError if some of its weights would be random."""
-        return self._with_weights(AutoModelForMaskedLM).to(self.device).eval()  # type: ignore[arg-type]
+        """The masked LM in float32, in evaluation mode. Raises UserError if some of its weights would be random, or are NaN."""
+        return self._on_device(AutoModelForMaskedLM).eval()
 
     @property
     def encoder(self) -> PreTrainedModel:
@@ -66,13 +66,16 @@ class Model:
         without one.
 
         Raises:
-          UserError: it cannot be loaded like this, or a part of the encoder would be random too.
+          UserError: it cannot be loaded like this, a part of the encoder would be random too, or has NaN.
         """
-        return self._with_weights(auto_class, **settings).to(self.device)  # type: ignore[arg-type]
+        return self._on_device(auto_class, **settings)
 
-    def check_weights(self, auto_class: Any, **settings: Any) -> None:
-        """Raises the errors of loading the model with such a head, but reads only the headers of its weights."""
-        self._with_weights(auto_class, device_map="meta", **settings)
+    def without_values(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
+        """Returns the model with such a head on the device `meta`, where tensors have shapes only.
+
+        Reads only the headers of its weights. Raises the errors of loading the model, except those about values.
+        """
+        return self._with_weights(auto_class, device_map="meta", **settings)
 
     def unload(self) -> None:
         """Drops the masked LM to free its memory for the next model."""
@@ -109,6 +112,13 @@ class Model:
                 f"{self._where}: its tokenizer exists only as Python code, which does not say which characters a token stands "
                 "for; give a model with a tokenizer.json"
             )
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        # If the files of the tokenizer are missing, transformers makes one of the special tokens of the model's type.
+        if not tokenizer.get_vocab().keys() - special - {*tokenizer.all_special_tokens}:
+            raise UserError(
+                f"{self._where}: has no tokenizer, or one of special tokens only; copy the tokenizer's files there, such as "
+                "tokenizer.json and tokenizer_config.json"
+            )
         # Positions count from the left and truncation removes the end, whatever sides were saved with the tokenizer.
         tokenizer.padding_side = tokenizer.truncation_side = "right"
         return tokenizer
@@ -126,7 +136,18 @@ class Model:
         except Exception as error:  # The libraries may raise anything for a bad folder or hub.
             raise UserError(f"{self._where}: {name} cannot be read: {first_line(error)}") from None
 
+    def _on_device(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
+        model = self._with_weights(auto_class, **settings)
+        for key, weight in model.named_parameters():
+            if not torch.isfinite(weight).all():
+                raise UserError(
+                    f"{self._where}: its weight {key} has NaN or infinite values; use an undamaged checkpoint"
+                )
+        return model.to(self.device)  # type: ignore[arg-type]
+
     def _with_weights(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
+        if fault := pickled_weights(self._config.model):
+            raise UserError(f"{self._where}: {fault}")
         is_masked_lm = auto_class is AutoModelForMaskedLM
         before = transformers_logging.get_verbosity()
         # Missing weights either raise an error below or belong to the new head, so transformers' warnings are not needed.
@@ -135,27 +156,25 @@ class Model:
             model, report = self._load(
                 auto_class,
                 dtype=torch.float32,
-                # The checkpoint's head may be for other labels. It is replaced anyway.
-                ignore_mismatched_sizes=not is_masked_lm,
+                # A head may be for other labels, and is replaced. Other mismatches are refused below, by name.
+                ignore_mismatched_sizes=True,
                 **weights_arguments(self._config.revision),
                 **settings,
             )
         finally:
             transformers_logging.set_verbosity(before)
-        sizes = {key: f" with the shape {tuple(size)}" for key, _, size in report["mismatched_keys"]}
-        missing = sorted(report["missing_keys"] | sizes.keys())
-        if not is_masked_lm:
-            missing = [
-                key for key in missing if key.startswith(f"{model.base_model_prefix}.") and ".pooler." not in key
-            ]
-        if missing:
-            mend = (
-                "so its predictions would be random; use a checkpoint with a masked-LM head"
-                if is_masked_lm
-                else "so a part of its encoder would be random; use a complete checkpoint"
-            )
+        encoder = f"{model.base_model_prefix}."
+        if fault := wrong_size(report, "" if is_masked_lm else encoder):
+            raise UserError(f"{self._where}: {fault}")
+        missing = sorted(report["missing_keys"])
+        in_encoder = [key for key in missing if key.startswith(encoder) and ".pooler." not in key]
+        if in_encoder:
             raise UserError(
-                f"{self._where}: its weights lack {missing[0]}{sizes.get(missing[0], '')} (and {len(missing) - 1} more), {mend}"
+                f"{self._where}: {lacking(in_encoder)}, so a part of its encoder would be random; use a complete checkpoint"
+            )
+        if missing and is_masked_lm:
+            raise UserError(
+                f"{self._where}: {lacking(missing)}, so its predictions would be random; use a checkpoint with a masked-LM head"
             )
         if not is_masked_lm:
             _draw_head(model, report["missing_keys"])

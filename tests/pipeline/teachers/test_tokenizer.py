@@ -127,6 +127,7 @@ def test_added_tokens_with_spaces_and_repeats(tmp_path, family):
             "neither a tokenizer.json nor a vocabulary file that BertTokenizer reads",
         ),
         ({"vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n"}, "no mask token"),
+        ({"vocab.txt": "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"}, "special tokens only; copy the tokenizer's files"),
         ({"vocab.txt": "[PAD]\n[CLS]\n[SEP]\n[MASK]\na\n"}, r"lacks its unknown token|cannot be loaded"),
         ({"tokenizer_config.json": {"do_basic_tokenize": False}}, "do_basic_tokenize and never_split"),
         ({"added_tokens.json": {"<far>": 50}}, "'<far>' should have the id 50, but its vocabulary gives it"),

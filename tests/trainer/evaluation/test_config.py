@@ -15,6 +15,7 @@ SETTINGS = {"output": "out", "models": {"m": {"model": "x"}, "t": {"model": "y"}
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"seeds": [2**32]}, "less than 4294967296"),
         ({"seeds": [1, 2, 1]}, "has a seed twice"),
+        ({"seeds": [True]}, "should be a valid integer"),
         (
             {"models": {"m": {"model": "x", "languages": ["english"]}}},
             r"models\.m\.languages: .* 'english'; the tasks have: en",
@@ -41,3 +42,8 @@ def test_languages_of_any_section_are_known():
     assert config.models["m"].is_for("tr")
     # In the order of the sections.
     assert config.languages == ["en", "fi", "de", "tr"]
+
+
+@pytest.mark.parametrize("text", ["en.txt", ["en.txt"], {"files": "en.txt"}])
+def test_one_file_needs_no_list(text):
+    assert EvaluationConfig.model_validate(SETTINGS | {"text": {"en": text}}).text["en"].files == ["en.txt"]

@@ -16,6 +16,7 @@ from transformers import (
 )
 
 from schemas.errors import UserError
+from tests.support import world
 from tests.support.labelled import make_student
 from trainer.evaluation.config import ModelConfig
 from trainer.evaluation.models import Model
@@ -86,17 +87,27 @@ def test_padding_and_cuts_are_on_the_right(copy):
 
 
 def test_weights_are_checked_without_being_read(copy):
-    model(copy).check_weights(AutoModelForMaskedLM)
-    model(copy).check_weights(AutoModelForTokenClassification)
+    model(copy).without_values(AutoModelForMaskedLM)
+    model(copy).without_values(AutoModelForTokenClassification)
     weights = load_file(copy / "model.safetensors")
     headless = {name: value for name, value in weights.items() if not name.startswith("cls.")}
     save_file(headless, copy / "model.safetensors", {"format": "pt"})
     with pytest.raises(UserError, match=r"models\.m .*its weights lack cls\..*masked-LM head"):
-        model(copy).check_weights(AutoModelForMaskedLM)
-    model(copy).check_weights(AutoModelForTokenClassification)
+        model(copy).without_values(AutoModelForMaskedLM)
+    model(copy).without_values(AutoModelForTokenClassification)
+    del headless["bert.encoder.layer.1.output.dense.bias"]
+    save_file(headless, copy / "model.safetensors", {"format": "pt"})
+    for auto_class in (AutoModelForMaskedLM, AutoModelForTokenClassification):
+        with pytest.raises(UserError, match=r"lack bert\.encoder\.layer\.1\.output.* use a complete checkpoint"):
+            model(copy).without_values(auto_class)
     (copy / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"models\.m .*cannot be loaded: .*model\.safetensors"):
-        model(copy).check_weights(AutoModelForTokenClassification)
+        model(copy).without_values(AutoModelForTokenClassification)
+    torch.save(weights, copy / "pytorch_model.bin")
+    with pytest.raises(
+        UserError, match=r"models\.m .*no safetensors.*; convert them by python -c .*model\.safetensors"
+    ):
+        model(copy).without_values(AutoModelForTokenClassification)
 
 
 @pytest.mark.parametrize("labels", [7, 9])
@@ -112,7 +123,7 @@ def test_a_head_is_new_whatever_the_checkpoint_has(copy, tmp_path, auto_class, t
         folder.save_pretrained(tmp_path / name)
 
     def start(name: str, seed: int) -> dict:
-        model(tmp_path / name).check_weights(auto_class)
+        model(tmp_path / name).without_values(auto_class)
         torch.manual_seed(seed)
         return model(tmp_path / name).with_head(auto_class, num_labels=7).state_dict()
 
@@ -128,16 +139,35 @@ def test_a_head_is_new_whatever_the_checkpoint_has(copy, tmp_path, auto_class, t
             assert not torch.equal(value, other[key])
 
 
-def test_an_encoder_of_another_size_than_its_configuration_is_refused(copy):
+@pytest.mark.parametrize("auto_class", [AutoModelForMaskedLM, AutoModelForTokenClassification])
+def test_an_encoder_of_another_size_than_its_configuration_is_refused(copy, auto_class):
     weights = load_file(copy / "model.safetensors")
     rows = weights["bert.embeddings.word_embeddings.weight"]
     weights["bert.embeddings.word_embeddings.weight"] = rows[:-1].clone()
     save_file(weights, copy / "model.safetensors", {"format": "pt"})
-    size = rf"\({len(rows)}, {rows.shape[1]}\)"
-    with pytest.raises(
-        UserError, match=rf"its weights lack bert\.embeddings\.word_embeddings\.weight with the shape {size}"
-    ):
-        model(copy).check_weights(AutoModelForTokenClassification)
+    sizes = rf"\[{len(rows) - 1}, {rows.shape[1]}\], but its config.json implies \[{len(rows)}, {rows.shape[1]}\]"
+    with pytest.raises(UserError, match=rf"its weight bert\.embeddings\.word_embeddings\.weight has the shape {sizes}"):
+        model(copy).without_values(auto_class)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_damaged_weights_are_named(copy, value):
+    weights = load_file(copy / "model.safetensors")
+    weights["bert.embeddings.position_embeddings.weight"][3] = value
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+    for load in (lambda: model(copy).masked_lm, lambda: model(copy).with_head(AutoModelForTokenClassification)):
+        with pytest.raises(UserError, match=r"models\.m .*bert\.embeddings\.position_embeddings\.weight has NaN"):
+            load()
+
+
+@pytest.mark.parametrize("name", list(world.TEACHERS))
+def test_a_tokenizer_without_files_is_not_made_up(teachers, tmp_path, name):
+    """transformers would make one of special tokens, for which all text is unknown."""
+    shutil.copytree(teachers / name, tmp_path, dirs_exist_ok=True)
+    for file in tmp_path.glob("tokenizer*"):
+        file.unlink()
+    with pytest.raises(UserError, match=r"models\.m .*has no tokenizer, .* copy the tokenizer's files there"):
+        model(tmp_path).tokenizer("en")
 
 
 def test_a_model_that_is_unloaded_is_gone_and_comes_again(copy):

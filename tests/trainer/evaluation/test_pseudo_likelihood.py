@@ -119,8 +119,8 @@ def test_a_model_that_padding_reaches_is_scored_as_alone(teachers, tmp_path):
     assert scores.bits_N == pytest.approx([plain_bits(tmp_path, text) for text in texts], rel=1e-5)
 
 
-def test_damaged_weights_are_one_line(teachers, tmp_path):
-    broken_teacher(teachers, tmp_path)
+def test_probabilities_that_are_not_finite_are_one_line(teachers, tmp_path):
+    broken_teacher(teachers, tmp_path, value=1e38)
     with pytest.raises(UserError, match=r"models.m: gives NaN or infinite probabilities for text of en"):
         score_texts(["the sea", "a teacher"], load(tmp_path), "en", 128, 64)
 

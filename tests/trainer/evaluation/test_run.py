@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from transformers import AutoTokenizer
 
 from schemas.errors import UserError
 from schemas.vocabulary import VOCABULARY_FILE
@@ -59,6 +60,12 @@ def evaluate(settings, **changes):
 
 def change_json(path: Path, **changes) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def add_tokens(folder: Path, token: str, **settings) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_tokens([token], **settings)
+    tokenizer.save_pretrained(folder)
 
 
 def change_weights(folder: Path) -> None:
@@ -147,6 +154,15 @@ def test_one_model_is_in_memory_at_a_time(settings, monkeypatch):
             lambda folder: change_json(folder / "tokenizer_config.json", mask_token=None),
             "models.b: its tokenizer has no mask",
         ),
+        (lambda folder: (folder / "tokenizer.json").unlink(), r"models\.b .*cannot be loaded"),
+        (
+            lambda folder: add_tokens(folder, "NEW"),
+            r"models.b: its tokenizer gives the id \d+ for 'NEW', but its embedding has \d+ rows; remove this added token",
+        ),
+        (
+            lambda folder: add_tokens(folder, "[NEW]", special_tokens=True),
+            r"models.b: its tokenizer gives the id \d+ for '\[NEW\]', .*; give the model's own tokenizer",
+        ),
     ],
 )
 def test_a_model_that_cannot_be_run_is_refused_before_any_runs(settings, ran, tmp_path, damage, message):
@@ -157,7 +173,7 @@ def test_a_model_that_cannot_be_run_is_refused_before_any_runs(settings, ran, tm
 
 
 def test_a_device_that_is_not_there_is_refused_before_files_are_read(settings):
-    missing = "gpu", *(["cuda"] if not torch.cuda.is_available() else [])
+    missing = "gpu", "meta", *(["cuda"] if not torch.cuda.is_available() else [])
     for device in missing:
         with pytest.raises(UserError, match=f"device: '{device}' cannot be used"):
             evaluate(settings, device=device, text={"en": ["gone.txt"]})

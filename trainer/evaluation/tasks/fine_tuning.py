@@ -1,5 +1,6 @@
 """Fine-tuning with transformers' `Trainer`, the same for all tasks and models."""
 
+import math
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from transformers import (
     set_seed,
 )
 
+from schemas.errors import UserError
 from trainer.evaluation.config import FineTuningConfig
 from trainer.evaluation.models import Model
 
@@ -48,6 +50,9 @@ def fine_tune(
       examples: model inputs as lists, and labels.
       collator: makes a padded batch of some examples.
       head: settings of the new head, as in `Task.head`.
+
+    Raises:
+      UserError: the model cannot be loaded with such a head, or the training diverged.
     """
     set_seed(seed)
     tuned = model.with_head(auto_class, **head)
@@ -65,6 +70,8 @@ def fine_tune(
             remove_unused_columns=False,
             save_strategy="no",
             logging_strategy="no",
+            # Otherwise steps whose loss is NaN are left out of the loss that the trainer returns.
+            logging_nan_inf_filter=False,
             report_to="none",
             disable_tqdm=True,
         )
@@ -74,7 +81,11 @@ def fine_tune(
         trainer.remove_callback(PrinterCallback)
         if sys.stderr.isatty():
             trainer.add_callback(_Bar)
-        trainer.train()
+        loss = trainer.train().training_loss
+    if not (math.isfinite(loss) and all(torch.isfinite(weight).all() for weight in tuned.parameters())):
+        raise UserError(
+            f"fine_tuning: that of models.{model.name} diverged to NaN or infinite values; lower fine_tuning.learning_rate"
+        )
     tuned.to(model.device)  # type: ignore[arg-type]
     return tuned.eval()
 

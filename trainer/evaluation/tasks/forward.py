@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
-from transformers.utils import ModelOutput
 
+from schemas.errors import UserError
 from schemas.ragged import batches_by_length, pad
+from schemas.secrets import without_secrets
 from trainer.evaluation.masked_forward import TOLERANCE
 from trainer.evaluation.models import Model
 
@@ -16,6 +17,8 @@ Inputs = dict[str, list[int]]
 
 # The number of lengths to test padding with: even and odd ones, for models that pool.
 _TRIED = 4
+# The fields of an output that tasks read. The others may be caches, or not tensors at all.
+_READ = ("logits", "start_logits", "end_logits", "last_hidden_state", "hidden_states")
 
 
 def encode(model: Model, tokenizer: PreTrainedTokenizerFast, *texts: Any, **settings: Any) -> Any:
@@ -42,6 +45,9 @@ def forward_by_length(
     Args:
       batch_tokens: the most tokens of a padded batch, unless a single input has more.
       options: further arguments of the model, such as `output_hidden_states`.
+
+    Raises:
+      UserError: an output has NaN or infinite values, or lacks hidden states that the options ask for.
     """
     lengths = np.array([len(one["input_ids"]) for one in inputs], np.int64)
     fillers = {"input_ids": tokenizer.pad_token_id or 0, "token_type_ids": tokenizer.pad_token_type_id}
@@ -59,7 +65,32 @@ def forward_by_length(
         sets = [np.flatnonzero(lengths == length) for length in np.unique(lengths[lengths > 0])]
     for same in sets:
         for rows in batches_by_length(lengths, same, batch_tokens):
-            yield rows.tolist(), run(rows)
+            output = run(rows)
+            _check_output(model, output, lengths[rows], **options)
+            yield rows.tolist(), output
+
+
+def gives_hidden_states(output: Any, batch_size: int, length: int) -> bool:
+    """Returns whether a model's output has a hidden state for each token in all layers."""
+    states: Any = getattr(output, "hidden_states", None)
+    return bool(states) and all(state.shape == (batch_size, length, states[0].shape[-1]) for state in states)
+
+
+def _check_output(
+    model: PreTrainedModel, output: Any, lengths_B: np.ndarray, output_hidden_states: bool = False
+) -> None:
+    where = without_secrets(str(model.name_or_path))
+    if output_hidden_states and not gives_hidden_states(output, len(lengths_B), int(lengths_B.max())):
+        raise UserError(f"{where}: does not give one hidden state for each token; leave the model, or the task, out")
+    # Values at padding may be anything.
+    is_token_BL = torch.from_numpy(np.arange(lengths_B.max()) < lengths_B[:, None]).to(model.device)
+    for tensor in _tensors(output):
+        read = tensor[is_token_BL] if tensor.ndim == 3 and tensor.shape[:2] == is_token_BL.shape else tensor
+        if not torch.isfinite(read).all():
+            raise UserError(
+                f"{where}: gives NaN or infinite values; its weights are damaged, or fine-tuning diverged, which a lower "
+                "fine_tuning.learning_rate may prevent"
+            )
 
 
 def _padding_matters(run: Callable[[np.ndarray], Any], lengths: np.ndarray) -> bool:
@@ -71,11 +102,18 @@ def _padding_matters(run: Callable[[np.ndarray], Any], lengths: np.ndarray) -> b
 
 def _same(alone: Any, beside: Any) -> bool:
     """Returns whether a model's output for a sequence equals the first of its output for several, ignoring padding."""
-    if isinstance(alone, torch.Tensor):
-        first = beside[:1][tuple(slice(size) for size in alone.shape)]
-        return bool(((alone - first).abs() <= TOLERANCE * alone.abs().max()).all())
-    return all(_same(*pair) for pair in zip(_parts(alone), _parts(beside), strict=True))
+    return all(
+        bool(((one - several[:1][tuple(map(slice, one.shape))]).abs() <= TOLERANCE * one.abs().max()).all())
+        for one, several in zip(_tensors(alone), _tensors(beside), strict=True)
+    )
 
 
-def _parts(output: Any) -> Any:
-    return output.to_tuple() if isinstance(output, ModelOutput) else output
+def _tensors(output: Any) -> list[torch.Tensor]:
+    """Returns the tensors of a model's output that tasks read."""
+    values = [getattr(output, name, None) for name in _READ]
+    return [
+        tensor
+        for value in values
+        if value is not None
+        for tensor in ([value] if isinstance(value, torch.Tensor) else value)
+    ]

@@ -30,6 +30,10 @@ _HELD_OUT = 5
 _ITERATIONS = 200
 
 
+class NothingToFit(Exception):
+    """No word with a label has a token."""
+
+
 def fit_probe(
     model: Model, language: str, sentences: list[Sentence], max_length: int, batch_tokens: int
 ) -> Callable[[str, list[Sentence]], list[list[str | None]]]:
@@ -37,6 +41,9 @@ def fit_probe(
 
     The layer is the one with the best accuracy on every fifth sentence after fitting on the others (the lowest layer in case
     of a tie); then the words of all sentences are fitted. Features are standardised. Nothing is random.
+
+    Raises:
+      NothingToFit: no word of the sentences has a label and a token.
     """
 
     def features(language: str, sentences: list[Sentence], layers: Iterable[int]) -> dict[int, np.ndarray]:
@@ -44,9 +51,11 @@ def fit_probe(
 
     held_out = _first_words(sentences[::_HELD_OUT], _CHOICE_WORDS)
     rest = [sentence for number, sentence in enumerate(sentences) if number % _HELD_OUT]
-    fitted_on = _first_words(rest, _CHOICE_WORDS) or held_out
-    layers = range(model.transformers_config.num_hidden_layers + 1)
+    fitted_on = _first_words(rest, _CHOICE_WORDS)
+    layers = range(model.transformers_config.get_text_config().num_hidden_layers + 1)
     fit_features, test_features = (features(language, chosen, layers) for chosen in (fitted_on, held_out))
+    if not _is_usable(fit_features[0], fitted_on).any():
+        fitted_on, fit_features = held_out, test_features
     layer = max(
         layers, key=lambda layer: _accuracy(_fit(fit_features[layer], fitted_on), test_features[layer], held_out)
     )
@@ -76,7 +85,7 @@ def _features(
     """Returns float32 [W, H] for each layer, for the words of all sentences, concatenated; NaN for words without tokens."""
     encoded = encode_sentences(model, language, sentences, max_length)
     starts = np.cumsum([0, *(len(sentence.words) for sentence in sentences)])
-    hidden_size = model.transformers_config.hidden_size
+    hidden_size = model.transformers_config.get_text_config().hidden_size
     result = {layer: np.full((starts[-1], hidden_size), np.nan, np.float32) for layer in layers}
     inputs = [sentence.inputs for sentence in encoded]
     for rows, output in forward_by_length(
@@ -111,10 +120,16 @@ def _labels(sentences: list[Sentence]) -> np.ndarray:
     return np.array([label for sentence in sentences for label in sentence.labels], object)
 
 
+def _is_usable(features_WH: np.ndarray, sentences: list[Sentence]) -> np.ndarray:
+    """Returns bool [W]: whether each word has a label and a token."""
+    return (_labels(sentences) != None) & ~np.isnan(features_WH[:, 0])  # noqa: E711, by element
+
+
 def _fit(features_WH: np.ndarray, sentences: list[Sentence]) -> Pipeline:
-    labels_W = _labels(sentences)
-    usable_W = (labels_W != None) & ~np.isnan(features_WH[:, 0])  # noqa: E711, by element
-    known_W = labels_W[usable_W].astype(str)
+    usable_W = _is_usable(features_WH, sentences)
+    if not usable_W.any():
+        raise NothingToFit
+    known_W = _labels(sentences)[usable_W].astype(str)
     # The first words of a file may all have one label.
     classifier = LogisticRegression(max_iter=_ITERATIONS) if len(set(known_W)) > 1 else DummyClassifier()
     probe = make_pipeline(StandardScaler(), classifier)
@@ -125,6 +140,6 @@ def _fit(features_WH: np.ndarray, sentences: list[Sentence]) -> Pipeline:
 
 
 def _accuracy(probe: Pipeline, features_WH: np.ndarray, sentences: list[Sentence]) -> float:
-    labels_W = _labels(sentences)
-    usable_W = (labels_W != None) & ~np.isnan(features_WH[:, 0])  # noqa: E711, by element
-    return float(np.mean(probe.predict(features_WH[usable_W]) == labels_W[usable_W])) if usable_W.any() else 0.0
+    usable_W = _is_usable(features_WH, sentences)
+    right = probe.predict(features_WH[usable_W]) == _labels(sentences)[usable_W] if usable_W.any() else 0.0
+    return float(np.mean(right))

@@ -39,6 +39,7 @@ class Retrieval(Task):
     hub_task: ClassVar = "sentence-similarity"
     metrics: ClassVar = (Metric("accuracy", "accuracy"),)
     section: ClassVar = "retrieval"
+    needs_hidden_states: ClassVar = True
 
     def __init__(self, config: EvaluationConfig, pairs: Mapping[str, _Pairs]):
         super().__init__(config)

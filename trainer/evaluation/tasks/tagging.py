@@ -8,7 +8,7 @@ from transformers import AutoModelForMaskedLM
 
 from trainer.evaluation.formats.labelled_words import Sentence
 from trainer.evaluation.models import Model
-from trainer.evaluation.tasks.linear_probe import fit_probe
+from trainer.evaluation.tasks.linear_probe import NothingToFit, fit_probe
 from trainer.evaluation.tasks.task import Job, Metric, Ratio
 from trainer.evaluation.tasks.token_classification import Labels, WordLabels
 
@@ -40,6 +40,7 @@ class TaggingProbe(Tagging):
     auto_class: ClassVar = AutoModelForMaskedLM
     version: ClassVar = 1
     needs_pad_token: ClassVar = False
+    needs_hidden_states: ClassVar = True
     used_settings: ClassVar = ("max_length",)
 
     @property
@@ -49,6 +50,9 @@ class TaggingProbe(Tagging):
 
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
         """Fits the probe; returns a function that labels sentences of a language."""
-        return fit_probe(
-            model, job.language, self.train[job.language], self.settings.max_length, self.config.batch_tokens
-        )
+        try:
+            return fit_probe(
+                model, job.language, self.train[job.language], self.settings.max_length, self.config.batch_tokens
+            )
+        except NothingToFit:
+            raise self.nothing_to_learn(job) from None

@@ -115,7 +115,7 @@ class Task(ABC):
       hub_task: the name of the task on a hub, in model cards.
       version: raised with every change of code that changes the scores of the same data and settings.
       auto_class: the transformers class that loads models for it; None if it needs no weights.
-      needs_mask_token, needs_pad_token: whether models without one are rejected.
+      needs_mask_token, needs_pad_token, needs_hidden_states: whether models without one (for each token) are rejected.
       cuts_text: whether long text is cut into pieces (`trainer.evaluation.pieces`).
       shortest: the minimum sequence length, in tokens with special ones included.
     """
@@ -130,6 +130,7 @@ class Task(ABC):
     auto_class: ClassVar[Any] = AutoModelForMaskedLM
     needs_mask_token: ClassVar[bool] = False
     needs_pad_token: ClassVar[bool] = False
+    needs_hidden_states: ClassVar[bool] = False
     cuts_text: ClassVar[bool] = False
     shortest: ClassVar[int] = 0
 

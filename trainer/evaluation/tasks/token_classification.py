@@ -8,6 +8,7 @@ from typing import Any, ClassVar, cast
 
 from transformers import AutoModelForTokenClassification, DataCollatorForTokenClassification
 
+from schemas.errors import UserError
 from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.formats.columns import Row
 from trainer.evaluation.formats.labelled_words import Sentence, read_sentences
@@ -73,6 +74,13 @@ class WordLabels(LabelledTask[Sentence, Labels]):
         """Its words and labels."""
         return [example.words, example.labels]
 
+    def nothing_to_learn(self, job: Job) -> UserError:
+        """The error that no word with a label becomes a token."""
+        return UserError(
+            f"{self.section}.{job.language}.train: the tokenizer of models.{job.model} makes a token of no word that has a "
+            "label, among the first words that are used; correct the file"
+        )
+
     def fit(self, job: Job, model: Model) -> Callable[[str, list[Sentence]], list[Labels]]:
         """Fine-tunes the model; returns a function that labels sentences of a language."""
         numbers = {label: number for number, label in enumerate(self.labels)}
@@ -89,6 +97,8 @@ class WordLabels(LabelledTask[Sentence, Labels]):
             # Skip sentences without any label: a batch of them would have no loss.
             if set(targets) != {_IGNORED}:
                 examples.append({**encoded.inputs, "labels": targets})
+        if not examples:
+            raise self.nothing_to_learn(job)
         collator = DataCollatorForTokenClassification(model.tokenizer(job.language))
         tuned = fine_tune(
             model,

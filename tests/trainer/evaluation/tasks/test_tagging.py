@@ -161,12 +161,32 @@ def test_the_probe_is_a_logistic_regression_on_the_best_layer(tmp_path, teachers
     assert scores.value > 0.8
 
 
-def test_the_probe_takes_training_files_whose_layer_cannot_be_chosen(config, tmp_path):
-    """All sentences except the first fifth have the same label."""
-    train = write_tsv(tmp_path / "a.tsv", [[("writes", "VERB")], [("river", "NOUN")], [("sea", "NOUN")]])
+def trained_on(config, folder, sentences):
+    """The configuration with sentences to train on and to test on, in English alone."""
+    train = write_tsv(folder / "a.tsv", sentences)
     tagging = {"en": config.tagging["en"].model_copy(update={"train": [train], "test": [train]})}
-    ratio = run_task(TaggingProbe, config.model_copy(update={"tagging": tagging}), "en")["en"].ratios["accuracy"]
-    assert ratio.numerators_U.tolist() == [1, 1, 1]
+    return config.model_copy(update={"tagging": tagging})
+
+
+@pytest.mark.parametrize(
+    "sentences",
+    [
+        # All sentences except the first fifth have the same label, or none, or no tokens.
+        [[("writes", "VERB")], [("river", "NOUN")], [("sea", "NOUN")]],
+        [[("writes", "VERB"), ("river", "NOUN"), ("sea", "NOUN")], [("river", "_")]],
+        [[("writes", "VERB"), ("river", "NOUN"), ("sea", "NOUN")], [("\u200b", "NOUN")]],
+    ],
+)
+def test_the_probe_takes_training_files_whose_layer_cannot_be_chosen(config, tmp_path, sentences):
+    ratio = run_task(TaggingProbe, trained_on(config, tmp_path, sentences), "en")["en"].ratios["accuracy"]
+    assert ratio.numerators_U.sum() == 3
+
+
+@pytest.mark.parametrize("task", [Tagging, TaggingProbe])
+def test_training_files_without_tokens_are_refused(config, tmp_path, task):
+    blank = trained_on(config, tmp_path, [[("\u200b", "VERB"), ("\u200b", "NOUN")]] * 6)
+    with pytest.raises(UserError, match=r"tagging\.en\.train: the tokenizer of models\.en makes a token of no word"):
+        run_task(task, blank, "en")
 
 
 def test_jobs_are_those_of_the_languages_that_a_model_was_made_for(config):
