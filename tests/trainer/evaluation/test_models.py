@@ -105,7 +105,7 @@ def test_weights_are_checked_without_being_read(copy):
         model(copy).without_values(AutoModelForTokenClassification)
     torch.save(weights, copy / "pytorch_model.bin")
     with pytest.raises(
-        UserError, match=r"models\.m .*no safetensors.*; convert them by python -c .*model\.safetensors"
+        UserError, match=r"models\.m .*not safetensors.*; convert them with python -c .*model\.safetensors"
     ):
         model(copy).without_values(AutoModelForTokenClassification)
 
