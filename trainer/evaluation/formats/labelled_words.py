@@ -52,11 +52,11 @@ class Sentence:
 def read_sentences(files: Sequence[str]) -> list[Sentence]:
     """Returns the sentences of some files, in their order.
 
-    A file whose name ends in `.conllu`, compressed or not, is CoNLL-U: its words are the lines whose id is an integer (not the ranges of
-    multiword tokens, nor empty nodes), and their labels are the UPOS column. Any other file is TSV (`fields_of`): token, tab,
-    label; a blank line ends a sentence, and so does `-DOCSTART-`. A first line whose label is a name such as `label` or `tag` is a header. If every
-    token of a TSV file begins with a language such as `en:`, as in XTREME's WikiANN, that prefix is removed; one file may
-    have several languages.
+    A file whose name ends in `.conllu`, compressed or not, is CoNLL-U: its words are the lines whose id is an integer (not
+    the ranges of multiword tokens, nor empty nodes), and their labels are the UPOS column. Any other file is TSV
+    (`fields_of`): token, tab, label; a blank line ends a sentence, and so does `-DOCSTART-`. A first line whose label is a
+    name such as `label` or `tag` is a header. If every token of a TSV file begins with a language such as `en:`, as in
+    XTREME's WikiANN, that prefix is removed; one file may have several languages.
 
     Raises:
       UserError: a file is missing, empty, not UTF-8, or has a line of another form; or most but not all tokens begin with a
@@ -135,7 +135,7 @@ def _read_tsv(file: str) -> list[Sentence]:
 
 def _fault(word: str, columns: list[str]) -> str:
     """What is wrong with a line whose columns are not a word and a label, and the mend."""
-    if not columns and " " in word.strip():
+    if not columns and " " in word.strip() and not word.startswith("#"):
         return (
             "has one column, because spaces separate none; write tabs, e.g. "
             "`awk 'NF {$0 = $1 \"\\t\" $NF} 1' OLD > NEW` for the first column and the last"

@@ -121,6 +121,7 @@ def test_a_word_with_a_colon_is_no_language(tmp_path):
             "-DOCSTART- -X- O O\n\nEU NNP I-NP I-ORG\n",
             r"a.tsv:3: has one column, because spaces .* `awk 'NF .*`",
         ),
+        ("a.conll", CONLLU, r"a.conll:1: has one column; .*CoNLL-U ends in .conllu"),
         ("a.tsv", "the\t \n", "a.tsv:1: has one column"),
         ("a.tsv", "the\tDET\n\nsea\tNOUN\tO\n", "a.tsv:3: has 3 columns"),
         ("a.tsv", "token\tlabel\n", "a.tsv: has only a header"),
