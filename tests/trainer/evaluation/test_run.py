@@ -72,6 +72,7 @@ def test_a_second_run_scores_nothing(settings, ran):
     second = evaluate(settings)
     assert len(ran) == 8
     assert first.seconds == second.seconds
+    assert all(task.test_files("en") == settings["text"]["en"] for task in first.tasks.values())
     for job, (scores,) in first.scores.items():
         (kept,) = second.scores[job]
         assert (kept.figures, kept.questions) == (scores.figures, scores.questions)

@@ -30,7 +30,7 @@ def write_report(evaluation: Evaluation) -> str:
     for name, text in files.items():
         write_bytes(str(Path(evaluation.config.output) / name), text.encode())
     if evaluation.config.update_model_cards:
-        update_cards(content)
+        update_cards(content, evaluation.tasks)
     return f"{summary(content)}\n\n{Path(evaluation.config.output) / 'report.html'}"
 
 

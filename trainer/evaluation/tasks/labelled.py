@@ -117,6 +117,11 @@ class LabelledTask(Task, Generic[Example, Prediction]):
         """The limit of fine-tuning."""
         return self.settings.max_length
 
+    def test_files(self, language: str) -> list[str]:
+        """The test files of the language."""
+        languages: dict[str, LabelledConfig] = getattr(self.config, self.section)
+        return languages[language].test or []
+
     def content(self, job: Job) -> Any:
         """The training examples of the job's language, all test examples, and the settings."""
         settings = {name: getattr(self.settings, name) for name in self.used_settings}

@@ -37,6 +37,10 @@ class MinimalPairs(Task):
         """Returns one job for each language that the model was made for."""
         return [Job(self.key, name, language) for language in self._pairs if model.is_for(language)]
 
+    def test_files(self, language: str) -> list[str]:
+        """The files of the language's pairs."""
+        return self.config.minimal_pairs[language]
+
     def content(self, job: Job) -> Any:
         """The language's pairs."""
         return [self._pairs[job.language], self.max_length]

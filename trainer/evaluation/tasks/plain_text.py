@@ -32,6 +32,10 @@ class PlainTextTask(Task):
         """Returns one job for each language of the text that the model was made for."""
         return [Job(self.key, name, language) for language in self.texts if model.is_for(language)]
 
+    def test_files(self, language: str) -> list[str]:
+        """The files of the language's text."""
+        return self.config.text[language].files
+
     def content(self, job: Job) -> Any:
         """The language's text, and the settings."""
         return [self.texts[job.language].sha256, {name: getattr(self.config, name) for name in self.settings}]

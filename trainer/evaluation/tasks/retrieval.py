@@ -68,6 +68,10 @@ class Retrieval(Task):
         """The languages of the pair."""
         return self._pairs[job.language].languages
 
+    def test_files(self, language: str) -> tuple[str, str]:
+        """The two files of a pair; the direction does not matter."""
+        return self.config.retrieval[language.partition(": ")[0]].files
+
     def content(self, job: Job) -> Any:
         """The sentences of the pair."""
         pairs = self._pairs[job.language]

@@ -157,6 +157,10 @@ class Task(ABC):
         return None
 
     @abstractmethod
+    def test_files(self, language: str) -> Sequence[str]:
+        """Returns the configured files of the data that `Scores.language` names."""
+
+    @abstractmethod
     def run(self, job: Job, model: Model) -> list[Scores]:
         """Scores `model`; returns one entry for each test language."""
 

@@ -16,6 +16,7 @@ def evaluate(tmp_path, model, pairs):
     fields = {"models": {"m": {"model": str(model)}}, "minimal_pairs": {"en": str(tmp_path / "pairs.tsv")}}
     evaluation = run_evaluation(EvaluationConfig(output=str(tmp_path / "out"), **fields))
     (scores,) = evaluation.scores[Job("minimal_pairs", "m", "en")]
+    assert evaluation.tasks["minimal_pairs"].test_files(scores.language) == [str(tmp_path / "pairs.tsv")]
     return scores.ratios["accuracy"]
 
 

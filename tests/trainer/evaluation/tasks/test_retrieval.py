@@ -58,6 +58,7 @@ def test_accuracy_is_that_of_a_plain_loop(tmp_path, teachers, validation):
     assert (job.language, job.seed) == ("p", None)
     forth, back = task.run(job, load_model(config, "s"))
     assert [forth.language, back.language] == ["p: en→ru", "p: ru→en"]
+    assert [list(task.test_files(scores.language)) for scores in (forth, back)] == [given["files"]] * 2
 
     def lines(rows):
         return [sources[row] for row in rows], [targets[row] for row in rows]

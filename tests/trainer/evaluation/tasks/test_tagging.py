@@ -115,6 +115,7 @@ def test_words_without_a_label_are_not_scored(config, tmp_path):
     test = write_tsv(tmp_path / "a.tsv", [[("river", "_"), ("sea", "NOUN")], [("sea", "_")]])
     task = TaggingProbe.from_config(config.model_copy(update={"tagging": {
         "en": config.tagging["en"].model_copy(update={"test": [test]})}}))  # fmt: skip
+    assert task.test_files("en") == [test]
     ratio = task.ratios(task.test["en"], [["NOUN", "NOUN"], ["NOUN"]])["accuracy"]
     assert (ratio.numerators_U.tolist(), ratio.denominators_U.tolist()) == ([1, 0], [1, 0])
 
