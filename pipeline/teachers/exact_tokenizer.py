@@ -196,4 +196,4 @@ def _file(where: str, config: TeacherConfig, name: str) -> str | None:
     try:
         return cached_file(config.model, name, revision=config.revision, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{where}: its tokenizer cannot be loaded: {first_line(error)}") from None
+        raise UserError(f"{where}: its tokenizer cannot be loaded: {loading_fault(error, config)}") from None

@@ -1,7 +1,7 @@
 """Turns a library's error about a teacher that it cannot load into one line."""
 
 from pipeline.config import TeacherConfig
-from schemas.errors import first_line
+from schemas.loading import loading_error
 
 
 def loading_fault(error: Exception, config: TeacherConfig) -> str:
@@ -12,4 +12,4 @@ def loading_fault(error: Exception, config: TeacherConfig) -> str:
     """
     if "trust_remote_code" in str(error) and not config.trust_remote_code:
         return "it needs its own Python code; set `trust_remote_code: true` for this teacher if you trust that code"
-    return first_line(error)
+    return loading_error(error, config.model)

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import itertools
 import re
 import shlex
 
@@ -16,6 +17,8 @@ from trainer.config import TrainerConfig
 # The first finds commands in code blocks, the second in running text.
 LAUNCHED = re.compile(r"(?:torchrun .*?|\S*python[\d.]*) -m (?P<module>[\w.]+)(?P<arguments>.*)")
 INLINE = re.compile(r"`[^`]*?python -m ([\w.]+)[^`]*`")
+# An environment variable that is set for one command.
+VARIABLE = re.compile(r"[A-Z_]+=\S*")
 # Modules of other projects.
 FOREIGN = ("pip", "venv", "pytest", "http.server", "apache_beam.runners.worker.worker_pool_main")
 # Programs of other projects, which have their own environments.
@@ -27,7 +30,7 @@ def commands() -> list[tuple[str, str, list[str]]]:
     actual = []
     for block in blocks("bash", "sh"):
         for line in re.sub(r"\\\n\s*", "", block.code).splitlines():
-            words = shlex.split(line, comments=True)
+            words = list(itertools.dropwhile(VARIABLE.fullmatch, shlex.split(line, comments=True)))
             if not words:
                 continue
             if words[0] == "mergedistill":

@@ -40,7 +40,14 @@ CASES = {
         "tail_samples: Input should be less than or equal",
     ),
     "too long": (lambda s, tmp: s.update(max_length=500), "max_length is 500, but the teacher reads at most"),
-    "no such teacher": (lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./nowhere"), "tokenizer cannot be loaded"),
+    "no such folder": (
+        lambda s, tmp: s["teachers"]["hi-bpe"].update(model="./gone"),
+        "teacher 'hi-bpe' (./gone): its tokenizer cannot be loaded: there is no such folder",
+    ),
+    "no such teacher": (
+        lambda s, tmp: s["teachers"]["hi-bpe"].update(model="out/gone"),
+        "(out/gone): its tokenizer cannot be loaded: there is no such folder, and as a hub id: ",
+    ),
 }
 
 

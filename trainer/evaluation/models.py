@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTra
 from transformers.utils import cached_file, extract_commit_hash
 from transformers.utils import logging as transformers_logging
 
-from schemas.errors import UserError, first_line
-from schemas.loading import lacking, pickled_weights, weights_arguments, wrong_size
+from schemas.errors import UserError
+from schemas.loading import lacking, loading_error, pickled_weights, weights_arguments, wrong_size
 from schemas.model_sizes import check_sizes, longest_sequence
 from schemas.secrets import without_secrets
 from schemas.tokenizer_files import CONFIG_FILE, TOKENIZER_FILE
@@ -134,7 +134,9 @@ class Model:
                 self._config.model, name, revision=self._revision, _raise_exceptions_for_missing_entries=False
             )
         except Exception as error:  # The libraries may raise anything for a bad folder or hub.
-            raise UserError(f"{self._where}: {name} cannot be read: {first_line(error)}") from None
+            raise UserError(
+                f"{self._where}: {name} cannot be read: {loading_error(error, self._config.model)}"
+            ) from None
 
     def _on_device(self, auto_class: Any, **settings: Any) -> PreTrainedModel:
         model = self._with_weights(auto_class, **settings)
@@ -188,7 +190,7 @@ class Model:
                     source or self._config.model, trust_remote_code=self._config.trust_remote_code, **arguments
                 )
         except Exception as error:  # The libraries may raise anything for a bad folder or hub.
-            raise UserError(f"{self._where}: cannot be loaded: {first_line(error)}") from None
+            raise UserError(f"{self._where}: cannot be loaded: {loading_error(error, self._config.model)}") from None
 
 
 def _draw_head(model: PreTrainedModel, missing: Set[str]) -> None:

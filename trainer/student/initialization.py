@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from schemas.errors import UserError, first_line
-from schemas.loading import weights_arguments
+from schemas.errors import UserError
+from schemas.loading import is_path, loading_error, weights_arguments
 from schemas.predictions import Predictions
 from trainer.config import StudentConfig
 from trainer.student.encoder import copy_encoder
@@ -29,7 +29,7 @@ def check_initialization(config: StudentConfig, predictions: Predictions, start:
     for name in needed:
         # This cannot be a hub id, but transformers would still look for it on the hub.
         model = teachers[name].model
-        if model.startswith(("/", "./", "../", "~")) and not Path(model).is_dir():
+        if is_path(model) and not Path(model).is_dir():
             raise UserError(
                 f"teacher {name!r}: the predictions' manifest says that it is in the folder {model}, which does not exist "
                 "on this machine; put it there, or leave out the fields that need its weights (student.encoder_from, "
@@ -109,7 +109,7 @@ def _load_model(where: str, model: str, revision: str | None, tokens: int) -> Pr
                 model, trust_remote_code=False, dtype=torch.float32, **weights_arguments(revision)
             )
     except Exception as error:  # A library may raise anything for a folder.
-        raise UserError(f"{where}: its model cannot be loaded: {first_line(error)}") from None
+        raise UserError(f"{where}: its model cannot be loaded: {loading_error(error, model)}") from None
     if missing := sorted(report["missing_keys"]):
         raise UserError(
             f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more); use a complete checkpoint"

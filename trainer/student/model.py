@@ -10,6 +10,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForMaskedLM, PreTrainedConfig, PreTrainedModel
 
 from schemas.errors import UserError, first_line
+from schemas.loading import loading_error
 from schemas.model_sizes import check_sizes, longest_sequence
 from schemas.vocabulary import SPECIAL_ROLES, TRANSFORMERS_ROLES, Vocabulary
 from trainer.config import StudentConfig
@@ -128,6 +129,8 @@ def _parts(config: PreTrainedConfig) -> Iterator[PreTrainedConfig]:
 def _shape_of(field: str, model: str, revision: str | None) -> PreTrainedConfig:
     try:
         return AutoConfig.from_pretrained(model, revision=revision, trust_remote_code=False)
+    except OSError as error:
+        raise UserError(f"student.{field}: {model}: cannot be loaded: {loading_error(error, model)}") from None
     except ValueError as error:
         if "trust_remote_code" not in str(error):
             raise

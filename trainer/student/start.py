@@ -1,11 +1,13 @@
 """The model that a student continues from: an earlier student whose vocabulary this one extends, or a teacher."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from transformers.utils import cached_file
 
-from schemas.errors import UserError, first_line
+from schemas.errors import UserError
+from schemas.loading import loading_error
 from schemas.predictions import Predictions
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 from trainer.config import StudentConfig
@@ -61,7 +63,12 @@ def _vocabulary_of(student: str, revision: str | None, teachers: list[str]) -> V
     try:
         file = cached_file(student, VOCABULARY_FILE, revision=revision, _raise_exceptions_for_missing_entries=False)
     except (OSError, ValueError) as error:
-        raise UserError(f"{where}: cannot be read ({first_line(error)}); {mend}") from None
+        raise UserError(f"{where}: cannot be read ({loading_error(error, student)}); {mend}") from None
+    if file is None and not Path(student).is_dir():
+        # Also if the hub could not be reached: `cached_file` does not tell these cases apart.
+        raise UserError(
+            f"{where}: there is no such folder, and no {VOCABULARY_FILE} of that hub id could be read; {mend}"
+        )
     if file is None:
         raise UserError(
             f"{where}: has no {VOCABULARY_FILE}, which says what tokens its rows stand for; {mend} "

@@ -110,6 +110,20 @@ def test_weights_are_checked_without_being_read(copy):
         model(copy).without_values(AutoModelForTokenClassification)
 
 
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("./gone", "there is no such folder$"), ("out/gone", "there is no such folder, and as a hub id: .*connect")],
+)
+def test_a_folder_that_is_not_there_is_named_as_such(name, reason):
+    for load in (
+        lambda: model(name).transformers_config,
+        lambda: model(name).tokenizer("en"),
+        lambda: model(name).without_values(AutoModelForMaskedLM),
+    ):
+        with pytest.raises(UserError, match=rf"^models\.m \({name}\): .*{reason}"):
+            load()
+
+
 @pytest.mark.parametrize("labels", [7, 9])
 @pytest.mark.parametrize("trained", [AutoModelForTokenClassification, AutoModelForSequenceClassification])
 @pytest.mark.parametrize(

@@ -163,8 +163,19 @@ def test_what_the_vocabulary_does_not_extend_is_refused(folders, student, tmp_pa
 @pytest.mark.parametrize(
     ("student", "message"),
     [
-        ({"start_from": "gone/student"}, "start_from: gone/student: .*or one of the teachers: en-wordpiece, hi-"),
-        ({"start_from": "/gone/student"}, "start_from: /gone/student: .*or one of the teachers"),
+        (
+            {"start_from": "gone/student"},
+            "start_from: gone/student: there is no such folder, and no .* of that hub id .*or one of the teachers: en-w",
+        ),
+        (
+            {"start_from": "/gone/student"},
+            r"start_from: /gone/student: cannot be read \(there is no such folder\); .*or one of the teachers",
+        ),
+        (
+            {"architecture_from": "./gone"},
+            r"^student.architecture_from: ./gone: cannot be loaded: there is no such folder$",
+        ),
+        ({"architecture_from": "out/gone"}, "architecture_from: out/gone: .* no such folder, and as a hub id: "),
         (
             {"start_from": "TEACHERS/en-wordpiece"},
             "has no _vocabulary.parquet, which says what tokens its rows stand for",

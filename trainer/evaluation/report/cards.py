@@ -1,7 +1,8 @@
 """Writes an evaluation's results into the model cards of students, as metadata that a hub reads."""
 
 import math
-from pathlib import Path
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard
@@ -10,25 +11,27 @@ from schemas.storage import write_bytes
 from trainer.artifacts.model_card import TAG
 from trainer.artifacts.teacher_cards import CARD_FILE
 from trainer.evaluation.report.content import Content, MetricRecord, Result, TaskRecord
+from trainer.evaluation.report.measurement import is_of
 
-# The dataset type that marks results of an earlier evaluation, which are replaced.
-_DATA = "mergedistill-evaluation"
+# The dataset's arguments that mark results of an earlier evaluation, which are replaced.
+_MARK = {"evaluated_by": "mergedistill evaluate"}
 
 
 def update_cards(content: Content) -> None:
     """Writes each model's results into the metadata of the README.md in its folder, if this trainer wrote that file.
 
-    Results from elsewhere and the text do not change.
+    Only metrics that rank models are results. Results and metrics from elsewhere and the text do not change.
     """
     for model in content.models:
         path = Path(model.model) / CARD_FILE
         card = _card(path)
         if card is not None:
             data: Any = card.data
-            kept = [result for result in data.eval_results or [] if result.dataset_type != _DATA]
+            earlier = data.eval_results or []
+            kept = [result for result in earlier if result.dataset_args != _MARK]
             data.eval_results = kept + _results(content, model.name)
             data.model_name = data.model_name or Path(model.model).name
-            data.metrics = list(dict.fromkeys(result.metric_type for result in data.eval_results))
+            data.metrics = _metrics(data.metrics, earlier, data.eval_results)
             write_bytes(str(path), str(card).encode())
 
 
@@ -41,25 +44,50 @@ def _card(path: Path) -> ModelCard | None:
     return card if TAG in (card.data.get("tags") or []) else None
 
 
+def _metrics(listed: Any, earlier: list[EvalResult], current: list[EvalResult]) -> list[Any]:
+    """Returns the metrics that the owner listed, which no earlier result explains, and those of the current results."""
+    explained = {result.metric_type for result in earlier}
+    owners = [
+        metric for metric in (listed if isinstance(listed, list) else [listed]) if metric and metric not in explained
+    ]
+    return owners + [key for key in dict.fromkeys(result.metric_type for result in current) if key not in owners]
+
+
 def _results(content: Content, model: str) -> list[EvalResult]:
     return [
-        _result(task, metric, result)
+        _result(task, metric, result, _test_files(content, task, result.language))
         for task in content.tasks
         for metric in task.metrics
+        if metric.ranks
         for result in content.results
         if (result.task, result.metric, result.model) == (task.key, metric.key, model) and math.isfinite(result.value)
     ]
 
 
-def _result(task: TaskRecord, metric: MetricRecord, result: Result) -> EvalResult:
+def _test_files(content: Content, task: TaskRecord, language: str) -> list[str]:
+    return next(
+        record.files["test"]
+        for record in content.measurement.data
+        if task.title in record.tasks and is_of(language, record.name)
+    )
+
+
+def _result(task: TaskRecord, metric: MetricRecord, result: Result, files: Sequence[str]) -> EvalResult:
     trained = f", trained on {result.trained_on}" if result.trained_on else ""
     return EvalResult(
         task_type=task.hub_task,
         task_name=task.title,
-        dataset_type=_DATA,
-        dataset_name=f"{task.title}: {result.language}{trained}",
+        dataset_type=_data(files),
+        dataset_name=f"{_data(files)} ({result.language}{trained})",
         dataset_config=f"{task.key}-{result.trained_on or result.language}-{result.language}",
+        dataset_args=_MARK,
         metric_type=metric.key,
         metric_name=metric.title,
         metric_value=result.value,
     )
+
+
+def _data(files: Sequence[str]) -> str:
+    """Returns the names of files without their folders, which mean nothing to readers on a hub."""
+    names = list(dict.fromkeys(PurePosixPath(file).name for file in files))
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

@@ -50,7 +50,7 @@ def _data(evaluation: Evaluation, tasks: Sequence[TaskRecord], results: Sequence
 
 def _record(tasks: list[Task], titles: list[str], task_files: TaskFiles, results: Sequence[Result]) -> DataRecord:
     keys = {task.key for task in tasks}
-    tested = [r.units for r in results if r.task in keys and _is_of(r.language, task_files.name)]
+    tested = [r.units for r in results if r.task in keys and is_of(r.language, task_files.name)]
     return DataRecord(
         tasks[0].section,
         titles,
@@ -61,6 +61,6 @@ def _record(tasks: list[Task], titles: list[str], task_files: TaskFiles, results
     )
 
 
-def _is_of(language: str, name: str) -> bool:
+def is_of(language: str, name: str) -> bool:
     """Whether a result's language is that of a task's files; in retrieval, it begins with the name of the pair."""
     return language == name or language.startswith(f"{name}: ")

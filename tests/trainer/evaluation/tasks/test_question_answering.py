@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from transformers import AutoModelForQuestionAnswering, AutoTokenizer
 
 from schemas.errors import UserError
 from tests.support import world
 from tests.support.labelled import NOUNS, VERBS, evaluation, load_model, make_learner, run_task
 from trainer.evaluation.formats.squad import Question
+from trainer.evaluation.tasks import question_answering
 from trainer.evaluation.tasks.question_answering import QuestionAnswering, _answer_tokens, _best_span
+from trainer.evaluation.tasks.task import Job
 
 
 def write(path, count: int, seed: int, impossible: float = 0) -> str:
@@ -86,6 +90,66 @@ def test_the_best_span_is_that_of_all_pairs():
         start_L, end_L = source.normal(size=(2, length))
         spans = [(start_L[i] + end_L[j], i, j) for i in range(length) for j in range(i, min(length, i + 30))]
         assert _best_span(start_L, end_L) == max(spans)
+
+
+def plain_windows(folder, tuned, question: Question) -> list[tuple[float, str, float]]:
+    """The score and the text of each window's best span, and its null score, by plain transformers, one at a time."""
+    encoded = AutoTokenizer.from_pretrained(folder)(
+        question.question, question.context, truncation="only_second", max_length=24, stride=6,
+        return_overflowing_tokens=True, return_offsets_mapping=True, return_token_type_ids=True,
+    )  # fmt: skip
+    windows = []
+    for window, offsets in enumerate(encoded["offset_mapping"]):
+        names = ("input_ids", "token_type_ids", "attention_mask")
+        with torch.no_grad():
+            output = tuned(**{name: torch.tensor([encoded[name][window]]) for name in names})
+        starts, ends = output.start_logits[0].tolist(), output.end_logits[0].tolist()
+        context = [token for token, part in enumerate(encoded.sequence_ids(window)) if part == 1]
+        score, first, last = max((starts[i] + ends[j], i, j) for i in context for j in context if i <= j < i + 30)
+        windows.append((score, question.context[offsets[first][0] : offsets[last][1]], starts[0] + ends[0]))
+    return windows
+
+
+@pytest.mark.parametrize("impossible", [0, 0.4])
+def test_answers_are_the_best_of_all_windows_and_refused_by_the_lowest_null_score(
+    tmp_path, teachers, monkeypatch, impossible
+):
+    """Like BERT's own evaluation on SQuAD 2. The head is random, so the best window and the null scores vary."""
+    files = {use: write(tmp_path / use, 20, 0, impossible) for use in ("train", "test")}
+    folder = teachers / "en-wordpiece"
+    # Few windows fit in a batch, so those of a question are in several.
+    config = evaluation(
+        tmp_path, models={"m": {"model": str(folder)}}, question_answering={"en": files}, batch_tokens=64
+    )
+    model = load_model(config, "m")
+    torch.manual_seed(3)
+    tuned = model.with_head(AutoModelForQuestionAnswering, num_labels=2).eval()
+    torch.nn.init.normal_(tuned.qa_outputs.weight)
+    # Raises the null score, which is that of one token, to the level of the best of many spans.
+    tuned.qa_outputs.register_forward_hook(
+        lambda _module, _inputs, logits_BL2: torch.cat([logits_BL2[:, :1] + 4, logits_BL2[:, 1:]], dim=1)
+    )
+    monkeypatch.setattr(question_answering, "fine_tune", lambda *_: tuned)
+    source = random.Random(0)
+    questions = [
+        Question("writes", " ".join(source.choices(NOUNS["en"] + VERBS["en"], k=source.randint(40, 60))), [])
+        for _ in range(40)
+    ]
+    windows = [plain_windows(folder, tuned, question) for question in questions]
+    best = [max(range(len(scored)), key=lambda window: scored[window][0]) for scored in windows]
+    expected, refused_somewhere = [], []
+    for scored, window in zip(windows, best, strict=True):
+        score, text, _ = scored[window]
+        nulls = [null for _, _, null in scored]
+        expected.append("" if impossible and min(nulls) > score else text)
+        refused_somewhere.append(max(nulls) > score)
+    task = QuestionAnswering.from_config(config)
+    assert task.fit(Job("question_answering", "m", "en", 0), model)("en", questions) == expected
+    # The comparison shows little unless middle windows win, and windows disagree about refusing.
+    assert all(len(scored) >= 3 for scored in windows)
+    assert sum(0 < window < len(scored) - 1 for scored, window in zip(windows, best, strict=True)) > 10
+    answered = sum(refused and text != "" for refused, text in zip(refused_somewhere, expected, strict=True))
+    assert answered > 10 and (expected.count("") > 10) == bool(impossible)
 
 
 @pytest.mark.parametrize("name", world.TEACHERS)
