@@ -17,6 +17,8 @@ GROUPS = {
 STEPS = 3 * TEACHER_STEPS
 # The students of each group: their initialization and their training signal.
 STUDENTS = ("start", "random", "mlm-start", "mlm-random")
+# Those that tag with the tokenizer of each language's teacher.
+TAGGERS = ("start", "random")
 GOLD = {"kd_weight": 0}
 # The related languages with tags, and the evaluation of what they teach each other.
 RELATED = [language for language in GROUPS["related"] if language in TREEBANKS]
@@ -107,8 +109,9 @@ def _group(runs: Runs, group: str, families: dict[str, str], has_tags: bool) -> 
     runs.evaluation(group, _models(group, languages), text=runs.heldout_text(languages, QUALITY_CHAPTERS))
     if has_tags:
         tagged = [language for language in languages if language in TREEBANKS]
-        models = {name: model for name, model in _models(group, tagged).items() if not name.endswith("-further")}
-        runs.evaluation(f"{group}-tagging", models, tagging=runs.tags(tagged), seeds=[0, 1, 2])
+        models = _models(group, tagged)
+        taggers = {name: models[name] for name in (*TAGGERS, *tagged)}
+        runs.evaluation(f"{group}-tagging", taggers, tagging=runs.tags(tagged), seeds=[0, 1, 2])
 
 
 def _models(group: str, languages: list[str]) -> dict[str, dict[str, Any]]:

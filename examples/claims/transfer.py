@@ -10,7 +10,7 @@ from pathlib import Path
 from statistics import mean
 
 from examples.claims.evaluated import Claim, Evaluated
-from examples.claims.plan import RELATED, SEVERAL, STUDENTS, TRANSFER
+from examples.claims.plan import RELATED, SEVERAL, STUDENTS, TAGGERS, TRANSFER
 from schemas.tables import format_table
 from trainer.evaluation.formats.labelled_words import Sentence, read_sentences
 
@@ -59,7 +59,7 @@ def transfer_table(root: Path) -> list[str]:
     heads = ["start", "random", "MLM start", "MLM random", "several teachers", "teacher", "lookup"]
     by_language = Evaluated(root, "related-tagging")
     separate = [
-        [f"{source}→{target}", *(f"{_accuracy(by_language, name, source, target):.3f}" for name in STUDENTS)]
+        [f"{source}→{target}", *(f"{_accuracy(by_language, name, source, target):.3f}" for name in TAGGERS)]
         for source, target in permutations(RELATED, 2)
     ]
     return [
@@ -70,7 +70,7 @@ def transfer_table(root: Path) -> list[str]:
         "read both languages with their default tokenizer. With the tokenizer of each language's teacher, words that two "
         "languages share often become different tokens:",
         "",
-        format_table(["tags", *heads[: len(STUDENTS)]], separate, is_markdown=True),
+        format_table(["tags", *heads[: len(TAGGERS)]], separate, is_markdown=True),
     ]
 
 
