@@ -173,6 +173,7 @@ def units_done() -> int:
     return sum(name.startswith("_units/") for name in list_files(f"{BUCKET}/out"))
 
 
+@pytest.mark.slow
 def test_a_part_that_is_killed_and_one_that_is_frozen(machines, of_one_run, monkeypatch):
     """The killed part is restarted; another process does the frozen one's units, and it changes nothing when it resumes."""
     killed, frozen = (start_part(folder, part) for folder, part in zip(machines[:2], ("1/2", "2/2"), strict=True))
@@ -264,6 +265,7 @@ run_command("pipeline.__main__")
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/cwd").exists(), reason="finds the workers in /proc")
 def test_of_beams_workers_elsewhere_one_is_frozen_and_one_killed(machines, of_one_run):
     """Each launcher ends with a one-line error, another does the rest, and the frozen worker changes nothing on resuming."""

@@ -48,6 +48,7 @@ def test_sharded_training_is_that_of_one_process(whole, sharded):
     assert list(ours) == [4, 8, 12] and theirs == pytest.approx(ours, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_sharded_training_in_bfloat16(predictions, heldout, tmp_path):
     """Weights are sent in bfloat16, and gradients are rounded to it before they are summed."""
     changes = CHANGES | {"precision": "bfloat16"}

@@ -101,8 +101,8 @@ def test_dry_run_checks_what_the_run_would(pipeline_settings, tmp_path):
 def test_dry_run_from_the_command_line_writes_nothing(pipeline_settings, tmp_path):
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(pipeline_settings(tmp_path / "p")))
     done = run("pipeline", tmp_path / "c.yaml", "--dry-run", "--teraflops", "100")
-    assert done.returncode == 0 and "hours at 100 teraFLOP/s" in done.stdout, done.stderr
+    assert done.returncode == 0 and "hours at the given 100 teraFLOP/s" in done.stdout, done.stderr
     assert not (tmp_path / "p").exists()
     misspelt = call("pipeline.__main__", tmp_path / "c.yaml", "--dryrun")
-    assert misspelt.returncode == 2 and "--dryrun: no option" in misspelt.stderr
+    assert misspelt.returncode == 2 and "--dryrun: neither an option of this command" in misspelt.stderr
     assert not (tmp_path / "p").exists()

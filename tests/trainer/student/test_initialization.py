@@ -141,7 +141,7 @@ def test_an_aligned_student_trains(predictions, tmp_path):
     ("student", "message"),
     [
         ({"encoder_from": "nobody"}, "there is no teacher 'nobody'; the predictions have: en-wordpiece, hi-bpe, ru"),
-        ({"embeddings_from_teachers": True}, "there is no folder"),
+        ({"embeddings_from_teachers": True}, "which does not exist on this machine"),
     ],
 )
 def test_teachers_that_are_not_there_are_refused_at_once(student, message, predictions, tmp_path):
