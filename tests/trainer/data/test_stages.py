@@ -196,7 +196,10 @@ def test_two_processes_go_on_from_a_border(rates, tmp_path):
             r"stages: .*stage has the vocabulary \w+, but .*predictions has \w+; run the pipe.* --vocabulary-from",
         ),
         ({"top_k": 0}, "kd_weight is 0.5, but .*stage was made with top_k: 0"),
-        ({"text": ["en", "ru"]}, "stage has the languages en, ru, .*predictions has en, hi, ru; all stages need the same"),
+        (
+            {"text": ["en", "ru"]},
+            "stage has the languages en, ru, .*predictions has en, hi, ru; all stages need the same",
+        ),
     ],
 )
 def test_stages_that_do_not_fit_are_refused(of_stage, message, run_pipeline, pipeline_settings, rates, tmp_path):

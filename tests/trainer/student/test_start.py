@@ -214,7 +214,9 @@ def test_a_teacher_that_gives_new_rows_must_be_there(folders, student, tmp_path)
     manifest = json.loads((later / "_manifest.json").read_text())
     manifest["teachers"]["hi-bpe"]["model"] = str(tmp_path / "gone")
     (later / "_manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(UserError, match="teacher 'hi-bpe': the .* manifest says that it is in the folder .*gone, which does not exist"):
+    with pytest.raises(
+        UserError, match="teacher 'hi-bpe': the .* manifest says that it is in the folder .*gone, which does not exist"
+    ):
         begin([folders[0], str(later)], start_from=str(student), embeddings_from_teachers=True)
     # A student that takes no rows from the teacher does not need it.
     begin([folders[0], str(later)], start_from=str(student))
