@@ -44,6 +44,12 @@ def pytest_collection_modifyitems(items) -> None:
     items.sort(key=lambda item: system not in item.path.parents)
 
 
+def pytest_make_parametrize_id(val, argname) -> str | None:
+    """Names bytes by argument, not by content: a compressed file may hold the time, and every xdist worker must collect
+    the same tests."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(autouse=True)
 def quick_stays_quick(request, monkeypatch) -> None:
     """A test that is not marked as heavy starts no process and asks no other machine."""
