@@ -203,7 +203,9 @@ def format_report(figures: dict) -> str:
     tokens = figures["tokens"]
     return "\n".join(
         [
-            format_table(["", "words", "identical", "tokens/word", "teacher", "unknown", "teacher"], drifts),
+            format_table(
+                ["", "words", "identical", "tokens/word", "teacher tokens/word", "unknown", "teacher unknown"], drifts
+            ),
             "",
             "merged tokens that teachers share",
             format_table(["", *names], shared),

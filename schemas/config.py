@@ -2,10 +2,10 @@
 
 import inspect
 from collections.abc import Sequence
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 
 from schemas.errors import UserError
@@ -41,6 +41,21 @@ class Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
     # Former names of fields: no longer accepted, but the error gives the new name.
     former_names: ClassVar[dict[str, str]] = {}
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuses `yes`, `on` and `true` as numbers, which pydantic would read as 1."""
+        if isinstance(value, bool) and info.field_name:
+            types = _types(cls.model_fields[info.field_name].annotation)
+            if bool not in types and not types.isdisjoint((int, float)):
+                raise ValueError(f"expected a number, not {str(value).lower()}")
+        return value
+
+
+def _types(annotation: Any) -> set[Any]:
+    """An annotation and all the types inside it."""
+    return {annotation}.union(*map(_types, get_args(annotation)))
 
 
 def fault_at(*location: int | str, message: str) -> ValidationError:

@@ -187,7 +187,7 @@ class OptimizerConfig(Config):
 
     former_names: ClassVar = {"schedule": "lr_scheduler_type", "clip_norm": "max_grad_norm"}
 
-    learning_rate: float = Field(5e-4, gt=0, description="the learning rate at the end of the warm-up")
+    learning_rate: float = Field(5e-4, gt=0, lt=1, description="the learning rate at the end of the warm-up")
     warmup_steps: int = Field(0, ge=0, description="optimizer steps of linear warm-up")
     lr_scheduler_type: Literal["linear", "cosine", "constant_with_warmup"] = Field(
         "linear", description="how the learning rate decays after the warm-up"

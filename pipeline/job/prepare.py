@@ -115,7 +115,7 @@ def _try_tokenizers(
     for language, name, of_sample, lines in sample_words(config, tokenizers, corpora, sample_bytes, run_tasks):
         to_merged = vocabulary.to_merged(name)
         with tokenizer_faults(f"teacher {name!r}: its tokenizer fails on a sample of text.{language}"):
-            check_remapped(tokenizers[name].hf, remapped[name], to_merged, lines)
+            check_remapped(f"teacher {name!r}: text.{language}", tokenizers[name].hf, remapped[name], to_merged, lines)
         words.append(in_merged_ids(of_sample, to_merged))
     return remapped, words
 

@@ -143,10 +143,20 @@ def _add_pad(state: dict[str, Any], pad_id: int) -> AddedToken:
 
 
 def check_remapped(
-    tokenizer: PreTrainedTokenizerBase, remapped: PreTrainedTokenizerBase, to_merged: np.ndarray, texts: list[str]
+    where: str,
+    tokenizer: PreTrainedTokenizerBase,
+    remapped: PreTrainedTokenizerBase,
+    to_merged: np.ndarray,
+    texts: list[str],
 ) -> None:
-    """Raises UserError if for a text `remapped` does not give `tokenizer`'s mapped ids, or decodes them differently."""
+    """Raises UserError if for a text `remapped` does not give `tokenizer`'s mapped ids, or decodes them differently.
+
+    Args:
+      where: names the teacher and the texts in the error.
+    """
     pairs = zip(texts, *(one(texts)["input_ids"] if texts else [] for one in (tokenizer, remapped)), strict=True)
     for text, ids, merged in pairs:
         if to_merged[ids].tolist() != merged or tokenizer.decode(ids) != remapped.decode(merged):
-            raise UserError(f"with merged ids, its tokenizer segments or decodes this text differently: {text[:80]!r}")
+            raise UserError(
+                f"{where}: with merged ids, its tokenizer segments or decodes this text differently: {text[:80]!r}"
+            )

@@ -28,8 +28,8 @@ from schemas.storage import write_bytes
 
 
 def _positive(value: str) -> int:
-    if int(value) < 1:
-        raise argparse.ArgumentTypeError("must be 1 or more")
+    if not (value.isdecimal() and int(value)):
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, not {value!r}")
     return int(value)
 
 

@@ -94,6 +94,10 @@ def test_help_documents_every_field(stage, model, monkeypatch):
             ":2: top_k: Input should be a valid integer",
         ),
         (
+            "output: a\nteachers: {t: {model: m, languages: [en]}}\ntext: {en: [a]}\nseed: yes",
+            ":4: seed: expected a number, not true",
+        ),
+        (
             "output: a\nteachers: {t: {model: m, languages: [xx]}}\ntext: {en: [a.txt]}",
             "`text` does not have the language 'xx', only: en",
         ),

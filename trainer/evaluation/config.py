@@ -66,7 +66,7 @@ class ParallelConfig(Config):
 class FineTuningConfig(Config):
     """How models are fine-tuned, the same for all."""
 
-    learning_rate: float = Field(5e-5, gt=0, description="the learning rate at the end of the warm-up")
+    learning_rate: float = Field(5e-5, gt=0, lt=1, description="the learning rate at the end of the warm-up")
     epochs: float = Field(3, gt=0, description="passes over the training examples")
     batch_size: int = Field(32, ge=1, description="examples per step")
     max_length: int = Field(

@@ -6,7 +6,7 @@ import random
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, normalizers
 
 from pipeline.config import PipelineConfig, TeacherConfig
 from pipeline.shard.sequences import make_sequences
@@ -98,7 +98,7 @@ def test_any_fault_is_one_line_or_harmless(files, family, tmp_path):
             vocabulary = merge([teacher])
             with tokenizer_faults("not with merged ids"):
                 remapped = remap_tokenizer(teacher.hf, vocabulary.to_merged("t"))
-                check_remapped(teacher.hf, remapped, vocabulary.to_merged("t"), LINES)
+                check_remapped("teacher 't'", teacher.hf, remapped, vocabulary.to_merged("t"), LINES)
         except UserError as error:
             assert "\n" not in str(error) and len(str(error).replace(str(folder), "")) > 40, (seed, error)
             continue
@@ -163,9 +163,19 @@ def test_ids_with_gaps_are_exact(files, family, tmp_path):
     assert teacher.size > 1000 > len(teacher.tokens)
     vocabulary = merge([teacher])
     remapped = remap_tokenizer(teacher.hf, vocabulary.to_merged("t"))
-    check_remapped(teacher.hf, remapped, vocabulary.to_merged("t"), LINES)
+    check_remapped("teacher 't'", teacher.hf, remapped, vocabulary.to_merged("t"), LINES)
     published = Tokenizer.from_str(json.dumps(state))
     assert [teacher.hf(line)["input_ids"] for line in LINES] == [published.encode(line).ids for line in LINES]
+
+
+def test_a_tokenizer_that_differs_with_merged_ids_is_refused(files, tmp_path):
+    write(tmp_path, files["wordpiece"])
+    teacher = load(tmp_path)
+    to_merged = merge([teacher]).to_merged("t")
+    remapped = remap_tokenizer(teacher.hf, to_merged)
+    remapped.backend_tokenizer.normalizer = normalizers.Replace("a", "b")
+    with pytest.raises(UserError, match="^teacher 't': text.en: with merged ids, its tokenizer segments .*differently"):
+        check_remapped("teacher 't': text.en", teacher.hf, remapped, to_merged, LINES)
 
 
 def test_an_expression_without_end_is_one_line(files, tmp_path):

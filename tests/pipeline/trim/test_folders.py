@@ -246,6 +246,7 @@ def test_misuse_is_one_line(predictions, heldout, trimmed, run_pipeline, tmp_pat
             (predictions, "--output", trimmed[0], "--min-predicted", "1000000"),
             "holds predictions over another vocabulary",
         ),
+        ((predictions, "--output", tmp_path / "x", "--min-predicted", "many"), "expected a whole number of 1 or more"),
     ]:
         done = run_trim(*arguments)
         assert done.returncode == 2 and message in done.stderr, done.stderr
