@@ -24,6 +24,8 @@ EXIT_CTRL_C = 130
 # The shell's exit code for a process that SIGPIPE ended.
 EXIT_BROKEN_PIPE = 141
 _STOPPED = "stopped; run the same command again to go on"
+# The optional dependencies that a command needs, by the beginning of its module's name.
+_EXTRAS = {"pipeline": "[pipeline]", "trainer.evaluation": "[trainer,evaluation]", "trainer": "[trainer]", "": ""}
 _CODES: dict[int, int] = {signal.SIGINT: EXIT_CTRL_C, signal.SIGTERM: EXIT_AGAIN, signal.SIGHUP: EXIT_AGAIN}
 
 
@@ -45,9 +47,14 @@ def run_command(module: str, arguments: list[str] | None = None, prog: str | Non
         sys.stdout.flush()
     except BrokenPipeError:  # The reader of the output, such as `head`, has closed it.
         code = EXIT_BROKEN_PIPE
-    except Exception:  # A bug of ours.
-        traceback.print_exc()
-        code = 1
+    except Exception as error:
+        if package := _missing_package(error):
+            extra = next(names for stage, names in _EXTRAS.items() if module.startswith(stage))
+            print(f"error: {package} is not installed; this command needs `pip install '.{extra}'`", file=sys.stderr)
+            code = 2
+        else:  # A bug of ours.
+            traceback.print_exc()
+            code = 1
     with suppress(OSError):
         sys.stderr.flush()
     # Not `sys.exit`, which waits for threads: some of Beam's never end after an error, and those of torch's gloo abort
@@ -63,6 +70,12 @@ def exit_code_of(command: Callable[[], int | None]) -> int:
     except UserError as error:
         print(f"error: {printable(without_secrets(str(error)))}", file=sys.stderr)
         return 2
+
+
+def _missing_package(error: Exception) -> str:
+    """The package of others that an import did not find; empty for any other error."""
+    package = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    return "" if package in ("pipeline", "trainer", "schemas") else package
 
 
 @contextmanager

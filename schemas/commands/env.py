@@ -16,7 +16,7 @@ from schemas.cli import command_parser
 
 _DISTRIBUTIONS = (
     "torch", "transformers", "tokenizers", "safetensors", "sentencepiece", "apache-beam", "protobuf", "pyarrow", "numpy",
-    "pydantic", "fsspec", "gcsfs", "tensorboard", "wandb",
+    "pydantic", "fsspec", "gcsfs", "tensorboard", "wandb", "accelerate", "scikit-learn", "scipy", "seqeval",
 )  # fmt: skip
 # CPU flags that decide the available precisions and matrix kernels.
 _CPU_FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "asimd", "bf16", "sve")

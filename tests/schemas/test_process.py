@@ -56,6 +56,13 @@ def main(arguments):
     assert process.communicate(timeout=10)[1].endswith("ValueError: a bug\n") and process.returncode == 1
 
 
+def test_a_package_that_is_not_installed_is_one_line():
+    hidden = "import sys; sys.modules['jinja2'] = None; from schemas.process import run_command; "
+    process = start_python("-c", hidden + "run_command('trainer.evaluation.report.page')")
+    expected = "error: jinja2 is not installed; this command needs `pip install '.[trainer,evaluation]'`\n"
+    assert process.communicate(timeout=SECONDS)[1] == expected and process.returncode == 2
+
+
 def test_a_signal_ends_a_command_whose_output_nobody_reads(tmp_path):
     program = """
 import time

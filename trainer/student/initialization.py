@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from schemas.errors import UserError
-from schemas.loading import is_path, loading_error, weights_arguments
+from schemas.loading import lacking, loading_error, weights_arguments
 from schemas.predictions import Predictions
 from trainer.config import StudentConfig
 from trainer.student.encoder import copy_encoder
@@ -27,9 +27,9 @@ def check_initialization(config: StudentConfig, predictions: Predictions, start:
     if start and start.name in teachers:
         needed.append(start.name)
     for name in needed:
-        # This cannot be a hub id, but transformers would still look for it on the hub.
+        # A folder's path may look like a hub id, where transformers would find a stranger's model.
         model = teachers[name].model
-        if is_path(model) and not Path(model).is_dir():
+        if model not in predictions.hub_models and not Path(model).is_dir():
             raise UserError(
                 f"teacher {name!r}: the predictions' manifest says that it is in the folder {model}, which does not exist "
                 "on this machine; put it there, or leave out the fields that need its weights (student.encoder_from, "
@@ -109,11 +109,14 @@ def _load_model(where: str, model: str, revision: str | None, tokens: int) -> Pr
                 model, trust_remote_code=False, dtype=torch.float32, **weights_arguments(revision)
             )
     except Exception as error:  # A library may raise anything for a folder.
+        if "trust_remote_code" in str(error):
+            raise UserError(
+                f"{where}: its model needs its own Python code, which the trainer never runs; leave out the fields that "
+                "need its weights (student.encoder_from, student.embeddings_from_teachers, student.start_from)"
+            ) from None
         raise UserError(f"{where}: its model cannot be loaded: {loading_error(error, model)}") from None
     if missing := sorted(report["missing_keys"]):
-        raise UserError(
-            f"{where}: its weights lack {missing[0]} (and {len(missing) - 1} more); use a complete checkpoint"
-        )
+        raise UserError(f"{where}: {lacking(missing)}; use a complete checkpoint")
     rows = loaded.get_input_embeddings().num_embeddings
     if rows < tokens:
         raise UserError(

@@ -137,19 +137,31 @@ def test_an_aligned_student_trains(predictions, tmp_path):
     assert "token_alignment: omp" in card
 
 
+CUSTOM = {"model_type": "mystery", "auto_map": {"AutoConfig": "m.Config", "AutoModelForMaskedLM": "m.Model"}}
+
+
 @pytest.mark.parametrize(
-    ("student", "message"),
+    ("student", "model", "message"),
     [
-        ({"encoder_from": "nobody"}, "there is no teacher 'nobody'; the predictions have: en-wordpiece, hi-bpe, ru"),
-        ({"embeddings_from_teachers": True}, "which does not exist on this machine"),
+        (
+            {"encoder_from": "nobody"},
+            "gone",
+            "there is no teacher 'nobody'; the predictions have: en-wordpiece, hi-bpe, ru",
+        ),
+        ({"embeddings_from_teachers": True}, "/no/such/folder", "which does not exist on this machine"),
+        # On the hub, this may be a stranger's model.
+        ({"embeddings_from_teachers": True}, "org/gone", "which does not exist on this machine"),
+        ({"encoder_from": "en-wordpiece"}, "custom", "needs its own Python code, which the trainer never runs"),
     ],
 )
-def test_teachers_that_are_not_there_are_refused_at_once(student, message, predictions, tmp_path):
+def test_teachers_that_cannot_be_loaded_are_refused_at_once(student, model, message, predictions, tmp_path):
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom" / "config.json").write_text(json.dumps(CUSTOM))
     shutil.copytree(predictions, tmp_path / "predictions")
     path = tmp_path / "predictions" / "_manifest.json"
     manifest = json.loads(path.read_text())
     for teacher in manifest["teachers"].values():
-        teacher["model"] = str(tmp_path / "gone")
+        teacher["model"] = str(tmp_path / model) if model == "custom" else model
     path.write_text(json.dumps(manifest))
     shape = {"settings": {"model_type": "bert", **SHAPE, "max_position_embeddings": 40}}
     done = train(write_config(tmp_path, tmp_path / "predictions", None, student=shape | student))
