@@ -1,7 +1,7 @@
 """The contract between the two stages: rows, merged vocabulary and manifest, plus the code that both share.
 
 The contract itself is in `rows`, `vocabulary` and `manifest`; `row_groups` and `validation` read and check rows. Around
-it: configurations (`config`, `yaml_nodes`), files and URLs (`storage`, `paths`, `lock`, `turns`), reading text
+it: configurations (`config`, `yaml_nodes`), files and URLs (`storage`, `paths`, `lock`), reading text
 (`corpus`), errors and how a command ends (`errors`, `process`), the commands that need neither stage (`cli`,
 `commands`).
 

@@ -20,6 +20,7 @@ from pipeline.job.fingerprint import check_output, claim_output
 from pipeline.job.plan import Plan, inputs_sha256, recall, remember
 from pipeline.job.prepare import Prepared, prepare
 from pipeline.job.progress import run_progress
+from pipeline.job.turns import taking_turns
 from pipeline.job.worker import UNITS_AT_A_TIME, PredictUnits, make_worker
 from pipeline.student_tokenizers.store import write_tokenizers
 from pipeline.student_tokenizers.word_counts import SAMPLE_BYTES
@@ -32,7 +33,6 @@ from schemas.lock import owning, sharing
 from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, RUN_FILE, Manifest, write_manifest
 from schemas.paths import check_output_folder
 from schemas.storage import exists, filesystem, join
-from schemas.turns import taking_turns
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 
 _log = logging.getLogger(__name__)

@@ -10,6 +10,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from schemas.errors import printable
 from schemas.manifest import TeacherRecord
 from schemas.predictions import Predictions
+from schemas.tables import format_table
 from trainer.artifacts.scores import LanguageScores
 from trainer.artifacts.teacher_cards import hub_ids, licence_of, shared_licence
 from trainer.config import TrainerConfig
@@ -127,7 +128,8 @@ def _teachers(predictions: Predictions) -> str:
         ]
         for name, t in predictions.teachers.items()
     ]
-    return _table(["teacher", "model", "revision", "tokenizer", "languages", "vocabulary"], rows)
+    header = ["teacher", "model", "revision", "tokenizer", "languages", "vocabulary"]
+    return format_table(header, rows, "lllllr", is_markdown=True)
 
 
 def _cell(record: TeacherRecord, field: str) -> str:
@@ -144,7 +146,7 @@ def _data(predictions: Predictions) -> str:
     for place, language in enumerate(languages):
         counts = (int(column_F[place_F == place].sum()) for column_F in columns)
         rows.append([language, " ".join(predictions.teachers_of(language)), *(f"{count:,}" for count in counts)])
-    return _table(["language", "teacher", "rows", "tokens", "masked positions"], rows)
+    return format_table(["language", "teacher", "rows", "tokens", "masked positions"], rows, "llrrr", is_markdown=True)
 
 
 def _data_of_stages(stages: list[Stage], step: int) -> str:
@@ -170,13 +172,10 @@ def _results(scores: dict[str, LanguageScores]) -> str:
         figures = (of_language.accuracy, of_language.nll, of_language.teacher_accuracy, of_language.teacher_nll)
         cells = ["" if figure is None else f"{figure:.3f}" for figure in figures]
         rows.append([language, *cells, f"{of_language.positions:,}"])
-    return _table(["language", "accuracy", "NLL", "teacher's accuracy", "teacher's NLL", "positions"], rows)
+    header = ["language", "accuracy", "NLL", "teacher's accuracy", "teacher's NLL", "positions"]
+    return format_table(header, rows, is_markdown=True)
 
 
 def _text(value: str) -> str:
     """Escapes `value` so that it is shown literally, even if it looks like Markdown or HTML."""
     return re.sub(r"[\\`\[\]<>|&!]", lambda match: f"&#{ord(match[0])};", printable(value))
-
-
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [header, ["---"] * len(header), *rows])

@@ -26,7 +26,7 @@ def check_continuation(config: TrainerConfig, step: int, theirs: dict, ours: dic
         if step > config.max_steps:
             raise UserError(
                 f"{config.output}: max_steps is {config.max_steps}, but the run is already at step {step}; raise max_steps, or "
-                "export an earlier checkpoint with `python -m trainer.export`"
+                "export an earlier checkpoint with `mergedistill export`"
             )
     elif changed:
         raise UserError(

@@ -3,19 +3,18 @@
 from collections.abc import Iterator
 
 import torch
-from tabulate import tabulate
 from torch.distributed.fsdp import FSDPModule
 
 from schemas.errors import UserError
 from schemas.predictions import Predictions, open_predictions
 from schemas.row_groups import RowGroupReader
+from schemas.tables import format_table
 from trainer.artifacts.scores import LanguageScores
 from trainer.data.batches import Batch, Columns, Piece, columns_read, make_batches
 from trainer.distributed import Runtime
 from trainer.student.model import DistilledStudent
 
 # Alignment of the columns in the table of scores.
-_ALIGNED = ("left", *["right"] * 5)
 
 
 def open_heldout(folders: list[str], training: Predictions) -> Predictions:
@@ -100,9 +99,10 @@ def _batches(
 
 def format_scores(scores: dict[str, LanguageScores]) -> str:
     """Formats the scores as an aligned table."""
-    rows = [
-        [language, row.accuracy, row.nll, row.teacher_accuracy, row.teacher_nll, row.positions]
-        for language, row in scores.items()
-    ]
-    headers = ["", "accuracy", "NLL", "teacher", "NLL", "positions"]
-    return tabulate(rows, headers, tablefmt="plain", floatfmt=".3f", intfmt=",", missingval="-", colalign=_ALIGNED)
+    rows = []
+    for language, row in scores.items():
+        figures = (row.accuracy, row.nll, row.teacher_accuracy, row.teacher_nll)
+        rows.append(
+            [language, *("-" if figure is None else f"{figure:.3f}" for figure in figures), f"{row.positions:,}"]
+        )
+    return format_table(["", "accuracy", "NLL", "teacher", "NLL", "positions"], rows)

@@ -72,6 +72,6 @@ def _vocabulary_of(student: str, revision: str | None, teachers: list[str]) -> V
     if file is None:
         raise UserError(
             f"{where}: has no {VOCABULARY_FILE}, which says what tokens its rows stand for; {mend} "
-            "(`python -m trainer.export` also exports an unfinished run)"
+            "(`mergedistill export` also exports an unfinished run)"
         )
     return read_vocabulary(file)

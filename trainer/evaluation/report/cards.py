@@ -10,8 +10,9 @@ from huggingface_hub import EvalResult, ModelCard
 from schemas.storage import write_bytes
 from trainer.artifacts.model_card import TAG
 from trainer.artifacts.teacher_cards import CARD_FILE
-from trainer.evaluation.report.content import Content, MetricRecord, Result, TaskRecord
+from trainer.evaluation.report.content import Content, Result, TaskRecord
 from trainer.evaluation.report.measurement import is_of
+from trainer.evaluation.tasks.task import Metric
 
 # The dataset's arguments that mark results of an earlier evaluation, which are replaced.
 _MARK = {"evaluated_by": "mergedistill evaluate"}
@@ -72,7 +73,7 @@ def _test_files(content: Content, task: TaskRecord, language: str) -> list[str]:
     )
 
 
-def _result(task: TaskRecord, metric: MetricRecord, result: Result, files: Sequence[str]) -> EvalResult:
+def _result(task: TaskRecord, metric: Metric, result: Result, files: Sequence[str]) -> EvalResult:
     trained = f", trained on {result.trained_on}" if result.trained_on else ""
     return EvalResult(
         task_type=task.hub_task,

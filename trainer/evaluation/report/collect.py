@@ -8,7 +8,7 @@ from schemas.secrets import without_secrets
 from schemas.storage import join
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 from trainer.evaluation.config import EvaluationConfig
-from trainer.evaluation.report.content import Content, HeatMap, MetricRecord, ModelRecord, TaskRecord
+from trainer.evaluation.report.content import Content, HeatMap, ModelRecord, TaskRecord
 from trainer.evaluation.report.figures import calibrations, costs, figures
 from trainer.evaluation.report.heat_maps import merged_overlaps, overlap, transfer
 from trainer.evaluation.report.measurement import measurement
@@ -26,7 +26,7 @@ def content_of(evaluation: Evaluation) -> Content:
             task.title[:1].upper() + task.title[1:],
             task.hub_task,
             task.unit,
-            [MetricRecord(m.key, m.title, m.higher_is_better, m.ranks) for m in task.metrics],
+            list(task.metrics),
         )
         for task in evaluation.tasks.values()
     ]

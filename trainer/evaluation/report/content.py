@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trainer.evaluation.json_values import finite
+from trainer.evaluation.tasks.task import Metric
 
 # Verdicts of a `Comparison`; others say why two models cannot be compared.
 STUDENT_BETTER, TEACHER_BETTER, UNCLEAR = "student is better", "teacher is better", "no clear difference"
@@ -22,22 +23,6 @@ class ModelRecord:
 
 
 @dataclass(frozen=True)
-class MetricRecord:
-    """One figure of a task; `title` is its name in reports, `ranks` is as in `trainer.evaluation.tasks.task.Metric`."""
-
-    key: str
-    title: str
-    higher_is_better: bool
-    ranks: bool
-
-    @property
-    def title_with_direction(self) -> str:
-        """Its title, and which direction is better if the metric ranks."""
-        direction = " (higher is better)" if self.higher_is_better else " (lower is better)"
-        return self.title + direction * self.ranks
-
-
-@dataclass(frozen=True)
 class TaskRecord:
     """A task; summaries show the first of its metrics.
 
@@ -50,7 +35,7 @@ class TaskRecord:
     title: str
     hub_task: str
     unit: str
-    metrics: list[MetricRecord]
+    metrics: list[Metric]
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,12 @@ class Metric:
     higher_is_better: bool = True
     ranks: bool = True
 
+    @property
+    def title_with_direction(self) -> str:
+        """Its title, and which direction is better if the metric ranks."""
+        direction = " (higher is better)" if self.higher_is_better else " (lower is better)"
+        return self.title + direction * self.ranks
+
 
 @dataclass(frozen=True)
 class Ratio:

@@ -7,9 +7,9 @@ from concurrent import futures
 
 import pytest
 
-from schemas import turns
+from pipeline.job import turns
+from pipeline.job.turns import TAKEN_FILE, taking_turns
 from schemas.storage import list_files, write_bytes
-from schemas.turns import TAKEN_FILE, taking_turns
 from tests.support.filesystems import unsupported
 
 
