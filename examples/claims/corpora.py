@@ -58,7 +58,7 @@ def _texts(content: object) -> list[str]:
 # A folder that the user provides: words with their parts of speech, from Universal Dependencies as in XTREME.
 TAGS = Path("../shared/data/udpos")
 TREEBANKS = {"en": "en_ewt", "es": "es_gsd", "fr": "fr_gsd"}
-# Sentences this short fit into the models' 32 tokens.
+# Most sentences this short fit into the models' 32 tokens, in any tokenizer; the others are read in pieces.
 MOST_WORDS = 16
 SENTENCES = {"train": ("dev", 1000), "test": ("test", 400)}
 

@@ -72,7 +72,7 @@ class FineTuningConfig(Config):
     max_length: int = Field(
         128,
         ge=8,
-        description="most tokens of an example; longer ones are cut, and words that are cut off count as wrong",
+        description="most tokens of an example; longer ones are cut: words with labels into pieces, other text at the end",
     )
     max_train_examples: int | None = Field(
         None, ge=1, description="use only this many examples, from the beginning of the files; default: all"

@@ -23,7 +23,7 @@ class EntityRecognition(WordLabels):
     key: ClassVar = "entities"
     title: ClassVar = "entities"
     section: ClassVar = "entities"
-    version: ClassVar = 3
+    version: ClassVar = 4
     metrics: ClassVar = (Metric("f1", "F1"),)
 
     def __init__(
@@ -45,7 +45,7 @@ class EntityRecognition(WordLabels):
         return sentences
 
     def ratios(self, sentences: list[Sentence], predictions: list[Labels]) -> dict[str, Ratio]:
-        """2 TP over 2 TP + FP + FN; a unit is a sentence. Words that the model did not see count as outside of entities."""
+        """2 TP over 2 TP + FP + FN; a unit is a sentence. Words that the tokenizer drops count as outside of entities."""
         true = _entities([sentence.labels for sentence in sentences])
         given = _entities(predictions)
         right = [2 * len(one & other) for one, other in zip(true, given, strict=True)]

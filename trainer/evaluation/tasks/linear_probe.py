@@ -83,18 +83,18 @@ def _features(
     batch_tokens: int,
 ) -> dict[int, np.ndarray]:
     """Returns float32 [W, H] for each layer, for the words of all sentences, concatenated; NaN for words without tokens."""
-    encoded = encode_sentences(model, language, sentences, max_length)
+    pieces = encode_sentences(model, language, sentences, max_length)
     starts = np.cumsum([0, *(len(sentence.words) for sentence in sentences)])
     hidden_size = model.transformers_config.get_text_config().hidden_size
     result = {layer: np.full((starts[-1], hidden_size), np.nan, np.float32) for layer in layers}
-    inputs = [sentence.inputs for sentence in encoded]
+    inputs = [piece.inputs for piece in pieces]
     for rows, output in forward_by_length(
         model.encoder, model.tokenizer(language), inputs, batch_tokens, output_hidden_states=True
     ):
         words, positions, numbers = [], [], []
         for number, row in enumerate(rows):
-            for word, tokens in encoded[row].tokens.items():
-                words += [int(starts[row]) + word] * len(tokens)
+            for word, tokens in pieces[row].tokens.items():
+                words += [int(starts[pieces[row].sentence]) + word] * len(tokens)
                 positions += tokens
                 numbers += [number] * len(tokens)
         unique_W, of_T = np.unique(np.array(words, np.int64), return_inverse=True)

@@ -38,7 +38,7 @@ class TaggingProbe(Tagging):
     title: ClassVar = "tagging, linear probe"
     repeats: ClassVar = False
     auto_class: ClassVar = AutoModelForMaskedLM
-    version: ClassVar = 1
+    version: ClassVar = 2
     needs_pad_token: ClassVar = False
     needs_hidden_states: ClassVar = True
     used_settings: ClassVar = ("max_length",)

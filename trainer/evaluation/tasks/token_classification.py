@@ -22,7 +22,7 @@ from trainer.evaluation.tasks.word_inputs import encode_sentences
 # transformers' convention for a token without a label to learn.
 _IGNORED = -100
 
-# A label for each word of a sentence; None for a word that the model has not seen.
+# A label for each word of a sentence; None for a word that the tokenizer drops.
 Labels = list[str | None]
 
 
@@ -31,7 +31,7 @@ class WordLabels(LabelledTask[Sentence, Labels]):
 
     hub_task: ClassVar = "token-classification"
     auto_class: ClassVar[Any] = AutoModelForTokenClassification
-    version: ClassVar = 2
+    version: ClassVar = 3
 
     def __init__(
         self, config: EvaluationConfig, train: Mapping[str, list[Sentence]], test: Mapping[str, list[Sentence]]
@@ -86,17 +86,15 @@ class WordLabels(LabelledTask[Sentence, Labels]):
         numbers = {label: number for number, label in enumerate(self.labels)}
         sentences = self.train[job.language]
         examples = []
-        for sentence, encoded in zip(
-            sentences, encode_sentences(model, job.language, sentences, self.settings.max_length), strict=True
-        ):
-            targets = [_IGNORED] * len(encoded.inputs["input_ids"])
-            for word, (first, *_) in encoded.tokens.items():
-                label = sentence.labels[word]
+        for piece in encode_sentences(model, job.language, sentences, self.settings.max_length):
+            targets = [_IGNORED] * len(piece.inputs["input_ids"])
+            for word, (first, *_) in piece.tokens.items():
+                label = sentences[piece.sentence].labels[word]
                 if label is not None:
                     targets[first] = numbers[label]
-            # Skip sentences without any label: a batch of them would have no loss.
+            # Skip pieces without any label: a batch of them would have no loss.
             if set(targets) != {_IGNORED}:
-                examples.append({**encoded.inputs, "labels": targets})
+                examples.append({**piece.inputs, "labels": targets})
         if not examples:
             raise self.nothing_to_learn(job)
         collator = DataCollatorForTokenClassification(model.tokenizer(job.language))
@@ -111,14 +109,14 @@ class WordLabels(LabelledTask[Sentence, Labels]):
         )
 
         def predict(language: str, sentences: list[Sentence]) -> list[Labels]:
-            encoded = encode_sentences(model, language, sentences, self.settings.max_length)
+            pieces = encode_sentences(model, language, sentences, self.settings.max_length)
             predictions: list[Labels] = [[None] * len(sentence.words) for sentence in sentences]
-            inputs = [sentence.inputs for sentence in encoded]
+            inputs = [piece.inputs for piece in pieces]
             for rows, output in forward_by_length(tuned, model.tokenizer(language), inputs, self.config.batch_tokens):
                 chosen_BL = output.logits.argmax(-1).cpu()
                 for row, chosen_L in zip(rows, chosen_BL.tolist(), strict=True):
-                    for word, (first, *_) in encoded[row].tokens.items():
-                        predictions[row][word] = self.labels[chosen_L[first]]
+                    for word, (first, *_) in pieces[row].tokens.items():
+                        predictions[pieces[row].sentence][word] = self.labels[chosen_L[first]]
             return predictions
 
         return predict

@@ -54,7 +54,7 @@ def test_tokenizers_of_other_families_cut_words_as_in_running_text(tmp_path, fam
 def test_a_student_reads_each_language_with_its_own_tokenizer(tmp_path, teachers):
     folder = make_student(tmp_path, teachers)
     for name, language in world.TEACHERS.items():
-        words = world.sentences(language, 2)[1].split()[:5]
+        words = world.sentences(language, 2)[1].split()[:3]
         encoded, of_student = encode(folder, *words, language=language)
         of_teacher, tokenizer = encode(teachers / name, *words, language=language)
         assert encoded.tokens == of_teacher.tokens
@@ -63,13 +63,43 @@ def test_a_student_reads_each_language_with_its_own_tokenizer(tmp_path, teachers
         )
 
 
-def test_words_that_are_cut_off_or_have_no_token_are_missing(teachers):
-    encoded, _ = encode(teachers / "en-wordpiece", "river", "", "\u00a0", *["river"] * 40, max_length=10)
-    assert len(encoded.inputs["input_ids"]) == 10
-    assert not {1, 2} & set(encoded.tokens)
-    assert 0 in encoded.tokens and max(encoded.tokens) < 12
+def pieces_of(folder, *words: str, max_length: int):
+    model = load_model(evaluation(folder, models={"m": {"model": str(folder)}}), "m")
+    return encode_sentences(model, "en", [sentence("sea"), sentence(*words)], max_length)[1:], model.tokenizer("en")
+
+
+@pytest.mark.parametrize("name", ["en-wordpiece", "en-bpe"])
+def test_long_sentences_are_cut_at_words(name, tmp_path):
+    """Every word is whole in one piece, in order, and no piece is a stub."""
+    world.make_teacher(name, tmp_path)
+    words = ("river writes a teacher " * 10).split()
+    pieces, tokenizer = pieces_of(tmp_path, *words, max_length=10)
+    assert {piece.sentence for piece in pieces} == {1}
+    assert [word for piece in pieces for word in piece.tokens] == list(range(40))
+    lengths = []
+    for piece in pieces:
+        text = " ".join(words[word] for word in piece.tokens)
+        assert piece.inputs["input_ids"] == tokenizer(text)["input_ids"]
+        assert sorted(token for tokens in piece.tokens.values() for token in tokens) == list(
+            range(1, len(piece.inputs["input_ids"]) - 1)
+        )
+        lengths.append(len(piece.inputs["input_ids"]))
+    assert max(lengths) <= 10 and min(lengths) >= 5
+
+
+def test_only_a_word_longer_than_a_piece_is_cut_off(teachers):
+    pieces, _ = pieces_of(teachers / "en-wordpiece", "river", "rivers" * 6, "sea", max_length=10)
+    assert [list(piece.tokens) for piece in pieces] == [[0], [1], [2]]
+    assert [len(piece.inputs["input_ids"]) for piece in pieces][1] == 10
+
+
+def test_a_word_without_a_token_is_in_no_piece(teachers):
+    assert pieces_of(teachers / "en-wordpiece", "", "\u00a0", max_length=10)[0] == []
+    (piece,), _ = pieces_of(teachers / "en-wordpiece", "sea", "", "\u00a0", "sea", max_length=10)
+    assert list(piece.tokens) == [0, 3]
 
 
 def test_no_more_tokens_than_the_model_reads(teachers):
-    encoded, _ = encode(teachers / "hi-bpe", *["river"] * 40, max_length=1000)
-    assert len(encoded.inputs["input_ids"]) == world.MAX_LENGTH
+    pieces, _ = pieces_of(teachers / "hi-bpe", *["river"] * 40, max_length=1000)
+    assert {len(piece.inputs["input_ids"]) for piece in pieces} <= set(range(world.MAX_LENGTH + 1))
+    assert [word for piece in pieces for word in piece.tokens] == list(range(40))
