@@ -178,7 +178,7 @@ def _several_teachers(runs: Runs, has_tags: bool) -> None:
 
 
 def _ablations(runs: Runs) -> None:
-    """Claim 6: the student that starts from its teachers, with one setting changed at a time."""
+    """The ablations: the student that starts from its teachers, with one setting changed at a time."""
     languages = list(GROUPS["related"])
     teachers = {language: [language] for language in languages}
     captures = {

@@ -8,7 +8,7 @@ from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORD_END, WORDPI
 from pipeline.vocabulary.identity import FAMILIES, display
 from schemas import SCHEMA_VERSION
 from schemas.file_table import FILE_SCHEMA, FileRecord
-from schemas.manifest import Manifest, Masking, TeacherRecord
+from schemas.manifest import LanguageRecord, Manifest, Masking, TeacherRecord
 from schemas.rows import ROW_SCHEMA, footer, row_schema
 from schemas.vocabulary import CONTINUATION, FIXED_COLUMNS, LITERAL, SPECIAL_ROLES, WORD
 from tests.support.documents import table
@@ -47,7 +47,7 @@ def test_footer():
 def test_manifest():
     rows = {name: row["meaning"] for row in table(PARQUET, "field") for name in codes(row["field"])}
     assert set(rows) == Manifest.model_fields.keys() | Manifest.model_computed_fields.keys()
-    for name, record in (("masking", Masking), ("teachers", TeacherRecord)):
+    for name, record in (("masking", Masking), ("teachers", TeacherRecord), ("languages", LanguageRecord)):
         assert set(codes(rows[name])) == set(record.model_fields), name
 
 

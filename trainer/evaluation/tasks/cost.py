@@ -39,8 +39,8 @@ class Cost(PlainTextTask):
       operations_per_token: floating-point operations of all matrix products in the timed batches, attention included, as
         torch counts them.
       tokens_per_second: with special tokens, without padding; the median of a few passes over the same batches, after a
-        warm-up pass. It is measured once and stored, like all scores: if another process disturbed it, rerun on a quiet
-        machine with an empty output folder.
+        warm-up pass. It is measured once and stored, like all scores: if another process disturbed it, delete
+        `scores/cost` below the output folder and rerun on a quiet machine.
       peak_memory_mib: for one batch: the weights plus the most memory that torch holds at a time in addition, by its
         profiler (on a CPU) or its allocator (on a GPU). It excludes memory of libraries and the allocator's reserve.
     """
