@@ -1,4 +1,4 @@
-"""Every configuration in the documents is valid, and the README shows those of examples/hub."""
+"""Every configuration in the documents is valid, and the README shows those of examples/local."""
 
 import re
 
@@ -47,7 +47,13 @@ def test_a_file_of_teachers_is_valid(tmp_path):
 
 def test_the_readme_shows_the_real_examples():
     shown = [block.code for block in BLOCKS if block.where.startswith("README.md:")]
-    assert len(shown) == 2
+    assert len(shown) == 3
     for code in shown:
         name = re.search(r"^# (\S+\.yaml)$", code, re.MULTILINE)[1]
-        assert yaml.safe_load(code) == yaml.safe_load((ROOT / "examples" / "hub" / name).read_text(encoding="utf-8"))
+        assert yaml.safe_load(code) == yaml.safe_load((ROOT / "examples" / "local" / name).read_text(encoding="utf-8"))
+
+
+def test_the_readme_runs_all_files_of_the_example():
+    commands = "\n".join(block.code for block in blocks("bash") if block.where.startswith("README.md:"))
+    run = re.findall(r"^mergedistill \w+ (\S+\.yaml)", commands, re.MULTILINE)
+    assert set(run) == {path.name for path in (ROOT / "examples" / "local").iterdir()}

@@ -13,20 +13,48 @@ from schemas.errors import UserError
 from tests.support.commands import call, run
 from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
+from trainer.evaluation.config import EvaluationConfig
 
 CONFIGS = [
     (PipelineConfig, "examples/demo/predictions.yaml"),
     (PipelineConfig, "examples/demo/heldout.yaml"),
     (PipelineConfig, "examples/hub/predictions.yaml"),
     (PipelineConfig, "examples/hub/heldout.yaml"),
+    (PipelineConfig, "examples/local/predictions.yaml"),
+    (PipelineConfig, "examples/local/heldout.yaml"),
     (TrainerConfig, "examples/demo/student.yaml"),
     (TrainerConfig, "examples/hub/student.yaml"),
+    (TrainerConfig, "examples/local/student.yaml"),
+    (EvaluationConfig, "examples/demo/evaluation.yaml"),
+    (EvaluationConfig, "examples/hub/evaluation.yaml"),
+    (EvaluationConfig, "examples/hub/teachers.yaml"),
+    (EvaluationConfig, "examples/local/evaluation.yaml"),
 ]
 
 
 @pytest.mark.parametrize(("model", "path"), CONFIGS)
 def test_examples_are_valid(model, path):
     load_config(str(ROOT / path), model)
+
+
+@pytest.mark.parametrize("folder", ["demo", "hub", "local"])
+def test_an_examples_commands_follow_one_another(folder):
+    """Each file of an example reads what the others write, so that its commands can be run in order."""
+    predictions, heldout = (
+        load_config(str(ROOT / f"examples/{folder}/{name}.yaml"), PipelineConfig) for name in ("predictions", "heldout")
+    )
+    student = load_config(str(ROOT / f"examples/{folder}/student.yaml"), TrainerConfig)
+    evaluation = load_config(str(ROOT / f"examples/{folder}/evaluation.yaml"), EvaluationConfig)
+    assert heldout.teachers == predictions.teachers and heldout.output != predictions.output
+    assert student.predictions == [predictions.output] and student.heldout == [heldout.output]
+    assert student.student.encoder_from in predictions.teachers
+    assert bool(predictions.tail_samples) == student.distillation.reads_samples
+    assert evaluation.models["student"].model == student.output
+    for name, teacher in predictions.teachers.items():
+        model = evaluation.models[name]
+        assert (model.model, model.languages) == (teacher.model, list(teacher.languages))
+    for language, text in heldout.text.items():
+        assert evaluation.text[language].files == text.files != predictions.text[language].files
 
 
 def test_the_demos_students_differ_in_start_and_lambda_alone():
