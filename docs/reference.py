@@ -34,8 +34,10 @@ work together see [Running the pipeline](running-the-pipeline.md) and [Training]
 - Nothing is guessed. An unknown field, a field given twice, a value of the wrong type or a number that YAML reads as
   something else gives one line with the file, the line and the field, and exit code 2, before any work.
 - YAML reads an unquoted `no` as false. Write `"no"` for Norwegian.
-- A path is local or an fsspec URL (`gs://...`). A name that exists is taken literally. `~` is your home.
-- `teachers` may be the path of another YAML file, relative to the folder of the one that names it, which holds that section.
+- A path is local or an fsspec URL (`gs://...`). A name that exists is taken literally. `~` is your home. A relative path is
+  relative to the folder where the command runs, not to that of the configuration.
+- `teachers` may be the path of another YAML file that holds that section. Only this path is relative to the folder of the
+  configuration.
 - `key=value` after the file overrides a field for one run: `max_steps=1000`, `optimizer.learning_rate=1e-4`.
 - Editors that read the line `# yaml-language-server: $schema=PATH` at the top of a file complete and check the fields while
   you type. Every file in `examples/` has it. PATH is `pipeline/config.schema.json`, `trainer/config.schema.json` or
