@@ -1,4 +1,4 @@
-"""The tables of docs/parquet.md and docs/merged-vocabulary.md agree with the code."""
+"""The tables of docs/parquet.md, docs/merged-vocabulary.md and docs/training.md agree with the code."""
 
 import re
 
@@ -13,8 +13,10 @@ from schemas.rows import ROW_SCHEMA, footer, row_schema
 from schemas.vocabulary import CONTINUATION, FIXED_COLUMNS, LITERAL, SPECIAL_ROLES, WORD
 from tests.support.documents import table
 from tests.support.paths import ROOT
+from trainer.artifacts.metrics import _BY_LANGUAGE
+from trainer.artifacts.scores import LanguageScores
 
-PARQUET, MERGED = ROOT / "docs" / "parquet.md", ROOT / "docs" / "merged-vocabulary.md"
+PARQUET, MERGED, TRAINING = (ROOT / "docs" / f"{page}.md" for page in ("parquet", "merged-vocabulary", "training"))
 COLUMNS = {"WordPiece": WORDPIECE, "Unigram": SENTENCEPIECE, "byte-level BPE": BYTE_LEVEL, "`</w>` BPE": WORD_END}
 
 
@@ -64,6 +66,15 @@ def test_vocabulary():
     rows = table(PARQUET, "column | type | meaning")
     assert [codes(row["column"])[0] for row in rows[:-1]] == list(FIXED_COLUMNS)
     assert codes(rows[2]["meaning"]) == [*SPECIAL_ROLES, WORD, CONTINUATION, LITERAL]
+
+
+def test_metrics():
+    rows = {
+        name: row["meaning"] for row in table(TRAINING, "field of a line") for name in codes(row["field of a line"])
+    }
+    # `tail` is a field of the configuration.
+    assert tuple(dict.fromkeys(code for code in codes(rows["train"]) if code != "tail")) == _BY_LANGUAGE
+    assert codes(rows["heldout"]) == list(LanguageScores.__dataclass_fields__)
 
 
 def test_token_identity():
