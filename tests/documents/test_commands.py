@@ -10,7 +10,7 @@ import pytest
 
 from schemas.cli import VERBS
 from schemas.config import load_config
-from tests.support.documents import PAGES, blocks
+from tests.support.documents import PAGES, blocks, table
 from tests.support.paths import ROOT
 from trainer.config import TrainerConfig
 
@@ -91,6 +91,11 @@ def test_commands_in_running_text_exist(page):
     for module in INLINE.findall(text):
         assert module in FOREIGN or module_of(module), module
     assert set(re.findall(r"`mergedistill (\w+)", text)) <= VERBS.keys()
+
+
+def test_the_index_lists_every_verb():
+    rows = table(ROOT / "docs" / "index.md", "verb")
+    assert [row["verb"].strip("`") for row in rows] == list(VERBS)
 
 
 def test_overrides_that_are_shown():
