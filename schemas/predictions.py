@@ -160,6 +160,7 @@ def open_predictions(*folders: str) -> Predictions:
     newest = max(
         range(len(folders)), key=lambda index: (len(vocabularies[index]), len(vocabularies[index].teacher_ids))
     )
+    known: dict[str, tuple[str, str]] = {}
     for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
         if not vocabularies[newest].extends(vocabulary):
             raise UserError(
@@ -173,11 +174,11 @@ def open_predictions(*folders: str) -> Predictions:
                 "folders that are read together need the same"
             )
         for name, teacher in manifest.teachers.items():
-            known = manifests[0].teachers.get(name, teacher)
-            if teacher.fingerprint != known.fingerprint:
+            first, fingerprint = known.setdefault(name, (folder, teacher.fingerprint))
+            if teacher.fingerprint != fingerprint:
                 raise UserError(
-                    f"{folder}: its teacher {name!r} has fingerprint {teacher.fingerprint[:12]}, but in {folders[0]} "
-                    f"{known.fingerprint[:12]}; give different teachers different names"
+                    f"{folder}: its teacher {name!r} has fingerprint {teacher.fingerprint[:12]}, but in {first} "
+                    f"{fingerprint[:12]}; give different teachers different names"
                 )
     return Predictions(list(folders), manifests, vocabularies[newest], folders[newest])
 

@@ -24,6 +24,20 @@ def test_one_folder_by_two_spellings_is_refused(predictions, tmp_path, monkeypat
     assert str(raised.value) == f"{predictions} and {again}: the same folder is given twice"
 
 
+def test_two_teachers_of_one_name_are_refused_in_any_folder(predictions, tmp_path, monkeypatch):
+    """Even if the first folder does not have the name."""
+    manifest = open_predictions(str(predictions)).manifests[0]
+    folders = [str(shutil.copytree(predictions, tmp_path / name)) for name in "abc"]
+    without, other = dict(manifest.teachers), dict(manifest.teachers)
+    other["hi-bpe"] = without.pop("hi-bpe").model_copy(update={"fingerprint": "f" * 64})
+    copies = [manifest.model_copy(update={"teachers": teachers}) for teachers in (without, manifest.teachers, other)]
+    monkeypatch.setattr("schemas.predictions.read_manifest", dict(zip(folders, copies, strict=True)).get)
+    monkeypatch.setattr("schemas.predictions._check_folder", lambda *_: None)
+    assert set(open_predictions(*folders[:2]).teachers) == set(manifest.teachers)
+    with pytest.raises(UserError, match="/c: its teacher 'hi-bpe' has fingerprint ffffffffffff, but in .*/b "):
+        open_predictions(*folders)
+
+
 def test_urls_of_one_place():
     assert location("memory://a/b/") == location("memory:///a/b") == "memory:///a/b"
     assert location("memory://a/b") != location("memory://a/B")
