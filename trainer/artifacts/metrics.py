@@ -45,7 +45,8 @@ class Metrics:
         self._languages = languages
         # Without distillation there are no figures about a teacher.
         self._shown = _BY_LANGUAGE if config.distillation.distils else ("mlm", "accuracy")
-        self._sums = torch.zeros(len(languages), 1 + len(_BY_LANGUAGE), device=runtime.device)
+        # float64: positions are added one by one, and a float32 sum of ones stops growing at 2^24.
+        self._sums = torch.zeros(len(languages), 1 + len(_BY_LANGUAGE), dtype=torch.float64, device=runtime.device)
         self._tokens = 0
         self._waited = 0.0
         self._since = time.monotonic()
@@ -62,7 +63,7 @@ class Metrics:
     def add(self, batch: Batch, losses: Losses) -> None:
         """Counts one micro-batch, except positions whose loss is not finite."""
         columns = (losses.mlm_M, losses.kd_M, losses.kl_M, losses.correct_M, losses.agrees_M)
-        columns_MS = torch.stack([torch.ones_like(losses.mlm_M), *columns], 1).float()
+        columns_MS = torch.stack([torch.ones_like(losses.mlm_M), *columns], 1).double()
         columns_MS.masked_fill_(~torch.isfinite(columns_MS).all(1, keepdim=True), 0)
         self._sums.index_add_(0, batch.language_M.to(self._sums.device), columns_MS)
         self._tokens += batch.tokens

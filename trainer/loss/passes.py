@@ -25,8 +25,9 @@ class Passes:
     """
 
     def __init__(self, bias_V: torch.Tensor, student_temperature: float, owned_TV: torch.Tensor | None, compiled: bool):
-        # A tensor, because torch.compile would turn a number into work for the CPU; None if there is nothing to divide.
-        inverse = None if student_temperature == 1 else bias_V.new_tensor(1 / student_temperature)
+        # A tensor, because torch.compile would turn a number into work for the CPU, and filled on the device, because a copy
+        # would wait for the GPU; None if there is nothing to divide.
+        inverse = None if student_temperature == 1 else bias_V.new_full((), 1 / student_temperature)
         self._constants = bias_V, inverse, owned_TV
         self._compiled = compiled
 

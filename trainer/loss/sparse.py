@@ -138,7 +138,7 @@ class _ChunkedLoss(torch.autograd.Function):
             weight_VH = weight_VH.to(compute_dtype) if device != "cpu" else weight_VH
             tiles = _slices(len(weight_VH), _TILE if device == "cpu" else len(weight_VH))
             bias = bias_V.to(accum_dtype)
-            grad_hidden_MH = torch.zeros_like(hidden_MH) if with_gradient else None
+            grad_hidden_MH = torch.zeros_like(hidden_MH, dtype=accum_dtype) if with_gradient else None
             grad_weight_VH = torch.zeros_like(weight_VH, dtype=accum_dtype) if with_gradient else None
             grad_bias_V = torch.zeros_like(bias) if with_gradient else None
             most = _CHUNK_LOGITS["cpu" if device == "cpu" else "other"]
@@ -188,7 +188,11 @@ class _ChunkedLoss(torch.autograd.Function):
         mlm_M, kd_M, kl_M, correct_M, agrees_M = (torch.cat(column) for column in zip(*parts, strict=True))
         ctx.mark_non_differentiable(mlm_M, kd_M, kl_M, correct_M, agrees_M)
         # Not with `save_for_backward`, because these are scaled in place, without a second copy.
-        ctx.gradients = (grad_hidden_MH, grad_weight_VH, grad_bias_V.to(bias_V.dtype)) if with_gradient else None
+        ctx.gradients = (
+            (grad_hidden_MH.to(hidden_MH.dtype), grad_weight_VH, grad_bias_V.to(bias_V.dtype))
+            if with_gradient
+            else None
+        )
         total = (lambda_M * kd_M + (1 - lambda_M) * mlm_M).sum()
         return total, mlm_M, kd_M, kl_M, correct_M, agrees_M
 

@@ -3,18 +3,21 @@
 import os
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 import torch
 
 from tests.support import world
+from tests.support.readers import reader, take
 from tests.support.training import (
     launch,
     write_config,
 )
-from trainer.artifacts.metrics import Metrics, summary
+from trainer.artifacts.metrics import Metrics, read_metrics, summary
 from trainer.config import TrainerConfig
 from trainer.distributed import Runtime
+from trainer.loss.sparse import Losses
 
 
 def test_metrics_are_logged(student):
@@ -25,6 +28,23 @@ def test_metrics_are_logged(student):
     for language in world.WORDS:
         assert {f"mlm/{language}", f"kd/{language}", f"heldout_nll/{language}"} <= set(tags)
         assert [event.step for event in events.Scalars(f"mlm/{language}")] == [10, 20, 30, 40]
+
+
+def test_means_of_many_positions_are_exact(tmp_path, predictions):
+    """A float32 sum of ones ends at 2^24."""
+    config = TrainerConfig(output=str(tmp_path), predictions="p", student={"architecture_from": "m"}, max_steps=1)
+    metrics = Metrics(config, ["en"], 0, Runtime(0, 1, torch.device("cpu"), torch.float32))
+    positions = 2**22
+    loss_M, is_right_M = torch.full((positions,), 5.0), torch.arange(positions) % 2 == 0
+    losses = Losses(torch.tensor(0.0), loss_M, loss_M, loss_M, is_right_M, is_right_M)
+    batch = replace(take(reader(predictions), 1)[0], language_M=torch.zeros(positions, dtype=torch.int64))
+    for _ in range(5):
+        metrics.add(batch, losses)
+    metrics.log(1, 0.1, torch.tensor([0.5]), 0, {})
+    metrics.close()
+    (line,) = read_metrics(tmp_path / "metrics.jsonl")
+    expected = {"mlm": 5.0, "kd": 5.0, "kl": 5.0, "accuracy": 0.5, "teacher_agreement": 0.5}
+    assert line["train"] == {"en": expected}
 
 
 def test_a_log_has_few_lines_of_progress(tmp_path, capsys):

@@ -251,6 +251,36 @@ def test_it_is_within_the_precision_of_float64(dtype, rounding, times):
         torch.testing.assert_close(mine.grad.double() / scale, reference.grad / scale, rtol=0, atol=times * rounding)
 
 
+def test_tiles_do_not_add_up_rounding_errors(monkeypatch):
+    """LayerNorm gives bfloat16 under a CPU's autocast, but the gradient is rounded once, not once per tile."""
+    torch.manual_seed(0)
+    tokens, hidden = 4096, torch.randn(64, 32).bfloat16()
+    weight, labels = torch.randn(tokens, 32) / 8, torch.randint(tokens, (64,))
+
+    def gradient(tile: int) -> torch.Tensor:
+        monkeypatch.setattr(trainer.loss.sparse, "_TILE", tile)
+        hidden_MH = hidden.clone().requires_grad_()
+        nothing = torch.zeros(64, 0)
+        with torch.autocast("cpu", torch.bfloat16):
+            losses = distillation_loss(
+                hidden_MH,
+                weight.requires_grad_(),
+                torch.zeros(tokens),
+                labels,
+                nothing.long(),
+                nothing,
+                torch.zeros(64),
+            )
+        losses.total.backward()
+        assert hidden_MH.grad.dtype == torch.bfloat16
+        return hidden_MH.grad.double()
+
+    exact = hidden.double().requires_grad_()
+    functional.cross_entropy(exact @ weight.double().T, labels, reduction="sum").backward()
+    one, many = ((gradient(tile) - exact.grad).norm() for tile in (tokens, 64))
+    assert many < 1.2 * one
+
+
 @pytest.mark.parametrize("tail", WITHOUT_SAMPLES)
 def test_a_token_in_several_columns_has_the_sum_of_their_gradients(tail):
     """At all positions the label is the first guess, and a prediction outside the vocabulary has the same id."""
