@@ -116,11 +116,21 @@ class Runtime:
 
 
 def start_runtime(precision: str) -> Runtime:
-    """Joins the processes that torchrun started, if any, and chooses device and precision."""
+    """Joins the processes that torchrun started, if any, and chooses device and precision.
+
+    Raises:
+      UserError: there are more processes than GPUs.
+    """
     world_size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     device = torch.device("cpu")
     if torch.cuda.is_available():
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        local_rank, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if local_rank >= gpus:
+            raise UserError(
+                f"process {local_rank} of this machine has no GPU, because only {gpus} can be seen here; start at most one "
+                "process per GPU (torchrun --nproc-per-node), all with the same CUDA_VISIBLE_DEVICES"
+            )
+        device = torch.device("cuda", local_rank)
         torch.cuda.set_device(device)
     if world_size > 1:
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"

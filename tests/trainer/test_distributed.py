@@ -17,6 +17,14 @@ from trainer.distributed import start_runtime, stop_runtime
 pytestmark = pytest.mark.heavy
 
 
+def test_more_processes_than_gpus_is_one_line(monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "4")
+    with pytest.raises(UserError, match="^process 4 of this machine has no GPU, because only 4 can be seen here"):
+        start_runtime("float32")
+
+
 def in_two(make: Callable[[], object]) -> list:
     """What `from_main` returns in two processes, of which only the first can run `make`, or a UserError's message."""
     with socket.socket() as free:

@@ -1,8 +1,9 @@
 """Exports a checkpoint as a Hugging Face folder that plain transformers loads."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from schemas.errors import UserError, differences
 from schemas.manifest import DEFAULT_TOKENIZER, TEACHER_TOKENIZERS
@@ -26,12 +27,20 @@ _CONFIG_FILE = "config.json"
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """`evaluation.json`: the student's step, the held-out predictions' sha256, and the scores by language."""
+class ExportRecord:
+    """`evaluation.json`: what was exported, by which a rerun knows that nothing is left to do.
+
+    Attributes:
+      step: the student's.
+      heldout_sha256: the held-out predictions' sha256.
+      languages: the student's scores by language.
+      model_card: the configuration's section; empty in files from before this field.
+    """
 
     step: int
     heldout_sha256: str | None
     languages: dict[str, LanguageScores]
+    model_card: dict[str, Any] = field(default_factory=dict)
 
 
 def export_checkpoint(
@@ -41,7 +50,7 @@ def export_checkpoint(
     step: int,
     heldout_sha256: str | None,
     folder: str,
-) -> Evaluation:
+) -> ExportRecord:
     """Writes the student of a checkpoint to `folder`: weights (safetensors), configuration, tokenizers and model card.
 
     `AutoModelForMaskedLM` and `AutoTokenizer` load `folder`; the tokenizer there is for text of any language.
@@ -83,20 +92,21 @@ def export_checkpoint(
     for language in predictions.language_names:
         source = join(predictions.newest, TEACHER_TOKENIZERS, predictions.teacher_of(language))
         _copy(source, Path(folder) / "tokenizers" / language, limit)
-    evaluation = Evaluation(step, heldout_sha256, heldout_scores(config.output, step, heldout_sha256))
-    card = model_card(config, predictions, stages, step, model.num_parameters(), evaluation.languages)
+    scores = heldout_scores(config.output, step, heldout_sha256)
+    record = ExportRecord(step, heldout_sha256, scores, config.model_card.model_dump())
+    card = model_card(config, predictions, stages, step, model.num_parameters(), scores)
     write_bytes(join(folder, CARD_FILE), card.encode())
     write_bytes(join(folder, _CONFIG_FILE), settings)
-    write_bytes(join(folder, EVALUATION_FILE), json.dumps(asdict(evaluation), indent=2).encode() + b"\n")
-    return evaluation
+    write_bytes(join(folder, EVALUATION_FILE), json.dumps(asdict(record), indent=2).encode() + b"\n")
+    return record
 
 
-def read_evaluation(folder: str) -> Evaluation | None:
-    """Returns the evaluation of a finished export; None if there is none or it is damaged."""
+def read_export(folder: str) -> ExportRecord | None:
+    """Returns the record of a finished export; None if there is none or it is damaged."""
     path = Path(folder) / EVALUATION_FILE
     try:
         fields = json.loads(path.read_text())
-        return Evaluation(**fields | {"languages": scores_from_json(fields["languages"])})
+        return ExportRecord(**fields | {"languages": scores_from_json(fields["languages"])})
     except FileNotFoundError:
         return None
     except (AttributeError, KeyError, TypeError, ValueError):

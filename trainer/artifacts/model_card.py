@@ -14,6 +14,7 @@ from schemas.tables import format_table
 from trainer.artifacts.scores import LanguageScores
 from trainer.artifacts.teacher_cards import hub_ids, licence_of, shared_licence
 from trainer.config import TrainerConfig
+from trainer.data.plan import choose_languages
 from trainer.data.stages import Stage
 
 # The hub's tag for cards of this trainer, and its name for predicting masked tokens.
@@ -60,7 +61,7 @@ def model_card(
         "## Teachers",
         _teachers(predictions),
         "## Training data",
-        _data(stages[0].predictions) if len(stages) == 1 else _data_of_stages(stages, step),
+        _data(stages[0]) if len(stages) == 1 else _data_of_stages(stages, step),
         "## Training",
         f"The weights are from step {step:,} of {config.max_steps:,}. Settings that differ from the defaults:",
         f"```yaml\n{yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)}```",
@@ -95,7 +96,7 @@ def _metadata(
         )
     ]
     return ModelCardData(
-        language=predictions.language_names,
+        language=choose_languages(predictions, config.sampling.languages),
         license=config.model_card.license or licence,
         base_model=hub_ids(predictions.teachers.values(), predictions.hub_models) or None,
         datasets=config.model_card.datasets or None,
@@ -138,9 +139,10 @@ def _cell(record: TeacherRecord, field: str) -> str:
     return "<br>".join([_text(getattr(record, field) or ("-" if rest else "")), *rest])
 
 
-def _data(predictions: Predictions) -> str:
-    rows = []
-    languages = predictions.language_names
+def _data(stage: Stage) -> str:
+    """A table of the languages that the student reads."""
+    rows, predictions = [], stage.predictions
+    languages = choose_languages(predictions, stage.sampling.languages)
     place_F = predictions.numbered_languages(languages)
     columns = [predictions.counts(name) for name in ("rows", "tokens", "masked_positions")]
     for place, language in enumerate(languages):
@@ -161,7 +163,7 @@ def _data_of_stages(stages: list[Stage], step: int) -> str:
             f"tokens masked; languages drawn in proportion to p^{stage.sampling.alpha:g}, where p is their share of the masked "
             "positions."
         )
-        parts.append(_data(stage.predictions))
+        parts.append(_data(stage))
         first = stage.last_step + 1
     return "\n\n".join(parts)
 

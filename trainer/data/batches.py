@@ -6,6 +6,7 @@ Legend: N rows, B rows of one batch, L padded length, M masked positions, K top-
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -46,11 +47,14 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Returns the batch on another device."""
-        tensors = {field.name: getattr(self, field.name) for field in fields(self) if field.type is torch.Tensor}
-        if device.type == "cuda":
-            # A copy from unpinned memory would wait for the GPU's pending work.
-            tensors = {name: tensor.pin_memory() for name, tensor in tensors.items()}
-        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in tensors.items()})
+        names = (field.name for field in fields(self) if field.type is torch.Tensor)
+        tensors: dict[str, Any] = {name: to_device(getattr(self, name), device) for name in names}
+        return replace(self, **tensors)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Copies a CPU tensor to a device without waiting for a GPU's pending work, as a copy from unpinned memory would."""
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)

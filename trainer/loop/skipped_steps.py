@@ -55,11 +55,12 @@ class SkippedSteps:
         self._batches.clear()
 
     def _examples(self, step: int) -> list[str]:
-        """Example ids of this process's rows with a non-finite loss at `step`; of all its rows if there are none."""
+        """Example ids of this process's rows with a non-finite loss at `step`; of all its rows if no process has any."""
         batches = [batch for batch in self._batches if batch[0] == step]
         at_fault = [rows_M[~is_finite_M].unique().tolist() for _, rows_M, is_finite_M, _ in batches]
+        is_known = any(self._runtime.gather(any(at_fault)))
         return [
             name
             for (*_, origins), rows in zip(batches, at_fault, strict=True)
-            for name in example_ids(origins, rows if any(at_fault) else range(len(origins.row_B)))
+            for name in example_ids(origins, rows if is_known else range(len(origins.row_B)))
         ]

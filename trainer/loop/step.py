@@ -16,7 +16,7 @@ from transformers import get_scheduler
 from schemas.vocabulary import Vocabulary
 from trainer.artifacts.metrics import Metrics
 from trainer.config import DistillationConfig, LanguageWeight, OptimizerConfig, TrainerConfig
-from trainer.data.batches import Batch
+from trainer.data.batches import Batch, to_device
 from trainer.distributed import Runtime
 from trainer.loop.skipped_steps import SkippedSteps
 from trainer.loss.objective import Objective
@@ -112,7 +112,7 @@ def train_step(
         learner.parallel,
         batches,
         positions,
-        learner.kd_weights(step).to(runtime.device),
+        to_device(learner.kd_weights(step), runtime.device),
         config.distillation,
         learner.owned_TV,
         (config.seed, step),

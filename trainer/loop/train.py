@@ -17,7 +17,7 @@ from schemas.predictions import Predictions
 from schemas.process import deferring
 from schemas.storage import join, read_bytes, write_bytes
 from trainer.artifacts.checkpoint import CheckpointWriter, remove_partial
-from trainer.artifacts.export import export_checkpoint, read_evaluation
+from trainer.artifacts.export import export_checkpoint, read_export
 from trainer.artifacts.metrics import Metrics
 from trainer.config import TrainerConfig
 from trainer.distributed import Runtime
@@ -131,18 +131,19 @@ def _do_what_is_due(
     """Logs, evaluates and saves after a step. Raises Interrupted if the run was asked to end."""
     config, learner, step = state.config, state.learner, state.step
     due = due_after(step, config, asked_to_end)
-    must_save = due.save
     if due.log or due.evaluate or due.save:
         skipped.check()
         state.skipped_steps = skipped.count
     if due.log:
         rate, kd_weights = float(learner.scheduler.get_last_lr()[0]), learner.kd_weights(step)
         metrics.log(step, rate, kd_weights, skipped.count, _of_stage(state))
+    if due.save:
+        # Before an evaluation, so that a run that ends during it loses no steps.
+        state.save(checkpoints)
     if state.heldout and due.evaluate:
         _evaluate(state, state.heldout, metrics)
-        must_save |= state.early_stopping.best_step == step or state.is_over
-    if must_save:
-        state.save(checkpoints)
+        if due.save or state.early_stopping.best_step == step or state.is_over:
+            state.save(checkpoints)
     if asked_to_end:
         checkpoints.wait()
         # When one process ends, torchrun ends the others, so first wait until the checkpoint is complete.
@@ -160,7 +161,9 @@ def _of_stage(state: TrainState) -> dict[str, float]:
 def _evaluate(state: TrainState, heldout: Predictions, metrics: Metrics) -> None:
     before = time.monotonic()
     scores = evaluate(state.learner.student, heldout, state.config.batch_tokens, state.runtime)
-    state.early_stopping.add(state.step, scores, due_after(state.step, state.config).is_planned)
+    # Held-out text may have languages that the student does not read, which should not decide which student is the best.
+    read = {language: scores[language] for language in state.reader.languages if language in scores}
+    state.early_stopping.add(state.step, read or scores, due_after(state.step, state.config).is_planned)
     metrics.log_evaluation(state.step, heldout.sha256, scores, time.monotonic() - before)
 
 
@@ -170,10 +173,10 @@ def _exported_step(state: TrainState) -> int:
 
 
 def _is_exported(state: TrainState) -> bool:
-    """Whether the run's result is exported and was evaluated on this held-out text."""
-    exported = read_evaluation(state.config.output)
-    wanted = (_exported_step(state), state.early_stopping.heldout_sha256)
-    return exported is not None and (exported.step, exported.heldout_sha256) == wanted
+    """Whether the run's result is exported, with this model card and after an evaluation on this held-out text."""
+    exported = read_export(state.config.output)
+    wanted = (_exported_step(state), state.early_stopping.heldout_sha256, state.config.model_card.model_dump())
+    return exported is not None and (exported.step, exported.heldout_sha256, exported.model_card) == wanted
 
 
 def _export(state: TrainState) -> None:

@@ -31,7 +31,7 @@ def test_the_last_evaluation_may_not_be_a_planned_one():
 
 
 def test_nothing_to_evaluate_on():
-    assert not any(due_after(step, config(eval_steps=5)).evaluate for step in range(1, 11))
+    assert not any(due_after(step, config()).evaluate for step in range(1, 11))
 
 
 def test_a_run_that_is_asked_to_end_saves_and_does_not_evaluate():

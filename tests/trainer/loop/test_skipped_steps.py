@@ -8,11 +8,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from schemas.errors import UserError
+from tests.support.readers import reader, take
 from tests.support.training import (
     spoil,
     write_config,
 )
 from trainer.__main__ import main
+from trainer.data.reader import example_ids
+from trainer.distributed import Runtime
+from trainer.loop.skipped_steps import SkippedSteps
+from trainer.loss.sparse import Losses
 
 
 @pytest.mark.heavy
@@ -44,3 +50,30 @@ def test_steps_whose_gradient_is_not_finite_are_left_out(predictions, tmp_path, 
     assert code == 2 and "more than max_skipped_steps (0)" in printed
     assert any(name in printed for name in spoiled)
     assert "Traceback" not in printed
+
+
+class TwoProcesses(Runtime):
+    """The first of two processes, of which the other has given `others` to the calls of `gather`."""
+
+    def __init__(self, *others: object):
+        super().__init__(0, 2, torch.device("cpu"), torch.float32)
+        object.__setattr__(self, "others", list(others))
+
+    def gather(self, value: object) -> list:
+        return [value, self.others.pop(0)]
+
+
+@pytest.mark.parametrize("culprits", [["theirs/2"], []])
+def test_only_the_rows_at_fault_are_named(predictions, culprits):
+    """Another process has the loss that is not finite, or no process has one and the gradient overflowed."""
+    (batch,) = take(reader(predictions), 1)
+    finite_M = torch.zeros(len(batch.labels_M))
+    losses = Losses(torch.tensor(0.0), *[finite_M] * 5)
+    skipped = SkippedSteps(0, 0, TwoProcesses(bool(culprits), culprits))
+    skipped.add_batch(1, batch, losses)
+    skipped.add_step(1, torch.tensor(True))
+    with pytest.raises(UserError) as raised:
+        skipped.check()
+    rows = example_ids(batch.origins, range(len(batch.origins.row_B)))
+    assert any(name in str(raised.value) for name in rows) is not bool(culprits)
+    assert all(name in str(raised.value) for name in culprits)
