@@ -46,10 +46,11 @@ class Config(BaseModel):
     @classmethod
     def _number(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuses `yes`, `on` and `true` as numbers, which pydantic would read as 1."""
-        if isinstance(value, bool) and info.field_name:
-            types = _types(cls.model_fields[info.field_name].annotation)
-            if bool not in types and not types.isdisjoint((int, float)):
-                raise ValueError(f"expected a number, not {str(value).lower()}")
+        for part in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(part, bool) and info.field_name:
+                types = _types(cls.model_fields[info.field_name].annotation)
+                if bool not in types and not types.isdisjoint((int, float)):
+                    raise ValueError(f"expected a number, not {str(part).lower()}")
         return value
 
 

@@ -68,6 +68,10 @@ class StudentConfig(Config):
             raise ValueError(
                 "no shape is given: set `architecture_from` (a model whose shape to take), a `model_type` in `settings`, or `start_from`"
             )
+        elif self.architecture_from is None and self.revision is not None:
+            raise ValueError(
+                "`revision` is that of `architecture_from` or `start_from`: set one of them, or leave it out"
+            )
         return self
 
 
@@ -81,9 +85,14 @@ class SamplingConfig(Config):
         description="languages are drawn in proportion to p^alpha, where p is their share of the masked positions: 1 "
         "keeps the shares, 0 draws evenly",
     )
-    languages: list[Name] | None = Field(None, description="read only these languages; default: all in the predictions")
+    languages: list[Name] | None = Field(
+        None, min_length=1, description="read only these languages; default: all in the predictions"
+    )
     shuffle_rows: int = Field(
-        8192, ge=1, description="rows that are held in memory to be shuffled and grouped by length"
+        8192,
+        ge=1,
+        description="rows that are shuffled and grouped by length together; a process holds at least two such pools in memory for each "
+        "of its micro-batches",
     )
 
 
@@ -288,7 +297,7 @@ class TrainerConfig(Config):
     early_stopping_patience: Unrecorded[int | None] = Field(
         None,
         ge=1,
-        description="stop after this many evaluations in a row without a better held-out NLL (mean over languages); "
+        description="stop after this many evaluations in a row without a better held-out NLL (mean over the languages that are read); "
         "default: never",
     )
     export: Unrecorded[Literal["last", "best"]] = Field(
@@ -324,6 +333,10 @@ class TrainerConfig(Config):
 
     @model_validator(mode="after")
     def _evaluation(self):
+        if self.eval_steps and not self.heldout:
+            raise ValueError(
+                "eval_steps is the time between evaluations on held-out data: set heldout, or leave it out"
+            )
         if self.early_stopping_patience and not (self.heldout and self.eval_steps):
             raise ValueError("early_stopping_patience counts evaluations on held-out data: set heldout and eval_steps")
         if self.export == "best" and not self.heldout:

@@ -22,6 +22,17 @@ from trainer.config import TrainerConfig
             "student: token_alignment maps the teachers' token rows: set embeddings_from_teachers",
         ),
         ({"student": {}}, "set `architecture_from`"),
+        (
+            {"student": {"settings": {"model_type": "bert"}, "revision": "x"}},
+            "`revision` is that of `architecture_from`",
+        ),
+        (
+            {"student": {"start_from": "hi-bpe", "revision": "x"}},
+            "student.revision: hi-bpe is a teacher, whose revision",
+        ),
+        ({"eval_steps": 5}, "eval_steps is the time between evaluations on held-out data: set heldout"),
+        ({"sampling": {"languages": []}}, "sampling.languages: List should have at least 1 item"),
+        ({"optimizer": {"betas": [False, 0.98]}}, "optimizer.betas: expected a number, not false"),
     ],
 )
 def test_bad_trainers_stop_at_once(changes, message, predictions, tmp_path):

@@ -126,7 +126,7 @@ class EvaluationConfig(Config):
     )
     comparison: ComparisonConfig | None = Field(None, description="rank models as teachers")
     fine_tuning: FineTuningConfig = FineTuningConfig()
-    seeds: list[Annotated[int, Field(strict=True, ge=0, lt=2**32)]] = Field(
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
         [0], min_length=1, description="each fine-tuned task is run once with each seed, and the scores are averaged"
     )
     bootstrap_samples: int = Field(1000, ge=100, description="number of bootstrap samples for each interval")

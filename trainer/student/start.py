@@ -43,6 +43,11 @@ def find_start(config: StudentConfig, predictions: Predictions) -> Start | None:
     vocabulary = predictions.vocabulary
     if name in vocabulary.teacher_ids and name in predictions.teachers:
         record = predictions.teachers[name]
+        if config.revision is not None:
+            raise UserError(
+                f"student.revision: {name} is a teacher, whose revision the predictions give ({record.revision or 'none'}); "
+                "leave it out"
+            )
         return Start(name, record.model, record.revision, record.vocabulary_size, vocabulary.teacher_ids[name])
     earlier = _vocabulary_of(name, config.revision, sorted(predictions.teachers))
     if not vocabulary.extends(earlier):

@@ -15,7 +15,7 @@ SETTINGS = {"output": "out", "models": {"m": {"model": "x"}, "t": {"model": "y"}
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"seeds": [2**32]}, "less than 4294967296"),
         ({"seeds": [1, 2, 1]}, "has a seed twice"),
-        ({"seeds": [True]}, "should be a valid integer"),
+        ({"seeds": [True]}, "expected a number, not true"),
         (
             {"models": {"m": {"model": "x", "languages": ["english"]}}},
             r"models\.m\.languages: .* 'english'; the tasks have: en",
