@@ -49,7 +49,7 @@ class Config(BaseModel):
         for part in value if isinstance(value, list | tuple) else [value]:
             if isinstance(part, bool) and info.field_name:
                 types = _types(cls.model_fields[info.field_name].annotation)
-                if bool not in types and not types.isdisjoint((int, float)):
+                if types.isdisjoint((bool, str)) and not types.isdisjoint((int, float)):
                     raise ValueError(f"expected a number, not {str(part).lower()}")
         return value
 

@@ -36,7 +36,7 @@ def test_they_stand_for_what_the_file_says_or_does_not_say(load):
     config = load(
         TrainerConfig, TRAINER, "max_steps=100", "optimizer.learning_rate=1e-3", "student.settings.hidden_size=256",
         "student.settings.model_type=xlm-roberta", "predictions=[a, b]", "fsdp=true", "heldout=gs://bucket/x=y", "seed=1_000",
-        "optimizer.betas=[0.8, 0.9]", "wandb_project=", "student.revision='12'",
+        "optimizer.betas=[0.8, 0.9]", "wandb_project=", "student.architecture_from=m", "student.revision='12'",
     )  # fmt: skip
     assert (config.max_steps, config.optimizer.learning_rate, config.seed, config.fsdp) == (100, 1e-3, 1000, True)
     assert config.student.settings == {"model_type": "xlm-roberta", "hidden_size": 256}
