@@ -15,7 +15,8 @@ import numpy as np
 from schemas.corpus.files import TextFile
 from schemas.corpus.ranges import TextRange
 
-# Limit of shards in a unit. A worker that switches teachers loads the new one once for up to this many shards.
+# Limit of a unit, in shards of plain text; compressed text makes several times as many. A worker that switches teachers
+# loads the new one once for all of them.
 MOST_SHARDS = 64
 # A small language has about this many units, so that several workers can share it.
 _FEWEST_UNITS = 64

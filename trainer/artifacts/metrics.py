@@ -110,11 +110,9 @@ class Metrics:
             "skipped_steps": skipped,
         }
         by_language = dict(zip(self._languages, kd_weights.tolist(), strict=True))
-        self._outputs.write({"step": step, "train": train, "distillation_weight": by_language, **figures})
+        self._outputs.write({"step": step, "train": train, "kd_weight": by_language, **figures})
         scalars = {f"{name}/{language}": value for language, row in train.items() for name, value in row.items()}
-        self._outputs.draw(
-            step, figures | scalars | {f"distillation_weight/{name}": by_language[name] for name in train}
-        )
+        self._outputs.draw(step, figures | scalars | {f"kd_weight/{name}": by_language[name] for name in train})
         self._bar.set_postfix_str(f"{summary(train)}, {tokens / seconds / 1000:.1f}k tokens/s", refresh=False)
 
     def log_evaluation(self, step: int, heldout_sha256: str, scores: dict[str, LanguageScores], seconds: float) -> None:

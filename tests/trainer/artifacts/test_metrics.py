@@ -85,7 +85,7 @@ def test_weights_and_biases(predictions, heldout, tmp_path):
     assert len(recorded) == 2
     for content in recorded:
         assert all(text in content for text in (b"merge", (folder / "wandb_run").read_bytes(), b"heldout_nll"))
-        assert all(name in content for name in (b"mlm/en", b"kd/hi", b"distillation_weight/ru", b"tokens_per_second"))
+        assert all(name in content for name in (b"mlm/en", b"kd/hi", b"kd_weight/ru", b"tokens_per_second"))
 
 
 def test_a_kill_at_start_keeps_the_metrics(tmp_path, monkeypatch):
