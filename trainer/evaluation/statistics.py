@@ -98,7 +98,8 @@ def paired(first: Ratio, second: Ratio, samples: int, seed: int) -> Difference:
     differences_R = _quotients(*sums_KR[:2]) - _quotients(*sums_KR[2:])
     exchanged_R = _exchanged(parts, samples, seed)
     # Sums in another order differ in their last bits, so ties need a tolerance. An exchange without a value is no evidence.
-    at_least = ~(np.abs(exchanged_R) < np.abs(difference) - 1e-12 * np.abs(first.value))
+    tolerance = 1e-12 * max(abs(first.value), abs(second.value))
+    at_least = ~(np.abs(exchanged_R) < np.abs(difference) - tolerance)
     return Difference(
         difference,
         *_percentiles(differences_R, len(first.numerators_U)),

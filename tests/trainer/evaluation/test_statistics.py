@@ -81,6 +81,17 @@ def test_equal_models_do_not_differ():
     assert paired(scores, scores, 100, 0) == Difference(0, 0, 0, 1)
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_a_model_without_a_hit_has_the_same_p_value_from_either_side(seed):
+    """Exchanges that tie may differ from the difference by a rounding error, even if one of the values is exactly 0."""
+    generator = np.random.default_rng(seed)
+    hits_U = np.zeros(200)
+    hits_U[generator.choice(200, 5, replace=False)] = generator.choice([1 / 3, 2 / 3, 1], 5)
+    none, few = Ratio(np.zeros(200), np.ones(200)), Ratio(hits_U, np.ones(200))
+    # Two of the 2^5 exchanges of units with a hit give as large a difference.
+    assert paired(none, few, 1000, 0).p == paired(few, none, 1000, 0).p == pytest.approx(2 / 32, abs=0.03)
+
+
 def test_results_are_functions_of_the_seed():
     first, second = (ratio(np.random.default_rng(seed), 1000) for seed in range(2))
     assert paired(first, second, 3000, 7) == paired(first, second, 3000, 7) != paired(first, second, 3000, 8)
