@@ -1,25 +1,30 @@
 """Checks, before any model runs, that a model can run the jobs it is scored on."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterable, Sequence
 
 import torch
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from schemas.errors import UserError
+from schemas.errors import UserError, printable
 from schemas.model_sizes import embedding_rows
 from trainer.evaluation.models import Model
 from trainer.evaluation.pieces import special_frame
 from trainer.evaluation.tasks.forward import encode, gives_hidden_states
 from trainer.evaluation.tasks.task import Job, Task
 
+logger = logging.getLogger(__name__)
+
 
 def check_model(model: Model, jobs: Sequence[tuple[Job, Task]]) -> None:
     """Loads a model's configuration and tokenizers, and reads the headers of its weights.
 
     Raises:
-      UserError: one of them cannot be loaded, weights are missing, or the model or a tokenizer lacks what a task needs.
+      UserError: one of them cannot be loaded, weights are missing, the model or a tokenizer lacks what a task needs, or a
+        student has no tokenizer for a language in which it is compared with a teacher.
     """
     model.transformers_config  # noqa: B018, raises if it cannot be loaded
+    _check_languages(model, dict.fromkeys(language for job, task in jobs for language in task.languages(job)))
     heads = dict.fromkeys((task.auto_class, tuple(task.head.items())) for _, task in jobs if task.auto_class)
     without_values = {auto_class: model.without_values(auto_class, **dict(head)) for auto_class, head in heads}
     for needing, language in dict.fromkeys((task, language) for job, task in jobs for language in task.languages(job)):
@@ -31,6 +36,24 @@ def check_model(model: Model, jobs: Sequence[tuple[Job, Task]]) -> None:
     rows = [embedding_rows(part) for part in without_values.values()]
     for language in dict.fromkeys(language for job, task in jobs for language in task.languages(job) if rows):
         _check_ids(model, language, min(rows))
+
+
+def _check_languages(model: Model, languages: Iterable[str]) -> None:
+    """Warns of languages that a student has no tokenizer for, or raises UserError if one of them has a teacher."""
+    missing = model.read_with_default(languages)
+    if not missing:
+        return
+    known = printable(", ".join(model.tokenizer_languages))
+    if with_teacher := [language for language in missing if language in model.teachers]:
+        raise UserError(
+            f"models.{model.name}.teachers.{with_teacher[0]}: the model has no tokenizer for {with_teacher[0]!r}, so it would "
+            f"not be read as its teacher is; its languages are {known}. Name the language as the model does, in all sections, "
+            "or set `tokenizer: default`"
+        )
+    logger.warning(
+        f"models.{model.name}: has no tokenizer for {', '.join(missing)}, and reads that text with its default tokenizer; its "
+        f"languages are {known}"
+    )
 
 
 def _check_tokenizer(model: Model, task: Task, language: str) -> None:

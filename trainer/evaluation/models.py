@@ -1,12 +1,13 @@
 """The models under evaluation: plain transformers models, each with its tokenizer or tokenizers."""
 
 import hashlib
-from collections.abc import Set
+from collections.abc import Iterable, Set
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub import snapshot_download
 from transformers import AutoConfig, AutoModelForMaskedLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import cached_file, extract_commit_hash
 from transformers.utils import logging as transformers_logging
@@ -28,11 +29,13 @@ class Model:
     Attributes:
       name: in the configuration.
       device: where its weights are loaded.
+      teachers: by language, the name of the model that it is compared with.
     """
 
     def __init__(self, name: str, config: ModelConfig, device: torch.device):
         self.name = name
         self.device = device
+        self.teachers = config.teachers
         self._config = config
         self._where = f"models.{name} ({without_secrets(config.model)})"
         self.tokenizer = cache(self._tokenizer)
@@ -80,6 +83,27 @@ class Model:
     def unload(self) -> None:
         """Drops the masked LM to free its memory for the next model."""
         vars(self).pop("masked_lm", None)
+
+    @cached_property
+    def tokenizer_languages(self) -> list[str]:
+        """The languages that a student has a tokenizer for; empty if it is read with its default one, or has only one."""
+        if self._config.tokenizer == "default":
+            return []
+        pattern = f"{TOKENIZERS}/*/{CONFIG_FILE}"
+        folder = Path(self._config.model)
+        if not folder.is_dir():
+            try:
+                folder = Path(snapshot_download(str(folder), revision=self._revision, allow_patterns=pattern))
+            except Exception as error:  # The library may raise anything for a bad hub.
+                raise UserError(
+                    f"{self._where}: {TOKENIZERS}/ cannot be listed: {loading_error(error, self._config.model)}"
+                ) from None
+        return sorted(file.parent.name for file in folder.glob(pattern))
+
+    def read_with_default(self, languages: Iterable[str]) -> list[str]:
+        """Returns the languages for which a student with tokenizers of languages has none."""
+        known = self.tokenizer_languages
+        return [language for language in languages if known and language not in known]
 
     @cached_property
     def fingerprint(self) -> str:

@@ -67,6 +67,10 @@ def test_a_student_on_the_hub_reads_each_language_with_its_tokenizer(tmp_path, t
     default = AutoTokenizer.from_pretrained(folder).get_vocab()
     assert published.tokenizer(None).get_vocab() == default != published.tokenizer("en").get_vocab()
     assert published.tokenizer("xx").get_vocab() == default
+    assert published.tokenizer_languages == model(folder).tokenizer_languages == ["en", "hi", "ru"]
+    assert published.read_with_default(["xx", "en"]) == ["xx"]
+    assert model("some/student", tokenizer="default").read_with_default(["xx", "en"]) == []
+    assert model(teachers / "en-wordpiece").read_with_default(["xx", "en"]) == []
     assert model("some/student", tokenizer="default").tokenizer("en").get_vocab() == default
     assert model("some/student", tokenizer="default").fingerprint != published.fingerprint
 

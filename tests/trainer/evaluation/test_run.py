@@ -15,6 +15,7 @@ from schemas.vocabulary import VOCABULARY_FILE
 from trainer.evaluation.__main__ import main
 from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.models import Model
+from trainer.evaluation.report.collect import content_of
 from trainer.evaluation.run import run_evaluation
 from trainer.evaluation.tasks.cost import Cost
 from trainer.evaluation.tasks.likelihood import Likelihood
@@ -66,6 +67,10 @@ def add_tokens(folder: Path, token: str, **settings) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.add_tokens([token], **settings)
     tokenizer.save_pretrained(folder)
+
+
+def give_tokenizer(student: Path, language: str) -> None:
+    AutoTokenizer.from_pretrained(student).save_pretrained(student / "tokenizers" / language)
 
 
 def change_weights(folder: Path) -> None:
@@ -170,6 +175,25 @@ def test_a_model_that_cannot_be_run_is_refused_before_any_runs(settings, ran, tm
     with pytest.raises(UserError, match=message):
         evaluate(settings)
     assert ran == [] and not (tmp_path / "out").exists()
+
+
+def test_a_language_that_a_student_lacks_is_named(settings, tmp_path, caplog):
+    give_tokenizer(tmp_path / "a", "fi")
+    models = content_of(evaluate(settings)).models
+    (warning,) = caplog.messages
+    assert warning == (
+        "models.a: has no tokenizer for en, and reads that text with its default tokenizer; its languages are fi"
+    )
+    assert [(m.tokenizer, m.default_for) for m in models] == [("language", ["en"]), ("only one", [])]
+
+
+def test_a_student_without_the_tokenizer_of_a_teachers_language_is_refused(settings, ran, tmp_path):
+    give_tokenizer(tmp_path / "a", "fi")
+    student = settings["models"]["a"] | {"teachers": {"en": "b"}}
+    with pytest.raises(UserError, match=r"models\.a\.teachers\.en: .*no tokenizer for 'en'.*; its languages are fi\."):
+        evaluate(settings, models=settings["models"] | {"a": student})
+    assert ran == []
+    evaluate(settings, models=settings["models"] | {"a": student | {"tokenizer": "default"}})
 
 
 def test_a_device_that_is_not_there_is_refused_before_files_are_read(settings):

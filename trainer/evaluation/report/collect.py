@@ -38,17 +38,7 @@ def content_of(evaluation: Evaluation) -> Content:
         title=printable(config.title or Path(config.output).resolve().name),
         languages=config.languages,
         measurement=measurement(evaluation, tasks, reached),
-        models=[
-            ModelRecord(
-                name,
-                printable(without_secrets(m.model)),
-                m.revision,
-                len(evaluation.models[name].tokenizer(None)),
-                m.languages,
-                m.teachers,
-            )
-            for name, m in config.models.items()
-        ],
+        models=[_model(evaluation, name) for name in config.models],
         tasks=tasks,
         results=reached,
         figures=figures(evaluation),
@@ -68,6 +58,23 @@ def check_folders(config: EvaluationConfig) -> None:
     """Checks the merged vocabularies in the folders of models before the report reads them. UserError names a bad file."""
     for folder in _folders(config).values():
         _vocabulary(folder)
+
+
+def _model(evaluation: Evaluation, name: str) -> ModelRecord:
+    config, model = evaluation.config.models[name], evaluation.models[name]
+    jobs = [job for job in evaluation.scores if job.model == name]
+    languages = {language for job in jobs for language in evaluation.tasks[job.task].languages(job)}
+    has_several = config.tokenizer == "default" or model.tokenizer_languages
+    return ModelRecord(
+        name,
+        printable(without_secrets(config.model)),
+        config.revision,
+        len(model.tokenizer(None)),
+        config.tokenizer if has_several else "only one",
+        sorted(model.read_with_default(languages)),
+        config.languages,
+        config.teachers,
+    )
 
 
 def _overlap(evaluation: Evaluation) -> list[HeatMap]:

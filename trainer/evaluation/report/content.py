@@ -12,12 +12,21 @@ STUDENT_BETTER, TEACHER_BETTER, UNCLEAR = "student is better", "teacher is bette
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model: where it is loaded from, its tokens, and the model that it is compared with for each language."""
+    """A model.
+
+    Attributes:
+      model: where it is loaded from.
+      tokenizer: `language` or `default`, as configured; `only one` if the model has no tokenizers of languages.
+      default_for: languages that are read with the default tokenizer because there is none for them.
+      teachers: by language, the model that it is compared with.
+    """
 
     name: str
     model: str
     revision: str | None
     vocabulary_size: int
+    tokenizer: str
+    default_for: list[str]
     languages: list[str] | None
     teachers: dict[str, str]
 

@@ -198,11 +198,16 @@ def _models(content: Content) -> Section:
                 text(model.model),
                 text(model.revision or "–"),
                 number(model.vocabulary_size, "{:,}"),
+                text(model.tokenizer, [f"default for {', '.join(model.default_for)}" if model.default_for else ""]),
                 text(", ".join(model.languages) if model.languages else "all"),
                 text(", ".join(f"{language}: {teacher}" for language, teacher in model.teachers.items()) or "–"),
             ],
         )
         for model in content.models
     ]
-    header = ["model", "loaded from", "revision", "tokens", "languages", "compared with"]
-    return Section("models", "Models", [], [Table("The models", header, [Group("", rows)])])
+    header = ["model", "loaded from", "revision", "tokens", "tokenizer", "languages", "compared with"]
+    paragraphs = [
+        "A student is read with one tokenizer for each language, which segments as the language's teacher does, or with its "
+        "default tokenizer, which is for text of any language. Other models have only one.",
+    ]
+    return Section("models", "Models", paragraphs, [Table("The models", header, [Group("", rows)])])

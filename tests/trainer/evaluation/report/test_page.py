@@ -196,7 +196,7 @@ def test_verdicts_are_visible_on_a_phone(chromium, content, tmp_path):
 
 
 def test_names_are_only_text(chromium, content, tmp_path):
-    model = ModelRecord(HOSTILE, HOSTILE, HOSTILE, 100, [HOSTILE], {HOSTILE: HOSTILE})
+    model = ModelRecord(HOSTILE, HOSTILE, HOSTILE, 100, HOSTILE, [HOSTILE], [HOSTILE], {HOSTILE: HOSTILE})
     hostile = replace(
         content,
         title=HOSTILE,
