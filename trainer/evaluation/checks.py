@@ -38,6 +38,15 @@ def check_model(model: Model, jobs: Sequence[tuple[Job, Task]]) -> None:
         _check_ids(model, language, min(rows))
 
 
+def check_candidate(model: Model) -> None:
+    """Raises UserError if a candidate is scored with other tokenizers than the pipeline reads it with as a teacher."""
+    if model.tokenizer_languages:
+        raise UserError(
+            f"models.{model.name}.tokenizer: the pipeline reads a teacher with its default tokenizer, but the model would be "
+            "ranked with those of its languages; set `tokenizer: default`, or leave the model out of comparison.candidates"
+        )
+
+
 def _check_languages(model: Model, languages: Iterable[str]) -> None:
     """Warns of languages that a student has no tokenizer for, or raises UserError if one of them has a teacher."""
     missing = model.read_with_default(languages)

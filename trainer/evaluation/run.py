@@ -8,7 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from schemas.lock import owning
-from trainer.evaluation.checks import check_model
+from trainer.evaluation.checks import check_candidate, check_model
 from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.devices import device_of
 from trainer.evaluation.models import Model
@@ -49,6 +49,8 @@ def run_evaluation(config: EvaluationConfig) -> Evaluation:
     }
     for name, model in models.items():
         check_model(model, jobs[name])
+        if config.comparison and name in config.candidates:
+            check_candidate(model)
     scores, seconds = {}, {}
     with owning(config.output), tqdm(total=sum(map(len, jobs.values())), unit="job") as bar:
         bar.set_description(Path(config.output).name)

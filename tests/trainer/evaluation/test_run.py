@@ -196,6 +196,21 @@ def test_a_student_without_the_tokenizer_of_a_teachers_language_is_refused(setti
     evaluate(settings, models=settings["models"] | {"a": student | {"tokenizer": "default"}})
 
 
+def test_a_student_is_ranked_as_a_teacher_with_the_tokenizer_that_the_pipeline_reads(settings, ran, tmp_path):
+    give_tokenizer(tmp_path / "a", "en")
+    comparison = {"routing": str(tmp_path / "routing.yaml")}
+    with pytest.raises(UserError, match=r"models\.a\.tokenizer: .*; set `tokenizer: default`, or"):
+        evaluate(settings, comparison=comparison)
+    assert ran == []
+    default = {"a": settings["models"]["a"] | {"tokenizer": "default"}}
+    evaluate(settings, comparison=comparison, models=settings["models"] | default)
+    evaluate(
+        settings,
+        comparison=comparison | {"candidates": ["b", "c"]},
+        models=settings["models"] | {"c": settings["models"]["b"]},
+    )
+
+
 def test_a_device_that_is_not_there_is_refused_before_files_are_read(settings):
     missing = "gpu", "meta", *(["cuda"] if not torch.cuda.is_available() else [])
     for device in missing:
