@@ -59,6 +59,24 @@ def test_results_are_written_and_replaced(tmp_path):
     assert (tmp_path / "mlm-only" / "README.md").read_bytes() == of_another
 
 
+def test_a_card_has_the_results_with_each_tokenizer(tmp_path):
+    student = {"model": str(tmp_path / "student"), "languages": ["de"]}
+    models = {"student": student, "mlm-only": student | {"model": f"{tmp_path}/student/", "tokenizer": "default"}}
+    evaluation = make_evaluation(tmp_path, update_model_cards=True, models=models)
+    path = tmp_path / "student" / "README.md"
+    write_card(path, "mergedistill")
+    for _ in range(2):
+        write_report(evaluation)
+        results = [result for result in ModelCard.load(path).data.eval_results if result.metric_type == "nll"]
+        for result, model in zip(results, models, strict=True):
+            (scores,) = evaluation.scores[Job("masked", model, "de")]
+            assert result.metric_value == pytest.approx(scores.ratios["nll"].value)
+        assert [(r.dataset_config, r.dataset_name) for r in results] == [
+            ("masked-de-de", "de.txt (de)"),
+            ("masked-de-de-default", "de.txt (de, default tokenizer)"),
+        ]
+
+
 @pytest.mark.parametrize("listed", ["perplexity", ["perplexity", "accuracy"]])
 def test_metrics_that_the_owner_listed_are_kept(tmp_path, listed):
     evaluation = make_evaluation(tmp_path, update_model_cards=True)
