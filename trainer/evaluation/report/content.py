@@ -110,6 +110,11 @@ class Comparison:
     p: float | None
     verdict: str
 
+    @property
+    def is_crossing(self) -> bool:
+        """Whether labels of one language are tested in another, for which the teacher may not have been made."""
+        return self.trained_on not in (None, self.language)
+
 
 @dataclass(frozen=True)
 class Curve:

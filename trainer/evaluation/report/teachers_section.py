@@ -23,12 +23,13 @@ def teachers_section(content: Content) -> Section | None:
 
 
 def _tally_table(content: Content) -> Table:
-    rows = [
-        Row(student, [number(count, "{:,}") for count in tally])
-        for student, tally in tally_by_student(content.comparisons).items()
-    ]
+    groups = []
+    for heading, is_crossing in (("", False), ("Trained on labels of one language, tested in another", True)):
+        tallies = tally_by_student(c for c in content.comparisons if c.is_crossing == is_crossing)
+        rows = [Row(student, [number(count, "{:,}") for count in tally]) for student, tally in tallies.items()]
+        groups.append(Group(heading, rows))
     header = ["student", "better", "no clear difference", "worse", "not compared"]
-    return Table("Number of comparisons below, by verdict", header, [Group("", rows)])
+    return Table("Number of comparisons below, by verdict", header, [group for group in groups if group.rows])
 
 
 def _student_table(content: Content, student: str) -> Table:
@@ -48,7 +49,7 @@ def _student_table(content: Content, student: str) -> Table:
 
 def _row(comparison: Comparison) -> Row:
     c = comparison
-    heading = c.language if c.trained_on in (None, c.language) else f"{c.trained_on} → {c.language}"
+    heading = f"{c.trained_on} → {c.language}" if c.is_crossing else c.language
     p = "" if c.p is None else f"p = {formatted(c.p)}"
     difference = number(c.difference, "{:+.3f}", details=[interval(c.low, c.high, "{:+.3f}")])
     return Row(heading, [text(c.verdict, [p]), difference], f"against {c.teacher}")

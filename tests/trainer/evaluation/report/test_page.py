@@ -156,7 +156,7 @@ def test_its_tables_and_charts_hold_what_is_known(chromium, content, tmp_path):
         names = table.locator("tr.names").first.locator("td").all_inner_texts()
         assert names == [model.name for model in content.models]
         assert table.locator("tr.names").count() == table.locator("th.group").count() - 1
-        assert page.locator("header ul li").count() == 2
+        assert page.locator("header ul li").count() == 4
         assert page.locator("#curves svg").first.locator("text", has_text="mlm-only").count() == 1
         # Every entry of the contents has a target, and no id occurs twice.
         targets = page.locator("nav a").evaluate_all("links => links.map(link => link.getAttribute('href'))")
