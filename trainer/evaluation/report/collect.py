@@ -13,7 +13,7 @@ from trainer.evaluation.report.figures import calibrations, costs, figures
 from trainer.evaluation.report.heat_maps import merged_overlaps, overlap, transfer
 from trainer.evaluation.report.measurement import measurement
 from trainer.evaluation.report.results import Averages, comparisons, results
-from trainer.evaluation.report.training import curves, reaches, training_lines
+from trainer.evaluation.report.training import curves, exported_steps, reaches, training_lines
 from trainer.evaluation.run import Evaluation
 
 
@@ -32,7 +32,7 @@ def content_of(evaluation: Evaluation) -> Content:
     ]
     averages = Averages(evaluation)
     reached = results(averages, config.bootstrap_samples)
-    lines = training_lines(_folders(config))
+    lines, exported = training_lines(_folders(config)), exported_steps(_folders(config))
     all_curves = curves(lines, config.languages)
     return Content(
         title=printable(config.title or Path(config.output).resolve().name),
@@ -46,11 +46,11 @@ def content_of(evaluation: Evaluation) -> Content:
             averages, {name: m.teachers for name, m in config.models.items()}, config.bootstrap_samples
         ),
         curves=all_curves,
-        reaches=reaches(all_curves),
+        reaches=reaches(all_curves, exported),
         transfer=transfer(tasks, list(config.models), reached),
         overlap=_overlap(evaluation),
         calibration=calibrations(evaluation),
-        costs=costs(evaluation, lines),
+        costs=costs(evaluation, lines, exported),
     )
 
 

@@ -137,7 +137,7 @@ class Reach:
     """The step at which other models first reach a model's final loss on the same held-out data.
 
     Attributes:
-      model: the model whose final loss is the target.
+      model: the model whose final loss, that of its exported weights, is the target.
       heldout_sha256: the held-out data of the losses.
       loss, steps: its final loss and the step of that loss.
       reached: by other model, the step of its first evaluation at or below this loss; None if there is none.
@@ -195,6 +195,7 @@ class Cost:
       tokens_per_second, peak_memory_mib: of forward passes.
       evaluation_seconds: of all its jobs.
       training_steps, training_tokens_per_second: of students of this trainer; the speed is the median of log lines.
+      exported_step: the step of such a student's weights; it is not the last one if the best student is exported.
     """
 
     model: str
@@ -204,6 +205,7 @@ class Cost:
     peak_memory_mib: float | None
     evaluation_seconds: float
     training_steps: int | None
+    exported_step: int | None
     training_tokens_per_second: float | None
 
 

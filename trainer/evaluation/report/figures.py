@@ -40,11 +40,12 @@ def calibrations(evaluation: Evaluation) -> list[Calibration]:
     ]
 
 
-def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[Line]]) -> list[Cost]:
+def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[Line]], exported: Mapping[str, int]) -> list[Cost]:
     """Returns the costs of models; figures that were measured on several languages are averaged.
 
     Args:
       lines_by_model: the metrics of the models that this trainer trained.
+      exported: the steps of their weights.
     """
     made = []
     for model in evaluation.models:
@@ -60,6 +61,7 @@ def costs(evaluation: Evaluation, lines_by_model: Mapping[str, list[Line]]) -> l
                 peak_memory_mib=_mean(measured, "peak_memory_mib"),
                 evaluation_seconds=sum(evaluation.seconds.get(job, 0.0) for job in jobs),
                 training_steps=max((line.step for line in lines), default=None),
+                exported_step=exported.get(model),
                 training_tokens_per_second=speed(lines),
             )
         )

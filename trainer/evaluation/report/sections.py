@@ -177,6 +177,7 @@ def _costs(content: Content) -> Section | None:
         ("peak memory, MiB", "{:,.0f}", lambda cost: cost.peak_memory_mib),
         ("evaluation, s", "{:,.1f}", lambda cost: cost.evaluation_seconds),
         ("training steps", "{:,}", lambda cost: cost.training_steps),
+        ("step of the weights", "{:,}", lambda cost: cost.exported_step),
         ("training tokens/s", "{:,.0f}", lambda cost: cost.training_tokens_per_second),
     ]
     # A figure that was measured for no model has no column.

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from schemas.errors import first_line, printable
 from schemas.names import Name
+from trainer.artifacts.export import read_evaluation
 from trainer.artifacts.metrics import METRICS_FILE, read_metrics
 from trainer.evaluation.report.content import Curve, Reach
 
@@ -56,6 +57,19 @@ def training_lines(folders: Mapping[str, str]) -> dict[str, list[Line]]:
     return {model: of_model for model, of_model in lines.items() if of_model}
 
 
+def exported_steps(folders: Mapping[str, str]) -> dict[str, int]:
+    """Returns the step of the weights in each model's folder; models that this trainer did not export are left out.
+
+    It is not the last step of the training if the run exports the best student, or was continued and is not finished.
+    """
+    evaluations = {model: read_evaluation(folder) for model, folder in folders.items()}
+    return {
+        model: evaluation.step
+        for model, evaluation in evaluations.items()
+        if evaluation and isinstance(evaluation.step, int)
+    }
+
+
 def curves(lines_by_model: Mapping[str, list[Line]], languages: Sequence[str] = ()) -> list[Curve]:
     """Returns held-out NLL by language; for models that were never evaluated, the MLM loss on training data.
 
@@ -84,8 +98,13 @@ def curves(lines_by_model: Mapping[str, list[Line]], languages: Sequence[str] = 
     return made
 
 
-def reaches(all_curves: list[Curve]) -> list[Reach]:
-    """Returns when other models first reach each model's final loss, by language and for the mean over languages."""
+def reaches(all_curves: list[Curve], exported: Mapping[str, int]) -> list[Reach]:
+    """Returns when other models first reach each model's final loss, by language and for the mean over languages.
+
+    Args:
+      exported: the step of each model's weights, whose loss is the final one; by default the last. A model that was not
+        evaluated at this step is no target.
+    """
     points: dict[tuple[str, str, frozenset], dict[str, dict[int, float]]] = defaultdict(dict)
     by_model: dict[tuple[str, str], list[Curve]] = defaultdict(list)
     for curve in all_curves:
@@ -99,7 +118,9 @@ def reaches(all_curves: list[Curve]) -> list[Reach]:
     made = []
     for (sha256, language, _), losses in points.items():
         for model, losses_of_model in losses.items() if len(losses) > 1 else ():
-            final = max(losses_of_model)
+            final = exported.get(model, max(losses_of_model))
+            if final not in losses_of_model:
+                continue
             loss = losses_of_model[final]
             reached = {other: _first_step(losses[other], loss) for other in losses if other != model}
             made.append(Reach(model, language, sha256, loss, final, reached))

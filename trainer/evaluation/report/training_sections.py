@@ -64,8 +64,8 @@ def reaches_section(content: Content) -> Section | None:
     if not by_data:
         return None
     paragraphs = [
-        "For each model, the number of steps after which the other models first reached its final held-out loss, as far as "
-        "their evaluations show. Below it is that number as a share of the model's own steps. Models are in one table if they were evaluated on the "
+        "For each model, the number of steps after which the other models first reached its final held-out loss, that of its "
+        "exported weights, as far as their evaluations show. Below it is that number as a share of the model's own steps. Models are in one table if they were evaluated on the "
         "same held-out data."
     ]
     tables = [_reaches_table(sha256, reaches) for sha256, reaches in by_data.items()]

@@ -23,11 +23,11 @@ def test_costs_are_means_over_languages_and_sums_of_seconds(tmp_path):
     evaluation = make_evaluation(tmp_path)
     for speed, language in enumerate(("de", "fi", "tr")):
         evaluation.scores[Job("cost", "student", language)][:] = [Scores(language, {}, {"tokens_per_second": speed})]
-    _, _, student, _ = costs(evaluation, training_lines({"student": str(tmp_path / "student")}))
+    _, _, student, _ = costs(evaluation, training_lines({"student": str(tmp_path / "student")}), {"student": 600})
     assert (student.tokens_per_second, student.parameters) == (1, None)
     # Three languages for each of three tasks, and for tagging with two seeds.
     assert student.evaluation_seconds == 12.5 * (3 * 3 + 3 * 2)
-    assert (student.training_steps, student.training_tokens_per_second) == (1000, 20550)
+    assert (student.training_steps, student.training_tokens_per_second, student.exported_step) == (1000, 20550, 600)
 
 
 def test_further_figures_are_averaged_over_seeds(tmp_path):
