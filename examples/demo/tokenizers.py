@@ -19,9 +19,7 @@ SENTENCE_END = re.compile(r"(?<=[.!?;。！？；])\s*|\n")
 
 
 def make_tokenizer(family: str, files: list[Path], vocabulary_size: int, folder: Path) -> None:
-    """Trains a tokenizer of `family` (`wordpiece`, `unigram` or `bpe`) on text files."""
-    if folder.exists():
-        return
+    """Trains a tokenizer of `family` (`wordpiece`, `unigram` or `bpe`) on text files; replaces an earlier one."""
     specials = BERT_SPECIALS if family == "wordpiece" else ROBERTA_SPECIALS
     tokenizer, trainer = FAMILIES[family](vocabulary_size, list(specials.values()))
     # Split into sentences, because a line is a chapter and the Unigram trainer is slow on long text without spaces.
@@ -34,10 +32,7 @@ def make_tokenizer(family: str, files: list[Path], vocabulary_size: int, folder:
         special_tokens=[(token, tokenizer.token_to_id(token)) for token in (cls, sep)],
     )
     names = {f"{name}_token": token for name, token in specials.items()}
-    # Renamed when complete, because the next run takes any existing folder as finished.
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(temporary)
-    temporary.rename(folder)
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
     print(f"tokenizers: {folder.name}: {tokenizer.get_vocab_size():,} tokens")
 
 

@@ -1,6 +1,7 @@
 """The demo's own parts: its text is split by book, and its tokenizers work for teachers of each family."""
 
 import pytest
+from transformers import AutoTokenizer
 
 from examples.demo.corpora import HELDOUT_BOOKS, clean, split_verses
 from examples.demo.tokenizers import FAMILIES, make_tokenizer
@@ -38,3 +39,10 @@ def test_tokenizers_of_each_family(tmp_path, family, expected):
     tokenizer = load_tokenizer("t", TeacherConfig(model=str(tmp_path / "t"), languages=["en"]))
     assert tokenizer.family == expected
     assert set(tokenizer.roles) == {"pad", "unknown", "start", "end", "mask"}
+
+
+def test_a_tokenizer_with_other_settings_replaces_the_earlier_one(tmp_path):
+    (tmp_path / "text.txt").write_text("\n".join(world.sentences("en", 100)))
+    for size in (60, 80):
+        make_tokenizer("wordpiece", [tmp_path / "text.txt"], size, tmp_path / "t")
+        assert len(AutoTokenizer.from_pretrained(tmp_path / "t")) == size
