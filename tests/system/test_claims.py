@@ -9,6 +9,7 @@ import pytest
 from examples.claims import methods
 from examples.claims.corpora import read_interface
 from examples.claims.plan import ablations, pairs, plan
+from examples.claims.report import order_claim
 from examples.claims.transfer import lookup_accuracy
 from examples.demo.__main__ import steps as demo_steps
 from examples.schedule import Step
@@ -50,6 +51,20 @@ def test_the_methods(tmp_path, monkeypatch):
     ):
         check([*runs.steps, *(Step(name, ("-c", "")) for name in teachers)])
         assert {f"{name}-{seed}" for name in names for seed in methods.SEEDS} <= {step.name for step in runs.steps}
+
+
+@pytest.mark.parametrize(
+    ("agrees", "measured", "verdict"),
+    [
+        ([True] * 9 + [False], "9 of 10", "yes"),
+        ([True] * 8 + [False], "8 of 9", "**no**"),
+        ([True, None, None], "1 of 1; 2 pairs without a clear difference", "yes"),
+        ([None, None], "0 of 0; 2 pairs without a clear difference", "not tried"),
+    ],
+)
+def test_the_order_of_pairs(agrees, measured, verdict):
+    claim = order_claim("these", agrees)
+    assert (claim.measured, claim.verdict) == (measured, verdict)
 
 
 def test_looking_tags_up():
