@@ -42,6 +42,7 @@ class Evaluated:
         self._folder = root / "evaluation" / name
         report = json.loads((self._folder / "report.json").read_text())
         self._results = report["results"]
+        self._seeds = report["measurement"]["seeds"]
         self.encoder_parameters = {cost["model"]: cost["encoder_parameters"] for cost in report["costs"]}
 
     def result(self, task: str, metric: str, model: str, language: str, trained_on: str | None = None) -> dict:
@@ -64,11 +65,15 @@ class Evaluated:
         return self.result(task, metric, model, language, trained_on)["value"]
 
     def _ratio(self, task: str, metric: str, model: str, language: str, trained_on: str | None) -> Ratio:
-        """Returns the sums of each unit, averaged over seeds."""
+        """Returns the sums of each unit, averaged over the report's seeds; scores of other seeds may be left from earlier."""
+        source = trained_on or language
+        names = [source, *(f"{source}-{seed}" for seed in self._seeds)]
+        files = [self._folder / "scores" / task / model / f"{name}.json" for name in names]
         scored = [
             scores
-            for path in sorted((self._folder / "scores" / task / model).glob(f"{trained_on or language}*.json"))
-            for scores in json.loads(path.read_text())["scores"]
+            for file in files
+            if file.exists()
+            for scores in json.loads(file.read_text())["scores"]
             if scores["language"] == language
         ]
         ratios = [scores["ratios"][metric] for scores in scored]

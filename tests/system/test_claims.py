@@ -8,6 +8,7 @@ import pytest
 
 from examples.claims import methods
 from examples.claims.corpora import read_interface
+from examples.claims.evaluated import Evaluated
 from examples.claims.plan import ablations, pairs, plan
 from examples.claims.report import order_claim
 from examples.claims.transfer import lookup_accuracy
@@ -15,6 +16,7 @@ from examples.demo.__main__ import steps as demo_steps
 from examples.schedule import Step
 from pipeline.config import PipelineConfig
 from schemas.config import load_config
+from schemas.storage import write_bytes
 from trainer.config import TrainerConfig
 from trainer.evaluation.config import EvaluationConfig
 from trainer.evaluation.formats.labelled_words import Sentence
@@ -65,6 +67,21 @@ def test_the_methods(tmp_path, monkeypatch):
 def test_the_order_of_pairs(agrees, measured, verdict):
     claim = order_claim("these", agrees)
     assert (claim.measured, claim.verdict) == (measured, verdict)
+
+
+def test_scores_of_seeds_that_the_report_does_not_have_are_not_read(tmp_path):
+    folder = tmp_path / "evaluation" / "e"
+    report = {"results": [], "costs": [], "measurement": {"seeds": [0]}}
+    write_bytes(str(folder / "report.json"), json.dumps(report).encode())
+    for model, by_name in {"a": {"en-0": 1, "en-1": 0}, "b": {"en-0": 0}, "c": {"en": 1}}.items():
+        for name, value in by_name.items():
+            ratios = {"accuracy": {"numerators": [value] * 10, "denominators": [1] * 10}}
+            content = {"scores": [{"language": "en", "ratios": ratios}]}
+            write_bytes(str(folder / "scores" / "t" / model / f"{name}.json"), json.dumps(content).encode())
+    evaluated = Evaluated(tmp_path, "e")
+    assert evaluated.compared("t", "accuracy", ("a", "b"), "en", "en").value == 1
+    # A task that trains nothing has no seeds.
+    assert evaluated.compared("t", "accuracy", ("c", "b"), "en").value == 1
 
 
 def test_looking_tags_up():
