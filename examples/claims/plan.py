@@ -13,7 +13,7 @@ GROUPS = {
     "related": {"es": "wordpiece", "fr": "unigram", "it": "bpe"},
     "unrelated": {"en": "wordpiece", "zh": "unigram", "tl": "bpe"},
 }
-# A student reads each of its three languages for as many steps as the teacher did.
+# A student reads each of its three languages for about as many steps as the teacher did.
 STEPS = 3 * TEACHER_STEPS
 # The students of each group: their initialization and their training signal.
 STUDENTS = ("start", "random", "mlm-start", "mlm-random")

@@ -72,7 +72,7 @@ def _group_table(evaluated: Evaluated, group: str) -> list[str]:
     lines.append(
         f"*start*: the student from its teachers, {STEPS} steps. *random*: from random weights. *MLM*: the same without teachers' "
         f"predictions. *teacher*: {TEACHER_STEPS} steps on its language. *teacher further*: as many more, so that it has read "
-        "each text of its language as often as its teacher and the student together."
+        "each text of its language about as often as its teacher and the student together."
     )
     return lines
 
