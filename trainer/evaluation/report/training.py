@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from schemas.errors import first_line, printable
 from schemas.names import Name
-from trainer.artifacts.export import read_evaluation
+from trainer.artifacts.export import read_export
 from trainer.artifacts.metrics import METRICS_FILE, read_metrics
 from trainer.evaluation.report.content import Curve, Reach
 
@@ -62,12 +62,8 @@ def exported_steps(folders: Mapping[str, str]) -> dict[str, int]:
 
     It is not the last step of the training if the run exports the best student, or was continued and is not finished.
     """
-    evaluations = {model: read_evaluation(folder) for model, folder in folders.items()}
-    return {
-        model: evaluation.step
-        for model, evaluation in evaluations.items()
-        if evaluation and isinstance(evaluation.step, int)
-    }
+    exports = {model: read_export(folder) for model, folder in folders.items()}
+    return {model: export.step for model, export in exports.items() if export and isinstance(export.step, int)}
 
 
 def curves(lines_by_model: Mapping[str, list[Line]], languages: Sequence[str] = ()) -> list[Curve]:
