@@ -1,9 +1,12 @@
 """The demo's own parts: its text is split by book, and its tokenizers work for teachers of each family."""
 
+from collections import Counter
+
 import pytest
 from transformers import AutoTokenizer
 
 from examples.demo.corpora import HELDOUT_BOOKS, clean, split_verses
+from examples.demo.labels import sample_kinds
 from examples.demo.tokenizers import FAMILIES, make_tokenizer
 from pipeline.config import TeacherConfig
 from pipeline.teachers.family import BYTE_LEVEL, SENTENCEPIECE, WORDPIECE
@@ -23,6 +26,15 @@ def test_no_heldout_verse_is_in_training():
         (3, 1, " "),
     ]
     assert split_verses(verses) == {"train": ["a b c"], "heldout": ["d", "e"]}
+
+
+def test_each_kind_of_book_has_as_many_verses():
+    rows = [(str(number), "letter" if number % 10 == 0 else "narrative") for number in range(200)]
+    rows += [(str(number), "prophecy") for number in range(200, 230)]
+    chosen = sample_kinds(rows, 15)
+    assert Counter(kind for _, kind in chosen) == {"narrative": 15, "prophecy": 15, "letter": 15}
+    assert [int(verse) for verse, _ in chosen] == sorted({int(verse) for verse, _ in chosen})
+    assert chosen == sample_kinds(rows, 15) and chosen[0] in rows
 
 
 def test_cleaning():
