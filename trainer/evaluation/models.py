@@ -89,16 +89,19 @@ class Model:
         """The languages that a student has a tokenizer for; empty if it is read with its default one, or has only one."""
         if self._config.tokenizer == "default":
             return []
-        pattern = f"{TOKENIZERS}/*/{CONFIG_FILE}"
+        patterns = [TOKENIZER_FILE, f"{TOKENIZERS}/*/{TOKENIZER_FILE}"]
         folder = Path(self._config.model)
         if not folder.is_dir():
             try:
-                folder = Path(snapshot_download(str(folder), revision=self._revision, allow_patterns=pattern))
+                folder = Path(snapshot_download(str(folder), revision=self._revision, allow_patterns=patterns))
             except Exception as error:  # The library may raise anything for a bad hub.
                 raise UserError(
                     f"{self._where}: {TOKENIZERS}/ cannot be listed: {loading_error(error, self._config.model)}"
                 ) from None
-        return sorted(file.parent.name for file in folder.glob(pattern))
+        default, of_languages = (list(folder.glob(pattern)) for pattern in patterns)
+        # The default tokenizer of a student of one teacher is that of its language.
+        different = {file.read_bytes() for file in of_languages} - {file.read_bytes() for file in default}
+        return sorted(file.parent.name for file in of_languages) if different else []
 
     def read_with_default(self, languages: Iterable[str]) -> list[str]:
         """Returns the languages for which a student with tokenizers of languages has none."""

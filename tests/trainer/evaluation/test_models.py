@@ -75,6 +75,16 @@ def test_a_student_on_the_hub_reads_each_language_with_its_tokenizer(tmp_path, t
     assert model("some/student", tokenizer="default").fingerprint != published.fingerprint
 
 
+def test_a_student_of_one_teacher_has_only_one_tokenizer(copy):
+    folder = copy / "tokenizers" / "text"
+    folder.mkdir(parents=True)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(copy / name, folder)
+    assert model(copy).tokenizer_languages == [] == model(copy).read_with_default(["en"])
+    (folder / "tokenizer.json").write_text((folder / "tokenizer.json").read_text() + " ")
+    assert model(copy).tokenizer_languages == ["text"]
+
+
 def test_changed_weights_are_another_model(copy):
     before = model(copy).fingerprint
     assert model(copy).fingerprint == before

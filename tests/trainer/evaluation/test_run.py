@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file, save_file
+from tokenizers import normalizers
 from transformers import AutoTokenizer
 
 from schemas.errors import UserError
@@ -70,7 +71,10 @@ def add_tokens(folder: Path, token: str, **settings) -> None:
 
 
 def give_tokenizer(student: Path, language: str) -> None:
-    AutoTokenizer.from_pretrained(student).save_pretrained(student / "tokenizers" / language)
+    """Gives a student a tokenizer of a language that segments otherwise than its default one."""
+    tokenizer = AutoTokenizer.from_pretrained(student)
+    tokenizer.backend_tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.save_pretrained(student / "tokenizers" / language)
 
 
 def change_weights(folder: Path) -> None:
