@@ -1,6 +1,7 @@
-"""Recognises files that should be UTF-8 text but are not, by their first bytes."""
+"""Recognises files that should be plain UTF-8 text but are not, by their first bytes."""
 
 import codecs
+import json
 import re
 from collections.abc import Collection
 
@@ -26,6 +27,20 @@ _FORMATS = [
     (b"PAR1", "Parquet", ".parquet"),
     (b"ARROW1", "an Arrow file", ""),
 ]
+# The bytes from 257 on in a tar archive, POSIX's or GNU's. Their NULs tell them from text.
+_TAR = (b"ustar\x0000", b"ustar  \0")
+# The beginning of a file of markup, its name, and the mend. A line of plain text may begin with a tag, but is not only one.
+_MARKUP = [
+    (rb'<doc id="[^"\n]*"[^\n]*>\r?\n', "WikiExtractor's <doc> markup", "run WikiExtractor with --json"),
+    (
+        rb"<\?xml\s[^>]*\?>\s*<[!?\w]|<mediawiki\s+xmlns=",
+        "XML",
+        "extract its text (a Wikipedia dump's with WikiExtractor --json)",
+    ),
+]
+# A file of one line is taken for JSON lines only if it is at least this long.
+_LONG_LINE = 2**13
+_JSON_BEGINNING = re.compile(rb'\s*\{\s*"[^"\\]*"\s*:\s*["\[{\dtfn-]')
 # Text in these encodings is ASCII except after these escape sequences.
 _ESCAPES = [(b"\x1b$)C", "ISO-2022-KR"), (b"\x1b$B", "ISO-2022-JP"), (b"\x1b$@", "ISO-2022-JP")]
 # UTF-7 writes non-ASCII letters in base64, between + and -. This does not match a number (+49-...).
@@ -48,6 +63,8 @@ def check_text(where: str, head: bytes, endings: Collection[str]) -> None:
     for mark, encoding in _MARKS:
         if head.startswith(mark):
             raise _encoded(where, encoding)
+    if head[257:265] in _TAR:
+        raise UserError(f"{where}: looks like a tar archive, not UTF-8 text; extract its text")
     for escape, encoding in _ESCAPES:
         if escape in head:
             raise _encoded(where, encoding)
@@ -68,6 +85,28 @@ def check_text(where: str, head: bytes, endings: Collection[str]) -> None:
         raise _encoded(where, "UTF-7")
     if broken > len(lines) / 2 or (broken >= _MANY_LINES and broken > _MANY_SHARE * len(lines)):
         raise _encoded(where, _wide(head) or _legacy(head))
+
+
+def check_plain(where: str, head: bytes) -> None:
+    """Raises UserError if a file's first bytes are JSON lines, XML or WikiExtractor's markup, not plain text."""
+    head = head.removeprefix(codecs.BOM_UTF8)
+    for pattern, markup, mend in _MARKUP:
+        if re.match(pattern, head):
+            raise UserError(f"{where}: looks like {markup}, not plain text; {mend}")
+    *lines, last = [line for line in head.split(b"\n") if line.strip()] or [b""]
+    # The head may end within the last line.
+    is_long_enough = lines or len(head) >= _LONG_LINE
+    if is_long_enough and all(map(_is_json_object, lines)) and _JSON_BEGINNING.match(last):
+        raise UserError(
+            f"{where}: has a JSON object on every line, not plain text; let its name end in .jsonl (compressed: .jsonl.gz)"
+        )
+
+
+def _is_json_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _encoded(where: str, encoding: str) -> UserError:

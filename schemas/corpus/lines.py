@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from schemas.corpus.encodings import HEAD_BYTES, check_text
+from schemas.corpus.encodings import HEAD_BYTES, check_plain, check_text
 from schemas.corpus.files import CODECS, TextFile
 from schemas.corpus.ranges import BLOCK, EMPTY, INVALID_JSON, INVALID_UTF8, TextRange, readable
 from schemas.errors import UserError
@@ -142,7 +142,9 @@ def _checked(part: TextRange, blocks: Iterator[bytes]) -> Iterator[bytes]:
             break
     head = b"".join(first)[:HEAD_BYTES]
     check_text(file.shown, head, (*CODECS, ".parquet"))
-    if file.is_json_lines and head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+    if not file.is_json_lines:
+        check_plain(file.shown, head)
+    elif head.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
         raise UserError(
             f"{file.shown}: is one JSON array, not one JSON object per line; convert it, e.g. `jq -c '.[]' OLD > NEW`"
         )

@@ -2,8 +2,10 @@
 
 import gzip
 import io
+import json
 import lzma
 import sqlite3
+import tarfile
 import zipfile
 
 import pyarrow as pa
@@ -127,6 +129,70 @@ def test_files_that_are_no_text_are_named(tmp_path, kind, mend):
     (tmp_path / "a.txt").write_bytes(_binary(kind, tmp_path))
     with pytest.raises(UserError, match=f"a.txt: looks like .*{kind}.*{mend}"):
         check_beginning(text_file(tmp_path / "a.txt"))
+
+
+@pytest.mark.parametrize("suffix", ["", *COMPRESS])
+@pytest.mark.parametrize("tar_format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tar_archive_is_refused(tmp_path, tar_format, suffix):
+    buffer = io.BytesIO()
+    member = tarfile.TarInfo("wiki.txt")
+    member.size = len(RUSSIAN.encode() * 20)
+    with tarfile.open(fileobj=buffer, mode="w", format=tar_format) as archive:
+        archive.addfile(member, io.BytesIO(RUSSIAN.encode() * 20))
+    content = buffer.getvalue()
+    (tmp_path / f"a.tar{suffix}").write_bytes(COMPRESS[suffix](content) if suffix else content)
+    with pytest.raises(UserError, match="looks like a tar archive, not UTF-8 text; extract its text$"):
+        check_beginning(text_file(tmp_path / f"a.tar{suffix}"))
+
+
+ARTICLE = json.dumps({"id": "12", "title": "River", "text": "the river"})
+LONG_ARTICLE = json.dumps({"id": "12", "text": "река " * 10_000})
+
+
+@pytest.mark.parametrize("name", ["wiki_00", "wiki_00.gz", "a.txt"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (f"{ARTICLE}\n{ARTICLE}\n", "a JSON object on every line, not plain text; let its name end in .jsonl"),
+        (f"\ufeff{ARTICLE}\n\n{ARTICLE}", "a JSON object on every line"),
+        (f"{ARTICLE}\n{LONG_ARTICLE}", "a JSON object on every line"),
+        (LONG_ARTICLE, "a JSON object on every line"),
+        ("<mediawiki xmlns='http://www.mediawiki.org/xml/export-0.11/'>\n<page>", "looks like XML, .*extract its text"),
+        ('<?xml version="1.0"?>\n<tmx version="1.4">\n', "looks like XML, not plain text"),
+        ('<doc id="12" url="https://w?curid=12" title="A">\nA\n', "WikiExtractor's <doc> markup, .*--json"),
+    ],
+    ids=["JSON lines", "BOM, empty line", "cut line", "one long line", "MediaWiki", "XML", "WikiExtractor"],
+)
+def test_markup_in_a_file_of_plain_text_is_refused(tmp_path, name, content, message):
+    (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
+    with pytest.raises(UserError, match=message):
+        check_beginning(text_file(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        ARTICLE,
+        "\n" * 10_000,
+        f"{ARTICLE}\nis one JSON object\n",
+        f"The river:\n{ARTICLE}\n{ARTICLE}\n",
+        '["a", "b"]\n["c"]\n',
+        "{a}\n{b}\n",
+        '{"a"}' + " river" * 10_000,
+        '<?xml version="1.0"?> begins every XML file\n',
+        "<mediawiki> is a tag\n",
+        '<doc id="1"> is a tag\n',
+        "x" * 257 + "ustar  " + "\nthe river",
+    ],
+)
+def test_plain_text_about_markup_is_text(tmp_path, content):
+    (tmp_path / "a.txt").write_text(content)
+    check_beginning(text_file(tmp_path / "a.txt"))
+
+
+def test_markup_in_a_json_field_is_text(tmp_path):
+    (tmp_path / "a.jsonl").write_text(f"{ARTICLE}\n{ARTICLE}\n")
+    check_beginning(text_file(tmp_path / "a.jsonl"))
 
 
 def test_single_bad_lines_and_nul_bytes_are_only_rejected(tmp_path):
