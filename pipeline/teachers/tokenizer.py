@@ -55,8 +55,14 @@ class TeacherTokenizer:
 
     @cached_property
     def special_ids(self) -> np.ndarray:
-        """int32: token ids that are never masked and never drawn as a replacement."""
-        return np.unique(np.array([*self.hf.all_special_ids, *self.roles.values()], np.int32))
+        """int32, ascending: token ids that are never masked and never drawn as a replacement.
+
+        These are the tokens with a role, those that frame a sequence (such as mBART's language codes), and those that
+        the tokenizer's files call special.
+        """
+        special = {token_id for token_id, token in self.hf.added_tokens_decoder.items() if token.special}
+        special.update(self.hf.all_special_ids, self.roles.values(), self.prefix, self.suffix)
+        return np.array(sorted(special), np.int32)
 
     @cached_property
     def ordinary_ids(self) -> np.ndarray:
@@ -89,9 +95,7 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
         if getattr(tokenizer, f"{role}_token_id") is None:
             raise UserError(f"{where}: its tokenizer has no {role} token; use a masked LM whose tokenizer has one")
     prefix, suffix = _frame(where, tokenizer)
-    if not tokenizer.get_vocab().keys() - {*tokenizer.all_special_tokens}:
-        raise UserError(f"{where}: its tokenizer has special tokens only; copy the tokenizer's files there")
-    return TeacherTokenizer(
+    result = TeacherTokenizer(
         name=name,
         hf=tokenizer,
         family=_family(where, tokenizer),
@@ -103,6 +107,9 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
         suffix=suffix,
         added=frozenset(tokenizer.added_tokens_decoder),
     )
+    if not len(result.ordinary_ids):
+        raise UserError(f"{where}: its tokenizer has special tokens only; copy the tokenizer's files there")
+    return result
 
 
 def _roles(

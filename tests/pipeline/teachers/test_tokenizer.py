@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken
+from tokenizers import AddedToken, processors
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from pipeline.vocabulary.merge import merge
@@ -172,3 +172,25 @@ def test_an_added_token_keeps_its_flags(tmp_path):
     merged, to_merged = remapped([load(tmp_path)])["t"]
     assert merged("café <mask>")["input_ids"] == to_merged[tokenizer("café <mask>")["input_ids"]].tolist()
     assert torch.tensor(merged("café  <mask>")["input_ids"]).eq(merged.mask_token_id).sum() == 1
+
+
+@pytest.mark.parametrize("family", ["wordpiece", "unigram", "bpe"])
+def test_special_ids_are_the_roles_the_frame_and_the_tokens_called_special(tmp_path, family):
+    tokenizer = world.make_tokenizer(family, CORPUS)
+    tokenizer.save_pretrained(tmp_path / "roles")
+    teacher = load(tmp_path / "roles")
+    assert teacher.special_ids.tolist() == sorted(teacher.roles.values())
+
+    # mBART: a text ends with `</s> en_XX`, and the language code has no role.
+    tokenizer.add_tokens(["en_XX", "<number>"])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<entity>"]})
+    code, number, entity = tokenizer.convert_tokens_to_ids(["en_XX", "<number>", "<entity>"])
+    end = tokenizer.convert_ids_to_tokens(teacher.suffix[0])
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=["$A", end, "en_XX"], special_tokens=[(end, teacher.suffix[0]), ("en_XX", code)]
+    )
+    tokenizer.save_pretrained(tmp_path / "mbart")
+    mbart = load(tmp_path / "mbart")
+    assert mbart.suffix == (teacher.suffix[0], code)
+    assert mbart.special_ids.tolist() == sorted([*teacher.special_ids, code, entity])
+    assert mbart.ordinary_ids.tolist() == [*teacher.ordinary_ids, number]
