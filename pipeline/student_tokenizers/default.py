@@ -29,10 +29,11 @@ from pipeline.student_tokenizers.word_boundaries import (
     normalizer,
     pre_tokenizer,
 )
-from pipeline.teachers.family import SPACE_MARK
+from pipeline.teachers.family import BYTE_LEVEL, SPACE_MARK
+from pipeline.teachers.tokenizer import family_of
 from pipeline.teachers.tokenizer_json import unreachable
-from pipeline.vocabulary.identity import is_chinese, is_isolated, parse
-from pipeline.vocabulary.merge import SPECIAL_TOKENS
+from pipeline.vocabulary.identity import FAMILIES, Identity, display, is_chinese, is_isolated, parse
+from pipeline.vocabulary.merge import SPECIAL_TOKENS, UNUSED
 from schemas.vocabulary import CONTINUATION, LITERAL, SPECIAL_ROLES, WORD, Vocabulary
 
 _TRANSFORMERS_NAMES = {
@@ -56,13 +57,14 @@ def default_tokenizer(
 
     Args:
       words: how the teachers segment words (`pipeline.student_tokenizers.word_counts.WORDS_SCHEMA`), merged ids.
-      teachers: their tokenizers, merged ids. Their added tokens are used, and their normalizers, which
-        show how to write characters that have no token.
+      teachers: their tokenizers, merged ids, in the vocabulary's order. Their added tokens are used, and their
+        normalizers, which show how to write characters that have no token.
     """
     teachers = list(teachers)
-    added = _added_words(vocabulary, teachers)
     segmentations = _segmentations(words)
     scores = _scores(segmentations, len(vocabulary))
+    vocabulary = _read_strings(vocabulary, scores, teachers)
+    added = _added_words(vocabulary, teachers)
     covered = coverage(_entries(vocabulary, scores, added, isolate_punctuation=False))
     charsmap = fallbacks(covered, [teacher.normalizer for teacher in teachers if teacher.normalizer is not None])
     entries = {
@@ -150,6 +152,35 @@ def _admissible(vocabulary: Vocabulary) -> list[WordBoundaries]:
         for boundaries in WORD_BOUNDARIES
         if (boundaries.isolate_punctuation or has_mark) and (boundaries.han_starts_word or has_chinese)
     ]
+
+
+def _read_strings(vocabulary: Vocabulary, scores: np.ndarray, teachers: list[Tokenizer]) -> Vocabulary:
+    """Returns a vocabulary of `token_identity: string` with words and continuations instead of literals, others unchanged.
+
+    A string means what it means in the family of its first teacher. Byte-level teachers count as first, because their
+    strings can then write every text. If several strings mean the same, only the most common one is used.
+    """
+    if not {WORD, CONTINUATION}.isdisjoint(vocabulary.roles):
+        return vocabulary
+    families = [family_of("a teacher", teacher) for teacher in teachers]
+    ordered = sorted(
+        zip(families, vocabulary.teacher_ids.values(), strict=True), key=lambda pair: pair[0] != BYTE_LEVEL
+    )
+    first = np.argmax([ids >= 0 for _, ids in ordered], axis=0)
+    added = {merged for teacher in teachers for merged in teacher.get_added_tokens_decoder()}
+    tokens, roles = list(vocabulary.tokens), list(vocabulary.roles)
+    taken: set[Identity] = set()
+    for merged in np.argsort(-scores, kind="stable").tolist():
+        token = tokens[merged]
+        if roles[merged] != LITERAL or merged in added or UNUSED.fullmatch(token):
+            continue
+        identity = FAMILIES[ordered[first[merged]][0]](token)
+        if identity in taken:
+            tokens[merged] = unreachable(merged)
+        else:
+            tokens[merged], roles[merged] = display(identity), identity.role
+            taken.add(identity)
+    return Vocabulary(tokens, roles, vocabulary.teacher_ids)
 
 
 def _added_words(vocabulary: Vocabulary, teachers: list[Tokenizer]) -> dict[int, AddedToken]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
+from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from pipeline.config import TeacherConfig
@@ -98,7 +99,7 @@ def _load(name: str, where: str, config: TeacherConfig) -> TeacherTokenizer:
     result = TeacherTokenizer(
         name=name,
         hf=tokenizer,
-        family=_family(where, tokenizer),
+        family=family_of(where, tokenizer.backend_tokenizer),
         # A student of this project that serves as a teacher has filler entries for the tokens of other languages.
         tokens={teacher_id: token for token, teacher_id in tokenizer.get_vocab().items() if not is_filler(token)},
         roles=_roles(where, tokenizer, prefix, suffix),
@@ -177,9 +178,12 @@ def _frame(where: str, tokenizer: PreTrainedTokenizerBase) -> tuple[tuple[int, .
     return frames.pop()
 
 
-def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """Returns the family, whose rules in `pipeline.vocabulary.identity` describe the tokenizer's strings."""
-    state = json.loads(tokenizer.backend_tokenizer.to_str())
+def family_of(where: str, backend: Tokenizer) -> str:
+    """Returns the family, whose rules in `pipeline.vocabulary.identity` describe the tokenizer's strings.
+
+    Raises UserError, which begins with `where`, if no family has such a tokenizer.
+    """
+    state = json.loads(backend.to_str())
     model = state["model"]
     model_type = model.get("type") or ("WordPiece" if "continuing_subword_prefix" in model else "")
     parts = {part["type"] for part in _parts(state["pre_tokenizer"]) + _parts(state["decoder"])}
@@ -194,7 +198,8 @@ def _family(where: str, tokenizer: PreTrainedTokenizerBase) -> str:
     if model_type in ("Unigram", "BPE") and "Metaspace" in parts | {_replaces_space(state["normalizer"])}:
         return SENTENCEPIECE
     if model_type == "WordLevel":
-        ordinary = model["vocab"].keys() - {token.content for token in tokenizer.added_tokens_decoder.values()}
+        added = {token.content for token in backend.get_added_tokens_decoder().values()}
+        ordinary = {token for token in model["vocab"].keys() - added if not is_filler(token)}
         return CHARACTERS if 2 * sum(len(token) == 1 for token in ordinary) > len(ordinary) else WORD_LEVEL
     raise UserError(
         f"{where}: its tokenizer ({model_type or 'unknown model'}) is of no supported kind: WordPiece with ## or over bytes, "

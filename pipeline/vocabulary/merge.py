@@ -12,7 +12,7 @@ from schemas.vocabulary import LITERAL, SPECIAL_ROLES, Vocabulary
 # The tokens of the special roles in the merged vocabulary (RoBERTa's names).
 SPECIAL_TOKENS = {"pad": "<pad>", "unknown": "<unk>", "start": "<s>", "end": "</s>", "mask": "<mask>"}
 # Placeholders that vocabularies reserve; no text produces them.
-_UNUSED = re.compile(r"\[unused\d+\]|madeupword\d+")
+UNUSED = re.compile(r"\[unused\d+\]|madeupword\d+")
 
 
 def identities(teacher: TeacherTokenizer, token_identity: str) -> dict[int, Identity]:
@@ -26,7 +26,7 @@ def identities(teacher: TeacherTokenizer, token_identity: str) -> dict[int, Iden
     taken: set[Identity] = set()
     result = {}
     for teacher_id, token in sorted(teacher.tokens.items()):
-        literal = teacher_id in teacher.added or _UNUSED.fullmatch(token)
+        literal = teacher_id in teacher.added or UNUSED.fullmatch(token)
         identity = by_role.get(teacher_id) or (string_identity(token) if literal else rule(token))
         if identity in taken:
             identity = Identity(LITERAL, token.encode())

@@ -7,7 +7,7 @@ import pytest
 import transformers
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
-from pipeline.teachers.tokenizer import _family
+from pipeline.teachers.tokenizer import family_of
 from schemas.errors import UserError
 from tests.support.architectures import MODEL_TYPES
 from tests.support.documents import table
@@ -39,7 +39,7 @@ def kind_of(model_type: str) -> str:
     if not tokenizer.is_fast:
         return "Python code only"
     try:
-        return NAMES[_family("t", tokenizer)]
+        return NAMES[family_of("t", tokenizer.backend_tokenizer)]
     except UserError:  # neither WordPiece nor any other that is known
         return "refused: of an unknown kind"
 

@@ -71,9 +71,9 @@ def remapped(teachers: list[TeacherTokenizer]) -> dict[str, tuple]:
     }
 
 
-def fitted(text: dict[str, list[str]], teachers: list) -> tuple:
+def fitted(text: dict[str, list[str]], teachers: list, token_identity: str = "family") -> tuple:
     """Returns (the default tokenizer, {teacher: its tokenizer with merged ids}, the vocabulary)."""
-    vocabulary = merge(teachers)
+    vocabulary = merge(teachers, token_identity)
     words = [in_merged_ids(count_words("x", t, text[t.name]), vocabulary.to_merged(t.name)) for t in teachers]
     remapped = {t.name: remap_tokenizer(t.hf, vocabulary.to_merged(t.name)) for t in teachers}
     backends = [tokenizer.backend_tokenizer for tokenizer in remapped.values()]

@@ -35,12 +35,22 @@ def real(tmp_path_factory):
     return *fitted(train, teachers), heldout
 
 
-@settings(deadline=None, max_examples=300)
-@given(
-    st.one_of(
-        st.text(max_size=30), st.sampled_from(["A\u0301", "Ｆｕｌｌ，", "ﬁ", "a\u200db", "\ue000", "\x07", "👩‍🔬"])
-    )
+@pytest.fixture(scope="module")
+def by_string(real, tmp_path_factory):
+    """The default tokenizer of the same teachers, tokens of equal strings merged."""
+    text = {language: realtext.translations(language) for language in LANGUAGES}
+    train = {language: lines[::2] + lines[1::4] for language, lines in text.items()}
+    teachers = make_teachers(tmp_path_factory.mktemp("strings"), train, LANGUAGES)
+    return fitted(train, teachers, "string")
+
+
+texts = st.one_of(
+    st.text(max_size=30), st.sampled_from(["A\u0301", "Ｆｕｌｌ，", "ﬁ", "a\u200db", "\ue000", "\x07", "👩‍🔬"])
 )
+
+
+@settings(deadline=None, max_examples=300)
+@given(texts)
 def test_nothing_is_unknown_that_a_teacher_could_encode(real, text):
     default, teachers, vocabulary, _ = real
     unknown = vocabulary.id_of("unknown")
@@ -48,11 +58,30 @@ def test_nothing_is_unknown_that_a_teacher_could_encode(real, text):
         assert unknown not in default(text)["input_ids"]
 
 
-def test_without_byte_tokens_neither(tmp_path):
+@settings(deadline=None, max_examples=300)
+@given(texts)
+def test_nothing_is_unknown_where_equal_strings_are_one_token(by_string, text):
+    default, teachers, vocabulary = by_string
+    unknown = vocabulary.id_of("unknown")
+    if any(unknown not in teacher(text)["input_ids"] for teacher in teachers.values()):
+        assert unknown not in default(text)["input_ids"]
+
+
+def test_equal_strings_are_segmented_as_by_their_teachers(by_string, real):
+    """For example, the strings `the` and `▁the` are two tokens for one word, of which the default tokenizer uses one."""
+    default, teachers, vocabulary = by_string
+    assert not {"word", "continuation"} & set(vocabulary.roles)
+    for language, lines in real[3].items():
+        actual = Drift.of(language, count_words(teachers[language], default, iter(lines)))
+        assert actual.identical > 0.5 and 0.8 < actual.default_fertility / actual.teacher_fertility < 1.2, actual
+
+
+@pytest.mark.parametrize("token_identity", ["family", "string"])
+def test_without_byte_tokens_neither(tmp_path, token_identity):
     """With only WordPiece and Unigram, one of them uncased, capitals, widths and controls are as for the teachers."""
     text = {language: realtext.translations(language) for language in ("de", "ru")}
     teachers = make_teachers(tmp_path, text, {"de": "wordpiece", "ru": "unigram"}, lowercase="de")
-    default, remapped, vocabulary = fitted(text, teachers)
+    default, remapped, vocabulary = fitted(text, teachers, token_identity)
     unknown = vocabulary.id_of("unknown")
     # Capitals that only the uncased teacher can write, and a lone character that only starts words.
     lines = [*text["de"], "ÄÖÜ ẞ", "\x07Zeit\ue000 a\u200db", "（Ж）", "Zeit\u00a0x\u3000y"]
