@@ -118,8 +118,10 @@ def _tokenize(texts: Sequence[str], tokenizer: TeacherTokenizer, with_words: boo
             word_of_token = [-1 - index if word is None else word for index, word in enumerate(encoding.word_ids)]
             words.append(np.cumsum(np.diff(np.array(word_of_token, np.int64), prepend=-1) != 0) + words_before)
             words_before += len(word_of_token) + 1
-    words_T = np.concatenate(words) if with_words else None
-    return FlatTokens(np.concatenate(ids), np.array(lengths, np.int64), words_T)
+    ids_T = np.concatenate(ids)
+    # Some SentencePiece tokenizers (Gemma's) do not split text at spaces, but mark them in tokens. Both numbers ascend.
+    words_T = np.concatenate(words) + np.cumsum(tokenizer.starts_word[ids_T]) if with_words else None
+    return FlatTokens(ids_T, np.array(lengths, np.int64), words_T)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from pipeline.teachers.family import (
     BYTE_LEVEL,
     CHARACTERS,
     SENTENCEPIECE,
+    SPACE_MARK,
     WORD_END,
     WORD_END_MARK,
     WORD_LEVEL,
@@ -69,6 +70,14 @@ class TeacherTokenizer:
     def ordinary_ids(self) -> np.ndarray:
         """int32, ascending: the token ids that random replacements are drawn from."""
         return np.setdiff1d(np.array(sorted(self.tokens), np.int32), self.special_ids)
+
+    @cached_property
+    def starts_word(self) -> np.ndarray:
+        """bool [size]: whether a token starts with SentencePiece's mark of a space; False in other families."""
+        result = np.zeros(self.size, bool)
+        if self.family == SENTENCEPIECE:
+            result[[token_id for token_id, token in self.tokens.items() if token.startswith(SPACE_MARK)]] = True
+        return result
 
     @cached_property
     def fingerprint(self) -> str:
