@@ -15,6 +15,8 @@ from schemas.rows import row_schema
 from schemas.vocabulary import SPECIAL_ROLES, Vocabulary
 
 NO_KEYS = np.empty(0, np.uint64)
+# How SentencePiece writes the bytes of a character that has no token.
+_BYTE_PIECES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ def kept_tokens(
     """Returns bool [V]: the merged tokens to keep.
 
     These are special tokens; emitted tokens; tokens predicted at least `min_predicted`
-    times; the bytes of byte-level BPE; the pieces from which BPE merges any of these; and
-    the least probable piece of each Unigram.
+    times; the bytes of byte-level BPE, and those that SentencePiece falls back on; the
+    pieces from which BPE merges any of these; and the least probable piece of each Unigram.
 
     Args:
       tokenizers: the teachers', with merged ids.
@@ -79,8 +81,11 @@ def kept_tokens(
             # The unknown penalty of a Unigram model depends on its lowest score.
             scores = {merged: score for merged, (entry, score) in enumerate(model["vocab"]) if not is_filler(entry)}
             kept[min(scores, key=scores.__getitem__)] = True
-            continue
-        ids = model["vocab"]
+            ids = {entry: merged for merged, (entry, _) in enumerate(model["vocab"])}
+        else:
+            ids = model["vocab"]
+        if model.get("byte_fallback"):
+            kept[[ids[piece] for piece in _BYTE_PIECES if piece in ids]] = True
         if "ByteLevel" in json.dumps([state["pre_tokenizer"], state["decoder"]]):
             kept[[ids[character] for character in byte_alphabet() if character in ids]] = True
         # Latest merges first, so that a kept token keeps its pieces, and these keep theirs.

@@ -4,11 +4,16 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from pipeline.shard.masking import example_keys
-from pipeline.trim.tokens import Usage, trim_rows, trim_vocabulary
+from pipeline.student_tokenizers.remap import remap_tokenizer
+from pipeline.trim.tokens import Usage, kept_tokens, trim_rows, trim_vocabulary
 from schemas.predictions import open_predictions
 from schemas.rows import ROW_SCHEMA, row_schema
+from schemas.vocabulary import CONTINUATION, Vocabulary
 
 
 def test_no_rows_at_all():
@@ -47,3 +52,29 @@ def test_trimming_nothing_changes_nothing(predictions):
     vocabulary = open_predictions(str(predictions)).vocabulary
     same, table = trim_vocabulary(vocabulary, np.ones(len(vocabulary), bool))
     assert same.sha256 == vocabulary.sha256 and (table == np.arange(len(vocabulary))).all()
+
+
+PIECES = ["<pad>", "<unk>", "<mask>", *(f"<0x{byte:02X}>" for byte in range(256)), "r", "i", "ri", "v"]
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.Unigram([(piece, -float(number)) for number, piece in enumerate(PIECES)], unk_id=1, byte_fallback=True),
+        models.BPE({p: n for n, p in enumerate(PIECES)}, [("r", "i")], unk_token="<unk>", byte_fallback=True),
+    ],
+    ids=["Unigram", "BPE"],
+)
+def test_bytes_to_fall_back_on_are_kept(model):
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(model), pad_token="<pad>", unk_token="<unk>", mask_token="<mask>"
+    )
+    roles = ["pad", "unknown", "mask", *[CONTINUATION] * (len(PIECES) - 3)]
+    vocabulary = Vocabulary(PIECES, roles, {"t": np.arange(len(PIECES), dtype=np.int32)})
+    emitted = np.array([piece == "ri" for piece in PIECES])
+    kept = kept_tokens(Usage(emitted, np.zeros(len(PIECES))), vocabulary, {"t": tokenizer})
+    _, table = trim_vocabulary(vocabulary, kept)
+    trimmed = remap_tokenizer(tokenizer, table)
+    assert trimmed.tokenize("riж") == tokenizer.tokenize("riж") == ["ri", "<0xD0>", "<0xB6>"]
+    dropped = {PIECES[merged] for merged in np.flatnonzero(~kept)}
+    assert dropped == ({"r", "i"} if isinstance(model, models.Unigram) else {"v"})
