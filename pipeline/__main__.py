@@ -90,12 +90,13 @@ class _Formatter(logging.Formatter):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether to show a log record: hides Beam's messages about its optional parts, user errors and lost workers."""
+    """Whether to show a log record: hides what is reported elsewhere, and Beam's messages about its optional parts."""
     error = record.exc_info[1] if record.exc_info else None
     message = record.getMessage()
     # Errors from other processes arrive as text.
     is_users = isinstance(error, UserError) or _USERS_ERROR in f"{error}\n{message}"
-    return not is_users and not message.startswith(_NO_NEWS)
+    # gcsfs also raises whatever it logs.
+    return not is_users and not message.startswith(_NO_NEWS) and record.name != "gcsfs"
 
 
 def _dry_run(path: str, overrides: list[str], beam_arguments: list[str], teraflops: float | None) -> None:

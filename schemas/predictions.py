@@ -9,7 +9,7 @@ import numpy as np
 from schemas.errors import UserError
 from schemas.file_table import FileRecord
 from schemas.manifest import MANIFEST_FILE, Manifest, TeacherRecord, read_manifest
-from schemas.storage import join, list_files, location, reaching
+from schemas.storage import join, list_files, location
 from schemas.vocabulary import VOCABULARY_FILE, Vocabulary, read_vocabulary
 
 
@@ -152,11 +152,10 @@ def open_predictions(*folders: str) -> Predictions:
         if first := spellings.get(location(folder)):
             raise UserError(f"{first} and {folder}: the same folder is given twice")
         spellings[location(folder)] = folder
-    with reaching(", ".join(folders)):
-        manifests = [read_manifest(folder) for folder in folders]
-        vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
-        for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
-            _check_folder(folder, manifest, vocabulary)
+    manifests = [read_manifest(folder) for folder in folders]
+    vocabularies = [read_vocabulary(join(folder, VOCABULARY_FILE)) for folder in folders]
+    for folder, manifest, vocabulary in zip(folders, manifests, vocabularies, strict=True):
+        _check_folder(folder, manifest, vocabulary)
     newest = max(
         range(len(folders)), key=lambda index: (len(vocabularies[index]), len(vocabularies[index].teacher_ids))
     )

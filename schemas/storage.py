@@ -1,4 +1,7 @@
-"""Files on any fsspec URL (local paths, gs://...), written atomically."""
+"""Files on any fsspec URL (local paths, gs://...), written atomically.
+
+Every function raises UserError if the storage cannot be reached after its retries.
+"""
 
 import contextlib
 import logging
@@ -60,6 +63,16 @@ def reaching(what: str) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def reaching_folder(what: str) -> Iterator[None]:
+    """Like `reaching`, for listing and writing on other storage than this machine's, which also need a bucket."""
+    try:
+        with reaching(what):
+            yield
+    except FileNotFoundError:
+        raise UserError(f"{what}: there is no such bucket or folder; create it, or correct the URL") from None
+
+
 def is_out_of_reach(error: Exception) -> bool:
     """Whether a filesystem's exception means that it, or a file on it, cannot be reached."""
     # Compare module names, so that a run on local files does not import these packages.
@@ -91,7 +104,8 @@ def list_files(folder: str) -> dict[str, int]:
     # Invalidate only this folder: opening a file whose listing is not cached costs two more requests.
     fs.invalidate_cache(root)
     prefix = root.rstrip("/") + "/"
-    return {path.removeprefix(prefix): info["size"] for path, info in fs.find(root, detail=True).items()}
+    with reaching_folder(without_secrets(folder)):
+        return {path.removeprefix(prefix): info["size"] for path, info in fs.find(root, detail=True).items()}
 
 
 def _list_local(root: str) -> dict[str, int]:
@@ -115,20 +129,22 @@ def exists(url: str) -> bool:
     """Whether a file is at `url` now."""
     fs, path = filesystem(url)
     fs.invalidate_cache(path)
-    return fs.exists(path)
+    with reaching(without_secrets(url)):
+        return fs.exists(path)
 
 
 def remove_file(url: str) -> None:
     """Removes the file at `url`, if there is one."""
     fs, path = filesystem(url)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError), reaching(without_secrets(url)):
         fs.rm_file(path)
 
 
 def read_bytes(url: str) -> bytes:
     """Returns the content of the file at `url`. Raises FileNotFoundError if there is none."""
     fs, path = filesystem(url)
-    return fs.cat_file(path)
+    with reaching(without_secrets(url)):
+        return fs.cat_file(path)
 
 
 def write_bytes(url: str, content: bytes) -> None:
@@ -140,7 +156,8 @@ def write_bytes(url: str, content: bytes) -> None:
     fs, path = filesystem(url)
     if isinstance(fs, LocalFileSystem):
         os.replace(_temporary(path, content), path)
-    else:
+        return
+    with reaching_folder(without_secrets(url)):
         fs.pipe_file(path, content)
 
 
@@ -164,7 +181,8 @@ def create_bytes(url: str, content: bytes) -> bool:
             finally:
                 os.unlink(temporary)
         else:
-            fs.pipe_file(path, content, mode="create")
+            with reaching_folder(without_secrets(url)):
+                fs.pipe_file(path, content, mode="create")
     except FileExistsError:
         return False
     return True

@@ -13,7 +13,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from schemas.errors import UserError
 from schemas.secrets import without_query_values, without_secrets
-from schemas.storage import filesystem, join
+from schemas.storage import filesystem, join, reaching_folder
 
 # The suffix of a compressed file, and Arrow's name for the codec.
 CODECS = {".gz": "gzip", ".bz2": "bz2", ".zst": "zstd"}
@@ -82,14 +82,15 @@ def find_files(language: str, patterns: list[str], field: str = "text") -> list[
     A hidden file, or one in a hidden folder, is found only if the pattern is its name.
 
     Raises:
-      UserError: a pattern matches nothing, or two files would share a source name.
+      UserError: a pattern matches nothing, its storage cannot be reached, or two files would share a source name.
     """
     files: dict[str, TextFile] = {}
     seen: set[str] = set()
     for pattern in patterns:
         fs, path = filesystem(pattern)
         is_local = isinstance(fs, LocalFileSystem)
-        base, matches = _matches(fs, path)
+        with reaching_folder(f"text.{language}: {without_secrets(pattern)}"):
+            base, matches = _matches(fs, path)
         if not matches:
             raise UserError(f"text.{language}: no file matches {without_secrets(pattern)!r}")
         for match in matches:

@@ -1,6 +1,9 @@
 """Cloud Storage over HTTP: text and output in a bucket where every fifth request is refused, dropped, lost or hangs."""
 
+import json
+import re
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import fsspec
@@ -8,10 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.config import PipelineConfig
-from pipeline.job.launcher import run_pipeline
+from pipeline.job.launcher import dry_run, finish_run, run_part, run_pipeline
 from schemas import storage
+from schemas.errors import UserError
 from schemas.predictions import open_predictions
 from tests.support import gcs
+from tests.support.commands import run as run_command
 from tests.support.outputs import files, rows
 
 OUTPUT = f"gs://{gcs.BUCKET}/out/predictions"
@@ -87,6 +92,77 @@ def test_a_rerun_through_faults_does_only_what_is_missing(server, run, manifest,
     after = objects("generation")
     assert {file.path for file in manifest.files if after[file.path] != before[file.path]} == {lost}
     assert of_the_run(contents()) == of_the_run(files(predictions))
+
+
+def commands(output: str, text: str) -> list[Callable]:
+    """Returns the commands of stage one. All but the dry run begin with the output."""
+    config = PipelineConfig.model_validate(
+        {"output": output, "teachers": {"t": {"model": "/no/model", "languages": ["en"]}}, "text": {"en": text}}
+    )
+    return [
+        lambda: dry_run(config, []),
+        lambda: run_pipeline(config, []),
+        lambda: run_part(config, 1, 2),
+        lambda: finish_run(config),
+    ]
+
+
+@pytest.fixture
+def denies(server, monkeypatch):
+    """A function that makes the bucket answer every request with a status."""
+
+    def denies(status: int) -> None:
+        def answer(handler):
+            content = json.dumps({"error": {"code": status, "message": "denied"}}).encode()
+            handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
+            handler._answer(status, {"Content-Type": "application/json"}, content, len(content))
+
+        for method in ("GET", "POST", "PUT", "DELETE"):
+            monkeypatch.setattr(gcs.Proxy, f"do_{method}", answer)
+
+    return denies
+
+
+@pytest.mark.parametrize(
+    ("status", "message"), [(401, r"\(HttpError: denied, 401\)"), (403, r"\(OSError: Forbidden: b/\S+\)")]
+)
+def test_storage_that_denies_access_is_one_line(denies, tmp_path, status, message):
+    denies(status)
+    text = f"gs://{gcs.BUCKET}/text/en/*.txt"
+    for command in commands(str(tmp_path / "local"), text)[:3]:
+        with pytest.raises(
+            UserError, match=rf"^text.en: {re.escape(text)} cannot be reached {message}; check the connect"
+        ):
+            command()
+    (tmp_path / "en.txt").write_text("the river\n")
+    for command in commands(OUTPUT, str(tmp_path / "en.txt"))[1:]:
+        with pytest.raises(
+            UserError, match=rf"^{OUTPUT}\S* cannot be reached {message}; check the connection and the acc"
+        ):
+            command()
+
+
+def test_the_log_adds_nothing_to_the_line(denies, tmp_path):
+    denies(401)
+    teachers = {"t": {"model": "/no/model", "languages": ["en"]}}
+    settings = {"output": "gs://bucket/out", "teachers": teachers, "text": {"en": "gs://bucket/text"}}
+    (tmp_path / "config.yaml").write_text(json.dumps(settings))
+    done = run_command("pipeline", tmp_path / "config.yaml")
+    assert done.returncode == 2 and done.stdout == ""
+    assert done.stderr.startswith("error: gs://bucket/out") and done.stderr.count("\n") == 1
+
+
+def test_a_missing_bucket_is_one_line(server, tmp_path):
+    text = "gs://no-bucket/text/en/*.txt"
+    for command in commands(str(tmp_path / "local"), text)[:3]:
+        with pytest.raises(
+            UserError, match=rf"^text.en: {re.escape(text)}: there is no such bucket or folder; create it"
+        ):
+            command()
+    (tmp_path / "en.txt").write_text("the river\n")
+    for command in commands("gs://no-bucket/out", str(tmp_path / "en.txt"))[1:]:
+        with pytest.raises(UserError, match=r"^gs://no-bucket/out\S*: there is no such bucket or folder; create it"):
+            command()
 
 
 def test_silence_is_not_waited_out(server, monkeypatch):

@@ -293,7 +293,7 @@ def test_a_run_whose_bucket_goes_away_says_so_and_goes_on_when_it_is_back(server
     with server.trouble(1.0):
         assert run("remote", PREDICTIONS, None, **steps)[0] == 2
     error = capfd.readouterr().err
-    assert error.startswith(f"error: {PREDICTIONS} cannot be reached") and error.count("\n") == 1
+    assert error.startswith(f"error: {PREDICTIONS}/_manifest.json cannot be reached") and error.count("\n") == 1
 
     assert run("remote", PREDICTIONS, None, **steps)[0] == 0
     assert_same_weights(local, output)

@@ -8,7 +8,7 @@ from schemas.corpus.encodings import HEAD_BYTES, check_text
 from schemas.corpus.files import CODECS, TextFile
 from schemas.errors import UserError, first_line
 from schemas.secrets import without_secrets
-from schemas.storage import reaching, read_bytes
+from schemas.storage import read_bytes
 
 
 def read_text(file: str) -> str:
@@ -21,8 +21,7 @@ def read_text(file: str) -> str:
     """
     shown = without_secrets(file)
     try:
-        with reaching(shown):
-            content = read_bytes(file)
+        content = read_bytes(file)
         if codec := TextFile(file, file).codec:
             content = pa.CompressedInputStream(pa.BufferReader(content), codec).read()
     except FileNotFoundError:
