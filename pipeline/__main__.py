@@ -8,15 +8,15 @@ if __name__ == "__main__":
 
 import argparse
 import logging
+import re
 
 from pipeline.config import PipelineConfig
 from schemas.cli import command_parser
 from schemas.config import OVERRIDES_HELP, describe_fields, load_config
-from schemas.errors import UserError
+from schemas.errors import USERS_ERROR, UserError
 from schemas.manifest import Manifest
 from schemas.secrets import without_secrets
 
-_USERS_ERROR = f"{UserError.__name__}: "
 _NO_NEWS = ("apitools not found", "Failed to read inputs in the data plane")
 
 
@@ -93,8 +93,7 @@ def _is_news(record: logging.LogRecord) -> bool:
     """Whether to show a log record: hides what is reported elsewhere, and Beam's messages about its optional parts."""
     error = record.exc_info[1] if record.exc_info else None
     message = record.getMessage()
-    # Errors from other processes arrive as text.
-    is_users = isinstance(error, UserError) or _USERS_ERROR in f"{error}\n{message}"
+    is_users = isinstance(error, UserError) or re.search(USERS_ERROR, f"{error}\n{message}")
     # gcsfs also raises whatever it logs.
     return not is_users and not message.startswith(_NO_NEWS) and record.name != "gcsfs"
 

@@ -25,6 +25,10 @@ class ExhaustedError(UserError):
     """Memory or a disk is full, or the output cannot be written: no input works until that is fixed."""
 
 
+# How a traceback names these and `schemas.corpus.files.ChangedFileError`; errors from other processes arrive as text.
+USERS_ERROR = r"(?:User|Exhausted|ChangedFile)Error: "
+
+
 def printable(text: str) -> str:
     """`text` on one line, safe to show in a terminal even if untrusted: everything but plain text is escaped."""
     return _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
