@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 from apache_beam.options.pipeline_options import PipelineOptions
-from fsspec.implementations.local import LocalFileSystem
 
 from pipeline.config import PipelineConfig
 from pipeline.engine.options import beam_options, is_dataflow, threads_a_process, writes_template
@@ -31,8 +30,8 @@ from pipeline.text.units import TeacherText, Unit
 from schemas.errors import UserError
 from schemas.lock import owning, sharing
 from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, RUN_FILE, Manifest, write_manifest
-from schemas.paths import check_output_folder
-from schemas.storage import exists, filesystem, join
+from schemas.paths import check_output_folder, local_path
+from schemas.storage import exists, join
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -211,11 +210,19 @@ def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]
 
 
 def _options(config: PipelineConfig, beam_arguments: list[str]) -> PipelineOptions:
-    """Returns Beam's options. Raises UserError if they are invalid or do not fit the location of the output."""
+    """Returns Beam's options. Raises UserError if they are invalid or do not fit where the output and the text are."""
     options = beam_options(beam_arguments)
     check_output_folder(config.output)
-    if is_dataflow(options) and isinstance(filesystem(config.output)[0], LocalFileSystem):
+    if not is_dataflow(options):
+        return options
+    if local_path(config.output) is not None:
         raise UserError(
             f"output: {config.output} is a folder on this machine, where Dataflow's workers cannot write; give a URL"
         )
+    for language, text in config.text.items():
+        for pattern in text.files:
+            if local_path(pattern) is not None:
+                raise UserError(
+                    f"text.{language}: {pattern} is on this machine, where Dataflow's workers cannot read; give a URL"
+                )
     return options

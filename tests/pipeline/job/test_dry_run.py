@@ -93,6 +93,11 @@ def test_dry_run_checks_what_the_run_would(pipeline_settings, tmp_path):
         dry_run(config, ["--bogus"])
     with pytest.raises(UserError, match="Dataflow's workers cannot write"):
         dry_run(config, ["--runner=DataflowRunner"])
+    remote = PipelineConfig.model_validate(settings | {"output": "gs://bucket/p"})
+    with pytest.raises(
+        UserError, match=rf"text.en: {settings['text']['en'][0]} is on this machine, .*cannot read; give a URL"
+    ):
+        dry_run(remote, ["--runner=DataflowRunner"])
     settings["text"]["en"] = [str(tmp_path / "bad.txt")]
     with pytest.raises(UserError, match="900 of a sample of 1,000 records would be rejected"):
         dry_run(PipelineConfig.model_validate(settings), [])
