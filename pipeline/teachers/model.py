@@ -108,7 +108,7 @@ def teacher_fingerprint(tokenizer: TeacherTokenizer, model: PreTrainedModel) -> 
     digest.update(json.dumps(config, sort_keys=True, default=str).encode())
     for key, tensor in sorted(model.state_dict().items()):
         digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
     for file in _code(model):
         digest.update(Path(file).read_bytes())
     return digest.hexdigest()

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM, ElectraConfig, ElectraForPreTraining
 
 from pipeline.config import TeacherConfig
-from pipeline.teachers.model import check_model, load_model
+from pipeline.teachers.model import check_model, load_model, teacher_fingerprint
 from pipeline.teachers.predictor import try_forward
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from schemas.errors import UserError
@@ -178,3 +178,12 @@ def test_an_embedding_of_another_size(tmp_path, caplog):
         teacher = write_bert(tmp_path / str(rows), tokens, rows)
         check_model(teacher, AutoModelForMaskedLM.from_pretrained(tmp_path / str(rows)), 8, 16)
         assert ("only up to 199, but its embedding has 400 rows" in caplog.text) == warned
+
+
+def test_a_scalar_weight_counts_in_the_fingerprint(folder):
+    tokenizer, model = load(folder), load_model("t", TeacherConfig(model=str(folder), languages=["x"]))
+    fingerprints = {teacher_fingerprint(tokenizer, model)}
+    for scale in (1.0, 2.0):
+        model.register_buffer("scale", torch.tensor(scale))
+        fingerprints.add(teacher_fingerprint(tokenizer, model))
+    assert len(fingerprints) == 3
