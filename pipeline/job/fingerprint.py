@@ -81,20 +81,15 @@ def describe_run(
     tokenizers: dict[str, TeacherTokenizer],
     vocabulary: Vocabulary,
     corpora: dict[str, Corpus],
-    known: RunSpec | None = None,
+    fingerprints: dict[str, str],
 ) -> RunSpec:
-    """Loads and checks each teacher's model, and describes the run. Raises UserError like `pipeline.teachers.model`.
-
-    Args:
-      known: a run of the same teachers; its fingerprints are used, and no model is loaded.
-    """
-    teachers = {}
-    for name, tokenizer in tokenizers.items():
-        fingerprint = known.teachers[name].fingerprint if known else _try_models(name, config, tokenizer)
-        teachers[name] = _describe_teacher(config.teachers[name], tokenizer, fingerprint)
+    """Describes a run; `fingerprints` are the teachers'."""
     return RunSpec(
         settings=settings_of(config),
-        teachers=teachers,
+        teachers={
+            name: _describe_teacher(config.teachers[name], tokenizer, fingerprints[name])
+            for name, tokenizer in tokenizers.items()
+        },
         vocabulary=VocabularyRecord(size=len(vocabulary), sha256=vocabulary.sha256),
         text={language: TextRecord.of(corpus) for language, corpus in corpora.items()},
     )
@@ -115,8 +110,11 @@ def _describe_teacher(teacher: TeacherConfig, tokenizer: TeacherTokenizer, finge
     )
 
 
-def _try_models(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:
-    """Tries each of a teacher's models, unless `top_k` is 0, and returns the teacher's fingerprint."""
+def try_models(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:
+    """Loads and checks each of a teacher's models, unless `top_k` is 0, and returns the teacher's fingerprint.
+
+    Raises UserError like `pipeline.teachers.model`.
+    """
     teacher = config.teachers[name]
     parts = teacher.parts if config.top_k else []
     fingerprints = [_try_model(name, part, config, tokenizer) for part in parts]

@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from pipeline.config import PipelineConfig
 from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.job.dry_run import check_sample
-from pipeline.job.fingerprint import describe_run
+from pipeline.job.fingerprint import describe_run, try_models
 from pipeline.job.plan import Plan, divide_text
 from pipeline.job.words import sample_words
 from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
@@ -23,7 +23,7 @@ from pipeline.teachers.exact_tokenizer import tokenizer_faults
 from pipeline.teachers.mixture import check_mixture
 from pipeline.teachers.tokenizer import TeacherTokenizer, load_tokenizer
 from pipeline.text.corpus import Corpus
-from pipeline.text.survey import survey_text
+from pipeline.text.survey import look_at_text, survey_text
 from pipeline.text.units import TeacherText
 from pipeline.vocabulary.merge import merge
 from schemas.errors import UserError
@@ -53,7 +53,7 @@ def prepare(
     known: Plan | None = None,
     fits: bool = True,
 ) -> Prepared:
-    """Makes and tries every tokenizer, then loads and tries every teacher's model.
+    """Makes and tries every tokenizer, then loads and tries every teacher's model, then surveys the text.
 
     Args:
       listed: all text (`find_text`).
@@ -71,18 +71,26 @@ def prepare(
         check_mixture(tokenizer, config.teachers[name])
     extended = _open_extended(config)
     vocabulary = merge(list(tokenizers.values()), config.token_identity, extended.vocabulary if extended else None)
-    corpora = known.corpora if known else survey_text(config, listed, run_tasks)
-    texts = divide_text(config, corpora)
+    texts = divide_text(config, listed)
     if not known:
+        look_at_text(listed)
         for text in texts:
             check_sample(text, tokenizers[text.teacher])
-    # Checks that take seconds come before the models, which take minutes to load.
+    # Checks that take seconds come before the models, which take minutes to load, and those before all of the text.
     made = None
     if sample_bytes:
-        remapped, words = _try_tokenizers(config, tokenizers, vocabulary, corpora, sample_bytes, run_tasks)
+        remapped, words = _try_tokenizers(config, tokenizers, vocabulary, listed, sample_bytes, run_tasks)
         made = _make_tokenizers(remapped, words, extended, vocabulary, texts) if fits else None
-    run = describe_run(config, tokenizers, vocabulary, corpora, known.run if known else None)
-    return Prepared(run, corpora, texts, tokenizers, vocabulary, made)
+    if known:
+        fingerprints, corpora = (
+            {name: teacher.fingerprint for name, teacher in known.run.teachers.items()},
+            known.corpora,
+        )
+    else:
+        fingerprints = {name: try_models(name, config, tokenizer) for name, tokenizer in tokenizers.items()}
+        corpora = survey_text(config, listed, run_tasks)
+    run = describe_run(config, tokenizers, vocabulary, corpora, fingerprints)
+    return Prepared(run, corpora, divide_text(config, corpora), tokenizers, vocabulary, made)
 
 
 def _open_extended(config: PipelineConfig) -> Predictions | None:

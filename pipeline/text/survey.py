@@ -22,7 +22,7 @@ from schemas.corpus.records import check_beginning
 from schemas.corpus.survey import Survey, is_local, survey_file
 from schemas.errors import UserError
 
-# Limit of files per language whose beginnings are checked, among those that are not read whole before the run.
+# Limit of files per language whose beginnings are checked at first.
 MOST_CHECKED = 64
 # Anything shorter shows no progress bar.
 _SECONDS = 5
@@ -59,15 +59,22 @@ def find_text(config: PipelineConfig) -> dict[str, Corpus]:
     return corpora
 
 
+def look_at_text(corpora: dict[str, Corpus]) -> None:
+    """Checks the beginnings of some files of each language, in this process. Raises UserError if one is not text."""
+    for corpus in corpora.values():
+        files = corpus.files
+        chosen = np.unique(np.linspace(0, len(files) - 1, min(MOST_CHECKED, len(files))).round().astype(int))
+        with ThreadPoolExecutor() as pool:
+            for _ in pool.map(check_beginning, [files[index] for index in chosen.tolist()]):
+                pass
+
+
 def survey_text(config: PipelineConfig, corpora: dict[str, Corpus], run_tasks: RunTasks) -> dict[str, Corpus]:
     """Adds the survey of each file to the corpora. Raises UserError if a file cannot be read, or is not text."""
     known = {language: _known(config, language, corpus) for language, corpus in corpora.items()}
     files: list[FileToRead] = []
     for language, corpus in corpora.items():
-        of_language = _files_to_read(config, language, corpus, known[language])
-        read = {file for _, file, _ in of_language}
-        _look_at([file for file in corpus.files if file not in read and not is_local(file)])
-        files += of_language
+        files += _files_to_read(config, language, corpus, known[language])
     tasks = [SurveyTask(batch) for batch in in_batches(files, [file.size for _, file, _ in files])]
     with tqdm(desc="reading text", total=len(files), unit=" files", leave=False, delay=_SECONDS) as bar:
         for task, surveys in zip(tasks, run_tasks(tasks), strict=True):
@@ -101,14 +108,6 @@ def _files_to_read(config: PipelineConfig, language: str, corpus: Corpus, known:
         if survey is None or (counted and not survey.counts):
             files.append(FileToRead(language, file, corpus.ranges(index)))
     return files
-
-
-def _look_at(files: list[TextFile]) -> None:
-    """Checks the beginnings of some of the files, in this process. Raises UserError if one is not text."""
-    chosen = np.unique(np.linspace(0, len(files) - 1, min(MOST_CHECKED, len(files))).round().astype(int))
-    with ThreadPoolExecutor() as pool:
-        for _ in pool.map(check_beginning, [files[index] for index in chosen.tolist()]):
-            pass
 
 
 def _surveyed(config: PipelineConfig, language: str, corpus: Corpus, surveys: dict[str, Survey]) -> Corpus:

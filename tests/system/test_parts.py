@@ -93,7 +93,7 @@ def test_parts_that_start_at_once_check_once(where, predictions, pipeline_settin
         out, err = part.communicate(timeout=SECONDS)
         assert part.returncode == 0, err
         said.append([line for line in out.splitlines() if line.startswith("did ")])
-    of_first = ["did survey_file"] * 3 * (where == "folder") + ["did load_model"] * 3
+    of_first = ["did load_model"] * 3 + ["did survey_file"] * 3 * (where == "folder")
     assert sorted(said) == [[], of_first]
     if where == "folder":
         assert call("pipeline.__main__", tmp_path / "c.yaml", "--finish").returncode == 0

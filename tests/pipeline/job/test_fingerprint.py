@@ -37,7 +37,9 @@ def test_what_changes_no_row_is_no_part_of_a_run(pipeline_settings, tmp_path):
     config = PipelineConfig.model_validate(pipeline_settings(tmp_path / "p"))
     prepared = checked(config)
     more = config.model_copy(update={"inference_threads": 7, "teachers_in_memory": 3, "max_rejected": 0.1})
-    assert describe_run(more, prepared.tokenizers, prepared.vocabulary, {}).settings == prepared.run.settings
+    fingerprints = {name: teacher.fingerprint for name, teacher in prepared.run.teachers.items()}
+    described = describe_run(more, prepared.tokenizers, prepared.vocabulary, {}, fingerprints)
+    assert described.settings == prepared.run.settings
 
 
 def test_fields_that_were_added_leave_earlier_runs_as_they_were():

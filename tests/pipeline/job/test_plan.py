@@ -157,3 +157,19 @@ def test_notes_of_another_run_are_not_believed(folder, pipeline_settings, calls)
     with pytest.raises(UserError, match=r"holds another run \(teachers.hi-bpe.fingerprint"):
         run_pipeline(configuration(pipeline_settings(folder)), [])
     assert calls["models"] == 3
+
+
+def test_what_takes_longest_is_checked_last(pipeline_settings, teachers, tmp_path, calls):
+    """First the beginnings of the text, then the models, then all of the text."""
+    settings = pipeline_settings(tmp_path / "p")
+    broken = shutil.copytree(teachers / "hi-bpe", tmp_path / "broken")
+    (broken / "model.safetensors").unlink()
+    settings["teachers"]["hi-bpe"]["model"] = str(broken)
+    with pytest.raises(UserError, match="its model cannot be loaded"):
+        run_pipeline(configuration(settings), [])
+    assert calls["models"] == 3 and calls["survey"] == 0
+    (tmp_path / "bad.txt").write_text("the river\n" * 20, "utf-16")
+    settings["text"]["hi"] = [str(tmp_path / "bad.txt")]
+    with pytest.raises(UserError, match="looks like UTF-16"):
+        run_pipeline(configuration(settings), [])
+    assert calls["models"] == 3 and calls["sample"] == 3
