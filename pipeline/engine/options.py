@@ -32,6 +32,11 @@ def is_local(options: PipelineOptions) -> bool:
     return (options.view_as(StandardOptions).runner or "").rpartition(".")[2].lower() in _LOCAL_RUNNERS
 
 
+def works_here(options: PipelineOptions) -> bool:
+    """Whether the runner works in this process."""
+    return is_local(options) and options.view_as(DirectOptions).direct_running_mode != "multi_processing"
+
+
 def is_dataflow(options: PipelineOptions) -> bool:
     """Whether the runner is Dataflow."""
     return "dataflow" in (options.view_as(StandardOptions).runner or "").lower()

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pipeline.config import PipelineConfig, TeacherConfig
 from pipeline.teachers.mixture import mixture_fingerprint
 from pipeline.teachers.model import check_model, load_model, teacher_fingerprint
-from pipeline.teachers.predictor import try_forward
+from pipeline.teachers.predictor import Predictor, named_device, try_forward, usable_device
 from pipeline.teachers.tokenizer import TeacherTokenizer
 from pipeline.text.corpus import Corpus
 from pipeline.text.listing import content_digest, names_digest
@@ -110,23 +110,39 @@ def _describe_teacher(teacher: TeacherConfig, tokenizer: TeacherTokenizer, finge
     )
 
 
-def try_models(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:
+def check_devices(config: PipelineConfig, predicts_here: bool) -> None:
+    """Raises UserError if a teacher's device is unknown, or cannot be used though this process predicts."""
+    for name, teacher in config.teachers.items() if config.top_k else ():
+        (usable_device if predicts_here else named_device)(name, teacher)
+
+
+def try_models(name: str, config: PipelineConfig, tokenizer: TeacherTokenizer, predicts_here: bool) -> str:
     """Loads and checks each of a teacher's models, unless `top_k` is 0, and returns the teacher's fingerprint.
 
     Raises UserError like `pipeline.teachers.model`.
+
+    Args:
+      predicts_here: whether to try them with the teacher's device and precision too.
     """
     teacher = config.teachers[name]
     parts = teacher.parts if config.top_k else []
-    fingerprints = [_try_model(name, part, config, tokenizer) for part in parts]
+    fingerprints = [_try_model(name, part, config, tokenizer, predicts_here) for part in parts]
     return mixture_fingerprint(fingerprints, teacher.weights) if parts else tokenizer.fingerprint
 
 
-def _try_model(name: str, part: TeacherConfig, config: PipelineConfig, tokenizer: TeacherTokenizer) -> str:
+def _try_model(
+    name: str, part: TeacherConfig, config: PipelineConfig, tokenizer: TeacherTokenizer, predicts_here: bool
+) -> str:
     """Loads and checks one model, and returns its fingerprint. The model is freed when this returns."""
     model = load_model(name, part)
     check_model(tokenizer, model, config.top_k, config.max_length, config.tail_samples)
-    try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
-    return teacher_fingerprint(tokenizer, model)
+    # Before the model is moved and rounded.
+    fingerprint = teacher_fingerprint(tokenizer, model)
+    if predicts_here:
+        Predictor(model, tokenizer, part, config.top_k, max_length=config.max_length)
+    else:
+        try_forward(model.eval(), tokenizer, torch.device("cpu"), config.max_length).close()
+    return fingerprint
 
 
 def claim_output(output: str, run: RunSpec) -> None:

@@ -8,14 +8,14 @@ from itertools import groupby
 from apache_beam.options.pipeline_options import PipelineOptions
 
 from pipeline.config import PipelineConfig
-from pipeline.engine.options import beam_options, is_dataflow, threads_a_process, writes_template
+from pipeline.engine.options import beam_options, is_dataflow, threads_a_process, works_here, writes_template
 from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.engine.workers import task_runner
 from pipeline.job.beam_job import process
 from pipeline.job.dry_run import Estimate, estimate
 from pipeline.job.failures import settle
 from pipeline.job.finalize import Finished, list_output, make_manifest, read_finished, remove_unfinished
-from pipeline.job.fingerprint import check_output, claim_output
+from pipeline.job.fingerprint import check_devices, check_output, claim_output
 from pipeline.job.plan import Plan, inputs_sha256, recall, remember
 from pipeline.job.prepare import Prepared, prepare
 from pipeline.job.progress import run_progress
@@ -49,8 +49,8 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
       the manifest, or None if Beam was asked only for a template of the job.
 
     Raises:
-      UserError: bad input (found before work on any unit starts), parts of the text failed, the output folder holds
-        another run, or another process is writing to it.
+      UserError: bad input (found before work on any unit starts, except for devices and precisions of other processes),
+        parts of the text failed, the output folder holds another run, or another process is writing to it.
     """
     with owning(config.output):
         return _run_owned(config, beam_arguments)
@@ -59,7 +59,9 @@ def run_pipeline(config: PipelineConfig, beam_arguments: list[str]) -> Manifest 
 def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | None:
     options = _options(config, beam_arguments)
     present = list_output(config.output)
-    plan = _start(config, task_runner(options, config.output), fits=_LAST_TOKENIZER_FILE not in present)
+    predicts_here = works_here(options)
+    run_tasks = task_runner(options, config.output)
+    plan = _start(config, run_tasks, _LAST_TOKENIZER_FILE not in present, predicts_here)
     units = plan.units
     finished = read_finished(config.output, units, present)
     missing = remove_unfinished(config.output, units, finished, present)
@@ -72,6 +74,7 @@ def _run_owned(config: PipelineConfig, beam_arguments: list[str]) -> Manifest | 
         process(missing, config, step, options)
         return None
     if missing:
+        check_devices(config, predicts_here)
         with run_progress(config.output, _sizes(plan, missing), step.worker().progress):
             process(missing, config, step, options)
         present = list_output(config.output)
@@ -98,6 +101,8 @@ def run_part(config: PipelineConfig, number: int, count: int) -> int:
         present = list_output(config.output)
         finished = read_finished(config.output, units, present)
         missing = remove_unfinished(config.output, units, finished, present)
+        if missing:
+            check_devices(config, predicts_here=True)
         worker = make_worker(config, plan.run, None)
         # Does not use the written listing, because the machine that wrote it may see the text at another path.
         worker.texts = {(text.language, text.teacher): text for text in plan.texts}
@@ -130,18 +135,21 @@ def finish_run(config: PipelineConfig) -> Manifest:
         return _finish(config, plan, complete)
 
 
-def _start(config: PipelineConfig, run_tasks: RunTasks, fits: bool) -> Plan:
+def _start(config: PipelineConfig, run_tasks: RunTasks, fits: bool, predicts_here: bool = False) -> Plan:
     """Checks and begins a run. It does not repeat checks that an earlier call of the same run has passed.
 
     Args:
       fits: whether to make the tokenizers too.
+      predicts_here: as in `prepare`.
     """
     listed = find_text(config)
     inputs = inputs_sha256(config)
     known = recall(config, listed, inputs)
     if known and not fits:
         return known
-    prepared = prepare(config, listed, SAMPLE_BYTES if fits else _DRY_SAMPLE_BYTES, run_tasks, known, fits)
+    prepared = prepare(
+        config, listed, SAMPLE_BYTES if fits else _DRY_SAMPLE_BYTES, run_tasks, known, fits, predicts_here
+    )
     begin(config, prepared, inputs)
     return prepared
 
@@ -156,9 +164,9 @@ def _start_part(config: PipelineConfig) -> Plan:
         _log.info("checking text and teachers (or waiting for another part that checks them)")
         with taking_turns(config.output):
             if not has_begun():
-                return _start(config, in_threads, fits=False)
+                return _start(config, in_threads, fits=False, predicts_here=True)
     # Another machine may see other files: it checks them itself, and no other part waits for it.
-    return _start(config, in_threads, fits=False)
+    return _start(config, in_threads, fits=False, predicts_here=True)
 
 
 def begin(config: PipelineConfig, prepared: Prepared, inputs: str | None = None) -> None:
@@ -195,8 +203,8 @@ def _sizes(plan: Plan, units: list[Unit]) -> dict[Unit, int]:
 
 def dry_run(config: PipelineConfig, beam_arguments: list[str]) -> list[Estimate]:
     """Checks everything that `run_pipeline` checks, writes nothing, and estimates what each language would take."""
-    _options(config, beam_arguments)
-    prepared = prepare(config, find_text(config), _DRY_SAMPLE_BYTES)
+    options = _options(config, beam_arguments)
+    prepared = prepare(config, find_text(config), _DRY_SAMPLE_BYTES, predicts_here=works_here(options))
     check_output(config.output, prepared.run)
 
     def with_teacher(name: str, texts: Iterable[TeacherText]) -> list[Estimate]:

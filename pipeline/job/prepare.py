@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerFast
 from pipeline.config import PipelineConfig
 from pipeline.engine.tasks import RunTasks, in_threads
 from pipeline.job.dry_run import check_sample
-from pipeline.job.fingerprint import describe_run, try_models
+from pipeline.job.fingerprint import check_devices, describe_run, try_models
 from pipeline.job.plan import Plan, divide_text
 from pipeline.job.words import sample_words
 from pipeline.student_tokenizers.remap import check_remapped, remap_tokenizer
@@ -52,6 +52,7 @@ def prepare(
     run_tasks: RunTasks = in_threads,
     known: Plan | None = None,
     fits: bool = True,
+    predicts_here: bool = False,
 ) -> Prepared:
     """Makes and tries every tokenizer, then loads and tries every teacher's model, then surveys the text.
 
@@ -62,10 +63,12 @@ def prepare(
       run_tasks: runs the tasks that read the samples, and the files that must be read in full.
       known: the same run as checked by an earlier call; neither its text nor its teachers' models are checked again.
       fits: whether to fit the default tokenizer, which may take minutes.
+      predicts_here: whether this process will predict, so that it must have the teachers' devices.
 
     Raises:
       UserError: any bad input.
     """
+    check_devices(config, predicts_here)
     tokenizers = {name: load_tokenizer(name, teacher) for name, teacher in config.teachers.items()}
     for name, tokenizer in tokenizers.items():
         check_mixture(tokenizer, config.teachers[name])
@@ -87,7 +90,9 @@ def prepare(
             known.corpora,
         )
     else:
-        fingerprints = {name: try_models(name, config, tokenizer) for name, tokenizer in tokenizers.items()}
+        fingerprints = {
+            name: try_models(name, config, tokenizer, predicts_here) for name, tokenizer in tokenizers.items()
+        }
         corpora = survey_text(config, listed, run_tasks)
     run = describe_run(config, tokenizers, vocabulary, corpora, fingerprints)
     return Prepared(run, corpora, divide_text(config, corpora), tokenizers, vocabulary, made)

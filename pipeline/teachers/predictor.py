@@ -88,9 +88,7 @@ class Predictor:
         mixed_with: Sequence[PreTrainedModel] = (),
     ):
         """`mixed_with` are the models of `config.mixed_with`."""
-        device = choose_device(config.device)
-        if config.torch_compile:
-            check_compiler(device.type)
+        device = usable_device(tokenizer.name, config)
         self.dtype = choose_dtype(config.dtype, device)
         self._device = device
         self._device_kind = "cpu" if device.type == "cpu" else "other"
@@ -319,16 +317,30 @@ def _one_thread(device: torch.device) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def choose_device(device: str) -> torch.device:
-    """Returns the device; `auto` is the GPU if there is one. Raises UserError for a device that cannot be used."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+def usable_device(name: str, config: TeacherConfig) -> torch.device:
+    """Returns a teacher's device; `auto` is the GPU if there is one.
+
+    Raises UserError if this process cannot use it, or lacks the compiler that `torch_compile` needs.
+    """
+    device = named_device(name, config)
     try:
         # Read back, because the device `meta` has no values.
         torch.zeros(1, device=device).item()
-        return torch.device(device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"device {device!r} cannot be used: {str(error).splitlines()[0]}") from None
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UserError(f"teachers.{name}.device: {config.device!r} cannot be used: {first_line(error)}") from None
+    if config.torch_compile:
+        check_compiler(device.type)
+    return device
+
+
+def named_device(name: str, config: TeacherConfig) -> torch.device:
+    """Returns a teacher's device like `usable_device`, but only raises UserError if torch knows no such device."""
+    if config.device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        return torch.device(config.device)
+    except RuntimeError as error:
+        raise UserError(f"teachers.{name}.device: {config.device!r} is no device: {first_line(error)}") from None
 
 
 def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:

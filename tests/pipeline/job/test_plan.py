@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
+import torch
 import yaml
 
 from pipeline.config import PipelineConfig
@@ -173,3 +174,46 @@ def test_what_takes_longest_is_checked_last(pipeline_settings, teachers, tmp_pat
     with pytest.raises(UserError, match="looks like UTF-16"):
         run_pipeline(configuration(settings), [])
     assert calls["models"] == 3 and calls["sample"] == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "arguments", "message"),
+    [
+        ({"device": "meta"}, [], "^teachers.ru-unigram.device: 'meta' cannot be used: "),
+        ({"device": "gpu"}, [], "^teachers.ru-unigram.device: 'gpu' is no device: "),
+        ({"device": "gpu"}, ["--direct_running_mode=multi_processing"], "device: 'gpu' is no device: "),
+        ({"torch_compile": True}, [], "torch_compile needs a compiler on cpu"),
+    ],
+)
+def test_devices_of_all_teachers_are_tried_before_any_work(
+    pipeline_settings, tmp_path, calls, monkeypatch, fields, arguments, message
+):
+    monkeypatch.setenv("CXX", "")
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    settings = pipeline_settings(tmp_path / "p")
+    settings["teachers"]["ru-unigram"] |= {"device": "cpu"} | fields
+    for command in (run_pipeline, dry_run):
+        with pytest.raises(UserError, match=message):
+            command(configuration(settings), arguments)
+    if not arguments:
+        with pytest.raises(UserError, match=message):
+            launcher.run_part(configuration(settings), 1, 2)
+    assert not any(calls.values())
+
+
+def test_devices_are_tried_again_before_a_run_goes_on(folder, pipeline_settings, calls):
+    manifest = json.loads((folder / "_manifest.json").read_text())
+    settings = pipeline_settings(folder)
+    settings["teachers"]["ru-unigram"]["device"] = "meta"
+    assert run_pipeline(configuration(settings), []).model_dump(mode="json")["run_sha256"] == manifest["run_sha256"]
+    shutil.rmtree(folder / "_units")
+    with pytest.raises(UserError, match=r"^teachers.ru-unigram.device: 'meta' cannot be used: "):
+        run_pipeline(configuration(settings), [])
+    assert not any(calls.values())
+
+
+def test_the_precision_is_tried_before_any_work(pipeline_settings, tmp_path, calls, monkeypatch):
+    monkeypatch.setattr("pipeline.teachers.predictor.choose_dtype", lambda dtype, device: torch.float8_e4m3fn)
+    with pytest.raises(UserError, match="does not run in float8_e4m3fn on cpu"):
+        run_pipeline(configuration(pipeline_settings(tmp_path / "p")), [])
+    assert calls["models"] == 1 and calls["survey"] == 0
