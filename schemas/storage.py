@@ -188,6 +188,14 @@ def create_bytes(url: str, content: bytes) -> bool:
     return True
 
 
+def check_writable(folder: str) -> None:
+    """Raises UserError if a folder of other storage than this machine's cannot be written, by writing a file to it."""
+    if local_path(folder) is None:
+        probe = _temporary_name(folder, "probe")
+        write_bytes(probe, b"")
+        remove_file(probe)
+
+
 def make_folder(folder: str) -> None:
     """Creates a local folder and its parents if needed. Raises UserError if that fails."""
     try:

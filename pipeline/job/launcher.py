@@ -31,7 +31,7 @@ from schemas.errors import UserError
 from schemas.lock import owning, sharing
 from schemas.manifest import DEFAULT_TOKENIZER, MANIFEST_FILE, RUN_FILE, Manifest, write_manifest
 from schemas.paths import check_output_folder, local_path
-from schemas.storage import exists, join
+from schemas.storage import check_writable, exists, join
 from schemas.vocabulary import VOCABULARY_FILE, write_vocabulary
 
 _log = logging.getLogger(__name__)
@@ -147,6 +147,7 @@ def _start(config: PipelineConfig, run_tasks: RunTasks, fits: bool, predicts_her
     known = recall(config, listed, inputs)
     if known and not fits:
         return known
+    check_writable(config.output)
     prepared = prepare(
         config, listed, SAMPLE_BYTES if fits else _DRY_SAMPLE_BYTES, run_tasks, known, fits, predicts_here
     )

@@ -109,15 +109,15 @@ def commands(output: str, text: str) -> list[Callable]:
 
 @pytest.fixture
 def denies(server, monkeypatch):
-    """A function that makes the bucket answer every request with a status."""
+    """A function that makes the bucket answer all requests, or those of some methods, with a status."""
 
-    def denies(status: int) -> None:
+    def denies(status: int, methods: tuple[str, ...] = ("GET", "POST", "PUT", "DELETE")) -> None:
         def answer(handler):
             content = json.dumps({"error": {"code": status, "message": "denied"}}).encode()
             handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
             handler._answer(status, {"Content-Type": "application/json"}, content, len(content))
 
-        for method in ("GET", "POST", "PUT", "DELETE"):
+        for method in methods:
             monkeypatch.setattr(gcs.Proxy, f"do_{method}", answer)
 
     return denies
@@ -140,6 +140,18 @@ def test_storage_that_denies_access_is_one_line(denies, tmp_path, status, messag
             UserError, match=rf"^{OUTPUT}\S* cannot be reached {message}; check the connection and the acc"
         ):
             command()
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_a_bucket_that_cannot_be_written_is_refused_before_any_work(denies, tmp_path, method):
+    (tmp_path / "en.txt").write_text("the river\n")
+    run = commands(f"gs://{gcs.BUCKET}/denied", str(tmp_path / "en.txt"))[1]
+    with pytest.raises(UserError, match="its tokenizer cannot be loaded"):
+        run()
+    assert not storage.list_files(f"gs://{gcs.BUCKET}/denied")
+    denies(403, (method,))
+    with pytest.raises(UserError, match=rf"^gs://{gcs.BUCKET}/denied/\S+ cannot be reached \(OSError: Forbidden"):
+        run()
 
 
 def test_the_log_adds_nothing_to_the_line(denies, tmp_path):
