@@ -137,7 +137,9 @@ class _Bars:
                 refresh=False,
             )
             bar.n = count["bytes"]
-            bar.refresh()
+            # If nobody reads the output any more, tqdm's own locking would keep the lock for ever.
+            with tqdm.get_lock():
+                bar.refresh(nolock=True)
 
     def close(self) -> None:
         for bar in self._bars.values():

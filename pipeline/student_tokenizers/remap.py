@@ -154,7 +154,9 @@ def check_remapped(
     Args:
       where: names the teacher and the texts in the error.
     """
-    pairs = zip(texts, *(one(texts)["input_ids"] if texts else [] for one in (tokenizer, remapped)), strict=True)
+    pairs = zip(
+        texts, *(one(texts, verbose=False)["input_ids"] if texts else [] for one in (tokenizer, remapped)), strict=True
+    )
     for text, ids, merged in pairs:
         if to_merged[ids].tolist() != merged or tokenizer.decode(ids) != remapped.decode(merged):
             raise UserError(

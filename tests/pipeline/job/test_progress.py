@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from pipeline.job import progress
 from pipeline.shard.parquet import Receipt
 from pipeline.shard.written import Written, unit_table
@@ -37,6 +39,23 @@ def test_finished_units_count_whatever_wrote_them(tmp_path, monkeypatch, capsys)
     with progress.run_progress(str(tmp_path), {unit: 2000}, progress.UnitProgress()):
         pass
     assert "en: 100%" in capsys.readouterr().err
+
+
+@pytest.mark.timeout(30)
+def test_a_run_whose_progress_nobody_reads_comes_to_its_end(tmp_path, monkeypatch):
+    """As in `mergedistill predict ... 2>&1 | head`: the thread that shows progress fails, not the run."""
+    monkeypatch.setattr(progress, "_SECONDS", 0.01)
+    failures = []
+
+    def closed(*_, **__):
+        failures.append(1)
+        raise BrokenPipeError
+
+    with monkeypatch.context() as patch, pytest.raises(BrokenPipeError):
+        with progress.run_progress(str(tmp_path), {Unit("en", "a", 0): 2000}, progress.UnitProgress()):
+            patch.setattr(progress.tqdm, "display", closed)
+            time.sleep(0.2)
+    assert len(failures) > 2
 
 
 def test_many_languages_have_one_bar(tmp_path, capsys):
