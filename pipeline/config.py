@@ -154,8 +154,8 @@ class MaskingConfig(Config):
     whole_words: bool = Field(
         False,
         description="choose whole words instead of tokens; words are what the teacher's tokenizer splits text into "
-        "before it looks for tokens, and with SentencePiece what is between two spaces. In a word of more than 8 tokens (a clause, in scripts without spaces), single "
-        "tokens are chosen",
+        "before it looks for tokens, and with SentencePiece what is between two spaces. In a word of more than 8 tokens "
+        "(a clause, in scripts without spaces), single tokens are chosen",
     )
 
     @model_validator(mode="after")
